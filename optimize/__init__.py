@@ -1,0 +1,1 @@
+"""Floor 0: makes artifacts (distill, prune, export, quantize, compile); knows nothing of the floors above."""

@@ -1,0 +1,196 @@
+"""The only door from TOML to a frozen dataclass: an unknown key is an error that names file, line and key.
+
+Files are read strictly (no text where a number belongs). What a value means is not this room's business: a dataclass
+checks its own fields in ``__post_init__`` and raises `ConfigError`, which leaves here with the file's name on it.
+"""
+
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+from .errors import ConfigError, MissingError
+
+T = TypeVar("T")
+Location = Sequence[int | str]
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+
+
+def load(path: Path, type_: type[T]) -> T:
+    """Read a TOML file into the dataclass `type_`.
+
+    Raises:
+        MissingError: no such file.
+        ConfigError: not TOML, an unknown or missing key, a value of the wrong type or one the dataclass refuses.
+    """
+    return parse(read_text(path), type_, path)
+
+
+def parse(text: str, type_: type[T], path: Path) -> T:
+    """`load` for text that is already at hand; `path` only names it in errors."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not a TOML file: {error}", where=str(path), next_step="mend the syntax there") from error
+    try:
+        return _adapter(type_).validate_json(json.dumps(data, default=str), strict=True)
+    except ValidationError as error:
+        raise _explained(error, type_, text, path) from error
+    except ConfigError as error:
+        error.where = f"{path}: {error.where}" if error.where else str(path)
+        raise
+
+
+def read_text(path: Path) -> str:
+    """The file's text, or a `MissingError` / `ConfigError` that names it."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        near = get_close_matches(path.name, [other.name for other in path.parent.glob(f"*{path.suffix}")], n=1)
+        hint = f"did you mean {path.with_name(near[0])}?" if near else "check the path"
+        raise MissingError("no such file", where=str(path), next_step=hint) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(path), next_step="give a readable TOML file") from error
+
+
+def _adapter(type_: type[T]) -> TypeAdapter[T]:
+    for owner in _dataclasses(type_):
+        if "__pydantic_config__" not in vars(owner):
+            owner.__pydantic_config__ = ConfigDict(extra="forbid")
+    try:
+        return TypeAdapter(type_)
+    except PydanticUserError as error:  # a mistake in our own dataclass, not in the file
+        raise TypeError(f"{type_.__name__} cannot be read from TOML: {error}") from error
+
+
+def _explained(error: ValidationError, type_: type[Any], text: str, path: Path) -> ConfigError:
+    """The first complaint as one of ours; the others are counted."""
+    complaints = sorted(error.errors(include_url=False), key=lambda complaint: complaint["type"] not in _UNKNOWN)
+    first = complaints[0]
+    location, kind = first["loc"], first["type"]
+    names = [str(part) for part in _toml_location(type_, location)]
+    line = _line(text, _toml_location(type_, location))
+    where = f"{path}:{line}" if line else str(path)
+    key = ".".join(names) or "the file"
+    legal = _legal_keys(type_, location)
+    if kind in _UNKNOWN:
+        near = get_close_matches(names[-1], legal, n=1)
+        what = f"unknown key {key!r}"
+        hint = (f"did you mean {near[0]!r}? " if near else "") + f"legal here: {', '.join(legal)}"
+    elif kind in ("missing", "missing_argument"):
+        what, hint = f"missing key {key!r}", f"add it; legal here: {', '.join(legal)}"
+    elif kind == "union_tag_invalid":
+        context = first.get("ctx", {})
+        what = f"unknown kind {context.get('tag')!r} at {key!r}"
+        hint = f"legal kinds: {context.get('expected_tags')}"
+    else:
+        what, hint = (
+            f"{key!r}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}",
+            "mend the value there",
+        )
+    if len(complaints) > 1:
+        hint += f" ({len(complaints) - 1} more complaint{'s' if len(complaints) > 2 else ''} behind this one)"
+    return ConfigError(what, where=where, next_step=hint)
+
+
+def _steps(type_: Any, location: Location) -> Iterator[tuple[int | str, Any]]:
+    """Follow pydantic's location through the types: each part with the type that holds it; union tags have no type."""
+    current = type_
+    for part in location:
+        options = [option for option in _options(current) if is_dataclass(option)]
+        tagged = [option for option in options if part in _kinds(option)] if len(options) > 1 else []
+        if tagged:
+            current = tagged[0]
+            continue
+        yield part, current
+        if isinstance(part, int):
+            current = next(iter(typing.get_args(_bare(current))), Any)
+        elif options:
+            current = typing.get_type_hints(options[0], include_extras=True).get(part, Any)
+        else:
+            current = next(iter(typing.get_args(_bare(current))[1:]), Any)
+
+
+def _toml_location(type_: Any, location: Location) -> list[int | str]:
+    return [part for part, _ in _steps(type_, location)]
+
+
+def _legal_keys(type_: Any, location: Location) -> list[str]:
+    holders = [holder for _, holder in _steps(type_, location)]
+    options = [option for option in _options(holders[-1]) if is_dataclass(option)] if holders else []
+    tags = [part for part in location if isinstance(part, str)]
+    if len(options) > 1:
+        options = [option for option in options if _kinds(option) & set(tags)] or options
+    return [field.name for option in options[:1] for field in fields(option) if field.init]
+
+
+def _options(type_: Any) -> tuple[Any, ...]:
+    bare = _bare(type_)
+    if typing.get_origin(bare) in (typing.Union, types.UnionType):
+        return tuple(_bare(option) for option in typing.get_args(bare) if option is not type(None))
+    return (bare,)
+
+
+def _bare(type_: Any) -> Any:
+    while typing.get_origin(type_) is typing.Annotated:
+        type_ = typing.get_args(type_)[0]
+    if typing.get_origin(type_) in (typing.Union, types.UnionType):
+        some = [option for option in typing.get_args(type_) if option is not type(None)]
+        if len(some) == 1:
+            return _bare(some[0])
+    return type_
+
+
+def _kinds(owner: Any) -> set[Any]:
+    """The values of a dataclass's ``kind: Literal[...]`` field."""
+    hint = typing.get_type_hints(owner).get("kind")
+    return set(typing.get_args(hint)) if typing.get_origin(hint) is typing.Literal else set()
+
+
+def _dataclasses(type_: Any, seen: set[Any] | None = None) -> set[Any]:
+    """Every dataclass that the type reaches."""
+    seen = set() if seen is None else seen
+    for option in _options(type_):
+        if is_dataclass(option) and option not in seen:
+            seen.add(option)
+            for hint in typing.get_type_hints(option, include_extras=True).values():
+                _dataclasses(hint, seen)
+        for argument in typing.get_args(option):
+            _dataclasses(argument, seen)
+    return seen
+
+
+def _line(text: str, location: Location) -> int | None:
+    """The line on which the key at that location stands, as far as a look at headers and keys can tell."""
+    tables: dict[tuple[int | str, ...], int] = {}
+    current: tuple[int | str, ...] = ()
+    best = None
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = raw.strip()
+        if line.startswith("[["):
+            name: tuple[int | str, ...] = tuple(line.strip("[] ").split("."))
+            tables[name] = tables.get(name, -1) + 1
+            current = (*name, tables[name])
+        elif line.startswith("["):
+            name = tuple(line.split("]")[0].strip("[ ").split("."))
+            index = tables.get(name[:1])
+            current = (name[0], index, *name[1:]) if index is not None and len(name) > 1 else name
+        elif "=" in line and not line.startswith("#"):
+            key = (*current, *line.split("=")[0].strip().strip('"').split("."))
+            if key == tuple(location)[: len(key)]:
+                return number
+        if current and current == tuple(location)[: len(current)]:
+            best = best or number
+    return best
+
+
+def table(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested mapping as plain dicts, ready for JSON."""
+    return {key: table(item) if isinstance(item, Mapping) else item for key, item in value.items()}

@@ -1,0 +1,48 @@
+"""The recipe's data: splits from the user's loader, loaded when first needed, known by digest without loading.
+
+A loader counts as a function of its code, its arguments and the `files` that the recipe declares; while none of these
+change, the digest noted at the last load is believed, so that a build with nothing to do loads nothing.
+"""
+
+from .artifact import canonical, digest_bytes, digest_file
+from .environment import Environment
+from .recipe import Recipe
+from .samples import Samples, Split, checked
+from .store import Store
+
+
+class Data:
+    """The splits of one recipe."""
+
+    def __init__(self, recipe: Recipe, store: Store, environment: Environment) -> None:
+        self._recipe = recipe
+        self._store = store
+        self._loader = recipe.reference(recipe.data.loader)
+        self._loaded: dict[str, Samples] = {}
+        versions = {name: environment.libraries.get(name, "") for name in ("numpy", "scipy", "torch")}
+        files = [digest_file(recipe.base / name) for name in recipe.data.files]
+        self._fixed = {"loader": self._loader.digest, "files": files, "libraries": versions, "seed": recipe.seed}
+
+    def samples(self, split: Split) -> Samples:
+        """Load a split (once).
+
+        Raises:
+            SourceError: the loader raised or returned something unusable.
+        """
+        if split not in self._loaded:
+            loaded = self._loader.call(split, count=getattr(self._recipe.data, split), seed=self._recipe.seed)
+            self._loaded[split] = checked(split, loaded, self._loader.text)
+            self._store.remember("samples", self._key(split), {"digest": self._loaded[split].digest})
+        return self._loaded[split]
+
+    def digest(self, split: Split, *, load: bool = True) -> str | None:
+        """The split's digest, from the note where there is one; None if it is unknown and must not be loaded."""
+        if split in self._loaded:
+            return self._loaded[split].digest
+        note = self._store.recall("samples", self._key(split))
+        if note is not None:
+            return str(note["digest"])
+        return self.samples(split).digest if load else None
+
+    def _key(self, split: Split) -> str:
+        return digest_bytes(canonical(self._fixed | {"split": split, "count": getattr(self._recipe.data, split)}))

@@ -1,0 +1,122 @@
+"""What this machine is: processor flags, GPU, library versions, commit; and where seatrial keeps its things.
+
+Only looks; never changes a setting. A figure without its environment is not a figure, so every measurement carries one.
+"""
+
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .artifact import canonical, digest_bytes
+
+LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime-gpu", "numpy", "scipy", "torch-pruning", "seatrial")
+_INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "avx512f", "avx2", "asimddp", "i8mm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """The machine as far as it shapes a result. `libraries` maps distribution name to version."""
+
+    python: str
+    system: str
+    architecture: str
+    cpu: str
+    cpu_flags: tuple[str, ...]
+    cores: int
+    memory_bytes: int
+    gpus: tuple[str, ...]
+    libraries: dict[str, str]
+    commit: str
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values, lists instead of tuples."""
+        return asdict(self) | {"cpu_flags": list(self.cpu_flags), "gpus": list(self.gpus)}
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of what speed depends on: figures are comparable only under the same fingerprint."""
+        speed = {key: value for key, value in self.to_json().items() if key not in ("commit", "memory_bytes")}
+        return digest_bytes(canonical(speed))
+
+
+def home() -> Path:
+    """Where seatrial keeps its store, runs and logs: ``SEATRIAL_HOME``, else ``.seatrial`` in the working directory."""
+    return Path(os.environ.get("SEATRIAL_HOME") or ".seatrial").absolute()
+
+
+def now() -> str:
+    """The time as ISO-8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@cache
+def environment() -> Environment:
+    """Look at this machine, once per process."""
+    cpu, flags = _processor()
+    return Environment(
+        python=platform.python_version(),
+        system=platform.system(),
+        architecture=platform.machine(),
+        cpu=cpu,
+        cpu_flags=flags,
+        cores=len(os.sched_getaffinity(0)),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        gpus=_gpus(),
+        libraries=library_versions(LIBRARIES),
+        commit=_commit(),
+    )
+
+
+def library_versions(names: tuple[str, ...]) -> dict[str, str]:
+    """Installed versions by distribution name, read from metadata so that nothing heavy is imported."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> tuple[str, tuple[str, ...]]:
+    """Model name and the flags that decide how int8 kernels behave, from ``/proc/cpuinfo``."""
+    name, flags = platform.processor() or "unknown", set[str]()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            name = value.strip()
+        if key.strip() in ("flags", "Features"):
+            flags.update(value.split())
+    return name, tuple(flag for flag in _INT8_FLAGS if flag in flags)
+
+
+def _gpus() -> tuple[str, ...]:
+    """UUID and name of every NVIDIA GPU, or nothing where the driver's tool is absent."""
+    return tuple(
+        line.strip() for line in _ask("nvidia-smi", "--query-gpu=uuid,name,driver_version", "--format=csv,noheader")
+    )
+
+
+def _commit() -> str:
+    """The project's commit with ``-dirty`` where the tree differs; empty outside a checkout."""
+    here = Path(__file__).resolve().parent
+    lines = _ask("git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12")
+    return lines[0] if lines else ""
+
+
+def _ask(*command: str) -> list[str]:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line for line in done.stdout.splitlines() if line.strip()]

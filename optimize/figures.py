@@ -1,0 +1,105 @@
+"""Figures: what each step of a build is worth on this machine: quality, size, and pace against parent and reference.
+
+All of one build are measured in one run; a figure is believed again only under the same machine fingerprint, data and
+metric. Nothing is judged here.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .artifact import Artifact, canonical, digest_bytes
+from .build import Build, Step
+from .data import Data
+from .environment import environment
+from .pace import Pace, pace
+from .quality import metric, scores
+from .recipe import as_json
+from .sessions.session import Session, open_session
+from .store import Store
+
+Progress = Callable[[str, float, str], None]
+BATCH = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """One step's worth: mean quality over the evaluation split, bytes, and pace (one thread, batch 32 at most)."""
+
+    label: str
+    quality: float
+    samples: int
+    size: int
+    parent: Pace | None
+    reference: Pace | None
+
+
+def figures(build: Build, store: Store, progress: Progress = lambda label, share, text: None) -> tuple[Figures, ...]:
+    """Measure every step of a build, or recall what this machine measured before."""
+    key = _key(build, store)
+    if (known := store.recall("figures", key)) is not None:
+        return tuple(_read(row) for row in known["rows"])
+    data = Data(build.recipe, store, environment())
+    samples, score = data.samples("evaluation"), metric(build.recipe)
+    everyone = {step.artifact.digest: step.artifact for step in build.all}
+    qualities = {}
+    for number, (digest, artifact) in enumerate(everyone.items()):
+        progress("figures", number / len(everyone) * 0.5, f"quality of {artifact.made_by.stage}")
+        session = open_session(artifact, store, threads=environment().cores)
+        qualities[digest] = float(scores(session, samples, score).mean())
+    single: dict[str, Session] = {
+        digest: open_session(artifact, store, threads=1) for digest, artifact in everyone.items()
+    }
+    rows = []
+    for number, step in enumerate(build.all):
+        progress("figures", 0.5 + number / len(build.all) * 0.5, f"pace of {step.label}")
+
+        def against(other: Artifact | None, step: Step = step) -> Pace | None:
+            if other is None or other.digest == step.artifact.digest:
+                return None
+            return pace(single[other.digest], single[step.artifact.digest], samples, batch=BATCH)
+
+        rows.append(
+            Figures(
+                label=step.label,
+                quality=qualities[step.artifact.digest],
+                samples=len(samples),
+                size=step.artifact.size,
+                parent=against(everyone.get(step.artifact.made_by.parent or "")),
+                reference=against(build.reference.artifact) if step.label != "source" else None,
+            )
+        )
+    store.remember("figures", key, {"rows": [asdict(row) for row in rows]})
+    return tuple(rows)
+
+
+def below_floor(build: Build, rows: tuple[Figures, ...]) -> str:
+    """Why the build misses the recipe's floors, or an empty string."""
+    most = build.recipe.floors.quality_drop
+    first, last = rows[0], rows[-1]
+    if most is None or first.quality - last.quality <= most:
+        return ""
+    return (
+        f"quality {last.quality:.4f} is {first.quality - last.quality:.4f} below the source's, the floor allows {most}"
+    )
+
+
+def _key(build: Build, store: Store) -> str:
+    data = Data(build.recipe, store, environment())
+    return digest_bytes(
+        canonical(
+            {
+                "schema": 1,
+                "artifacts": [step.artifact.digest for step in build.all],
+                "labels": [step.label for step in build.all],
+                "samples": data.digest("evaluation"),
+                "metric": as_json(build.recipe.metric),
+                "machine": environment().fingerprint,
+            }
+        )
+    )
+
+
+def _read(row: dict[str, Any]) -> Figures:
+    paces = {name: Pace(**row[name]) if row[name] is not None else None for name in ("parent", "reference")}
+    return Figures(**(row | paces))

@@ -1,0 +1,274 @@
+"""The recipe: what to build from what, read from TOML and checked before any work.
+
+Types only, and the check that the chain of formats fits; how a stage does its work is the stage's business.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from . import config
+from .artifact import Format, canonical, digest_bytes
+from .errors import ConfigError, FormatChainError, MissingError, SeatrialError
+from .user_code import Reference
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Rate = Annotated[float, Field(gt=0)]
+NAMED_METRICS = ("accuracy", "top5", "log_likelihood")  # `quality.METRICS` holds the functions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The trained model: a factory of a ``torch.nn.Module`` with its weights (safetensors), or an ONNX file.
+
+    `dynamic` names further dynamic axes besides the batch: ``{input_ids = {1 = "sequence"}}``.
+    """
+
+    factory: str | None = None
+    weights: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    onnx: str | None = None
+    outputs: tuple[str, ...] = ("output",)
+    dynamic: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.factory is None) == (self.onnx is None):
+            raise ConfigError(
+                "a source is either a factory or an onnx file", where="source", next_step="give exactly one"
+            )
+        if self.onnx is not None and (self.weights or self.arguments):
+            raise ConfigError("weights and arguments belong to a factory", where="source", next_step="remove them")
+
+    @property
+    def format(self) -> Format:
+        """What the chain of stages starts from."""
+        return "onnx" if self.onnx is not None else "torch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """The user's loader, how much of each split to use, and the `files` that it reads (they enter cache keys)."""
+
+    loader: str
+    files: tuple[str, ...] = ()
+    train: Positive | None = None
+    calibration: Positive = 512
+    evaluation: Positive | None = None
+    golden: Positive = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """Quality, higher is better: a name (``accuracy``) or a reference to ``metric(outputs, labels) -> [n] scores``."""
+
+    name: str = "accuracy"
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        if ":" not in self.name and self.name not in NAMED_METRICS:
+            raise ConfigError(
+                f"unknown metric {self.name!r}",
+                where="metric.name",
+                next_step=f"use {', '.join(NAMED_METRICS)}, or file.py:function",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """How far an output may be from the parent's; every limit that is given must hold, on every batch size tried.
+
+    `relative_error` bounds max |difference| / max |reference|, `cosine` the mean cosine per sample from below,
+    `agreement` the share of samples with the same argmax over the last axis from below.
+    """
+
+    relative_error: float | None = None
+    cosine: float | None = None
+    agreement: float | None = None
+
+
+EXACT = {"*": Tolerance(relative_error=1e-4)}
+QUANTIZED = {"*": Tolerance(cosine=0.98, agreement=0.97)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """How long and how fast to train against the teacher: AdamW under a one-cycle learning rate.
+
+    Where labels are classes, the loss is KL on logits at `temperature`, weighted `soft_weight` against the labels.
+    """
+
+    epochs: Annotated[int, Field(ge=0)] = 4
+    batch_size: Positive = 128
+    learning_rate: Rate = 4e-3
+    weight_decay: float = 1e-4
+    temperature: Rate = 4.0
+    soft_weight: Annotated[float, Field(ge=0, le=1)] = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistillConfig:
+    """Train a smaller student on the source's outputs."""
+
+    kind: Literal["distill"]
+    student: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    training: Training = field(default_factory=Training)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneConfig:
+    """Remove whole channels by dependency groups, in `steps`, each followed by fine-tuning on the source's outputs.
+
+    `ratio` is the share of channels to remove, `round_to` the multiple that remaining channels keep, `keep` name globs
+    of layers whose outputs are not to be touched (the output layer is found by itself).
+    """
+
+    kind: Literal["prune"]
+    ratio: Share
+    round_to: Positive = 8
+    steps: Positive = 1
+    keep: tuple[str, ...] = ()
+    training: Training = field(default_factory=lambda: Training(epochs=2, learning_rate=2e-3))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportConfig:
+    """To ONNX through torch's dynamo exporter: dynamic batch, weights inside the file."""
+
+    kind: Literal["export"]
+    opset: Annotated[int, Field(ge=18, le=23)] = 20
+    parity: Mapping[str, Tolerance] = field(default_factory=lambda: EXACT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeConfig:
+    """Static int8 as Q/DQ in the form that the target's kernels need; `exclude` are node name globs kept in float."""
+
+    kind: Literal["quantize"]
+    target: Literal["auto", "x86-vnni", "x86", "arm64"] = "auto"
+    ranges: Literal["minmax", "entropy", "percentile"] = "minmax"
+    per_channel: bool = True
+    exclude: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    parity: Mapping[str, Tolerance] = field(default_factory=lambda: QUANTIZED)
+
+
+StageConfig = DistillConfig | PruneConfig | ExportConfig | QuantizeConfig
+TAKES: Mapping[str, tuple[Format, Format]] = {
+    "distill": ("torch", "torch"),
+    "prune": ("torch", "torch"),
+    "export": ("torch", "onnx"),
+    "quantize": ("onnx", "onnx"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floors:
+    """What a build must reach to be kept: `quality_drop` is the most that quality may fall below the source's."""
+
+    quality_drop: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything a build needs; `path` is the file it came from and the base of relative references."""
+
+    schema: Literal[1]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    source: Source
+    data: Data
+    stages: Annotated[tuple[Annotated[StageConfig, Field(discriminator="kind")], ...], Field(min_length=1)]
+    metric: Metric = field(default_factory=Metric)
+    floors: Floors = field(default_factory=Floors)
+    seed: int = 7
+    path: Path = field(default=Path("recipe.toml"), init=False)
+
+    def at(self, path: Path) -> "Recipe":
+        """The same recipe as it would be if it lay there."""
+        copy = replace(self)
+        object.__setattr__(copy, "path", path)
+        return copy
+
+    @property
+    def base(self) -> Path:
+        """The folder that relative references start from."""
+        return self.path.parent
+
+    @property
+    def reference_name(self) -> str:
+        """Name and tag of the float reference: the source in ONNX, not otherwise changed."""
+        return f"{self.name}.fp32"
+
+    @property
+    def digest(self) -> str:
+        """Digest of what the recipe says, not of how it is written down."""
+        return digest_bytes(canonical(as_json(self)))
+
+    def reference(self, text: str) -> Reference:
+        """A callable that the recipe names."""
+        try:
+            return Reference.parse(text, self.base)
+        except SeatrialError as error:
+            error.where = f"{self.path}: {error.where or text}"
+            raise
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe and check what can be checked without work: keys, formats, files, references.
+
+    Raises:
+        ConfigError, FormatChainError, MissingError: with the place and the next step.
+    """
+    recipe = config.load(path, Recipe).at(path.resolve())
+    check_chain(recipe)
+    _check_references(recipe)
+    return recipe
+
+
+def check_chain(recipe: Recipe) -> None:
+    """Every stage must take the format that the one before makes.
+
+    Raises:
+        FormatChainError: naming the first stage that does not fit.
+    """
+    current: Format = recipe.source.format
+    for number, stage in enumerate(recipe.stages):
+        takes, makes = TAKES[stage.kind]
+        if takes != current:
+            before = f"stage {number - 1} ({recipe.stages[number - 1].kind})" if number else "the source"
+            legal = [kind for kind, (wanted, _) in TAKES.items() if wanted == current]
+            raise FormatChainError(
+                f"stage {number} ({stage.kind}) takes {takes}, but {before} gives {current}",
+                where=f"{recipe.path}: stages.{number}",
+                next_step=f"after {before} may stand: {', '.join(legal)}",
+            )
+        current = makes
+
+
+def _check_references(recipe: Recipe) -> None:
+    references = [recipe.source.factory, recipe.data.loader]
+    references += [stage.student for stage in recipe.stages if isinstance(stage, DistillConfig)]
+    references += [recipe.metric.name] if ":" in recipe.metric.name else []
+    for reference in references:
+        if reference is not None:
+            recipe.reference(reference)
+    for name in (recipe.source.weights, recipe.source.onnx, *recipe.data.files):
+        if name is not None and not (recipe.base / name).exists():
+            raise MissingError(
+                f"no such file: {name}", where=f"{recipe.path}, looked for in {recipe.base}", next_step="check the path"
+            )
+
+
+def as_json(value: Any) -> Any:
+    """A recipe or stage configuration as JSON values; the path is left out, it is not part of what is said."""
+    if hasattr(value, "__dataclass_fields__"):
+        return {spot.name: as_json(getattr(value, spot.name)) for spot in fields(value) if spot.init}
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [as_json(item) for item in value]
+    return value

@@ -1,0 +1,85 @@
+"""Samples: seeded, digested batches from the user's own loader (train, calibration, evaluation, golden).
+
+A loader is any ``loader(split, count=None, seed=...) -> (inputs, labels)``: `inputs` maps input names to arrays whose
+first axis is the sample, `labels` is an array of the same length or None. Nothing here looks at what the numbers mean.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from .errors import SourceError
+
+Split = Literal["train", "calibration", "evaluation", "golden"]
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Arrays of one split: `inputs[name]` is [n, ...], `labels` [n, ...] or None."""
+
+    split: str
+    inputs: Mapping[str, Array]
+    labels: Array | None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def take(self, start: int, stop: int | None = None) -> "Samples":
+        """``take(n)`` is the first n samples, ``take(a, b)`` those from a up to b; as views."""
+        window = slice(0, start) if stop is None else slice(start, stop)
+        return Samples(
+            split=self.split,
+            inputs={name: array[window] for name, array in self.inputs.items()},
+            labels=None if self.labels is None else self.labels[window],
+        )
+
+    def batches(self, size: int) -> Iterator["Samples"]:
+        """Consecutive batches of `size` samples; the last may be smaller."""
+        for start in range(0, len(self), size):
+            yield self.take(start, min(start + size, len(self)))
+
+    @property
+    def digest(self) -> str:
+        """``sha256:...`` over names, dtypes, shapes and bytes of all arrays."""
+        state = hashlib.sha256()
+        arrays = dict(self.inputs) | ({} if self.labels is None else {"": self.labels})
+        for name in sorted(arrays):
+            array = np.ascontiguousarray(arrays[name])
+            state.update(f"{name}:{array.dtype.str}:{array.shape}".encode())
+            state.update(array.data if array.size else b"")
+        return "sha256:" + state.hexdigest()
+
+
+def checked(split: str, loaded: Any, loader: str) -> Samples:
+    """What a user's loader returned, as Samples.
+
+    Raises:
+        SourceError: it is not ``(inputs, labels)``, the lengths differ, it is empty, or floats are not finite.
+    """
+
+    def wrong(why: str) -> SourceError:
+        return SourceError(
+            f"the loader returned something unusable for split {split!r}: {why}",
+            where=loader,
+            next_step="return (inputs, labels): a dict of arrays with one row per sample, and an array or None",
+        )
+
+    if not (isinstance(loaded, tuple) and len(loaded) == 2 and isinstance(loaded[0], Mapping) and loaded[0]):
+        raise wrong(f"a {type(loaded).__name__}")
+    inputs = {str(name): np.asarray(array) for name, array in loaded[0].items()}
+    labels = None if loaded[1] is None else np.asarray(loaded[1])
+    lengths = {array.shape[0] if array.ndim else 0 for array in inputs.values()} | (
+        set() if labels is None else {len(labels)}
+    )
+    if len(lengths) != 1 or 0 in lengths:
+        raise wrong(f"rows per array: {sorted(lengths)}")
+    for name, array in inputs.items():
+        if array.dtype == object:
+            raise wrong(f"input {name!r} holds Python objects, not numbers")
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            raise wrong(f"input {name!r} holds NaN or infinity")
+    return Samples(split=split, inputs=inputs, labels=labels)

@@ -1,0 +1,1 @@
+"""One engine each behind one protocol, run(inputs) -> outputs; the only rooms that open a model."""

@@ -1,0 +1,76 @@
+"""ONNX Runtime: opens an ONNX file and runs it; maps its exceptions to ours. Decides nothing about models."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from ..artifact import TensorSpec
+from ..errors import StageError
+from ..samples import Array
+
+ort.set_default_logger_severity(3)
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
+    "tensor(int16)": "int16",
+    "tensor(uint16)": "uint16",
+    "tensor(int32)": "int32",
+    "tensor(uint32)": "uint32",
+    "tensor(int64)": "int64",
+    "tensor(uint64)": "uint64",
+    "tensor(bool)": "bool",
+    "tensor(string)": "object",
+}
+
+
+class OrtSession:
+    """An ONNX file open in ONNX Runtime with `threads` intra-op threads and no spinning."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 1,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+        optimize: bool = True,
+    ) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if not optimize:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=list(providers))
+        except Exception as error:  # ONNX Runtime's exceptions share no base below Exception
+            raise StageError(
+                f"ONNX Runtime cannot open the model: {_first_line(error)}", where=str(path), next_step="check the file"
+            ) from error
+        self.inputs = tuple(_spec(value) for value in self._session.get_inputs())
+        self.outputs = tuple(_spec(value) for value in self._session.get_outputs())
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Infer once on the named arrays."""
+        try:
+            values = self._session.run(None, dict(inputs))
+        except Exception as error:  # see above
+            shapes = {name: array.shape for name, array in inputs.items()}
+            raise StageError(
+                f"ONNX Runtime refused the inputs: {_first_line(error)}", where=f"shapes {shapes}"
+            ) from error
+        return {spec.name: value for spec, value in zip(self.outputs, values, strict=True)}
+
+
+def _spec(value: Any) -> TensorSpec:
+    shape = tuple(dim if isinstance(dim, int | str) else f"dim_{axis}" for axis, dim in enumerate(value.shape))
+    return TensorSpec(name=value.name, dtype=_DTYPES.get(value.type, value.type), shape=shape)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

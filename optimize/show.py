@@ -1,0 +1,113 @@
+"""How floor 0's values look on a terminal and as JSON; decides nothing."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from .artifact import Artifact
+from .build import Build, Planned, Step
+from .figures import Figures
+from .pace import Pace
+from .parity import Agreement
+
+
+def _table(*, left: Sequence[str], right: Sequence[str] = (), last: Sequence[str] = ()) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in (*left, *right, *last):
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=name != "notes")
+    return table
+
+
+def build_table(build: Build, rows: Sequence[Figures]) -> Table:
+    """A build's steps with quality, size and pace."""
+    table = _table(
+        left=("step", "format", "digest"), right=("quality", "size", "time / parent's", "vs fp32", "made in")
+    )
+    for step, row in zip(build.all, rows, strict=True):
+        table.add_row(
+            step.label,
+            step.artifact.format,
+            step.artifact.digest.removeprefix("sha256:")[:12],
+            f"{row.quality:.4f}",
+            size_text(row.size),
+            pace_text(row.parent),
+            "" if row.reference is None else f"{1 / row.reference.ratio:.1f}x",
+            "cached" if step.cached else f"{step.seconds:.1f} s",
+        )
+    return table
+
+
+def pace_text(pace: Pace | None) -> str:
+    """``0.12 [0.11, 0.13]``: the ratio with its 95 % interval."""
+    return "" if pace is None else f"{pace.ratio:.2f} [{pace.low:.2f}, {pace.high:.2f}]"
+
+
+def size_text(count: int) -> str:
+    """Bytes for people, in powers of 1024."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} GiB"
+
+
+def build_json(build: Build, rows: Sequence[Figures]) -> dict[str, Any]:
+    """The same as `build_table`, complete, for machines."""
+    steps = [_step(step, row) for step, row in zip(build.all, rows, strict=True)]
+    return {"recipe": build.recipe.digest, "artifact": build.artifact.digest, "worked": build.worked, "steps": steps}
+
+
+def _step(step: Step, row: Figures) -> dict[str, Any]:
+    return asdict(row) | {
+        "format": step.artifact.format,
+        "digest": step.artifact.digest,
+        "cached": step.cached,
+        "seconds": step.seconds,
+        "agreements": [asdict(agreement) for agreement in step.agreements],
+    }
+
+
+def plan_table(planned: Sequence[Planned]) -> Table:
+    """What a build would do."""
+    table = _table(left=("step", "takes", "makes", "state", "digest"))
+    for step in planned:
+        digest = step.artifact.digest.removeprefix("sha256:")[:12] if step.artifact else ""
+        table.add_row(step.label, step.takes, step.makes, "cached" if step.artifact else "to do", digest)
+    return table
+
+
+def history_table(chain: Sequence[Artifact]) -> Table:
+    """The chain of parents, newest first."""
+    table = _table(left=("digest", "stage", "format"), right=("size",), last=("made at", "notes"))
+    for artifact in chain:
+        notes = ", ".join(f"{key} {value}" for key, value in artifact.made_by.notes.items())
+        table.add_row(
+            artifact.digest.removeprefix("sha256:")[:12],
+            artifact.made_by.stage,
+            artifact.format,
+            size_text(artifact.size),
+            artifact.made_by.at,
+            notes,
+        )
+    return table
+
+
+def parity_table(agreements: Sequence[Agreement]) -> Table:
+    """Measures of agreement per output and batch size."""
+    table = _table(
+        left=("output",), right=("batch", "relative error", "cosine", "argmax agreement"), last=("contract",)
+    )
+    for row in agreements:
+        table.add_row(
+            row.output,
+            str(row.batch),
+            f"{row.relative_error:.2e}",
+            f"{row.cosine:.5f}",
+            f"{row.agreement:.4f}",
+            "; ".join(row.broken) or "kept",
+        )
+    return table

@@ -1,0 +1,93 @@
+"""What every stage is: a function from a configuration and a parent to files, and the door that finds it by kind.
+
+Stages import torch and ONNX Runtime, so they are loaded only when they run; what the cache needs to know of a stage
+(`code_digest`) is told without importing it.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from ..artifact import Artifact, Format, TensorSpec, digest_bytes, digest_file
+from ..environment import Environment
+from ..recipe import Source, StageConfig
+from ..samples import Samples, Split
+from ..store import Store
+from ..user_code import Reference
+
+Progress = Callable[[float, str], None]
+_ROOM = Path(__file__).parent
+_CODE: Mapping[str, tuple[str, ...]] = {
+    "distill": ("distill.py", "training.py", "../sessions/on_torch.py"),
+    "prune": ("prune.py", "training.py", "../sessions/on_torch.py"),
+    "export": ("export.py", "../sessions/on_torch.py"),
+    "quantize": ("quantize.py", "../targets.py"),
+}
+_LIBRARIES: Mapping[str, tuple[str, ...]] = {
+    "distill": ("torch", "numpy"),
+    "prune": ("torch", "numpy", "torch-pruning"),
+    "export": ("torch", "onnx", "onnxscript"),
+    "quantize": ("onnx", "onnxruntime-gpu", "numpy"),
+}
+USES: Mapping[str, tuple[Split, ...]] = {
+    "distill": ("train",),
+    "prune": ("train",),
+    "export": (),
+    "quantize": ("calibration",),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a stage may use: an empty folder for its files, the store to read from, samples, the origin as a teacher.
+
+    `progress` takes a share in [0, 1] and a short text. `samples` loads a split on first use.
+    """
+
+    folder: Path
+    store: Store
+    origin: Artifact
+    source: Source
+    samples: Callable[[Split], Samples]
+    reference: Callable[[str], Reference]
+    environment: Environment
+    seed: int
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What a stage leaves in its folder: file names, tensors, the hardware contract, and notes for people."""
+
+    format: Format
+    files: tuple[str, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    requires: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Stage(Protocol):
+    """The one function of every stage's module."""
+
+    def __call__(self, config: Any, parent: Artifact, context: Context) -> Made:
+        """Make the stage's files in ``context.folder``."""
+        ...
+
+
+def stage(config: StageConfig) -> Stage:
+    """The stage of that configuration, imported now."""
+    module = importlib.import_module(f".{config.kind}", package=__package__)
+    return cast("Stage", module.run)
+
+
+def code_digest(kind: str) -> str:
+    """Digest of the code that the stage's result depends on."""
+    return digest_bytes("".join(digest_file(_ROOM / name) for name in _CODE[kind]).encode())
+
+
+def libraries(kind: str, environment: Environment) -> dict[str, str]:
+    """Versions of the libraries that the stage's result depends on."""
+    return {name: environment.libraries.get(name, "") for name in _LIBRARIES[kind]}

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optimize.errors import SourceError
+from optimize.samples import Samples, checked
+
+INPUTS = {"a": np.arange(12, dtype=np.float32).reshape(6, 2), "b": np.arange(6)}
+
+
+@given(st.integers(1, 7))
+def test_batches_cover_everything_once(size: int) -> None:
+    samples = Samples(split="train", inputs=INPUTS, labels=np.arange(6))
+    parts = list(samples.batches(size))
+    assert np.array_equal(np.concatenate([part.inputs["a"] for part in parts]), INPUTS["a"])
+    assert all(len(part) == size for part in parts[:-1])
+
+
+def test_the_digest_sees_every_byte_and_only_bytes() -> None:
+    samples = Samples(split="train", inputs=INPUTS, labels=None)
+    same = Samples(split="other", inputs={name: array.copy() for name, array in reversed(INPUTS.items())}, labels=None)
+    assert samples.digest == same.digest
+    other = {name: array.copy() for name, array in INPUTS.items()}
+    other["a"][5, 1] += 1
+    assert Samples(split="train", inputs=other, labels=None).digest != samples.digest
+
+
+@pytest.mark.parametrize(
+    ("loaded", "why"),
+    [
+        (None, "NoneType"),
+        (({}, None), "tuple"),
+        (({"a": np.zeros((2, 1))}, np.zeros(3)), "rows per array"),
+        (({"a": np.zeros((0, 1))}, None), "rows per array"),
+        (({"a": np.array([[1.0], [np.nan]])}, None), "NaN"),
+        (({"a": np.array([object()])}, None), "Python objects"),
+    ],
+)
+def test_an_unusable_loader_is_named(loaded: object, why: str) -> None:
+    with pytest.raises(SourceError, match=r"loader\.py:load") as caught:
+        checked("train", loaded, "loader.py:load")
+    assert why in caught.value.what

@@ -1,0 +1,36 @@
+from dataclasses import replace
+
+import pytest
+
+from optimize.environment import environment
+from optimize.errors import ConfigError, ContractError
+from optimize.targets import TARGETS, broken, check, resolve
+
+VNNI = replace(environment(), architecture="x86_64", cpu_flags=("avx512_vnni", "avx512f", "avx2"))
+OLD = replace(VNNI, cpu_flags=("avx2",))
+ARM = replace(VNNI, architecture="aarch64", cpu_flags=("asimddp",))
+
+
+@pytest.mark.parametrize(("machine", "target"), [(VNNI, "x86-vnni"), (OLD, "x86"), (ARM, "arm64")])
+def test_auto_takes_the_best_contract_that_the_machine_keeps(machine: object, target: str) -> None:
+    assert resolve("auto", machine) == target  # type: ignore[arg-type]
+
+
+def test_without_vnni_the_weights_keep_seven_bits() -> None:
+    assert TARGETS["x86"].reduce_range
+    assert not TARGETS["x86-vnni"].reduce_range
+
+
+def test_a_machine_that_breaks_the_contract_is_refused_with_the_reason() -> None:
+    requires = TARGETS["x86-vnni"].requires()
+    check(requires, VNNI, "net")
+    with pytest.raises(ContractError, match="avx512_vnni"):
+        check(requires, OLD, "net")
+    assert "aarch64" in broken(requires, ARM)
+
+
+def test_unknown_targets_and_processors() -> None:
+    with pytest.raises(ConfigError, match="x86-vnni"):
+        resolve("gpu", VNNI)
+    with pytest.raises(ConfigError, match="no int8 target"):
+        resolve("auto", replace(VNNI, cpu_flags=()))
