@@ -1,0 +1,208 @@
+"""The budget: what a candidate may cost, per metric, and the design of the run that finds out.
+
+Read from TOML (`load_budget`) and checked here, before a server is started; holds no result and decides nothing.
+"""
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from optimize import config
+from optimize.artifact import canonical, digest_bytes
+from optimize.errors import ConfigError
+
+from .load.validity import LoadLimits
+from .measurement import METRICS, Metric
+
+RULES = ("max_regression", "max_drop", "at_least", "at_most")
+_ABSOLUTE_ONLY = ("quality", "errors")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """What one metric may do; several rules may stand together, and each becomes a finding of its own.
+
+    `max_regression` is relative to the base (0.05 = 5 % worse), `max_drop` absolute (quality only), `at_least` and
+    `at_most` bind the candidate alone. A relative regression whose absolute size is under `floor` (in the metric's
+    unit) does not count. `gating = false` reports the metric without letting it decide.
+    """
+
+    metric: str
+    max_regression: float | None = None
+    max_drop: float | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    floor: float = 0.0
+    gating: bool = True
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise ConfigError(
+                f"unknown metric {self.metric!r}", where="limits", next_step=f"known are {', '.join(METRICS)}"
+            )
+        where = f"limits, metric {self.metric!r}"
+        if not self.rules:
+            raise ConfigError("a limit without a rule", where=where, next_step=f"give one of {', '.join(RULES)}")
+        for name, value in self.rules.items():
+            if not math.isfinite(value) or value < 0:
+                raise ConfigError(f"{name} must be finite and not negative, got {value}", where=where)
+        if self.metric in _ABSOLUTE_ONLY and self.max_regression is not None:
+            instead = "max_drop" if self.metric == "quality" else "at_most"
+            raise ConfigError(f"{self.metric} has no max_regression", where=where, next_step=f"use {instead}")
+        if self.max_drop is not None and self.metric != "quality":
+            raise ConfigError("max_drop is for quality", where=where, next_step="use max_regression")
+        wrong = "at_most" if self.of.direction == "higher" else "at_least"
+        if getattr(self, wrong) is not None:
+            raise ConfigError(
+                f"{wrong} on a metric whose {self.of.direction} values are better would forbid improvement", where=where
+            )
+        if not math.isfinite(self.floor) or self.floor < 0 or (self.floor and self.max_regression is None):
+            raise ConfigError(f"floor {self.floor} belongs to a max_regression and may not be negative", where=where)
+
+    @property
+    def of(self) -> Metric:
+        """The metric it speaks about."""
+        return METRICS[self.metric]
+
+    @property
+    def rules(self) -> dict[str, float]:
+        """The rules given, by name."""
+        return {name: value for name in RULES if (value := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """How the run is made. Rates per second, times in seconds.
+
+    Every slot starts a fresh server, sends `warmup_requests`, answers its share of the evaluation set in batches of
+    `quality_batch`, takes an open-loop Poisson load of `rate` for `seconds`, then saturation with `concurrency` clients
+    sending batches of `saturation_batch` for `saturation_seconds`. A control workload (a fixed matrix product) runs
+    before each slot; with `control_limit` set, a control that differs between the arms by more makes the run INVALID.
+    A pair that the machine or the client spoiled is run again up to `reruns` times.
+    `client_cores` pins the load generator, where the server leaves some to it.
+    """
+
+    pairs: int = 6
+    reruns: int = 2
+    rate: float
+    seconds: float
+    saturation_seconds: float = 3.0
+    saturation_batch: int = 1
+    concurrency: int = 4
+    quality_batch: int = 32
+    warmup_requests: int = 32
+    control_limit: float | None = None
+    client_cores: tuple[int, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.pairs < 4 or self.pairs % 2:
+            raise ConfigError(
+                f"{self.pairs} pairs: the order effect needs an even number of at least 4",
+                where="design.pairs",
+                next_step="use 6, the usual choice",
+            )
+        for name in ("rate", "seconds", "saturation_seconds", "concurrency", "saturation_batch", "quality_batch"):
+            value = getattr(self, name)
+            if not math.isfinite(value) or value <= 0:
+                raise ConfigError(f"must be positive, got {value}", where=f"design.{name}")
+        for name in ("warmup_requests", "seed", "reruns"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"may not be negative, got {getattr(self, name)}", where=f"design.{name}")
+        if self.control_limit is not None and not 0 < self.control_limit < 1:
+            raise ConfigError(f"must lie between 0 and 1, got {self.control_limit}", where="design.control_limit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Design, limits, and the error rates that the verdict promises.
+
+    `alpha_pass` bounds the chance of passing a regression of exactly the margin, per metric; `alpha_fail` the chance of
+    failing any metric that is within its margin, over the whole family. `price` names a line of ``prices.toml``,
+    `recipe` the recipe (relative to the budget's file) whose evaluation samples and metric judge quality.
+    """
+
+    recipe: str | None = None
+    design: Design
+    limits: tuple[Limit, ...]
+    load: LoadLimits = field(default_factory=LoadLimits)
+    alpha_pass: float = 0.05
+    alpha_fail: float = 0.01
+    price: str = "aws-c7i-large"
+
+    def __post_init__(self) -> None:
+        names = [limit.metric for limit in self.limits]
+        if not any(limit.gating for limit in self.limits):
+            raise ConfigError("no gating limit: nothing could fail", where="limits", next_step="add [[limits]]")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ConfigError(
+                f"metric {twice[0]!r} is limited twice", where="limits", next_step="put its rules in one table"
+            )
+        for name in ("alpha_pass", "alpha_fail"):
+            if not 0 < getattr(self, name) < 0.5:
+                raise ConfigError(f"must lie between 0 and 0.5, got {getattr(self, name)}", where=name)
+        if self.design.rate * self.design.seconds < 100 and any(name == "p99" for name in names):
+            raise ConfigError(
+                f"{self.design.rate * self.design.seconds:.0f} requests a slot cannot show a p99",
+                where="design.rate, design.seconds",
+                next_step="send at least 1000 a slot, or drop the p99 limit",
+            )
+
+    def limit(self, metric: str) -> Limit | None:
+        """The limit on that metric, if there is one."""
+        return next((limit for limit in self.limits if limit.metric == metric), None)
+
+    def recipe_path(self, budget: Path) -> Path:
+        """Where the recipe lies that a budget in the file `budget` names.
+
+        Raises:
+            ConfigError: it names none.
+        """
+        if self.recipe is None:
+            raise ConfigError(
+                "no recipe to take evaluation samples and metric from",
+                where=str(budget),
+                next_step="name one there (recipe = ...), or give --recipe",
+            )
+        return budget.parent / self.recipe
+
+    def to_json(self) -> dict[str, Any]:
+        """The budget as JSON values, as it is kept beside a run."""
+        design = asdict(self.design) | {"client_cores": list(self.design.client_cores)}
+        return asdict(self) | {"design": design, "limits": [asdict(limit) for limit in self.limits]}
+
+    @property
+    def digest(self) -> str:
+        """``sha256:...`` of everything the budget says."""
+        return digest_bytes(canonical(self.to_json()))
+
+
+def load_budget(path: Path) -> Budget:
+    """Read a budget from TOML.
+
+    Raises:
+        MissingError: no such file.
+        ConfigError: an unknown key, a wrong type, or a combination that cannot be; names file and place.
+    """
+    return config.load(path, Budget)
+
+
+def budget_from_json(value: Any) -> Budget:
+    """Read what `Budget.to_json` wrote.
+
+    Raises:
+        ConfigError: not a budget of this version.
+    """
+    try:
+        return Budget(
+            **value
+            | {
+                "design": Design(**value["design"] | {"client_cores": tuple(value["design"]["client_cores"])}),
+                "limits": tuple(Limit(**limit) for limit in value["limits"]),
+                "load": LoadLimits(**value["load"]),
+            }
+        )
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"not a budget of this version: {error}", next_step="run the gate again") from error

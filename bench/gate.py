@@ -1,0 +1,297 @@
+"""The gate: runs both arms in turn on fresh servers, keeps everything raw, and asks the judge.
+
+Orchestrates only: order and records are `bench.pairs`, the load is `bench.load`, answers are `bench.quality`, the
+decision is `bench.judge` on what lies in the folder. Places nothing and knows no server: the host is handed in.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from optimize.artifact import Artifact
+from optimize.environment import environment, now
+from optimize.errors import ConfigError, ContractError, MachineError, SeatrialError, SourceError
+from optimize.samples import Samples
+
+from . import cost, pairs
+from .budget import Budget, budget_from_json
+from .errors import LoadError
+from .judge import Verdict, judge
+from .load.on_locust import load, saturate
+from .load.payload import Payload
+from .load.run import LoadRun, Saturation
+from .load.validity import breaches, saturation_breaches
+from .pairs import Arm, GateRun, RunHeader, Slot, SlotRecord
+from .probes import MemoryProbe, alive, control_seconds, load_average
+from .quality import served
+from .schedule import poisson
+from .targets import Endpoint, Host
+
+Progress = Callable[[str, float], None]
+"""Told what begins now, and the share of the run that is over (0 to 1)."""
+
+_SETTLE = 3.0  # seconds before a spoiled pair is run again: what spoiled it comes in bursts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generator:
+    """What makes the load; the default starts Locust."""
+
+    load: Callable[..., LoadRun] = load
+    saturate: Callable[..., Saturation] = saturate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Setup:
+    """What stays the same for all slots of a run."""
+
+    artifacts: dict[Arm, Artifact]
+    budget: Budget
+    host: Host
+    samples: Samples
+    metric: served.Metric
+    folder: Path
+    generator: Generator
+
+    def share(self, pair: int) -> tuple[int, int]:
+        """The samples that a pair asks in both arms; all pairs together ask every sample once."""
+        count, parts = len(self.samples), self.budget.design.pairs
+        return pair * count // parts, (pair + 1) * count // parts
+
+
+def gate(
+    base: Artifact,
+    candidate: Artifact,
+    budget: Budget,
+    *,
+    host: Host,
+    samples: Samples,
+    metric: served.Metric,
+    folder: Path,
+    progress: Progress | None = None,
+    generator: Generator | None = None,
+) -> Verdict:
+    """Compare two artifacts on this machine and judge the candidate.
+
+    Every slot gets a fresh server from `host`. `samples` is the evaluation set with labels, `metric` scores answers
+    sample by sample. Raw results go into `folder` as they come: an interruption leaves a folder that `read_run` reads,
+    and the verdict (also in ``verdict.json``) is recomputed from it by `rejudge`, bit for bit.
+
+    Raises:
+        ConfigError: no labels, fewer samples than pairs, an unknown price, or a folder that holds a run already.
+        SourceError: the metric raised or returned the wrong thing.
+    """
+    setup = _Setup(
+        artifacts={"base": base, "candidate": candidate},
+        budget=budget,
+        host=host,
+        samples=samples,
+        metric=metric,
+        folder=folder,
+        generator=generator or Generator(),
+    )
+    pairs.write_header(folder, _header(setup))
+    plan = pairs.plan(budget.design.pairs, budget.design.seed)
+    tell = progress or (lambda what, share: None)
+    for pair in range(budget.design.pairs):
+        if not _run_pair(setup, [slot for slot in plan if slot.pair == pair], tell):
+            break
+    tell("judging", 1.0)
+    return rejudge(folder, budget)
+
+
+def rejudge(folder: Path, budget: Budget | None = None) -> Verdict:
+    """Judge the run in a folder from its raw values, against its own budget unless another is given.
+
+    Writes ``verdict.json`` beside the raw values.
+
+    Raises:
+        MissingError: no run there.
+        IntegrityError: the run cannot be read.
+    """
+    run = pairs.read_run(folder)
+    verdict = judge(run, budget or budget_from_json(run.header.budget))
+    pairs.write_json(folder / "verdict.json", verdict.to_json())
+    return verdict
+
+
+def read_verdict(folder: Path) -> Verdict:
+    """The verdict that lies beside a run's raw values.
+
+    Raises:
+        MissingError: the run was never judged.
+        IntegrityError: it cannot be read.
+    """
+    return Verdict.from_json(pairs.read_json(folder / "verdict.json"))
+
+
+def read_gate(folder: Path) -> tuple[GateRun, Verdict]:
+    """A run and its verdict, as a report needs them."""
+    return pairs.read_run(folder), read_verdict(folder)
+
+
+def _header(setup: _Setup) -> RunHeader:
+    """Check what can be checked before a server is started, and describe the run.
+
+    Raises:
+        ConfigError: the evaluation set cannot be used.
+    """
+    samples, design = setup.samples, setup.budget.design
+    if samples.labels is None:
+        raise ConfigError("the evaluation set has no labels, so quality cannot be judged", where=samples.split)
+    if len(samples) < design.pairs:
+        raise ConfigError(f"{len(samples)} samples cannot be shared among {design.pairs} pairs", where=samples.split)
+    price = cost.price_list().of(setup.budget.price)
+    return RunHeader(
+        base=_named(setup.artifacts["base"]),
+        candidate=_named(setup.artifacts["candidate"]),
+        budget=setup.budget.to_json(),
+        samples={"split": samples.split, "count": len(samples), "digest": samples.digest},
+        price={"name": price.name, "machine": price.machine, "usd_hour": price.usd_hour, "source": price.source},
+        environment=environment().to_json(),
+        at=now(),
+    )
+
+
+def _named(artifact: Artifact) -> dict[str, Any]:
+    return {"name": artifact.name, "digest": artifact.digest, "format": artifact.format, "size": artifact.size}
+
+
+def _run_pair(setup: _Setup, slots: list[Slot], tell: Progress) -> bool:
+    """Both slots of a pair, and again where the load or the machine spoiled it; False where the run must stop."""
+    faulty: set[Arm] = set()
+    for attempt in range(1 + setup.budget.design.reruns):
+        records = []
+        time.sleep(_SETTLE if attempt else 0.0)
+        for slot in slots:
+            what = f"pair {slot.pair + 1} of {setup.budget.design.pairs}, {slot.arm}" + (", again" if attempt else "")
+            tell(what, slot.index / (2 * setup.budget.design.pairs))
+            record = _run_slot(setup, slot, attempt, again=slot.arm in faulty)
+            pairs.write_record(setup.folder, record)
+            records.append(record)
+        if all(record.usable for record in records):
+            return True
+        if any(record.fault_kind == "model" for record in records) or _refused(records):
+            return False
+        faulty |= {record.slot.arm for record in records if record.faults}
+    return False
+
+
+def _refused(records: list[SlotRecord]) -> bool:
+    """A living server that broke connections in one arm alone: no accident, so a rerun may not wipe it away."""
+    broken = [
+        not record.faults and any("transport" in breach.split(":")[0] for breach in record.breaches)
+        for record in records
+    ]
+    return any(broken) and not all(broken)
+
+
+def _run_slot(setup: _Setup, slot: Slot, attempt: int, *, again: bool) -> SlotRecord:
+    """One fresh server with one arm, measured; whatever goes wrong with it is in the record.
+
+    `again` says that the arm was faulty in this pair before. A server that dies, or a machine that lacks something,
+    may be an accident of the machine's the first time (a stall of a second kills Triton); when it happens again while
+    the other arm works, it is this artifact that the machine cannot serve.
+    """
+    record = SlotRecord(
+        slot=slot, attempt=attempt, started_at=now(), control=control_seconds(), load_average=load_average()
+    )
+    began = time.perf_counter()
+    try:
+        with setup.host(setup.artifacts[slot.arm]) as endpoint:
+            try:
+                record = _measured(setup, record, endpoint, began)
+            except SourceError:
+                raise
+            except SeatrialError as error:
+                record = _faulty(record, error, again=again)
+            if endpoint.pids and not alive(endpoint.pids):
+                record = record.faulty("the server process died", "model" if again else "environment")
+    except SourceError:
+        raise
+    except SeatrialError as error:
+        record = _faulty(record, error, again=again)
+    return replace(record, seconds=time.perf_counter() - began)
+
+
+def _faulty(record: SlotRecord, error: SeatrialError, *, again: bool) -> SlotRecord:
+    """The record with the error as a fault of the model or of the environment."""
+    kind: Literal["model", "environment"] = "model"
+    if isinstance(error, ContractError | LoadError) or (isinstance(error, MachineError) and not again):
+        kind = "environment"
+    return record.faulty(f"{error.what} ({error.where})" if error.where else error.what, kind)
+
+
+def _measured(setup: _Setup, record: SlotRecord, endpoint: Endpoint, began: float) -> SlotRecord:
+    """Warm-up, the pair's share of the evaluation set, open-loop load, saturation; memory throughout."""
+    with _memory(endpoint) as memory:
+        design, inputs = setup.budget.design, setup.samples.inputs
+        fixed = served.fixed_batch(endpoint, inputs)
+        served.warm_up(endpoint, inputs, (1,), 1)
+        record = replace(record, startup=time.perf_counter() - began)
+        batches = (1, design.quality_batch, design.saturation_batch)
+        served.warm_up(endpoint, inputs, batches, design.warmup_requests)
+        record = _quality(setup, record, endpoint)
+        record = _load(setup, record, endpoint, fixed or 1)
+        record = _saturation(setup, record, endpoint, fixed or design.saturation_batch)
+    return replace(record, memory=memory, peak_memory=memory.get("peak"))
+
+
+@contextmanager
+def _memory(endpoint: Endpoint) -> Iterator[dict[str, Any]]:
+    """Filled with the probe's result on leaving; stays empty where the server runs elsewhere."""
+    found: dict[str, Any] = {}
+    if not endpoint.pids:
+        yield found
+        return
+    with MemoryProbe(endpoint.pids) as probe:
+        yield found
+    found.update(probe.result.to_json())
+
+
+def _quality(setup: _Setup, record: SlotRecord, endpoint: Endpoint) -> SlotRecord:
+    start, stop = setup.share(record.slot.pair)
+    share = setup.samples.take(start, stop)
+    outputs = served.answers(endpoint, share.inputs, setup.budget.design.quality_batch)
+    labels = np.asarray(share.labels)
+    return replace(record, quality=served.scores(setup.metric, outputs, labels), quality_start=start)
+
+
+def _load(setup: _Setup, record: SlotRecord, endpoint: Endpoint, batch: int) -> SlotRecord:
+    design = setup.budget.design
+    run = setup.generator.load(
+        endpoint,
+        poisson(design.rate, design.seconds, record.slot.seed),
+        Payload.build(endpoint, setup.samples.inputs, batch=batch),
+        folder=setup.folder / "load" / record.name,
+        cores=design.client_cores,
+    )
+    return replace(
+        record,
+        latency=run.done - run.intended,
+        service=run.done - run.sent,
+        lag=run.sent - run.intended,
+        status=run.status.astype(np.int64),
+        breaches=breaches(run, setup.budget.load),
+        load={"client_cpu": run.client_cpu, "reasons": {str(key): text for key, text in run.reasons.items()}},
+    )
+
+
+def _saturation(setup: _Setup, record: SlotRecord, endpoint: Endpoint, batch: int) -> SlotRecord:
+    design = setup.budget.design
+    run = setup.generator.saturate(
+        endpoint,
+        Payload.build(endpoint, setup.samples.inputs, batch=batch),
+        seconds=design.saturation_seconds,
+        concurrency=design.concurrency,
+        folder=setup.folder / "load" / record.name,
+        cores=design.client_cores,
+    )
+    about = {"batch": batch, "client_cpu": run.client_cpu, "errors": run.errors, "completed": run.completed}
+    broken = tuple(f"saturation {breach}" for breach in saturation_breaches(run, setup.budget.load))
+    return replace(record, throughput=run.inferences_per_second, saturation=about, breaches=(*record.breaches, *broken))

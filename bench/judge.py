@@ -1,0 +1,168 @@
+"""The verdict: a pure function of a run's raw values and a budget, the same online and years later from the folder.
+
+Three answers and a refusal. PASS: every gating metric is shown to be within its margin (each at `alpha_pass`; all must,
+so no correction is due, Berger's intersection-union test). FAIL: at least one is shown to be beyond it (Holm over the
+family at `alpha_fail`). INCONCLUSIVE: the data show neither. INVALID: the run cannot carry a verdict. Reads no file,
+starts nothing, and never turns missing values into a PASS.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from . import stats
+from .budget import Budget
+from .findings import complete_pairs, error_limit, findings_of, limits_of, pooled_errors
+from .measurement import spell
+from .pairs import ARMS, GateRun, SlotRecord
+from .verdict import EXIT_CODES, Finding, Outcome, Verdict
+
+__all__ = ["EXIT_CODES", "Finding", "Outcome", "Verdict", "health", "judge"]
+
+SERVER_SIDE = frozenset(
+    ("transport", "dropped", "unanswered", "saturation transport", "saturation offered")
+)  # rules of `bench.load.validity` that a slow or broken server breaks, not the client
+
+
+def judge(run: GateRun, budget: Budget) -> Verdict:
+    """Judge a run, whole or broken off, against a budget."""
+    broken, invalid = health(run, budget)
+    findings = [finding for limit in limits_of(budget) for finding in findings_of(run, budget, limit)]
+    findings = _decide_failures(findings, budget.alpha_fail)
+    return Verdict(
+        outcome=_outcome(findings, broken, invalid),
+        findings=tuple(findings),
+        reasons=(*broken, *invalid),
+        base=run.header.base,
+        candidate=run.header.candidate,
+        pairs=len(complete_pairs(run)),
+        confidence=1 - 2 * budget.alpha_pass,
+        budget=budget.digest,
+        samples=run.header.samples,
+        at=run.header.at,
+    )
+
+
+# What can be wrong with the run as a whole
+
+
+def health(run: GateRun, budget: Budget) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is wrong with the candidate itself (a FAIL), and what makes the run INVALID, as sentences.
+
+    A fault of the candidate counts against it only where the base was healthy on the same machine.
+    """
+    final, planned = run.final(), int(run.header.budget["design"]["pairs"])
+    faults = {arm: [record for record in run.arm(arm) if record.faults] for arm in ARMS}
+    base_worked = any(not record.faults for record in run.arm("base"))
+    own = [record for record in faults["candidate"] if record.fault_kind == "model"]
+    invalid = [f"base arm, {_place(record)}: {fault}" for record in faults["base"] for fault in record.faults]
+    if own and not faults["base"] and base_worked:
+        return tuple(dict.fromkeys(fault for record in own for fault in record.faults)), ()
+    invalid += [f"candidate arm, {_place(each)}: {fault}" for each in faults["candidate"] for fault in each.faults]
+    refused = [] if invalid else _not_carried(run)
+    if refused:
+        return tuple(refused), ()
+    invalid += [
+        f"{arm} arm, {_place(record)}: {breach}"
+        for (_, arm), record in sorted(final.items())
+        for breach in record.breaches
+    ]
+    usable = len(complete_pairs(run))
+    if usable < planned:
+        invalid.append(f"{usable} of {planned} pairs were measured")
+    allowed_errors = error_limit(budget)
+    shares = {arm: pooled_errors(run, arm) for arm in ARMS}
+    if shares["base"] is not None and shares["base"] > allowed_errors:
+        invalid.append(f"the base arm itself had errors: {shares['base']:.2%} of its requests")
+    if (moved := _control(run, budget)) is not None:
+        invalid.append(moved)
+    return (), tuple(dict.fromkeys(invalid))
+
+
+def server_side(breach: str) -> bool:
+    """Whether a broken load rule is the server's doing rather than the client's."""
+    return breach.split(":")[0] in SERVER_SIDE
+
+
+def _not_carried(run: GateRun) -> list[str]:
+    """How the candidate fell short of a load that the base carried in the same pair and attempt.
+
+    Connections that a living server broke count at once; a queue that overflowed only where it did so again when the
+    pair was run again, since a stall of the machine overflows it too.
+    """
+    found = []
+    base = {(each.slot.pair, each.attempt): each for each in run.records if each.slot.arm == "base"}
+    last = {pair: record.attempt for (pair, arm), record in run.final().items() if arm == "candidate"}
+    for record in run.records:
+        other = base.get((record.slot.pair, record.attempt))
+        if record.slot.arm == "base" or record.faults or other is None or any(map(server_side, other.breaches)):
+            continue
+        again = record.attempt > 0 and record.attempt == last[record.slot.pair]
+        found += [
+            f"the candidate does not carry the load that the base carries, {_place(record)}: {breach}"
+            for breach in record.breaches
+            if server_side(breach) and ("transport" in breach.split(":")[0] or again)
+        ]
+    return found
+
+
+def _place(record: SlotRecord) -> str:
+    return f"pair {record.slot.pair + 1}" + (" (rerun)" if record.attempt else "")
+
+
+def _control(run: GateRun, budget: Budget) -> str | None:
+    """Whether the fixed workload, the same in both arms, shows that the machine treated the arms differently."""
+    if budget.design.control_limit is None:
+        return None
+    pairs = [(b.control, c.control, 1 if c.slot.position else -1) for b, c in complete_pairs(run)]
+    whole = [(b, c, o) for b, c, o in pairs if b is not None and c is not None]
+    if len(whole) < len(pairs) or len(whole) < 4 or len(whole) % 2 or sum(row[2] for row in whole) != 0:
+        return "the control workload was not measured in every slot"
+    base, candidate, order = zip(*whole, strict=True)
+    estimate = stats.paired(stats.log_ratios(base, candidate, 1), order)
+    low, high = stats.lower_bound(estimate, 0.025), stats.upper_bound(estimate, 0.025)
+    allowed = math.log1p(budget.design.control_limit)
+    if low > allowed or high < -allowed:
+        return (
+            f"the control workload differs between the arms by {math.expm1(estimate.effect):+.1%} "
+            f"(at most {budget.design.control_limit:.1%} allowed): the machine changed with the arm"
+        )
+    return None
+
+
+# The decision
+
+
+def _decide_failures(findings: Sequence[Finding], alpha: float) -> list[Finding]:
+    """Holm over the gating findings' p-values; findings that do not gate are adjusted among themselves."""
+    decided = list(findings)
+    for gating in (True, False):
+        family = [i for i, finding in enumerate(findings) if finding.gating == gating and finding.p is not None]
+        for i, p in zip(family, stats.holm([findings[i].p or 0.0 for i in family]), strict=True):
+            failed = p <= alpha and findings[i].outcome == "INCONCLUSIVE"
+            decided[i] = replace(findings[i], p=p, outcome="FAIL" if failed else findings[i].outcome)
+            if failed and findings[i].rule == "max_regression":
+                decided[i] = replace(decided[i], reason=_failure_reason(findings[i]))
+            elif decided[i].outcome == "INCONCLUSIVE" and (findings[i].p or 1.0) <= 0.05:
+                doubt = f" It is probably beyond; a FAIL needs an adjusted p of {alpha:g}, this is {p:.2g}."
+                decided[i] = replace(decided[i], reason=findings[i].reason + doubt)
+    return decided
+
+
+def _failure_reason(finding: Finding) -> str:
+    bound, ratio = finding.bound or 1.0, finding.ratio or 1.0
+    return (
+        f"{finding.metric} went from {spell(finding.base or 0, finding.unit)} to "
+        f"{spell(finding.candidate or 0, finding.unit)} ({ratio - 1:+.1%}), beyond the allowed {bound - 1:+.1%}."
+    )
+
+
+def _outcome(findings: Sequence[Finding], broken: Sequence[str], invalid: Sequence[str]) -> Outcome:
+    """A broken candidate fails; then a run that cannot carry a verdict is INVALID; then the findings decide."""
+    if broken:
+        return "FAIL"
+    gating = [finding.outcome for finding in findings if finding.gating]
+    if invalid or not gating:
+        return "INVALID"
+    worst: tuple[Outcome, ...] = ("INVALID", "FAIL", "INCONCLUSIVE")
+    return next((outcome for outcome in worst if outcome in gating), "PASS")

@@ -1,0 +1,170 @@
+"""Requests built before the run: whole KServe v2 HTTP/1.1 messages with binary tensors, one per distinct sample.
+
+Only bytes; opens no connection. Building costs more than sending, so nothing is serialised inside a measured window.
+Format: https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import gcd
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from optimize.artifact import TensorSpec, digest_bytes
+from optimize.errors import ConfigError, IntegrityError
+
+from ..targets import DATATYPES, Endpoint
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_MAX_BYTES = 1 << 30  # all requests together are held in memory, twice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Payload:
+    """Whole requests, sent in turn: arrival k gets ``requests[k % len(requests)]``. `batch` is samples per request."""
+
+    requests: tuple[bytes, ...]
+    batch: int
+
+    @cached_property
+    def digest(self) -> str:
+        """``sha256:...`` over all requests; it changes with the server's address, which is part of every request."""
+        return digest_bytes(b"".join(len(request).to_bytes(8, "little") + request for request in self.requests))
+
+    @classmethod
+    def build(cls, endpoint: Endpoint, inputs: Mapping[str, Array], batch: int = 1, count: int = 64) -> "Payload":
+        """Cut up to `count` distinct requests of `batch` samples from arrays whose first axis is the sample.
+
+        Where there are fewer distinct windows of samples than `count`, fewer requests are made. A model whose input
+        has no batch axis (its rank is one below the array's) gets one sample per request.
+
+        Raises:
+            ConfigError: the arrays do not fit the endpoint's inputs, or the requests would not fit into memory.
+        """
+        arrays = {spec.name: _checked(spec, inputs.get(spec.name), batch) for spec in endpoint.inputs}
+        if unknown := set(inputs) - set(arrays):
+            raise ConfigError(
+                f"model {endpoint.model!r} has no input {sorted(unknown)}",
+                next_step=f"its inputs are {sorted(arrays)}",
+            )
+        lengths = {len(array) for array in arrays.values()}
+        if len(lengths) != 1 or 0 in lengths or batch < 1 or count < 1:
+            raise ConfigError(
+                f"cannot cut {count} requests of {batch} samples from arrays of lengths {sorted(lengths)}"
+            )
+        samples = lengths.pop()
+        requests: list[bytes] = []
+        total = 0
+        for index in range(min(count, samples // gcd(samples, batch))):
+            rows = (np.arange(batch) + index * batch) % samples
+            requests.append(_request(endpoint, {name: array[rows] for name, array in arrays.items()}))
+            total += len(requests[-1])
+            if total > _MAX_BYTES:
+                raise ConfigError(
+                    f"{count} requests of {len(requests[-1])} bytes would not fit into memory",
+                    next_step="build fewer requests or smaller batches",
+                )
+        return cls(requests=tuple(requests), batch=batch)
+
+    def save(self, path: Path) -> None:
+        """Write the requests as one npz file, for another process."""
+        lengths = np.array([len(request) for request in self.requests], np.int64)
+        data = np.frombuffer(b"".join(self.requests), np.uint8)
+        with path.open("wb") as stream:
+            np.savez(stream, data=data, lengths=lengths, batch=np.int64(self.batch))
+
+    @classmethod
+    def read(cls, path: Path) -> "Payload":
+        """Read what `save` wrote.
+
+        Raises:
+            IntegrityError: the file is no payload.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                data, ends = stored["data"].tobytes(), np.cumsum(stored["lengths"]).tolist()
+                batch = int(stored["batch"])
+        except (OSError, EOFError, BadZipFile, ValueError, KeyError) as error:
+            raise IntegrityError(f"not a payload: {error}", where=str(path), next_step="build it again") from error
+        return cls(requests=tuple(data[start:end] for start, end in zip([0, *ends], ends, strict=False)), batch=batch)
+
+
+def _request(endpoint: Endpoint, tensors: Mapping[str, Array]) -> bytes:
+    """One message: request line, headers, the JSON part, then every tensor's bytes in the order of the JSON part."""
+    described, raw = [], []
+    for spec in endpoint.inputs:
+        tensor = tensors[spec.name] if tensors[spec.name].ndim == len(spec.shape) else tensors[spec.name][0]
+        raw.append(_tensor_bytes(tensor))
+        described.append(
+            {
+                "name": spec.name,
+                "shape": list(tensor.shape),
+                "datatype": DATATYPES[spec.dtype],
+                "parameters": {"binary_data_size": len(raw[-1])},
+            }
+        )
+    outputs = [{"name": spec.name, "parameters": {"binary_data": True}} for spec in endpoint.outputs]
+    part = json.dumps({"inputs": described, "outputs": outputs}, separators=(",", ":")).encode()
+    body = part + b"".join(raw)
+    head = (
+        f"POST {endpoint.path}/infer HTTP/1.1\r\n"
+        f"Host: {endpoint.url}\r\n"
+        "Content-Type: application/octet-stream\r\n"
+        f"Inference-Header-Content-Length: {len(part)}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def _tensor_bytes(tensor: Array) -> bytes:
+    """Little-endian C-order bytes; a BYTES tensor is each element's length (uint32) and bytes."""
+    if tensor.dtype.kind in "OSU":
+        elements = [each.encode() if isinstance(each, str) else each for each in tensor.ravel().tolist()]
+        return b"".join(len(element).to_bytes(4, "little") + element for element in elements)
+    return np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<")).tobytes()
+
+
+def _checked(spec: TensorSpec, array: Array | None, batch: int) -> Array:
+    """The array in the input's dtype, its shape fitting the input's.
+
+    Raises:
+        ConfigError: it is missing, has another shape, or cannot be converted without changing what it says.
+    """
+    where = f"input {spec.name!r} takes {spec.dtype} {list(spec.shape)}"
+    if array is None:
+        raise ConfigError(f"no samples for input {spec.name!r}", where=where)
+    if spec.dtype not in DATATYPES or spec.dtype == "bfloat16":
+        raise ConfigError(f"numpy has no {spec.dtype}, so no request can be made", where=where)
+    row = spec.shape if array.ndim == len(spec.shape) + 1 else spec.shape[1:]
+    unbatched = row is spec.shape
+    fixed = None if unbatched or not spec.shape or isinstance(spec.shape[0], str) else spec.shape[0]
+    fits = array.ndim == len(row) + 1 and all(
+        isinstance(size, str) or size == actual for size, actual in zip(row, array.shape[1:], strict=True)
+    )
+    if not fits or (unbatched and batch != 1) or (fixed is not None and fixed != batch):
+        raise ConfigError(f"samples of shape {list(array.shape)} in batches of {batch} do not fit", where=where)
+    return _converted(array, spec, where)
+
+
+def _converted(array: Array, spec: TensorSpec, where: str) -> Array:
+    if spec.dtype == "object":
+        if array.dtype.kind not in "OSU" or not all(isinstance(each, str | bytes) for each in array.ravel().tolist()):
+            raise ConfigError(f"samples of {array.dtype} are no strings or bytes", where=where)
+        return array
+    wanted = np.dtype(spec.dtype)
+    if array.dtype == wanted:
+        return array
+    if array.dtype.kind not in "biuf" or (array.dtype.kind == "f") != (wanted.kind == "f"):
+        raise ConfigError(f"samples are {array.dtype}", where=where, next_step="convert them in the loader")
+    with np.errstate(over="ignore"):
+        converted = array.astype(wanted)
+    kept = np.isfinite(converted) == np.isfinite(array) if wanted.kind == "f" else converted == array
+    if not np.all(kept):
+        raise ConfigError(f"samples of {array.dtype} do not fit into {wanted}", where=where)
+    return converted

@@ -1,0 +1,230 @@
+"""What one load run left behind: raw times of every arrival, kept whole so that any statistic can be computed later.
+
+Pure values and their files; draws no conclusion. Times are seconds after the start, on one monotonic clock.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimize.errors import IntegrityError
+from optimize.store import write_atomically
+
+from ..schedule import Schedule
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int16]
+
+SCHEMA = 1
+OK = 200
+TRANSPORT = 0
+CENSORED = -1
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LoadRun:
+    """An open-loop run: one entry per arrival of the schedule, in its order.
+
+    `intended` when it was due, `sent` when its first byte was handed to the kernel (NaN: never, because the cap on
+    requests in flight was reached), `done` when its reply was complete. `status` is the HTTP status, 0 for a broken
+    connection, -1 (censored) for an arrival that was never sent or had no reply when the run ended; `done` is then the
+    end of the run, so that ``done - intended`` is a lower bound. `client_cpu` is the busiest load process's share of
+    one core. `start` is the monotonic clock of this machine at second 0, to line other recordings up.
+    """
+
+    intended: Floats
+    sent: Floats
+    done: Floats
+    status: Integers
+    schedule: Schedule
+    batch: int
+    client_cpu: float
+    elapsed: float
+    start: float
+    target: str
+    reasons: Mapping[int, str] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.intended)
+
+    @property
+    def latency(self) -> Floats:
+        """Seconds from the intended send to the reply, of requests answered with 200; shape [answered]."""
+        answered = self.status == OK
+        latency: Floats = self.done[answered] - self.intended[answered]
+        return latency
+
+    @property
+    def latency_bounds(self) -> Floats:
+        """`latency` and, for every censored arrival, the lower bound of what it would have been.
+
+        Quantiles of `latency` alone flatter a server that was too slow to answer.
+        """
+        kept = (self.status == OK) | (self.status == CENSORED)
+        bounds: Floats = self.done[kept] - self.intended[kept]
+        return bounds
+
+    @property
+    def service(self) -> Floats:
+        """Seconds from the actual send to the reply, of requests answered with 200; blind to waiting at the client."""
+        answered = self.status == OK
+        service: Floats = self.done[answered] - self.sent[answered]
+        return service
+
+    @property
+    def lag(self) -> Floats:
+        """Seconds by which the client sent late, of everything that it sent."""
+        sent = ~np.isnan(self.sent)
+        lag: Floats = self.sent[sent] - self.intended[sent]
+        return lag
+
+    def save(self, folder: Path) -> None:
+        """Write ``run.npz`` (raw arrays) and ``run.json`` (everything else)."""
+        _save_arrays(folder / "run.npz", intended=self.intended, sent=self.sent, done=self.done, status=self.status)
+        record = {
+            "schema": SCHEMA,
+            "kind": "open loop",
+            "schedule": self.schedule.parameters | {"digest": self.schedule.digest},
+            "batch": self.batch,
+            "client_cpu": self.client_cpu,
+            "elapsed_s": self.elapsed,
+            "start": self.start,
+            "target": self.target,
+            "reasons": {str(status): text for status, text in self.reasons.items()},
+            "about": dict(self.about),
+        }
+        write_atomically(folder / "run.json", json.dumps(record, indent=1).encode())
+
+    @classmethod
+    def read(cls, folder: Path) -> "LoadRun":
+        """Read what `save` wrote.
+
+        Raises:
+            IntegrityError: missing, of another schema, or not the arrivals whose digest it carries.
+        """
+        record, arrays = _read(folder, "open loop")
+        try:
+            parameters = dict(record["schedule"])
+            digest = parameters.pop("digest")
+            schedule = Schedule(offsets=arrays["intended"], **parameters)
+            run = cls(
+                **arrays,
+                schedule=schedule,
+                batch=record["batch"],
+                client_cpu=record["client_cpu"],
+                elapsed=record["elapsed_s"],
+                start=record["start"],
+                target=record["target"],
+                reasons={int(status): text for status, text in record["reasons"].items()},
+                about=record["about"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise _broken(folder, str(error)) from error
+        if schedule.digest != digest or len({len(array) for array in arrays.values()}) != 1:
+            raise _broken(folder, "its arrivals are not those of its schedule")
+        return run
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Saturation:
+    """A closed-loop run: every reply that came within `seconds`, with `concurrency` requests always in flight.
+
+    `sent` and `done` in seconds after the start, `status` as in `LoadRun`; shape [replies], in order of arrival.
+    """
+
+    sent: Floats
+    done: Floats
+    status: Integers
+    seconds: float
+    concurrency: int
+    batch: int
+    client_cpu: float
+    start: float
+    target: str
+    reasons: Mapping[int, str] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def completed(self) -> int:
+        """Requests answered with 200 within the window."""
+        return int(np.count_nonzero((self.status == OK) & (self.done <= self.seconds)))
+
+    @property
+    def errors(self) -> int:
+        """Replies other than 200, and broken connections."""
+        return int(np.count_nonzero(self.status != OK))
+
+    @property
+    def requests_per_second(self) -> float:
+        """Completed requests per second of the window."""
+        return self.completed / self.seconds
+
+    @property
+    def inferences_per_second(self) -> float:
+        """Completed samples per second: requests times batch."""
+        return self.requests_per_second * self.batch
+
+    def save(self, folder: Path) -> None:
+        """Write ``saturation.npz`` and ``saturation.json``."""
+        _save_arrays(folder / "saturation.npz", sent=self.sent, done=self.done, status=self.status)
+        record = {
+            "schema": SCHEMA,
+            "kind": "closed loop",
+            "seconds": self.seconds,
+            "concurrency": self.concurrency,
+            "batch": self.batch,
+            "client_cpu": self.client_cpu,
+            "start": self.start,
+            "target": self.target,
+            "reasons": {str(status): text for status, text in self.reasons.items()},
+            "about": dict(self.about),
+        }
+        write_atomically(folder / "saturation.json", json.dumps(record, indent=1).encode())
+
+    @classmethod
+    def read(cls, folder: Path) -> "Saturation":
+        """Read what `save` wrote.
+
+        Raises:
+            IntegrityError: missing or of another schema.
+        """
+        record, arrays = _read(folder, "closed loop")
+        fields = {key: value for key, value in record.items() if key not in ("schema", "kind", "reasons")}
+        try:
+            reasons = {int(status): text for status, text in record["reasons"].items()}
+            return cls(**arrays, **fields, reasons=reasons)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _broken(folder, str(error)) from error
+
+
+def _save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def _read(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    name = "run" if kind == "open loop" else "saturation"
+    try:
+        record: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
+        with np.load(folder / f"{name}.npz", allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+    except (OSError, EOFError, BadZipFile, ValueError) as error:
+        raise _broken(folder, str(error)) from error
+    if record.get("schema") != SCHEMA or record.get("kind") != kind:
+        raise _broken(
+            folder, f"schema {record.get('schema')!r}, kind {record.get('kind')!r}; this reads {SCHEMA}, {kind}"
+        )
+    return record, arrays
+
+
+def _broken(folder: Path, why: str) -> IntegrityError:
+    return IntegrityError(f"not a load run: {why}", where=str(folder), next_step="run the load again")

@@ -1,0 +1,115 @@
+"""The figures of a load run that people read, recomputed from its raw arrays each time.
+
+Pure. Holds nothing that the arrays do not say, and is never stored in their place.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from .run import CENSORED, OK, TRANSPORT, LoadRun
+from .validity import LoadLimits, breaches
+
+SCHEMA = 1
+MIN_FOR_P99 = 662
+"""From so many requests on, the second highest lies above the true 99th percentile with 99 % confidence.
+
+(Smallest n with P(Binomial(n, 0.01) <= 1) <= 0.01, the early-stopping rule of MLPerf.)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failures:
+    """Requests that ended alike: HTTP status (0 broken connection, -1 no reply), how many, the first one's reason."""
+
+    status: int
+    count: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSummary:
+    """Figures of one run; times in seconds from the intended send, rates per second, None where nothing was answered.
+
+    Percentiles include unanswered arrivals with the time they had waited. `notes` says what weakens a figure without
+    making the run invalid.
+    """
+
+    target: str
+    schedule: str
+    seconds: float
+    scheduled: int
+    scheduled_rate: float
+    answered: int
+    achieved_rate: float
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    longest: float | None
+    service_p50: float | None
+    lag_p50: float | None
+    lag_p99: float | None
+    client_cpu: float
+    failures: tuple[Failures, ...]
+    valid: bool
+    breaches: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values with a schema number."""
+        values = asdict(self)
+        return {"schema": SCHEMA} | {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+
+
+def summarise(run: LoadRun, limits: LoadLimits | None = None) -> LoadSummary:
+    """The figures of a run, and whether they may be believed under these limits."""
+    broken = breaches(run, limits)
+    waited = run.latency_bounds
+    answered = int(np.count_nonzero(run.status == OK))
+    span = max(run.schedule.seconds, float(np.max(run.done[run.status == OK], initial=0.0)))
+    return LoadSummary(
+        target=run.target,
+        schedule=run.schedule.digest,
+        seconds=run.schedule.seconds,
+        scheduled=len(run),
+        scheduled_rate=len(run) / run.schedule.seconds,
+        answered=answered,
+        achieved_rate=answered / span,
+        p50=_quantile(waited, 0.5),
+        p95=_quantile(waited, 0.95),
+        p99=_quantile(waited, 0.99),
+        longest=_quantile(waited, 1.0),
+        service_p50=_quantile(run.service, 0.5),
+        lag_p50=_quantile(run.lag, 0.5),
+        lag_p99=_quantile(run.lag, 0.99),
+        client_cpu=run.client_cpu,
+        failures=_failures(run),
+        valid=not broken,
+        breaches=broken,
+        notes=_notes(run, answered),
+    )
+
+
+def _quantile(values: np.ndarray[Any, np.dtype[np.float64]], q: float) -> float | None:
+    return float(np.quantile(values, q)) if len(values) else None
+
+
+def _failures(run: LoadRun) -> tuple[Failures, ...]:
+    statuses, counts = np.unique(run.status[run.status != OK], return_counts=True)
+    said = {CENSORED: "no reply when the run ended", TRANSPORT: "connection broke"} | dict(run.reasons)
+    return tuple(
+        Failures(status=status, count=count, reason=said.get(status, ""))
+        for status, count in zip(statuses.tolist(), counts.tolist(), strict=True)
+    )
+
+
+def _notes(run: LoadRun, answered: int) -> tuple[str, ...]:
+    notes = []
+    if answered < MIN_FOR_P99:
+        notes.append(f"too few for p99: {answered} of the {MIN_FOR_P99} answers that it takes")
+    if censored := int(np.count_nonzero(run.status == CENSORED)):
+        notes.append(f"percentiles are lower bounds: {censored} arrivals had no reply")
+    if errors := int(np.count_nonzero(run.status > 0) - answered):
+        notes.append(f"percentiles leave out {errors} error replies")
+    return tuple(notes)

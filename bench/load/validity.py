@@ -1,0 +1,149 @@
+"""Whether a load run may be believed: was the promised load really offered, and by a client with time to spare.
+
+Pure. Looks at the client's side alone: slow or failed replies are the server's and belong into the verdict, while a run
+whose client lagged says nothing about any server. Limits after MLPerf and wrk2.
+"""
+
+from dataclasses import dataclass
+from math import exp, sqrt
+
+import numpy as np
+
+from optimize.errors import ConfigError
+
+from .run import CENSORED, TRANSPORT, Floats, LoadRun, Saturation
+
+MIN_GAPS = 100  # fewer say nothing about a distribution
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadLimits:
+    """What a load run may not break. Shares are 0 to 1, times in seconds.
+
+    `offered` is the least share of scheduled arrivals that was sent in time. The 99th percentile of the lag may reach
+    `lag` or `lag_of_p50` times the median latency, whichever is more: lag is part of every latency, so it must stay
+    small against what is measured. The default of `lag` is three to four times what two busy virtual cores mostly
+    reach (p99 0.2 to 0.35 ms at 150 to 300 requests/s with real-time priority; where the host takes the core away it is
+    1 to 2 ms, and such a run should not count). `client_cpu` is the share of one core beyond
+    which the client itself queues. `dropped` and `transport` are numbers of arrivals never sent or never answered, and
+    of broken connections. Realised gaps of a Poisson schedule are called wrong where Kolmogorov and Smirnov's p is
+    below `arrival_p` and the distance above `arrival_distance`: with many arrivals p alone would object to
+    microseconds.
+    """
+
+    offered: float = 0.995
+    lag: float = 0.001
+    lag_of_p50: float = 0.05
+    client_cpu: float = 0.7
+    dropped: int = 0
+    transport: int = 0
+    arrival_p: float = 0.001
+    arrival_distance: float = 0.05
+
+    def __post_init__(self) -> None:
+        shares = (self.offered, self.client_cpu, self.arrival_p, self.arrival_distance)
+        if (
+            not all(0 <= share <= 1 for share in shares)
+            or min(self.lag, self.lag_of_p50, self.dropped, self.transport) < 0
+        ):
+            raise ConfigError(f"limits of a load run out of range: {self}", where="load")
+
+
+def breaches(run: LoadRun, limits: LoadLimits | None = None) -> tuple[str, ...]:
+    """Every rule that the run breaks, as ``rule: what happened (limit)``; empty where the run may be believed.
+
+    Rules: offered, lag, client cpu, dropped, unanswered, transport, arrivals. Error replies are none of them.
+    """
+    limits = limits or LoadLimits()
+    found = [
+        _offered(run, limits),
+        _lag(run, limits),
+        _client_cpu(run.client_cpu, limits),
+        _arrivals(run, limits),
+    ]
+    dropped = int(np.count_nonzero(np.isnan(run.sent)))
+    unanswered = int(np.count_nonzero((run.status == CENSORED) & ~np.isnan(run.sent)))
+    if dropped > limits.dropped:
+        found.append(f"dropped: {dropped} arrivals were never sent, too many were in flight (limit {limits.dropped})")
+    if unanswered > limits.dropped:
+        found.append(f"unanswered: {unanswered} requests had no reply when the run ended (limit {limits.dropped})")
+    found.append(_transport(int(np.count_nonzero(run.status == TRANSPORT)), run.reasons.get(TRANSPORT, ""), limits))
+    return tuple(breach for breach in found if breach)
+
+
+def saturation_breaches(run: Saturation, limits: LoadLimits | None = None) -> tuple[str, ...]:
+    """Every rule that a closed-loop run breaks: a client short of processor time measures itself, not the server."""
+    limits = limits or LoadLimits()
+    found = [
+        _client_cpu(run.client_cpu, limits),
+        _transport(int(np.count_nonzero(run.status == TRANSPORT)), run.reasons.get(TRANSPORT, ""), limits),
+        "" if run.completed else "offered: no request was completed",
+    ]
+    return tuple(breach for breach in found if breach)
+
+
+def lag_limit(run: LoadRun, limits: LoadLimits) -> float:
+    """Seconds that the 99th percentile of the lag may reach in this run."""
+    latency = run.latency
+    return max(limits.lag, limits.lag_of_p50 * float(np.median(latency)) if len(latency) else 0.0)
+
+
+def exponential_distance(gaps: Floats, rate: float) -> tuple[float, float]:
+    """Kolmogorov-Smirnov distance of the gaps from the exponential law of that rate, and its p.
+
+    p by Stephens' approximation (JRSS B 32, 1970) of Kolmogorov's series, good to 1 % from 20 gaps on.
+    """
+    n = len(gaps)
+    law = -np.expm1(-rate * np.sort(gaps))
+    distance = float(max(np.max(np.arange(1, n + 1) / n - law), np.max(law - np.arange(n) / n)))
+    scaled = distance * (sqrt(n) + 0.12 + 0.11 / sqrt(n))
+    if scaled < 0.3:  # the series converges slowly there, and p is 1 to five digits
+        return distance, 1.0
+    p = 2 * sum((-1) ** (k - 1) * exp(-2 * k**2 * scaled**2) for k in range(1, 101))
+    return distance, min(1.0, max(0.0, p))
+
+
+def _offered(run: LoadRun, limits: LoadLimits) -> str:
+    """An arrival counts as offered when it was sent before the schedule's end, give or take the allowed lag."""
+    in_time = np.count_nonzero(run.sent <= run.schedule.seconds + lag_limit(run, limits))  # NaN compares false
+    share = float(in_time / len(run))
+    if share >= limits.offered:
+        return ""
+    return f"offered: {share:.2%} of the scheduled arrivals were sent in time (limit {limits.offered:.2%})"
+
+
+def _lag(run: LoadRun, limits: LoadLimits) -> str:
+    lag = run.lag
+    if not len(lag):
+        return "lag: nothing was sent"
+    reached, limit = float(np.quantile(lag, 0.99)), lag_limit(run, limits)
+    if reached <= limit:
+        return ""
+    return (
+        f"lag: the client sent 1 % of the requests more than {reached * 1e3:.2f} ms late (limit {limit * 1e3:.2f} ms)"
+    )
+
+
+def _client_cpu(share: float, limits: LoadLimits) -> str:
+    if share <= limits.client_cpu:
+        return ""
+    return f"client cpu: the load process used {share:.0%} of a core (limit {limits.client_cpu:.0%})"
+
+
+def _transport(count: int, reason: str, limits: LoadLimits) -> str:
+    if count <= limits.transport:
+        return ""
+    return f"transport: {count} connections broke (limit {limits.transport}), the first: {reason}"
+
+
+def _arrivals(run: LoadRun, limits: LoadLimits) -> str:
+    gaps = np.diff(np.sort(run.sent[~np.isnan(run.sent)]))
+    if run.schedule.law != "poisson" or len(gaps) < MIN_GAPS:
+        return ""
+    distance, p = exponential_distance(gaps, run.schedule.rate)
+    if p >= limits.arrival_p or distance <= limits.arrival_distance:
+        return ""
+    return (
+        f"arrivals: the gaps between sends are no Poisson process of {run.schedule.rate:g}/s, "
+        f"distance {distance:.3f} (limit {limits.arrival_distance:g}), p {p:.1g}"
+    )

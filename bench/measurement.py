@@ -1,0 +1,106 @@
+"""What a measurement is: raw values with unit, scenario and environment, never only a summary.
+
+Owns the table of known metrics. Computes nothing beyond the number of values: statistics are computed on reading, in
+`bench.stats`, so that a better statistic can be applied to an old record.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from optimize.errors import IntegrityError
+
+Direction = Literal["lower", "higher"]
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A quantity that can be compared: its unit, and which direction is better.
+
+    `summary` says how one slot's raw values become the one number that enters the paired statistics.
+    """
+
+    name: str
+    unit: str
+    direction: Direction
+    summary: str
+
+    @property
+    def sign(self) -> int:
+        """+1 where lower is better, -1 where higher is: a log ratio times it is positive when things got worse."""
+        return 1 if self.direction == "lower" else -1
+
+
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(name="quality", unit="score", direction="higher", summary="mean of the per-sample scores"),
+        Metric(name="p50", unit="s", direction="lower", summary="median latency from the intended send time"),
+        Metric(name="p99", unit="s", direction="lower", summary="99th percentile of that latency"),
+        Metric(name="throughput", unit="1/s", direction="higher", summary="inferences per second at saturation"),
+        Metric(name="peak_memory", unit="B", direction="lower", summary="highest memory of the server's process tree"),
+        Metric(name="startup", unit="s", direction="lower", summary="from starting the server to the first answer"),
+        Metric(name="file_size", unit="B", direction="lower", summary="bytes of the artifact's files"),
+        Metric(name="cost", unit="$/1M", direction="lower", summary="price of a million inferences at saturation"),
+        Metric(name="errors", unit="share", direction="lower", summary="requests without a good answer"),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """Raw values of one metric on one artifact.
+
+    `subject` is the artifact's digest, `scenario` says how the values were taken (``"poisson 120/s for 9 s"``),
+    `environment` is the machine (`optimize.environment`), `at` an ISO-8601 UTC time.
+    """
+
+    subject: str
+    metric: Metric
+    scenario: str
+    values: tuple[float, ...]
+    environment: Mapping[str, Any]
+    at: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The measurement as JSON values (`from_json` reads it back)."""
+        return {"schema": SCHEMA} | asdict(self) | {"values": list(self.values), "environment": dict(self.environment)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Measurement":
+        """Read what `to_json` wrote.
+
+        Raises:
+            IntegrityError: another schema, or fields that are missing or unknown.
+        """
+        if value.get("schema") != SCHEMA:
+            raise IntegrityError(
+                f"a measurement of schema {value.get('schema')!r}; this version reads {SCHEMA}",
+                next_step="use the version of seatrial that wrote it, or measure again",
+            )
+        fields = {key: item for key, item in value.items() if key != "schema"}
+        try:
+            fields |= {"metric": Metric(**value["metric"]), "values": tuple(float(item) for item in value["values"])}
+            return cls(**fields)
+        except (KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(f"a measurement that cannot be read: {error}", next_step="measure again") from error
+
+
+def spell(value: float, unit: str) -> str:
+    """A value for people: ``2.31 ms``, ``312 MiB``, ``410/s``, ``$0.061``, ``0.912``."""
+    match unit:
+        case "s":
+            return f"{value * 1e3:.3g} ms" if abs(value) < 1 else f"{value:.3g} s"
+        case "B":
+            for size, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+                if abs(value) >= size:
+                    return f"{value / size:.1f} {name}"
+            return f"{value:.0f} B"
+        case "1/s":
+            return f"{value:.0f}/s" if abs(value) >= 100 else f"{value:.3g}/s"
+        case "$/1M":
+            return f"${value:.3g}"
+        case "share":
+            return f"{value:.2%}"
+    return f"{value:.4f}"

@@ -1,0 +1,211 @@
+"""Pairs of slots: the balanced order in which two arms take turns, and the raw record of a run on disk.
+
+A *slot* is one fresh server with one arm; a *pair* is one slot of each. Slots alternate ABBA or BAAB so that a linear
+drift of the machine cancels. Knows how a run is stored (`run.json`, `slot-NN.json`, `slot-NN.npz`), not what it means.
+"""
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from optimize.errors import ConfigError, IntegrityError, MissingError
+from optimize.store import write_atomically
+
+Arm = Literal["base", "candidate"]
+ARMS: tuple[Arm, Arm] = ("base", "candidate")
+SCHEMA = 1
+_ARRAYS = ("latency", "service", "lag", "status", "quality")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """One turn: pair and position count from 0, `index` is its place in the whole run; `seed` is the pair's."""
+
+    index: int
+    pair: int
+    arm: Arm
+    position: int
+    seed: int
+
+
+def plan(pairs: int, seed: int) -> tuple[Slot, ...]:
+    """The order of a run: blocks of two pairs, each ABBA or BAAB as a seeded coin falls.
+
+    Both slots of a pair share a seed, from which the load's arrivals are drawn: common random numbers.
+
+    Raises:
+        ConfigError: an odd number of pairs, which cannot be balanced.
+    """
+    if pairs < 2 or pairs % 2:
+        raise ConfigError(f"{pairs} pairs cannot be balanced", where="design.pairs", next_step="use an even number")
+    random = np.random.default_rng(seed)
+    slots: list[Slot] = []
+    order = ARMS
+    for pair in range(pairs):
+        order = order[::-1] if pair % 2 or random.integers(2) else order
+        for position, arm in enumerate(order):
+            slots.append(Slot(index=len(slots), pair=pair, arm=arm, position=position, seed=seed * 1000 + pair))
+    return tuple(slots)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SlotRecord:
+    """What one slot gave, raw.
+
+    Arrays in seconds, one entry per scheduled request: `latency` from the intended send, `service` from the actual one,
+    `lag` between the two (NaN where never sent); `status` as in `bench.load.run`: HTTP status, 0 broken connection, -1
+    no reply when the run ended, `latency` then being a lower bound. `quality` holds the per-sample scores of the pair's
+    share of the evaluation set, from sample `quality_start` on. `breaches` are validity rules of the load that the slot
+    broke, `faults` what is wrong with the arm itself: not loading, dying, NaN or misshapen answers. `fault_kind` is
+    "model" where the arm is to blame and "environment" where the machine is.
+    """
+
+    slot: Slot
+    attempt: int
+    latency: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    service: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    lag: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    status: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    quality: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    quality_start: int = 0
+    throughput: float | None = None
+    peak_memory: float | None = None
+    startup: float | None = None
+    control: float | None = None
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    load: Mapping[str, Any] = field(default_factory=dict)
+    saturation: Mapping[str, Any] = field(default_factory=dict)
+    load_average: float | None = None
+    breaches: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+    fault_kind: Literal["", "model", "environment"] = ""
+    started_at: str = ""
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The file name without ending; a rerun keeps the first attempt beside it."""
+        return f"slot-{self.slot.index:02d}" + (f"-rerun{self.attempt}" if self.attempt else "")
+
+    @property
+    def usable(self) -> bool:
+        """Whether its figures may be compared."""
+        return not self.breaches and not self.faults
+
+    def faulty(self, fault: str, kind: Literal["model", "environment"]) -> "SlotRecord":
+        """The same record with one more fault; an environment fault is never turned into the model's."""
+        kinds = (self.fault_kind, kind)
+        return replace(self, faults=(*self.faults, fault), fault_kind="environment" if "environment" in kinds else kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunHeader:
+    """What is known before the first slot: who is compared, under which budget, where, when.
+
+    `base` and `candidate` are ``{"name", "digest", "format", "size"}``; `samples` is the evaluation set's digest and
+    length; `budget` the budget's JSON; `price` the pinned price used for dollars.
+    """
+
+    base: Mapping[str, Any]
+    candidate: Mapping[str, Any]
+    budget: Mapping[str, Any]
+    samples: Mapping[str, Any]
+    price: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GateRun:
+    """A run as far as it got: the header, and the records of every slot and attempt in the order taken."""
+
+    header: RunHeader
+    records: tuple[SlotRecord, ...]
+
+    def final(self) -> dict[tuple[int, Arm], SlotRecord]:
+        """The last attempt of each slot by pair and arm."""
+        found: dict[tuple[int, Arm], SlotRecord] = {}
+        for record in sorted(self.records, key=lambda each: each.attempt):
+            found[record.slot.pair, record.slot.arm] = record
+        return found
+
+    def arm(self, arm: Arm) -> list[SlotRecord]:
+        """The last attempts of one arm, by pair."""
+        return [record for (_, each), record in sorted(self.final().items()) if each == arm]
+
+
+def write_header(folder: Path, header: RunHeader) -> None:
+    """Open a run's folder.
+
+    Raises:
+        ConfigError: the folder already holds a run, which is never overwritten.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "run.json").exists():
+        raise ConfigError("the folder already holds a run", where=str(folder), next_step="name another folder")
+    write_json(folder / "run.json", {"schema": SCHEMA} | asdict(header))
+
+
+def write_record(folder: Path, record: SlotRecord) -> None:
+    """Keep a slot: arrays first, then the JSON that says the slot is whole."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{name: getattr(record, name) for name in _ARRAYS})
+    write_atomically(folder / f"{record.name}.npz", buffer.getvalue())
+    plain = {key: value for key, value in asdict(record).items() if key not in _ARRAYS}
+    write_json(folder / f"{record.name}.json", {"schema": SCHEMA} | plain)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON for others to read: staged, fsynced, renamed into place."""
+    write_atomically(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode())
+
+
+def read_run(folder: Path) -> GateRun:
+    """Read a run back, whole or interrupted.
+
+    Raises:
+        MissingError: no run there.
+        IntegrityError: another schema, or a file that cannot be read.
+    """
+    head = read_json(folder / "run.json")
+    try:
+        header = RunHeader(**{key: value for key, value in head.items() if key != "schema"})
+        return GateRun(header=header, records=tuple(sorted(_records(folder), key=lambda r: (r.slot.index, r.attempt))))
+    except (TypeError, KeyError, ValueError, OSError) as error:
+        raise IntegrityError(f"a run that cannot be read: {error}", where=str(folder)) from error
+
+
+def _records(folder: Path) -> Iterator[SlotRecord]:
+    for path in sorted(folder.glob("slot-*.json")):
+        value = read_json(path)
+        del value["schema"]
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
+            stored = {name: arrays[name] for name in _ARRAYS}
+        changed = {"slot": Slot(**value["slot"])} | {key: tuple(value[key]) for key in ("breaches", "faults")}
+        yield SlotRecord(**value | changed | stored)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what `write_json` wrote, of this schema.
+
+    Raises:
+        MissingError: no such file.
+        IntegrityError: not JSON, or another schema.
+    """
+    if not path.is_file():
+        raise MissingError("no such record", where=str(path), next_step="name a folder that `seatrial gate` wrote")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise IntegrityError(f"not readable: {error}", where=str(path)) from error
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        raise IntegrityError(
+            f"another schema than {SCHEMA}", where=str(path), next_step="use the version of seatrial that wrote it"
+        )
+    return value

@@ -1,0 +1,187 @@
+"""Asks a served model for its answers to samples, as the client would get them: over HTTP, in batches.
+
+Checks that answers are what the model's metadata promises; does not score them (the user's metric does) and measures no
+time. Requests come from `bench.load.payload`, so quality and load send the same bytes.
+"""
+
+import http.client
+import json
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from math import ceil
+from typing import Any
+
+import numpy as np
+
+from optimize.errors import SourceError
+
+from ..errors import AnswerError
+from ..load.payload import Payload
+from ..targets import DTYPES, Endpoint
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Metric = Callable[[Mapping[str, Array], Array], Array]
+"""Per-sample scores, higher is better: ``metric(outputs, labels) -> float[n]``; the first axis is the sample."""
+
+TIMEOUT = 30.0  # seconds for one answer
+
+
+def answers(endpoint: Endpoint, inputs: Mapping[str, Array], batch: int) -> dict[str, Array]:
+    """The model's outputs for all samples, in order, asked in batches of `batch`.
+
+    A model with a fixed batch axis is asked in batches of that size; the last batch is filled up, and the surplus
+    answers are dropped.
+
+    Raises:
+        ConfigError: the samples do not fit the model's inputs.
+        AnswerError: no answer, a refusal, another shape or dtype than promised, NaN or infinity.
+    """
+    count = len(next(iter(inputs.values())))
+    size = fixed_batch(endpoint, inputs) or min(batch, count)
+    payload = Payload.build(endpoint, inputs, batch=size, count=ceil(count / size))
+    parts: list[dict[str, Array]] = []
+    with _connection(endpoint) as connection:
+        for request in payload.requests:
+            parts.append(_checked(endpoint, _exchange(connection, request, endpoint), size))
+    return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+
+
+def warm_up(endpoint: Endpoint, inputs: Mapping[str, Array], batches: tuple[int, ...], requests: int) -> None:
+    """Send `requests` requests, in turn of every batch size that will be measured; answers are read, not kept.
+
+    Raises: as `answers`.
+    """
+    fixed = fixed_batch(endpoint, inputs)
+    sizes = sorted({fixed or batch for batch in batches})
+    payloads = [Payload.build(endpoint, inputs, batch=size, count=1) for size in sizes]
+    with _connection(endpoint) as connection:
+        for index in range(requests):
+            _exchange(connection, payloads[index % len(payloads)].requests[0], endpoint)
+
+
+def scores(metric: Metric, outputs: Mapping[str, Array], labels: Array) -> Array:
+    """The metric's per-sample scores as float64[n].
+
+    Raises:
+        SourceError: the metric raised, or returned something other than one finite number per sample.
+    """
+    name = getattr(metric, "__qualname__", repr(metric))
+    try:
+        given = np.asarray(metric(outputs, labels), dtype=np.float64)
+    except SourceError:
+        raise
+    except Exception as error:  # the user's code may raise anything
+        raise SourceError(
+            f"the metric raised {type(error).__name__}: {error}", where=name, next_step="mend that code"
+        ) from error
+    if given.shape != (len(labels),) or not np.isfinite(given).all():
+        raise SourceError(
+            f"the metric returned shape {given.shape} for {len(labels)} samples, or numbers that are not finite",
+            where=name,
+            next_step="return one finite score per sample, higher being better",
+        )
+    return given
+
+
+def fixed_batch(endpoint: Endpoint, inputs: Mapping[str, Array]) -> int | None:
+    """The batch size that the model insists on; 1 for a model without a batch axis; None where any will do."""
+    spec = endpoint.inputs[0]
+    array = inputs.get(spec.name)
+    if array is not None and array.ndim == len(spec.shape) + 1:
+        return 1
+    return spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else None
+
+
+@contextmanager
+def _connection(endpoint: Endpoint) -> Iterator[socket.socket]:
+    try:
+        connection = socket.create_connection(endpoint.address, TIMEOUT)
+    except OSError as error:
+        raise AnswerError(
+            f"the server does not answer: {error}", where=endpoint.url, next_step="read the server's log"
+        ) from error
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with connection:
+        yield connection
+
+
+def _exchange(connection: socket.socket, request: bytes, endpoint: Endpoint) -> dict[str, Array]:
+    """Send a whole request and read its tensors."""
+    try:
+        connection.sendall(request)
+        reply = http.client.HTTPResponse(connection, method="POST")
+        reply.begin()
+        body = reply.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise AnswerError(
+            f"the server broke off: {type(error).__name__}: {error}",
+            where=endpoint.url + endpoint.path,
+            next_step="read the server's log",
+        ) from error
+    if reply.status != 200:
+        raise AnswerError(
+            f"the server refused a request: HTTP {reply.status} {body[:300].decode(errors='replace')}",
+            where=endpoint.url + endpoint.path,
+            next_step="check the model's configuration (largest batch, input shapes)",
+        )
+    try:
+        return _tensors(body, reply.getheader("Inference-Header-Content-Length"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise AnswerError(f"an answer that is not KServe v2: {error}", where=endpoint.url) from error
+
+
+def _tensors(body: bytes, header: str | None) -> dict[str, Array]:
+    """Decode a KServe v2 reply with the binary tensor extension; JSON data is read too."""
+    length = int(header) if header else len(body)
+    found, at = {}, length
+    for output in json.loads(body[:length])["outputs"]:
+        dtype, shape = np.dtype(DTYPES[output["datatype"]]), tuple(output["shape"])
+        size = output.get("parameters", {}).get("binary_data_size")
+        if size is None:
+            found[output["name"]] = np.array(output["data"], dtype=dtype).reshape(shape)
+            continue
+        raw = body[at : at + size]
+        at += size
+        if dtype.kind == "O":
+            found[output["name"]] = _strings(raw).reshape(shape)
+        else:
+            found[output["name"]] = np.frombuffer(raw, dtype.newbyteorder("<")).reshape(shape)
+    return found
+
+
+def _strings(raw: bytes) -> Array:
+    elements, at = [], 0
+    while at < len(raw):
+        size = int.from_bytes(raw[at : at + 4], "little")
+        elements.append(raw[at + 4 : at + 4 + size])
+        at += 4 + size
+    return np.array(elements, dtype=object)
+
+
+def _checked(endpoint: Endpoint, outputs: dict[str, Array], batch: int) -> dict[str, Array]:
+    """The outputs with the sample as first axis, after checking them against the model's metadata.
+
+    Raises:
+        AnswerError: an output is missing or has another dtype or shape; a float is NaN or infinite.
+    """
+    for spec in endpoint.outputs:
+        given = outputs.get(spec.name)
+        where = f"output {spec.name!r} of {endpoint.model}"
+        if given is None:
+            raise AnswerError("an output is missing from the answer", where=where)
+        if given.dtype != np.dtype(spec.dtype):
+            raise AnswerError(f"answered {given.dtype}, promised {spec.dtype}", where=where)
+        fits = given.ndim == len(spec.shape) and all(
+            isinstance(size, str) or size in (actual, -1) for size, actual in zip(spec.shape, given.shape, strict=True)
+        )
+        if not fits:
+            raise AnswerError(f"answered shape {list(given.shape)}, promised {list(spec.shape)}", where=where)
+        if given.dtype.kind == "f" and not np.isfinite(given).all():
+            bad = int((~np.isfinite(given)).sum())
+            raise AnswerError(f"{bad} of {given.size} numbers in an answer are NaN or infinite", where=where)
+        if batch == 1 and (given.ndim == 0 or given.shape[0] != 1):
+            outputs[spec.name] = given[None]
+        elif given.ndim == 0 or given.shape[0] != batch:
+            raise AnswerError(f"answered {list(given.shape)} to {batch} samples", where=where)
+    return outputs

@@ -1,0 +1,114 @@
+"""The verdict as a value: what was found about each rule, and what follows from it. Decides nothing itself."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from optimize.errors import IntegrityError
+
+Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
+EXIT_CODES: Mapping[Outcome, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "INVALID": 4}
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What the run shows about one rule of the budget, in the metric's unit.
+
+    `ratio` is candidate over base (relative rules), `difference` candidate minus base (`max_drop`); `interval` belongs
+    to whichever is set, else to the candidate's value, and covers it with confidence ``1 - 2 * alpha_pass``. `margin`
+    is the rule's number, `bound` the value that ratio, difference or candidate must not cross. `certifiable` is the
+    smallest regression that this run could have ruled out, `blocking` the one it would have blocked, both with power
+    90 % and in the margin's terms. `p` is the Holm-adjusted p-value of the FAIL. `order_effect` is what running second
+    cost, relative.
+    """
+
+    metric: str
+    unit: str
+    rule: str
+    gating: bool
+    outcome: Outcome
+    reason: str
+    margin: float
+    base: float | None = None
+    candidate: float | None = None
+    ratio: float | None = None
+    difference: float | None = None
+    interval: tuple[float, float] | None = None
+    bound: float | None = None
+    p: float | None = None
+    n: int = 0
+    sd: float | None = None
+    certifiable: float | None = None
+    blocking: float | None = None
+    pairs_needed: int | None = None
+    order_effect: float | None = None
+    method: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The outcome with everything that led to it.
+
+    `reasons` are about the run as a whole: why it is INVALID, or what is wrong with the candidate itself. `base` and
+    `candidate` name the artifacts, `pairs` is how many were used, `confidence` that of the findings' intervals, and
+    `scope` how far the verdict reaches.
+    """
+
+    outcome: Outcome
+    findings: tuple[Finding, ...]
+    reasons: tuple[str, ...]
+    base: Mapping[str, Any]
+    candidate: Mapping[str, Any]
+    pairs: int
+    confidence: float
+    budget: str
+    samples: Mapping[str, Any]
+    at: str
+    scope: str = "this host"
+
+    @property
+    def exit_code(self) -> int:
+        """0 pass, 1 fail, 3 could not tell, 4 the run is invalid."""
+        return EXIT_CODES[self.outcome]
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """The sentences that explain the outcome: the run's reasons, then those findings that decided."""
+        deciding = {"FAIL": ("FAIL",), "INVALID": ("INVALID",), "INCONCLUSIVE": ("INCONCLUSIVE",), "PASS": ("PASS",)}
+        return self.reasons + tuple(
+            finding.reason
+            for finding in self.findings
+            if finding.gating and finding.outcome in deciding[self.outcome] and finding.reason not in self.reasons
+        )
+
+    def finding(self, metric: str) -> Finding | None:
+        """The first finding about that metric."""
+        return next((finding for finding in self.findings if finding.metric == metric), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict as JSON values (`from_json` reads it back)."""
+        return {"schema": SCHEMA, "exit_code": self.exit_code} | asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Verdict":
+        """Read what `to_json` wrote.
+
+        Raises:
+            IntegrityError: another schema, or fields that are missing or unknown.
+        """
+        if value.get("schema") != SCHEMA:
+            raise IntegrityError(
+                f"a verdict of schema {value.get('schema')!r}; this version reads {SCHEMA}",
+                next_step="judge the run's folder again",
+            )
+        fields = {key: item for key, item in value.items() if key not in ("schema", "exit_code")}
+        try:
+            fields["reasons"] = tuple(value["reasons"])
+            fields["findings"] = tuple(
+                Finding(**item | {"interval": tuple(item["interval"]) if item["interval"] else None})
+                for item in value["findings"]
+            )
+            return cls(**fields)
+        except (KeyError, TypeError) as error:
+            raise IntegrityError(f"a verdict that cannot be read: {error}", next_step="judge the run again") from error

@@ -1,0 +1,419 @@
+"""The gate against a small KServe v2 server in this process: order, records, faults of either arm, interruptions.
+
+The load generator is replaced by one that asks the server for real but makes up the clock, so that outcomes do not
+depend on this machine. The gate on real Triton and real Locust is tested under tests/system.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from socket import create_connection
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench import gate as gate_room
+from bench import pairs
+from bench.budget import Budget, Design, Limit
+from bench.errors import TargetError
+from bench.gate import Generator, gate, read_gate, rejudge
+from bench.load.payload import Payload
+from bench.load.run import LoadRun, Saturation
+from bench.load.wire import Connection
+from bench.quality import served
+from bench.schedule import Schedule
+from bench.targets import Endpoint
+from bench.verdict import Verdict
+from optimize.artifact import Artifact, File, Provenance, TensorSpec
+from optimize.errors import ConfigError, ContractError, MachineError, SeatrialError, SourceError
+from optimize.quality import accuracy
+from optimize.samples import Samples
+
+INPUTS = (TensorSpec(name="x", dtype="float32", shape=("batch", 4)),)
+OUTPUTS = (TensorSpec(name="scores", dtype="float32", shape=("batch", 3)),)
+Answer = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
+
+
+def artifact(name: str, size: int = 1000) -> Artifact:
+    made = Provenance(stage="import", parent=None, config={}, recipe="", samples=None, seed=0, environment={}, at="")
+    file = File(path="model.onnx", digest="sha256:" + name[0].encode().hex() * 32, size=size)
+    return Artifact(name=name, format="onnx", files=(file,), inputs=INPUTS, outputs=OUTPUTS, requires={}, made_by=made)
+
+
+BASE, CANDIDATE = artifact("base"), artifact("candidate", 500)
+
+
+def good(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.ascontiguousarray(x[:, :3])
+
+
+@pytest.fixture(autouse=True)
+def stub(kserve: Callable[[Answer], AbstractContextManager[int]]) -> None:
+    Host.serve = staticmethod(kserve)
+
+
+class Host:
+    """Hands out fresh servers; remembers the order; `refuse` names artifacts whose loading raises."""
+
+    serve: Callable[[Answer], AbstractContextManager[int]]
+
+    def __init__(
+        self, answers: Mapping[str, Answer] | None = None, refuse: Mapping[str, SeatrialError] | None = None
+    ) -> None:
+        self.answers, self.refuse, self.order = answers or {}, refuse or {}, list[str]()
+
+    @contextmanager
+    def __call__(self, artifact: Artifact) -> Iterator[Endpoint]:
+        self.order.append(artifact.name)
+        if artifact.name in self.refuse:
+            raise self.refuse[artifact.name]
+        with self.serve(self.answers.get(artifact.name, good)) as port:
+            yield Endpoint(
+                url=f"127.0.0.1:{port}",
+                model=artifact.name,
+                version="1",
+                inputs=INPUTS,
+                outputs=OUTPUTS,
+                pids=(os.getpid(),),
+            )
+
+
+Spoil = Callable[[str, LoadRun], LoadRun]
+
+
+class Clock:
+    """Sends a few requests for real, and makes the times up: `service` seconds by model, with a little noise."""
+
+    def __init__(self, service: Mapping[str, float] | None = None, spoil: Spoil = lambda model, run: run) -> None:
+        self.service, self.spoil, self.calls = service or {}, spoil, 0
+
+    @property
+    def generator(self) -> Generator:
+        return Generator(load=self.made_load, saturate=self.made_saturation)
+
+    def time(self, model: str, seed: int) -> float:
+        return self.service.get(model, 0.002) * float(np.random.default_rng(seed).lognormal(0, 0.005))
+
+    def made_load(self, endpoint: Endpoint, schedule: Schedule, payload: Payload, **ignored: Any) -> LoadRun:
+        self.calls += 1
+        random = np.random.default_rng(self.calls)
+        connection = Connection(endpoint.address, create_connection)
+        connection.open()
+        status = np.full(len(schedule), 200, np.int16)
+        for index in range(5):
+            status[index], _ = connection.exchange(payload.requests[index])
+        connection.close()
+        sent = schedule.offsets + 1e-5
+        times = (
+            self.service.get(endpoint.model, 0.002) * random.lognormal(0, 0.005) * random.gamma(50, 1 / 50, len(sent))
+        )
+        run = LoadRun(
+            intended=schedule.offsets,
+            sent=sent,
+            done=sent + times,
+            status=status,
+            schedule=schedule,
+            batch=payload.batch,
+            client_cpu=0.1,
+            elapsed=schedule.seconds,
+            start=0.0,
+            target=endpoint.url,
+        )
+        return self.spoil(endpoint.model, run)
+
+    def made_saturation(
+        self,
+        endpoint: Endpoint,
+        payload: Payload,
+        *,
+        seconds: float,
+        concurrency: int,
+        folder: Path,
+        cores: tuple[int, ...],
+    ) -> Saturation:
+        each = self.time(endpoint.model, self.calls + 99)
+        done = np.arange(each, seconds, each)
+        return Saturation(
+            sent=done - each,
+            done=done,
+            status=np.full(len(done), 200, np.int16),
+            seconds=seconds,
+            concurrency=concurrency,
+            batch=payload.batch,
+            client_cpu=0.1,
+            start=0.0,
+            target=endpoint.url,
+        )
+
+
+@pytest.fixture
+def samples() -> Samples:
+    random = np.random.default_rng(0)
+    x = random.standard_normal((402, 4)).astype(np.float32)
+    labels = x[:, :3].argmax(axis=1)
+    labels[::10] = 0
+    return Samples(split="evaluation", inputs={"x": x}, labels=labels)
+
+
+@pytest.fixture
+def small() -> Budget:
+    return Budget(
+        design=Design(pairs=4, reruns=1, rate=300.0, seconds=1.0, quality_batch=16, warmup_requests=3, seed=5),
+        limits=(
+            Limit(metric="quality", max_drop=0.02),
+            Limit(metric="p50", max_regression=0.05),
+            Limit(metric="throughput", max_regression=0.05),
+            Limit(metric="peak_memory", max_regression=0.3),
+            Limit(metric="file_size", max_regression=0.0),
+        ),
+    )
+
+
+def top1(outputs: Mapping[str, np.ndarray[Any, Any]], labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return accuracy(outputs["scores"], labels)
+
+
+def run(budget: Budget, samples: Samples, folder: Path, host: Host, clock: Clock | None = None) -> Verdict:
+    return gate(
+        BASE,
+        CANDIDATE,
+        budget,
+        host=host,
+        samples=samples,
+        metric=top1,
+        folder=folder,
+        generator=(clock or Clock()).generator,
+    )
+
+
+def test_a_faster_candidate_passes_and_everything_is_kept(tmp_path: Path, samples: Samples, small: Budget) -> None:
+    host = Host()
+    verdict = run(small, samples, tmp_path, host, Clock({"candidate": 0.001}))
+    assert verdict.outcome == "PASS", verdict.summary
+    assert "".join(name[0] for name in host.order) in {a + b for a in ("bccb", "cbbc") for b in ("bccb", "cbbc")}
+    record, again = read_gate(tmp_path)
+    assert again == verdict
+    assert len(record.records) == 8
+    for slot in record.records:
+        assert slot.peak_memory
+        assert slot.startup is not None
+        assert 0 < slot.startup < slot.seconds
+        assert slot.control
+    for pair in range(4):
+        both = [each for each in record.records if each.slot.pair == pair]
+        assert np.array_equal(both[0].lag, both[1].lag)  # the same schedule in both arms
+    quality = verdict.finding("quality")
+    assert quality is not None
+    assert quality.n == 402
+    expected = accuracy(samples.inputs["x"][:, :3], np.asarray(samples.labels)).mean()
+    assert quality.base == quality.candidate == pytest.approx(float(expected))
+
+
+def test_the_verdict_is_the_same_from_the_folder(tmp_path: Path, samples: Samples, small: Budget) -> None:
+    verdict = run(small, samples, tmp_path, Host(), Clock({"candidate": 0.0019}))
+    stored = (tmp_path / "verdict.json").read_bytes()
+    assert rejudge(tmp_path) == verdict
+    assert (tmp_path / "verdict.json").read_bytes() == stored
+
+
+def test_a_slower_candidate_fails(tmp_path: Path, samples: Samples, small: Budget) -> None:
+    verdict = run(small, samples, tmp_path, Host(), Clock({"candidate": 0.003}))
+    assert verdict.outcome == "FAIL"
+    assert any("p50 went from" in reason for reason in verdict.summary)
+
+
+def wrong_answers(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.roll(good(x), 1, axis=1)
+
+
+def test_worse_answers_fail(tmp_path: Path, samples: Samples, small: Budget) -> None:
+    verdict = run(small, samples, tmp_path, Host({"candidate": wrong_answers}), Clock({"candidate": 0.001}))
+    quality = verdict.finding("quality")
+    assert quality is not None
+    assert (verdict.outcome, quality.outcome) == ("FAIL", "FAIL")
+
+
+def nan_answers(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    answer = good(x).copy()
+    answer[0, 1] = np.nan
+    return answer
+
+
+def refuse_batches(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if len(x) > 1:
+        raise RuntimeError("shape [16,4] exceeds the largest batch")
+    return good(x)
+
+
+FAULTS: dict[str, Answer] = {
+    "NaN": nan_answers,
+    "promised [": lambda x: np.ascontiguousarray(x[:, :2]),
+    "samples": lambda x: good(x)[: max(1, len(x) - 1)],
+    "exceeds the largest batch": refuse_batches,
+}
+
+
+@pytest.mark.parametrize("says", FAULTS)
+def test_broken_answers_fail_in_the_candidate_and_invalidate_in_the_base(
+    tmp_path: Path, samples: Samples, small: Budget, says: str
+) -> None:
+    host = Host({"candidate": FAULTS[says]})
+    failed = run(small, samples, tmp_path / "candidate", host)
+    assert failed.outcome == "FAIL"
+    assert says in failed.reasons[0]
+    assert len(host.order) == 2  # it stops after the pair that showed it
+    invalid = run(small, samples, tmp_path / "base", Host({"base": FAULTS[says]}))
+    assert invalid.outcome == "INVALID"
+    both = run(small, samples, tmp_path / "both", Host({"base": FAULTS[says], "candidate": FAULTS[says]}))
+    assert both.outcome == "INVALID"
+
+
+@pytest.mark.parametrize(
+    ("refuse", "outcome", "slots"),
+    [
+        ({"candidate": TargetError("the server refused the model: bad opset")}, "FAIL", 2),
+        ({"base": TargetError("the server refused the model: bad opset")}, "INVALID", 2),
+        ({name: TargetError("bad opset") for name in ("base", "candidate")}, "INVALID", 2),
+        ({"candidate": ContractError("bad opset: no VNNI here")}, "INVALID", 4),
+        ({"candidate": MachineError("crashed on bad opset")}, "FAIL", 4),
+        ({"base": MachineError("crashed on bad opset")}, "INVALID", 4),
+    ],
+)
+def test_an_artifact_that_does_not_load(
+    tmp_path: Path, samples: Samples, small: Budget, refuse: Mapping[str, SeatrialError], outcome: str, slots: int
+) -> None:
+    host = Host(refuse=refuse)
+    verdict = run(small, samples, tmp_path, host)
+    assert verdict.outcome == outcome
+    assert "bad opset" in " ".join(verdict.reasons)
+    assert len(host.order) == slots
+
+
+def test_a_server_that_is_dead_after_the_slot_fails_the_candidate(
+    tmp_path: Path, samples: Samples, small: Budget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host()
+    monkeypatch.setattr(gate_room, "alive", lambda pids: host.order[-1] != "candidate")
+    verdict = run(small, samples, tmp_path / "always", host)
+    assert verdict.outcome == "FAIL"
+    assert "the server process died" in verdict.reasons
+    assert len(host.order) == 4  # once may be an accident of the machine's
+
+
+@pytest.mark.parametrize("arm", ["base", "candidate"])
+def test_a_server_that_dies_once_has_the_pair_run_again(
+    tmp_path: Path, samples: Samples, small: Budget, monkeypatch: pytest.MonkeyPatch, arm: str
+) -> None:
+    host, deaths = Host(), [arm]
+
+    def alive(pids: tuple[int, ...]) -> bool:
+        died = host.order[-1] in deaths
+        deaths.clear() if died else None
+        return not died
+
+    def cut(model: str, each: LoadRun) -> LoadRun:
+        return replace(each, status=np.where(np.arange(len(each)) < 7, each.status, 0)) if model in deaths else each
+
+    monkeypatch.setattr(gate_room, "alive", alive)
+    verdict = run(small, samples, tmp_path, host, Clock({"candidate": 0.001}, spoil=cut))
+    assert verdict.outcome == "PASS", verdict.summary
+    assert len(host.order) == 10
+
+
+def late(run: LoadRun) -> LoadRun:
+    return replace(run, sent=run.sent + 0.05, done=run.done + 0.05)
+
+
+def test_a_lagging_client_has_the_pair_run_again_and_then_gives_up(
+    tmp_path: Path, samples: Samples, small: Budget
+) -> None:
+    clock = Clock({"candidate": 0.001})
+    clock.spoil = lambda model, each: late(each) if clock.calls == 3 else each
+    host = Host()
+    verdict = run(small, samples, tmp_path / "once", host, clock)
+    assert verdict.outcome == "PASS"
+    assert len(host.order) == 10
+    assert any(path.name.endswith("rerun1.json") for path in (tmp_path / "once").iterdir())
+    always = run(small, samples, tmp_path / "always", host, Clock(spoil=lambda model, each: late(each)))
+    assert always.outcome == "INVALID"
+    assert any("lag" in reason for reason in always.reasons)
+
+
+def test_broken_connections_in_the_candidate_alone_fail(tmp_path: Path, samples: Samples, small: Budget) -> None:
+    def broken(model: str, each: LoadRun) -> LoadRun:
+        status = each.status.copy()
+        status[7] = 0
+        return replace(each, status=status) if model == "candidate" else each
+
+    host = Host()
+    verdict = run(small, samples, tmp_path, host, Clock(spoil=broken))
+    assert verdict.outcome == "FAIL"
+    assert len(host.order) == 2
+
+
+def test_ctrl_c_leaves_a_folder_that_reads(tmp_path: Path, samples: Samples, small: Budget) -> None:
+    clock = Clock()
+
+    def interrupt(model: str, each: LoadRun) -> LoadRun:
+        if clock.calls == 4:
+            raise KeyboardInterrupt
+        return each
+
+    clock.spoil = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        run(small, samples, tmp_path, Host(), clock)
+    assert len(pairs.read_run(tmp_path).records) == 3
+    verdict = rejudge(tmp_path)
+    assert verdict.outcome == "INVALID"
+    assert "1 of 4 pairs were measured" in verdict.reasons
+
+
+def test_progress_moves_forward_and_names_the_slot(tmp_path: Path, samples: Samples, small: Budget) -> None:
+    told: list[tuple[str, float]] = []
+    gate(
+        BASE,
+        CANDIDATE,
+        small,
+        host=Host(),
+        samples=samples,
+        metric=top1,
+        folder=tmp_path,
+        progress=lambda what, share: told.append((what, share)),
+        generator=Clock().generator,
+    )
+    shares = [share for _, share in told]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert told[0][0].startswith("pair 1 of 4")
+
+
+def test_bad_input_is_refused_before_a_server_starts(tmp_path: Path, samples: Samples, small: Budget) -> None:
+    host = Host()
+    for bad in (replace(samples, labels=None), samples.take(3)):
+        with pytest.raises(ConfigError):
+            run(small, bad, tmp_path / "bad", host)
+    run(small, samples, tmp_path / "used", host)
+    started = len(host.order)
+    with pytest.raises(ConfigError, match="already"):
+        run(small, samples, tmp_path / "used", host)
+    assert len(host.order) == started == 8
+
+
+@pytest.mark.parametrize("bad", [lambda outputs, labels: labels[:1], lambda outputs, labels: 1 / 0])
+def test_a_metric_that_is_wrong_is_the_users_to_mend(
+    tmp_path: Path, samples: Samples, small: Budget, bad: served.Metric
+) -> None:
+    with pytest.raises(SourceError):
+        gate(
+            BASE,
+            CANDIDATE,
+            small,
+            host=Host(),
+            samples=samples,
+            metric=bad,
+            folder=tmp_path,
+            generator=Clock().generator,
+        )

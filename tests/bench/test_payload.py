@@ -1,0 +1,157 @@
+"""Requests built before the run, read back by hand and against Triton's own client."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.load.payload import Payload
+from bench.targets import DTYPES, Endpoint
+from optimize.artifact import TensorSpec
+from optimize.errors import ConfigError, IntegrityError
+
+ROOT = Path(__file__).parents[2]
+
+
+def endpoint(*inputs: TensorSpec, version: str = "3") -> Endpoint:
+    outputs = (TensorSpec(name="y", dtype="float32", shape=("batch", 2)),)
+    return Endpoint(url="127.0.0.1:8000", model="a model", version=version, inputs=inputs, outputs=outputs)
+
+
+def spec(dtype: str = "float32", *shape: int | str, name: str = "x") -> TensorSpec:
+    return TensorSpec(name=name, dtype=dtype, shape=shape or ("batch", 4))
+
+
+def parsed(request: bytes) -> tuple[str, dict[str, str], dict[str, Any], bytes]:
+    """Request line, headers, JSON part and raw tensors."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    line, *fields = head.decode().split("\r\n")
+    headers = dict(field.split(": ", 1) for field in fields)
+    assert int(headers["Content-Length"]) == len(body)
+    cut = int(headers["Inference-Header-Content-Length"])
+    return line, headers, json.loads(body[:cut]), body[cut:]
+
+
+def test_a_request_is_a_whole_http_message_with_the_version_pinned() -> None:
+    samples = np.arange(8, dtype=np.float32).reshape(2, 4)
+    payload = Payload.build(endpoint(spec()), {"x": samples})
+    line, headers, part, raw = parsed(payload.requests[1])
+    assert line == "POST /v2/models/a%20model/versions/3/infer HTTP/1.1"
+    assert headers["Host"] == "127.0.0.1:8000"
+    [tensor] = part["inputs"]
+    assert tensor == {"name": "x", "shape": [1, 4], "datatype": "FP32", "parameters": {"binary_data_size": 16}}
+    assert part["outputs"] == [{"name": "y", "parameters": {"binary_data": True}}]
+    assert np.array_equal(np.frombuffer(raw, "<f4"), samples[1])
+
+
+def test_without_a_version_the_server_chooses() -> None:
+    payload = Payload.build(endpoint(spec(), version=""), {"x": np.zeros((1, 4), np.float32)})
+    assert payload.requests[0].startswith(b"POST /v2/models/a%20model/infer HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("datatype", [name for name in DTYPES if name != "BF16"])
+def test_tensor_bytes_are_those_of_tritons_own_client(datatype: str) -> None:
+    httpclient = pytest.importorskip("tritonclient.http")
+    random = np.random.default_rng(0)
+    dtype = DTYPES[datatype]
+    if dtype == "object":
+        samples = np.array([[b"", "Grüße", b"\x00\xff", "x" * 300]] * 3, dtype=object)
+    else:
+        samples = (random.random((3, 4)) * 2).astype(dtype)
+    payload = Payload.build(endpoint(spec(dtype, "batch", 4)), {"x": samples}, batch=3, count=1)
+    theirs = httpclient.InferInput("x", [3, 4], datatype)
+    theirs.set_data_from_numpy(samples, binary_data=True)
+    asked = [httpclient.InferRequestedOutput("y", binary_data=True)]
+    body, cut = httpclient.InferenceServerClient.generate_request_body([theirs], outputs=asked)
+    _, _, part, raw = parsed(payload.requests[0])
+    assert raw == body[cut:]
+    assert part["inputs"] == json.loads(body[:cut])["inputs"]
+
+
+@given(samples=st.integers(1, 40), batch=st.integers(1, 12), count=st.integers(1, 50))
+@settings(max_examples=60, deadline=None)
+def test_requests_are_distinct_and_walk_through_all_samples(samples: int, batch: int, count: int) -> None:
+    array = np.arange(samples, dtype=np.int64)[:, None]
+    payload = Payload.build(endpoint(spec("int64", "batch", 1)), {"x": array}, batch=batch, count=count)
+    assert 1 <= len(payload.requests) <= count
+    assert len(set(payload.requests)) == len(payload.requests)
+    shown = np.concatenate([np.frombuffer(parsed(request)[3], "<i8") for request in payload.requests])
+    assert np.array_equal(shown, np.arange(len(payload.requests) * batch) % samples)
+
+
+def test_several_inputs_stay_in_step() -> None:
+    one, two = spec("float32", "batch", 2), spec("int32", "batch", name="length")
+    inputs = {"length": np.arange(5, dtype=np.int32), "x": np.arange(10, dtype=np.float32).reshape(5, 2)}
+    payload = Payload.build(endpoint(one, two), inputs, batch=2)
+    _, _, part, raw = parsed(payload.requests[1])
+    assert [tensor["name"] for tensor in part["inputs"]] == ["x", "length"]
+    assert np.frombuffer(raw[:16], "<f4").tolist() == [4, 5, 6, 7]
+    assert np.frombuffer(raw[16:], "<i4").tolist() == [2, 3]
+
+
+def test_a_model_without_batch_axis_gets_one_sample_per_request() -> None:
+    samples = np.arange(8, dtype=np.float32).reshape(2, 4)
+    _, _, part, raw = parsed(Payload.build(endpoint(spec("float32", 4)), {"x": samples}).requests[1])
+    assert part["inputs"][0]["shape"] == [4]
+    assert np.frombuffer(raw, "<f4").tolist() == samples[1].tolist()
+    with pytest.raises(ConfigError):
+        Payload.build(endpoint(spec("float32", 4)), {"x": samples}, batch=2)
+
+
+def test_samples_may_be_narrowed_but_not_changed() -> None:
+    wide = np.array([[0.5, 1, 2, 3]])
+    _, _, _, raw = parsed(Payload.build(endpoint(spec()), {"x": wide}).requests[0])
+    assert np.frombuffer(raw, "<f4").tolist() == wide[0].tolist()
+    for dtype, samples in (("float16", np.full((1, 4), 1e6)), ("int32", np.full((1, 4), 2**40)), ("int64", wide)):
+        with pytest.raises(ConfigError):
+            Payload.build(endpoint(spec(dtype, "batch", 4)), {"x": samples})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, "no samples"),
+        ({"x": np.zeros((2, 5), np.float32)}, "do not fit"),
+        ({"x": np.zeros((2, 4, 1), np.float32)}, "do not fit"),
+        ({"x": np.zeros((0, 4), np.float32)}, "cannot cut"),
+        ({"x": np.zeros((2, 4), np.float32), "z": np.zeros(2)}, "no input"),
+        ({"x": np.array([["a", "b", "c", "d"]])}, "samples are"),
+    ],
+)
+def test_samples_that_do_not_fit_are_refused_by_name(inputs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Payload.build(endpoint(spec()), inputs)
+
+
+def test_what_numpy_cannot_say_is_refused() -> None:
+    with pytest.raises(ConfigError, match="bfloat16"):
+        Payload.build(endpoint(spec("bfloat16", "batch", 4)), {"x": np.zeros((1, 4), np.float32)})
+    with pytest.raises(ConfigError, match="no strings"):
+        Payload.build(endpoint(spec("object", "batch", 4)), {"x": np.array([[1, 2, 3, 4]], dtype=object)})
+
+
+def test_a_payload_survives_the_disk(tmp_path: Path) -> None:
+    samples = np.array([[b"a", b"bb", b"", b"ccc"]] * 2, dtype=object)
+    samples[1, 0] = b"other"
+    payload = Payload.build(endpoint(spec("object", "batch", 4)), {"x": samples})
+    payload.save(tmp_path / "payload.npz")
+    again = Payload.read(tmp_path / "payload.npz")
+    assert again.requests == payload.requests
+    assert (again.batch, again.digest) == (payload.batch, payload.digest)
+    (tmp_path / "payload.npz").write_bytes(b"")
+    with pytest.raises(IntegrityError):
+        Payload.read(tmp_path / "payload.npz")
+
+
+def test_importing_the_load_room_brings_in_nothing_heavy() -> None:
+    """Locust patches sockets and threads of the whole process that imports it."""
+    script = "import sys, bench.load.on_locust, bench.load.summary; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    heavy = {"locust", "gevent", "torch", "onnxruntime", "tritonclient", "scipy", "plotly"}
+    assert heavy.isdisjoint(done.stdout.split())
