@@ -1,0 +1,4 @@
+"""Floor 2: places artifacts into Triton, shifts traffic to them, watches and retires them.
+
+Imports bench and optimize.
+"""

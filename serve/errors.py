@@ -1,0 +1,53 @@
+"""The leaves that serving adds to the error tree.
+
+    SeatrialError
+    ├── ConfigError
+    │   └── ConfigRuleError          exit 2   a deployment breaks a rule of Triton's, found before the server sees it
+    ├── PlacementError               exit 2   an artifact cannot go into that repository, or not under that version
+    ├── MachineError
+    │   └── ServerError              exit 4   the server cannot start or does not answer: port, stub, libpython, crash
+    ├── ModelLoadError               exit 1   the server refused a model; quotes the server's own reason
+    ├── RequestError                 exit 1   the server refused or failed one inference request
+    └── RegistryError                exit 1   a release that its verdict does not allow (3, 4: the verdict's own code)
+
+A model whose answers differ from the reference is no error: it is a report that did not pass
+(`serve.triton.golden.GoldenReport`).
+"""
+
+from optimize.errors import ConfigError, MachineError, SeatrialError
+
+
+class ConfigRuleError(ConfigError):
+    """A deployment breaks a rule of Triton's; `where` is the field, `next_step` the mend."""
+
+
+class PlacementError(SeatrialError):
+    """An artifact cannot go into that repository, or not under that version."""
+
+
+class ServerError(MachineError):
+    """The server cannot start, died, or does not answer."""
+
+
+class ModelLoadError(SeatrialError):
+    """The server refused to load or unload a model; `what` quotes its reason."""
+
+    exit_code = 1
+
+
+class RequestError(SeatrialError):
+    """The server refused or failed one request; `status` is the HTTP status (400 bad input, 503 queue full or late)."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", next_step: str = "", status: int = 0) -> None:
+        super().__init__(what, where=where, next_step=next_step)
+        self.status = status
+
+
+class RegistryError(SeatrialError):
+    """A release that its verdict does not allow; leaves with the verdict's own exit code."""
+
+    def __init__(self, what: str, *, where: str = "", next_step: str = "", exit_code: int = 1) -> None:
+        super().__init__(what, where=where, next_step=next_step)
+        self.exit_code = exit_code

@@ -1,0 +1,1 @@
+"""The registry of releases: numbered, write-once, refused unless the verdict passed."""

@@ -1,0 +1,1 @@
+"""Everything that speaks Triton: configuration, repository, control, the real server from the wheel."""

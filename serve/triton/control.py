@@ -1,0 +1,251 @@
+"""Asking and telling a running Triton over HTTP: health, load, unload, which versions serve, counters, inference.
+
+Speaks to one server and starts none. What the client library raises leaves here as one of ours. A `Control` holds one
+connection and belongs to the thread that made it; close it, since Triton waits for idle connections when it stops.
+"""
+
+import http.client
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from ..errors import ModelLoadError, RequestError, ServerError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+_POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelState:
+    """One line of the server's index; a model that was never loaded has neither version nor state."""
+
+    name: str
+    version: str = ""
+    state: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStatistics:
+    """Counters of one version since it was loaded; durations are sums in nanoseconds.
+
+    `inferences` counts batch rows, `executions` runs of the model, `batch_sizes` maps the size of a run to how many
+    there were: a server that batches shows sizes above one under concurrent load.
+    """
+
+    name: str
+    version: str
+    inferences: int
+    executions: int
+    successes: int
+    failures: int
+    batch_sizes: Mapping[int, int]
+    queue_ns: int
+    compute_input_ns: int
+    compute_infer_ns: int
+    compute_output_ns: int
+
+
+class Control:
+    """A connection to one server. `url` is ``host:port`` of its HTTP side, `timeout` seconds for one answer."""
+
+    def __init__(self, url: str, *, timeout: float = 120.0) -> None:
+        from tritonclient.http import InferenceServerClient
+
+        self.url = url
+        self._client = InferenceServerClient(url, connection_timeout=min(timeout, 10.0), network_timeout=timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._client.close()
+
+    def live(self) -> bool:
+        """Whether a server answers there at all."""
+        try:
+            return bool(self._client.is_server_live())
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def ready(self, name: str, version: int | str = "") -> bool:
+        """Whether that version takes requests. A dead python stub still counts as ready: only an answer proves one."""
+        with self._asking(f"ready {name}"):
+            return bool(self._client.is_model_ready(name, str(version)))
+
+    def load(self, name: str, config: str | None = None) -> None:
+        """Load a model, or load it anew; `config` is the text of a config.pbtxt to use instead of the one on disk.
+
+        A failed load leaves versions that already served serving.
+
+        Raises:
+            ModelLoadError: quotes the server's reason.
+            ServerError: no answer.
+        """
+        with self._asking(f"load {name}", ModelLoadError):
+            self._client.load_model(name, config=None if config is None else _as_json(config))
+
+    def serve_versions(self, name: str, versions: tuple[int, ...], *, timeout: float = 60.0) -> None:
+        """Switch to exactly these versions, without touching those that already run; the way to promote and roll back.
+
+        The load API takes a configuration; one that differs in the version policy alone starts and stops versions and
+        keeps the others as they are. The file on disk should say the same (`repository.choose`), since a restart reads
+        that. Returns when the versions left out are gone and the others ready.
+
+        Raises:
+            ModelLoadError: a version failed to load (the others keep serving), or the switch did not end in time.
+        """
+        config = self.config(name)
+        config["version_policy"] = {"specific": {"versions": sorted(versions)}}
+        with self._asking(f"load {name}", ModelLoadError):
+            self._client.load_model(name, config=json.dumps(config))
+        wanted = {str(version) for version in versions}
+        self._await(lambda: self._ready_versions(name) == wanted, f"{name} to serve {sorted(wanted)}", timeout)
+
+    def unload(self, name: str, *, timeout: float = 30.0) -> None:
+        """Unload every version and wait until they are gone; the server itself answers before they are.
+
+        Raises:
+            ModelLoadError: they were not gone in time.
+        """
+        with self._asking(f"unload {name}", ModelLoadError):
+            self._client.unload_model(name)
+        gone = ("", "UNAVAILABLE")
+        self._await(
+            lambda: all(each.state in gone for each in self.index() if each.name == name), f"{name} to go", timeout
+        )
+
+    def index(self) -> tuple[ModelState, ...]:
+        """Every model in the repository and every version that was ever asked for, with the reason it is not there."""
+        with self._asking("index"):
+            return tuple(ModelState(**entry) for entry in self._client.get_model_repository_index())
+
+    def config(self, name: str, version: int | str = "") -> dict[str, Any]:
+        """The configuration in force, as JSON values."""
+        with self._asking(f"config of {name}"):
+            return dict(self._client.get_model_config(name, str(version)))
+
+    def metadata(self, name: str, version: int | str = "") -> dict[str, Any]:
+        """Names, data types and shapes (with the batch axis) as the server tells clients."""
+        with self._asking(f"metadata of {name}"):
+            return dict(self._client.get_model_metadata(name, str(version)))
+
+    def statistics(self, name: str, version: int | str) -> ModelStatistics:
+        """The counters of one version."""
+        with self._asking(f"statistics of {name}"):
+            reply = self._client.get_inference_statistics(name, str(version))
+        return statistics_of(reply["model_stats"][0])
+
+    def infer(
+        self, name: str, version: int | str, inputs: Mapping[str, Array], *, outputs: tuple[str, ...] = ()
+    ) -> dict[str, Array]:
+        """One request; answers by output name, all of them unless `outputs` names some.
+
+        Raises:
+            RequestError: refused or failed, with the HTTP status.
+            ServerError: no answer.
+        """
+        from tritonclient.http import InferInput, InferRequestedOutput
+        from tritonclient.utils import np_to_triton_dtype
+
+        tensors = []
+        for key, array in inputs.items():
+            tensor = InferInput(key, list(array.shape), np_to_triton_dtype(array.dtype))
+            tensor.set_data_from_numpy(np.ascontiguousarray(array))
+            tensors.append(tensor)
+        wanted = [InferRequestedOutput(each) for each in outputs] or None
+        with self._asking(f"infer {name}"):
+            reply = self._client.infer(name, tensors, model_version=str(version), outputs=wanted)
+        return {each["name"]: reply.as_numpy(each["name"]) for each in reply.get_response()["outputs"]}
+
+    def _ready_versions(self, name: str) -> set[str]:
+        """Versions being served or on their way in or out."""
+        gone = ("", "UNAVAILABLE")
+        mine = [each for each in self.index() if each.name == name and each.state not in gone]
+        return {each.version if each.state == "READY" else f"{each.version} {each.state.lower()}" for each in mine}
+
+    def _await(self, done: Any, what: str, timeout: float) -> None:
+        until = time.monotonic() + timeout
+        while not done():
+            if time.monotonic() > until:
+                raise ModelLoadError(
+                    f"waited {timeout:.0f} seconds for {what}",
+                    where=self.url,
+                    next_step="look at the index and at the server's log; running requests hold a version open",
+                )
+            time.sleep(_POLL_SECONDS)
+
+    @contextmanager
+    def _asking(self, what: str, kind: type[ModelLoadError] | None = None) -> Iterator[None]:
+        from tritonclient.utils import InferenceServerException
+
+        try:
+            yield
+        except InferenceServerException as error:
+            message, status = str(error.message()), str(error.status() or "")
+            where = f"{what} at {self.url}"
+            if kind is not None:
+                raise kind(message, where=where, next_step="mend the model, place it again, then load") from error
+            raise RequestError(
+                message, where=where, next_step=_NEXT.get(status, "see the server's log"), status=int(status or 0)
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerError(
+                f"no answer from the server: {error or type(error).__name__}",
+                where=f"{what} at {self.url}",
+                next_step="see whether it runs, and its log",
+            ) from error
+
+
+_NEXT = {
+    "400": "mend the request: names, shapes, data types",
+    "404": "load the model first, or name a version that is there",
+    "503": "load that version if it is not; else send less, or allow a longer queue or timeout in the deployment",
+}
+
+
+def statistics_of(reply: Mapping[str, Any]) -> ModelStatistics:
+    """One entry of the statistics API."""
+    sums = reply["inference_stats"]
+
+    def duration(name: str) -> int:
+        return int(sums[name].get("ns", 0))
+
+    return ModelStatistics(
+        name=reply["name"],
+        version=reply["version"],
+        inferences=int(reply.get("inference_count", 0)),
+        executions=int(reply.get("execution_count", 0)),
+        successes=int(sums["success"].get("count", 0)),
+        failures=int(sums["fail"].get("count", 0)),
+        batch_sizes={
+            int(batch["batch_size"]): int(batch["compute_infer"].get("count", 0))
+            for batch in reply.get("batch_stats", ())
+        },
+        queue_ns=duration("queue"),
+        compute_input_ns=duration("compute_input"),
+        compute_infer_ns=duration("compute_infer"),
+        compute_output_ns=duration("compute_output"),
+    )
+
+
+def _as_json(text: str) -> str:
+    from importlib import import_module
+
+    from .config import parse
+
+    return str(
+        import_module("google.protobuf.json_format").MessageToJson(parse(text), preserving_proto_field_name=True)
+    )

@@ -1,0 +1,64 @@
+"""A fresh server for one artifact, as the gate wants it: placed, started, proven to load, and gone afterwards.
+
+Joins placing and starting; measures nothing. Each artifact gets a repository and a server of its own, so that no arm of
+a comparison inherits the other's warm memory.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+from bench.targets import Endpoint
+from optimize.artifact import Artifact, TensorSpec
+from optimize.errors import SeatrialError
+from optimize.store import Store
+
+from ..deployment import Deployment
+from .control import Control
+from .on_pytriton import Server, serving
+from .repository import place
+
+
+def host(
+    store: Store, deployment: Deployment, *, scratch: Path
+) -> Callable[[Artifact], AbstractContextManager[Endpoint]]:
+    """A function from an artifact to a served endpoint, for the length of a block.
+
+    Raises (when the block is entered): whatever placing or starting raises; nothing is left behind then.
+    """
+
+    @contextmanager
+    def hosted(artifact: Artifact) -> Iterator[Endpoint]:
+        folder = scratch / f"host-{uuid4().hex[:12]}"
+        try:
+            placement = place(artifact, deployment, store=store, repository=folder / "models")
+            with serving(folder / "models", (deployment.name,)) as server:
+                yield Endpoint(
+                    url=server.url,
+                    grpc_url=server.grpc_url,
+                    model=deployment.name,
+                    version=str(placement.version),
+                    inputs=_outside(artifact.inputs, deployment),
+                    outputs=_outside(artifact.outputs, deployment),
+                    pids=(server.pid,),
+                )
+                _unload(server, deployment.name)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    return hosted
+
+
+def _unload(server: Server, name: str) -> None:
+    """Nobody will ask again; a server without models stops two seconds sooner. One that is broken stops anyway."""
+    with suppress(SeatrialError), Control(server.url, timeout=5.0) as control:
+        control.unload(name, timeout=5.0)
+
+
+def _outside(specs: tuple[TensorSpec, ...], deployment: Deployment) -> tuple[TensorSpec, ...]:
+    """Tensors as clients see them: Triton shows a per-item scalar of a batching model as an axis of one."""
+    batching = deployment.max_batch_size > 0
+    return tuple(replace(spec, shape=(*spec.shape, 1)) if batching and len(spec.shape) == 1 else spec for spec in specs)

@@ -1,0 +1,346 @@
+"""The real Triton server from the nvidia-pytriton wheel: start one, stop it, keep one up.
+
+Owns the server's process and what it leaves behind; knows nothing of artifacts. Servers bind to 127.0.0.1, load only
+what they are told (explicit mode), and write to a log. A server is known by process number and start time, and counts
+as started only when that very process listens on the ports: a second server on a taken port fails while the first one
+goes on answering there, and must not be taken for it.
+"""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from optimize.artifact import canonical
+from optimize.environment import home
+from optimize.store import write_atomically
+
+from ..errors import ModelLoadError, ServerError
+from . import wheel
+from .control import Control
+from .process import alive, end, free_ports, holder, is_taken, listening, mentioning, reap, send, start_ticks, wait
+from .server import Server as Server
+from .server import log_errors, read_server
+
+_SHM = Path("/dev/shm")
+_LOGS_KEPT = 50
+_STARTS = 3
+_LOAD_SECONDS = 120.0  # at least, for each model; a larger timeout counts here too
+
+
+def start(
+    repository: Path,
+    *,
+    models: Sequence[str] = (),
+    http_port: int = 0,
+    grpc_port: int = 0,
+    metrics_port: int = 0,
+    log: Path | None = None,
+    timeout: float = 60.0,
+) -> Server:
+    """Start a server on a repository and load `models`; port 0 picks a free one. `timeout` (seconds) is for its start.
+
+    Stop it, or use `serving`: a server whose owner has died is stopped by the next start on this machine. `up` is for
+    one that stays.
+
+    Raises:
+        ServerError: a port is taken, the wheel or a library is missing, or the server died or did not answer.
+        ModelLoadError: a model did not load; quotes the server's reason. The server is stopped.
+    """
+    ports = (http_port, grpc_port, metrics_port)
+    for attempt in range(_STARTS):
+        try:
+            server = _started(repository, ports, log, timeout)
+            break
+        except _PortTaken:
+            if all(ports) or attempt == _STARTS - 1:
+                raise
+    try:
+        _load(server, models, max(timeout, _LOAD_SECONDS))
+    except BaseException:
+        stop(server)
+        raise
+    return server
+
+
+def stop(server: Server, *, timeout: float = 15.0) -> None:
+    """End the server: SIGTERM, and after `timeout` seconds SIGKILL; then clear away what it left.
+
+    Requests that are running complete. An idle keep-alive connection makes it wait five seconds. It looks once a second
+    whether its models are gone, so a server whose models were unloaded before stops sooner.
+    """
+    end(server.pid, server.started, timeout=timeout)
+    _clear(server.scratch, server.shm_prefix)
+
+
+def running(server: Server) -> bool:
+    """Whether that very process still runs, whatever else has its number or its ports by now."""
+    return alive(server.pid, server.started)
+
+
+@contextmanager
+def serving(
+    repository: Path,
+    models: Sequence[str] = (),
+    *,
+    http_port: int = 0,
+    grpc_port: int = 0,
+    metrics_port: int = 0,
+    timeout: float = 60.0,
+) -> Iterator[Server]:
+    """A server for the length of a block; gone afterwards, however the block ends."""
+    server = start(
+        repository,
+        models=models,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        timeout=timeout,
+    )
+    try:
+        yield server
+    finally:
+        stop(server)
+
+
+class _PortTaken(ServerError):
+    """A port was taken, before or while the server started; worth another try if we chose it."""
+
+
+def _started(repository: Path, wanted: tuple[int, int, int], log: Path | None, timeout: float) -> Server:
+    repository = repository.absolute()
+    if not repository.is_dir():
+        raise ServerError("no such model repository", where=str(repository), next_step="place a model there first")
+    _sweep()
+    ports = tuple(port or free for port, free in zip(wanted, free_ports(3), strict=True))
+    _check_ports(ports)
+    root, name = wheel.installed(), _name()
+    scratch, prefix = _servers() / name, f"seatrial_{name.rpartition('-')[2]}_"
+    scratch.mkdir(parents=True)
+    log = (log or home() / "triton" / "logs" / f"{name}.log").absolute()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    pid = 0
+    try:
+        command = _command(root, repository, ports, prefix)
+        environment = wheel.surroundings(scratch)
+        pid = _spawn(command, environment, log)
+        server = Server(
+            pid=pid,
+            started=start_ticks(pid) or 0,
+            http_port=ports[0],
+            grpc_port=ports[1],
+            metrics_port=ports[2],
+            repository=repository,
+            log=log,
+            scratch=scratch,
+            shm_prefix=prefix,
+        )
+        write_atomically(scratch / "server.json", canonical(server.to_json()))
+        _await_ready(server, timeout)
+    except BaseException:
+        if pid:
+            end(pid, start_ticks(pid) or 0, timeout=10.0)
+        _clear(scratch, prefix)
+        raise
+    return server
+
+
+def _command(root: Path, repository: Path, ports: Sequence[int], prefix: str) -> list[str]:
+    command = [str(wheel.binary(root)), f"--model-repository={repository}"]
+    command += [f"--backend-directory={wheel.backends(root, home() / 'triton')}"]
+    for side, port in zip(("http", "grpc", "metrics"), ports, strict=True):
+        command += [f"--{side}-address=127.0.0.1", f"--{side}-port={port}"]
+    return [
+        *command,
+        "--model-control-mode=explicit",
+        "--strict-readiness=false",  # else one model that fails to load makes the whole server unready, for good
+        "--exit-on-error=false",
+        "--exit-timeout-secs=5",
+        "--disable-auto-complete-config",
+        "--allow-gpu-metrics=false",
+        f"--backend-config=python,shm-region-prefix-name={prefix}",
+    ]
+
+
+def _spawn(command: list[str], environment: dict[str, str], log: Path) -> int:
+    """A child in a session of its own, so that Ctrl-C at our terminal does not reach it before us."""
+    write = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), write, 0o644),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    try:
+        return os.posix_spawn(command[0], command, environment, file_actions=actions, setsid=True)
+    except OSError as error:
+        raise ServerError(
+            f"the server cannot be run: {error.strerror or error}",
+            where=command[0],
+            next_step="install nvidia-pytriton again",
+        ) from error
+
+
+def _await_ready(server: Server, timeout: float) -> None:
+    """Until our own process listens on all three ports and says that it lives."""
+    ports = {server.http_port, server.grpc_port, server.metrics_port}
+    ready = wait(lambda: not running(server) or ports <= listening(server.pid), timeout)
+    if not running(server):
+        code, reason = reap(server.pid), log_errors(server.log)
+        kind = _PortTaken if any(is_taken(port) for port in ports) or "in use" in reason else ServerError
+        raise kind(
+            f"the Triton server ended while starting (exit {code}): {reason or 'it said nothing'}",
+            where=str(server.log),
+            next_step=_port_hint(ports) or "read the log",
+        )
+    if ready:
+        with Control(server.url, timeout=10.0) as control:
+            ready = wait(control.live, timeout)
+    if not ready:
+        raise ServerError(
+            f"the Triton server did not answer within {timeout:.0f} seconds",
+            where=str(server.log),
+            next_step="read the log; on a loaded machine allow more time",
+        )
+
+
+def _check_ports(ports: Sequence[int]) -> None:
+    if len(set(ports)) != len(ports):
+        raise ServerError(f"one port twice: {list(ports)}", next_step="give HTTP, gRPC and metrics a port each")
+    if any(is_taken(port) for port in ports):
+        raise _PortTaken("a port is taken", where="127.0.0.1", next_step=_port_hint(ports))
+
+
+def _port_hint(ports: Sequence[int] | set[int]) -> str:
+    taken = [f"{port}" + (f" by {who}" if (who := holder(port)) else "") for port in sorted(ports) if is_taken(port)]
+    return f"taken: {', '.join(taken)}; end that or choose another port" if taken else ""
+
+
+def _load(server: Server, models: Sequence[str], timeout: float) -> None:
+    for name in models:
+        before = server.log.stat().st_size
+        try:
+            with Control(server.url, timeout=timeout) as control:
+                control.load(name)
+        except ModelLoadError as error:
+            said = log_errors(server.log, before) if "failed to poll" in error.what else ""
+            raise ModelLoadError(
+                f"model {name!r} did not load: {error.what}" + (f" ({said})" if said else ""),
+                where=f"{server.repository / name}, log {server.log}",
+                next_step="mend the model or its configuration and place it again",
+            ) from error
+
+
+def up(
+    repository: Path,
+    models: Sequence[str] = (),
+    *,
+    http_port: int = 0,
+    grpc_port: int = 0,
+    metrics_port: int = 0,
+    timeout: float = 60.0,
+) -> Server:
+    """Start a server that stays when this process ends, and remember it; there is one such server at a time.
+
+    Raises:
+        ServerError: one is up already, or the server cannot start.
+        ModelLoadError: a model did not load; nothing stays up.
+    """
+    with _record_lock():
+        server = status()
+        if server is not None:
+            raise ServerError(
+                f"a server is up already: http {server.url}, repository {server.repository}",
+                where=f"process {server.pid}",
+                next_step="use it, or take it down first (seatrial down)",
+            )
+        _forget()
+        server = start(repository, models=models, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)
+        try:
+            write_atomically(_record(), canonical(server.to_json()))
+        except BaseException:
+            stop(server)
+            raise
+        return server
+
+
+def down() -> bool:
+    """Stop the server that `up` started; whether there was one."""
+    with _record_lock():
+        server = status()
+        if server is not None:
+            stop(server)
+        _forget()
+        return server is not None
+
+
+def status() -> Server | None:
+    """The server that `up` started, if it still runs."""
+    server = read_server(_record())
+    return server if server is not None and running(server) else None
+
+
+def _forget() -> None:
+    """Remove the record, and what a server left that did not end by our hand."""
+    server = read_server(_record())
+    if server is not None:
+        _clear(server.scratch, server.shm_prefix)
+    _record().unlink(missing_ok=True)
+
+
+def _record() -> Path:
+    return home() / "triton" / "server.json"
+
+
+@contextmanager
+def _record_lock() -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    _record().parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(_record().with_suffix(".lock"), timeout=90.0):
+            yield
+    except Timeout as error:
+        raise ServerError(
+            "another process has been starting or stopping the server for 90 seconds",
+            where=str(_record()),
+            next_step="wait for it, or end it",
+        ) from error
+
+
+def _servers() -> Path:
+    return home() / "triton" / "servers"
+
+
+def _name() -> str:
+    """Process, its start time and a token: by this a later process knows that the owner is gone."""
+    return f"{os.getpid()}-{start_ticks(os.getpid())}-{uuid4().hex[:12]}"
+
+
+def _sweep() -> None:
+    """Stop servers whose owner was killed before it could, and drop the oldest logs. The one that is `up` stays."""
+    record = read_server(_record())
+    for scratch in _servers().glob("*-*-*"):
+        pid, ticks, token = scratch.name.split("-")
+        if alive(int(pid), int(ticks)) or (record is not None and record.scratch == scratch):
+            continue
+        server = read_server(scratch / "server.json")
+        if server is not None:
+            stop(server)
+        else:
+            _clear(scratch, f"seatrial_{token}_")
+    logs = sorted((home() / "triton" / "logs").glob("*-*-*.log"), key=lambda path: path.stat().st_mtime)
+    for old in logs[:-_LOGS_KEPT]:
+        old.unlink(missing_ok=True)
+
+
+def _clear(scratch: Path, prefix: str) -> None:
+    """The private folder, and what a server that did not end well leaves: shared memory and stubs that wait in it."""
+    regions = list(_SHM.glob(f"{prefix}*"))
+    for stub in mentioning(f" {prefix}") if regions else []:  # the region's name stands in the stub's command line
+        send(*stub, signal.SIGKILL)
+    for region in regions:
+        region.unlink(missing_ok=True)
+    shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,307 @@
+"""Placing artifacts into a Triton model repository, so that a reader sees all of a version or nothing.
+
+Writes the repository; talks to no server. A version's directory is staged beside the repository on the same filesystem,
+fsynced and renamed into place; it is never edited afterwards, and its number is never used again (Triton's caches and
+people's logs take a number for an identity). The highest number ever used is kept in a file, ``.seatrial.json``, at the
+repository's top. The stage lies in ``.seatrial/placing/`` beside the repository and not in it, because a Triton in its
+default mode takes every directory in its repository for a model and refuses to start over one that is none.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from optimize.artifact import Artifact, canonical, digest_file
+from optimize.environment import now
+from optimize.errors import IntegrityError, MachineError, MissingError
+from optimize.store import Store
+
+from ..deployment import Deployment, Flavour
+from ..errors import PlacementError
+from .config import check, parse, render, with_versions
+from .placement import RECORD, Placement, placements, version_directories
+
+JOURNAL = ".seatrial.json"
+_CONFIG = "config.pbtxt"
+_LOCK_SECONDS = 60.0
+_NO_BYTECODE = b"A file of this name keeps Python from writing bytecode here; Triton would load this version again.\n"
+
+
+def place(
+    artifact: Artifact,
+    deployment: Deployment,
+    *,
+    store: Store,
+    repository: Path,
+    version: int | None = None,
+    flavour: Flavour | None = None,
+) -> Placement:
+    """Put an artifact into the repository as a version of the deployment's model, and list it in config.pbtxt.
+
+    The same artifact in the same flavour is placed once: a second call brings config.pbtxt up to date and returns the
+    version that is there. Versions that the configuration serves stay served. A kill at any moment leaves a repository
+    that loads; what it left half-made is swept away by the next call.
+
+    Raises:
+        ConfigRuleError: artifact and deployment do not go together.
+        PlacementError: the version is taken or was used before, or the model there is of another kind.
+        IntegrityError: the store's bytes are damaged.
+        MachineError: the disk refused, or another process is placing.
+    """
+    deployment = deployment.flavoured(flavour)
+    check(deployment, artifact)
+    with _workshop(repository) as shop:
+        placed = placements(shop.repository, deployment.name)
+        _check_owner(shop, deployment, placed)
+        there = [each for each in placed if (each.digest, each.flavour) == (artifact.digest, deployment.flavour)]
+        there = [each for each in there if version in (None, each.version)]
+        number = there[-1].version if there else shop.next_version(deployment.name, version)
+        model = shop.repository / deployment.name
+        served = _served(model, placed)
+        text = render(deployment, artifact, versions=tuple(sorted({*served, number})))
+        if served:
+            _check_same_tensors(model / _CONFIG, text, deployment.name)
+        if there:
+            _check_bytes(there[-1], artifact)
+            shop.replace(model / _CONFIG, text.encode())
+            return there[-1]
+        placement = Placement(
+            name=deployment.name,
+            version=number,
+            digest=artifact.digest,
+            flavour=deployment.flavour,
+            path=model / str(number),
+        )
+        shop.put(placement, artifact, store, text)
+        return placement
+
+
+def choose(repository: Path, name: str, versions: tuple[int, ...]) -> None:
+    """Let config.pbtxt serve exactly these placed versions from the next load on.
+
+    Raises:
+        MissingError: one of them is not placed.
+        ConfigRuleError: no versions, or the configuration on disk is damaged.
+        MachineError: the disk refused.
+    """
+    with _workshop(repository) as shop:
+        known = [placement.version for placement in placements(shop.repository, name)]
+        missing = sorted(set(versions) - set(known))
+        if missing:
+            raise MissingError(
+                f"{name} has no version {missing}", where=str(repository), next_step=f"there are {known}"
+            )
+        config = shop.repository / name / _CONFIG
+        shop.replace(config, with_versions(config.read_text(), versions).encode())
+
+
+def retire(repository: Path, name: str, version: int) -> None:
+    """Take a version out of the repository; its number stays used.
+
+    Raises:
+        MissingError: no such version of ours.
+        PlacementError: config.pbtxt still serves it; `choose` others and load first.
+    """
+    with _workshop(repository) as shop:
+        placed = placements(shop.repository, name)
+        found = [placement for placement in placed if placement.version == version]
+        if not found:
+            known = [placement.version for placement in placed]
+            raise MissingError(
+                f"{name} has no version {version}", where=str(repository), next_step=f"there are {known}"
+            )
+        if version in _served(shop.repository / name, placed):
+            raise PlacementError(
+                f"{name} version {version} is being served",
+                where=str(found[0].path),
+                next_step="let config.pbtxt serve other versions and load them first",
+            )
+        os.rename(found[0].path, shop.stage / str(version))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Workshop:
+    """The locked place beside the repository where things are made before they are renamed into it."""
+
+    repository: Path
+    stage: Path
+
+    def next_version(self, name: str, wanted: int | None) -> int:
+        """The wanted number, or the next one; never one that was used."""
+        on_disk = [int(path.name) for path in version_directories(self.repository, name)]
+        highest = max([self.journal().get(name, 0), *on_disk])
+        if wanted is not None and wanted <= highest:
+            raise PlacementError(
+                f"version {wanted} of {name} cannot be placed: numbers up to {highest} have been used",
+                where=str(self.repository / name),
+                next_step=f"leave the version out, or use {highest + 1} or more",
+            )
+        return highest + 1 if wanted is None else wanted
+
+    def journal(self) -> dict[str, int]:
+        """Highest version ever used, by model."""
+        path = self.repository / JOURNAL
+        try:
+            content = json.loads(path.read_bytes())
+            if content["schema"] != 1:
+                raise ValueError(f"schema {content['schema']}")
+            return {str(name): int(highest) for name, highest in content["highest"].items()}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise IntegrityError(
+                f"the journal of used version numbers cannot be read: {error}",
+                where=str(path),
+                next_step='restore it, or write {"schema":1,"highest":{"MODEL":HIGHEST VERSION EVER USED}}',
+            ) from error
+
+    def put(self, placement: Placement, artifact: Artifact, store: Store, config: str) -> None:
+        """Stage the version, note its number, rename it in, then let config.pbtxt name it: in that order."""
+        made = self.stage / placement.name
+        version = made / str(placement.version)
+        version.mkdir(parents=True)
+        store.materialize(artifact, version)
+        if placement.flavour == "python":
+            shutil.copyfile(Path(__file__).with_name("python_model.py"), version / "model.py")
+            (version / "__pycache__").write_bytes(_NO_BYTECODE)
+        record = placement.to_json() | {"artifact": artifact.short, "at": now()}
+        (version / RECORD).write_bytes(canonical(record))
+        model = self.repository / placement.name
+        (made / _CONFIG).write_text(config)
+        _fsync(made)
+        highest = self.journal() | {placement.name: placement.version}
+        self.replace(self.repository / JOURNAL, canonical({"schema": 1, "highest": highest}))
+        if not model.exists():
+            os.rename(made, model)
+        else:
+            os.rename(version, placement.path)
+            _fsync_one(model)
+            os.replace(made / _CONFIG, model / _CONFIG)
+            _fsync_one(model)
+        _fsync_one(self.repository)
+
+    def replace(self, target: Path, data: bytes) -> None:
+        """Write a file of the repository by rename; one that is the same already is left alone, with its time."""
+        if target.is_file() and target.read_bytes() == data:
+            return
+        staged = self.stage / f"{uuid4().hex}.file"
+        staged.write_bytes(data)
+        _fsync_one(staged)
+        os.replace(staged, target)
+        _fsync_one(target.parent)
+
+
+@contextmanager
+def _workshop(repository: Path) -> Iterator[_Workshop]:
+    """Lock, sweep what a killed call left, hand out an empty stage, and clear it away again."""
+    repository = repository.absolute()
+    workbench = repository.parent / ".seatrial" / "placing" / repository.name
+    try:
+        repository.mkdir(parents=True, exist_ok=True)
+        workbench.mkdir(parents=True, exist_ok=True)
+        if workbench.stat().st_dev != repository.stat().st_dev:
+            raise MachineError(
+                "the repository is a filesystem of its own, so nothing can be renamed into it",
+                where=str(repository),
+                next_step="mount its parent, and use a folder in there as the repository",
+            )
+        with FileLock(workbench / "lock", timeout=_LOCK_SECONDS):
+            for left in workbench.iterdir():
+                if left.is_dir():
+                    shutil.rmtree(left)
+            stage = workbench / uuid4().hex
+            stage.mkdir()
+            try:
+                yield _Workshop(repository=repository, stage=stage)
+            finally:
+                shutil.rmtree(stage, ignore_errors=True)
+    except Timeout as error:
+        raise MachineError(
+            f"another process has been placing for {_LOCK_SECONDS:.0f} seconds",
+            where=str(workbench / "lock"),
+            next_step="wait for it, or end it",
+        ) from error
+    except OSError as error:
+        raise MachineError(
+            f"cannot write the model repository: {error.strerror or error}",
+            where=str(error.filename or repository),
+            next_step="free space there, or give a folder that this user may write",
+        ) from error
+
+
+def _served(model: Path, placed: tuple[Placement, ...]) -> set[int]:
+    """Versions that the configuration on disk lists and that are there."""
+    if not placed or not (model / _CONFIG).is_file():
+        return set()
+    listed = parse((model / _CONFIG).read_text()).version_policy.specific.versions
+    return {placement.version for placement in placed} & set(listed)
+
+
+def _check_bytes(placement: Placement, artifact: Artifact) -> None:
+    """A version that is there already counts only if its bytes are still the artifact's."""
+    for file in artifact.files:
+        path = placement.path / file.path
+        if not path.is_file() or digest_file(path) != file.digest:
+            raise IntegrityError(
+                f"{placement.name} version {placement.version} no longer holds what was placed",
+                where=str(path),
+                next_step="move that version's directory away and place the artifact again, under a new number",
+            )
+
+
+def _check_owner(shop: _Workshop, deployment: Deployment, placed: tuple[Placement, ...]) -> None:
+    """One model directory is ours alone, and of one flavour: all its versions share one configuration."""
+    model = shop.repository / deployment.name
+    foreign = {path.name for path in version_directories(shop.repository, deployment.name)}
+    foreign -= {str(placement.version) for placement in placed}
+    if foreign or (not placed and (model / _CONFIG).exists() and deployment.name not in shop.journal()):
+        raise PlacementError(
+            f"the model {deployment.name!r} in this repository was not placed by seatrial",
+            where=str(model),
+            next_step="give the deployment another name, or move that model away",
+        )
+    others = {placement.flavour for placement in placed} - {deployment.flavour}
+    if others:
+        raise PlacementError(
+            f"{deployment.name} is placed there in the {others.pop()} flavour, and versions share one configuration",
+            where=str(model),
+            next_step=f"use another repository or another name for the {deployment.flavour} flavour",
+        )
+
+
+def _check_same_tensors(config: Path, text: str, name: str) -> None:
+    """A configuration on disk that serves other tensors or another backend cannot serve this artifact as well."""
+    old, new = parse(config.read_text()), parse(text)
+    for field in ("input", "output", "backend", "platform"):
+        before, after = getattr(old, field), getattr(new, field)
+        batching = (old.max_batch_size > 0) == (new.max_batch_size > 0)
+        if before != after or not batching:
+            raise PlacementError(
+                f"the artifact's {field} differs from that of the versions of {name} being served, and versions share "
+                "one configuration",
+                where=str(config),
+                next_step="give the deployment another name; clients must know of the change anyway",
+            )
+
+
+def _fsync(folder: Path) -> None:
+    """Everything under a folder to disk, the deepest first."""
+    for root, _, files in os.walk(folder, topdown=False):
+        for file in files:
+            _fsync_one(Path(root) / file)
+        _fsync_one(Path(root))
+
+
+def _fsync_one(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,219 @@
+"""Floor 2's verbs: thin skins over the library functions of the same names."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from optimize import environment as machine
+from optimize.cli import Json, Recipe, Ref, emit, err, out, progress, store
+
+if TYPE_CHECKING:
+    from bench.targets import Host
+
+    from .ship import Shipment
+
+PANEL = "serve: place, run, ship"
+Repository = Annotated[Path, typer.Option(help="The model repository that Triton mounts.")]
+DEFAULT_REPOSITORY = Path("model_repository")
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Put floor 2's verbs into the command."""
+    for verb in (register, place, up, down, ship):
+        app.command(rich_help_panel=PANEL)(verb)
+
+
+def hosting(deployment: Path | None, scratch: Path) -> "Host":
+    """Fresh servers for the gate, by a deployment file or by the default deployment."""
+    from optimize import config
+
+    from .deployment import Deployment
+    from .triton.host import host
+
+    chosen = (
+        config.load(deployment, Deployment)
+        if deployment is not None
+        else Deployment(schema=1, name="candidate", max_batch_size=32)
+    )
+    return host(store(), chosen, scratch=scratch)
+
+
+def register(
+    ref: Ref,
+    run: Annotated[Path, typer.Option(help="The folder of the gate's run that judged it.")],
+    name: Annotated[str, typer.Option(help="The release's name; default: the artifact's.")] = "",
+    json_: Json = False,
+) -> None:
+    """Make an artifact a numbered release. Refused unless the run, judged again from its raw values, says PASS."""
+    from dataclasses import asdict
+
+    from bench.gate import rejudge
+
+    from .release.registry import Registry
+
+    artifact = store().get(ref)
+    release = Registry(machine.home() / "releases").register(name or artifact.name, artifact, rejudge(run), run=run)
+    if json_:
+        emit(asdict(release))
+    else:
+        out.print(f"{release.label} is {artifact.short}")
+
+
+def place(
+    deployment: Annotated[Path, typer.Argument(help="How to serve it (TOML), serve/deployments/*.toml.")],
+    release: Annotated[str, typer.Option(help="NAME@VERSION; default: the newest release the deployment names.")] = "",
+    artifact: Annotated[str, typer.Option(help="Place an unreleased artifact of the store, for trying out.")] = "",
+    flavour: Annotated[
+        Literal["python", "native"] | None, typer.Option(help="Override the deployment's flavour.")
+    ] = None,
+    repository: Repository = DEFAULT_REPOSITORY,
+    json_: Json = False,
+) -> None:
+    """Write a release into the model repository as a new version, with its checked config.pbtxt."""
+    from optimize import config
+
+    from .deployment import Deployment
+    from .release.registry import Registry
+    from .triton.repository import place as placing
+
+    chosen, kept = config.load(deployment, Deployment), store()
+    digest = artifact or Registry(machine.home() / "releases").get(release or chosen.release).digest
+    placement = placing(kept.get(digest), chosen, store=kept, repository=repository, flavour=flavour)
+    if json_:
+        emit(placement.to_json() | {"path": str(placement.path)})
+    else:
+        out.print(
+            f"{placement.name} version {placement.version} ({placement.flavour}): {placement.path}", soft_wrap=True
+        )
+
+
+def up(
+    model: Annotated[list[str] | None, typer.Option(help="Models to load; default: all in the repository.")] = None,
+    repository: Repository = DEFAULT_REPOSITORY,
+    http_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8001,
+    metrics_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8002,
+    json_: Json = False,
+) -> None:
+    """Start the real Triton on loopback with the placed models, and leave it running until seatrial down."""
+    from .triton import on_pytriton
+    from .triton.control import Control
+    from .triton.placement import models
+
+    names = tuple(model) if model else models(repository)
+    with progress() as report:
+        report("up", 0.1, f"starting Triton, loading {', '.join(names) or 'nothing'}")
+        server = on_pytriton.up(repository, names, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)
+        report("up", 1.0, "ready")
+    with Control(server.url) as control:
+        states = control.index()
+    if json_:
+        emit(server.to_json() | {"models": [{"name": s.name, "version": s.version, "state": s.state} for s in states]})
+        return
+    out.print(f"Triton is up: http {server.url}, grpc {server.grpc_url}, metrics {server.metrics_url}")
+    for state in states:
+        out.print(f"  {state.name} version {state.version}: {state.state} {state.reason}".rstrip())
+    out.print(f"log: {server.log}", soft_wrap=True)
+
+
+def down(json_: Json = False) -> None:
+    """Stop the server that seatrial up started; requests that are running complete."""
+    from .triton import on_pytriton
+
+    stopped = on_pytriton.down()
+    if json_:
+        emit({"stopped": stopped})
+    else:
+        out.print("Triton is down" if stopped else "no server was up")
+
+
+def ship(
+    recipe: Recipe,
+    budget: Annotated[
+        Path | None, typer.Option(help="Default: bench/budgets/MODEL.toml of the deployment's name.")
+    ] = None,
+    deployment: Annotated[
+        Path | None,
+        typer.Option(help="Default: serve/deployments/MODEL.toml, MODEL the recipe's name up to its first dash."),
+    ] = None,
+    repository: Repository = DEFAULT_REPOSITORY,
+    keep_up: Annotated[
+        bool, typer.Option("--keep-up", help="Leave the server running (seatrial down stops it).")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """The whole walk: build, gate against fp32, register, place, serve, golden replies, load, report.
+
+    Ends with the table, the verdict and the path of one HTML page. Exit codes as the gate's.
+    """
+    from bench.budget import load_budget
+    from bench.cli import run_folder
+    from optimize import config
+    from optimize.recipe import load_recipe
+
+    from . import ship as shipping
+    from .deployment import Deployment
+
+    loaded = load_recipe(recipe)
+    model = loaded.name.partition("-")[0]
+    with progress() as report:
+        shipment = shipping.ship(
+            loaded,
+            load_budget(budget or Path("bench/budgets") / f"{model}.toml"),
+            config.load(deployment or Path("serve/deployments") / f"{model}.toml", Deployment),
+            home=machine.home(),
+            repository=repository,
+            run=run_folder("ship"),
+            keep_up=keep_up,
+            progress=report,
+        )
+    _print(shipment) if not json_ else emit(_json(shipment))
+    raise typer.Exit(shipment.exit_code)
+
+
+def _print(shipment: "Shipment") -> None:
+    from bench.load.show import milliseconds
+    from bench.report import print_verdict
+    from optimize.show import build_table
+
+    out.print(build_table(shipment.build, shipment.figures))
+    if shipment.below_floor:
+        err.print(f"[red]{shipment.below_floor}")
+    if shipment.verdict is not None:
+        print_verdict(shipment.verdict, out)
+    if shipment.release is not None and shipment.placement is not None:
+        placed = f"placed as version {shipment.placement.version} of {shipment.placement.name}"
+        out.print(f"released as {shipment.release.label}, {placed}")
+    if shipment.served is not None:
+        served = shipment.served
+        out.print(f"golden: {served.golden}", soft_wrap=True)
+        out.print(
+            f"load: p50 {milliseconds(served.load.p50)}, p95 {milliseconds(served.load.p95)}, "
+            f"p99 {milliseconds(served.load.p99)} at {served.load.achieved_rate:.0f} requests/s, "
+            f"{'valid' if served.load.valid else 'INVALID: ' + '; '.join(served.load.breaches)}",
+            soft_wrap=True,
+        )
+        sizes = ", ".join(f"{size}: {count}" for size, count in sorted(served.statistics.batch_sizes.items()))
+        out.print(
+            f"saturation: {served.saturation.inferences_per_second:.0f} inferences/s; executed batches {{{sizes}}}"
+        )
+    if shipment.report is not None:
+        out.print(f"report: {shipment.report}", soft_wrap=True)
+
+
+def _json(shipment: "Shipment") -> dict[str, object]:
+    from optimize.show import build_json
+
+    served = shipment.served
+    return {
+        "build": build_json(shipment.build, shipment.figures),
+        "below_floor": shipment.below_floor,
+        "verdict": shipment.verdict and shipment.verdict.to_json(),
+        "release": shipment.release and shipment.release.label,
+        "placement": shipment.placement and shipment.placement.to_json(),
+        "golden": served and {"passed": served.golden.passed, "text": str(served.golden)},
+        "load": served and served.load.to_json(),
+        "throughput": served and served.saturation.inferences_per_second,
+        "report": shipment.report and str(shipment.report),
+    }
