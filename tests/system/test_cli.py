@@ -1,0 +1,141 @@
+"""The command itself: exit codes, messages without tracebacks, JSON, help that teaches."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.models.built import ROOT, TINY, Built
+
+pytestmark = pytest.mark.system
+
+
+def seatrial(*arguments: str, home: Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"SEATRIAL_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "serve.cli", *arguments],
+        env=environment,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def recipe(tmp_path: Path, old: str = "", new: str = "") -> Path:
+    assert old in TINY.read_text()
+    shutil.copy(TINY.parent / "tiny.py", tmp_path)
+    (tmp_path / "tiny.toml").write_text(TINY.read_text().replace(old, new, 1))
+    return tmp_path / "tiny.toml"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sail"], "No such command 'sail'"),
+        (["build"], "Missing argument"),
+        (["build", "gone.toml"], "no such file"),
+        (["plan", "optimize/recipes/scenes-int9.toml"], "did you mean"),
+        (["show", "nothing"], "no artifact called 'nothing'"),
+        (["verify", "0000"], "no artifact called '0000'"),
+        (["gate", "a", "b", "--budget", "gone.toml"], "no such file"),
+        (["report", "gone"], "gone"),
+        (["load", "http://127.0.0.1:9"], "127.0.0.1:9"),
+        (["load", "ftp://x"], "ftp"),
+        (["place", "serve/deployments/scenes.toml"], "no release 'scenes'"),
+        (["register", "a", "--run", "gone"], "no artifact called 'a'"),
+        (["ship", "gone.toml"], "no such file"),
+    ],
+)
+def test_wrong_usage_is_one_message_and_exit_code_2(tmp_path: Path, arguments: list[str], said: str) -> None:
+    done = seatrial(*arguments, home=tmp_path / "home")
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "home" / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("epochs = 6", "epocs = 6", "did you mean 'epochs'?"),
+        ('kind = "export"', 'kind = "quantize"', "takes onnx, but stage 1 (prune) gives torch"),
+        ("tiny.py:teacher", "tiny.py:broken", "no weights for width 8"),
+        ("tiny.py:samples", "gone.py:samples", "no such file: gone.py"),
+    ],
+)
+def test_a_wrong_recipe_names_place_and_next_step(tmp_path: Path, old: str, new: str, said: str) -> None:
+    done = seatrial("build", str(recipe(tmp_path, old, new)), home=tmp_path / "home")
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "where:" in done.stderr
+    assert "next:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unwritable_home_is_the_machine_s_fault(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file")
+    done = seatrial("build", str(recipe(tmp_path)), home=tmp_path / "home")
+    assert done.returncode == 4, done.stderr
+    assert "SEATRIAL_HOME" in done.stderr or "next:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_plan_does_no_work(tmp_path: Path) -> None:
+    done = seatrial("plan", str(TINY), home=tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    assert "0 of 5 steps cached" in done.stdout
+    assert not (tmp_path / "home").exists()
+
+
+def test_json_is_one_document_and_tables_are_for_people(tiny: Built) -> None:
+    for arguments in (
+        ["build", str(TINY)],
+        ["plan", str(TINY)],
+        ["show", "tiny"],
+        ["history", "tiny"],
+        ["verify", "tiny"],
+    ):
+        done = seatrial(*arguments, "--json", home=tiny.home)
+        assert done.returncode == 0, done.stderr
+        assert isinstance(json.loads(done.stdout), dict)
+        done = seatrial(*arguments, home=tiny.home)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip()
+        assert not done.stdout.lstrip().startswith("{")
+    assert "nothing to do" in seatrial("build", str(TINY), home=tiny.home).stdout
+
+
+def test_parity_of_two_artifacts(tiny: Built) -> None:
+    done = seatrial("parity", "tiny.fp32", "tiny", "--recipe", str(TINY), "--json", home=tiny.home)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["agreements"]
+    assert {row["batch"] for row in rows} == {1, 2, 32}
+    assert all(row["agreement"] > 0.8 for row in rows)
+
+
+def test_help_teaches_every_verb(tmp_path: Path) -> None:
+    whole = seatrial("--help", home=tmp_path).stdout
+    assert "Exit codes" in whole
+    for verb in (
+        "build",
+        "plan",
+        "show",
+        "history",
+        "verify",
+        "parity",
+        "load",
+        "gate",
+        "report",
+        "register",
+        "place",
+        "up",
+        "down",
+        "ship",
+    ):
+        assert f" {verb} " in whole
+        assert len(seatrial(verb, "--help", home=tmp_path).stdout.splitlines()) > 5

@@ -1,0 +1,206 @@
+"""The gate on the real Triton and the real Locust: what is better passes, what is sabotaged is refused."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from bench.budget import Budget, Design, Limit
+from bench.gate import gate, read_gate, rejudge
+from bench.load.validity import LoadLimits
+from bench.report import to_markdown, write_html
+from bench.targets import Endpoint, Host
+from bench.verdict import Verdict
+from optimize.artifact import Artifact, File
+from optimize.build import build
+from optimize.data import Data
+from optimize.environment import environment
+from optimize.errors import SeatrialError
+from optimize.quality import metric
+from optimize.recipe import load_recipe
+from optimize.store import Store
+from serve.deployment import Deployment
+from serve.errors import RegistryError
+from serve.release.registry import Registry
+from serve.triton import host as hosting
+from serve.triton.repository import place
+from tests.models.built import TINY, Built
+
+pytestmark = pytest.mark.system
+DEPLOYMENT = Deployment(schema=1, name="tiny", max_batch_size=32)
+LIMITS = (
+    Limit(metric="quality", max_drop=0.02),
+    Limit(metric="p50", max_regression=0.10),
+    # Told, not judged here: a second of load on a machine that others use decides nothing about tails and saturation.
+    Limit(metric="p99", max_regression=0.10, gating=False),
+    Limit(metric="throughput", max_regression=0.10, gating=False),
+    Limit(metric="cost", max_regression=0.10, gating=False),
+    Limit(metric="peak_memory", max_regression=0.10, floor=float(32 << 20)),
+    Limit(metric="file_size", max_regression=0.0),
+    Limit(metric="errors", at_most=0.0),
+)
+
+
+def budget(pairs: int = 4) -> Budget:
+    """A short run; the client's lag is not what these tests are about, and the machine may be busy."""
+    design = Design(pairs=pairs, rate=80.0, seconds=1.5, saturation_seconds=0.5, seed=5)
+    return Budget(design=design, limits=LIMITS, load=LoadLimits(lag=0.1, client_cpu=1.0, arrival_p=0.0, offered=0.5))
+
+
+def judged(tiny: Built, base: Artifact, candidate: Artifact, folder: Path, *, host: Host, pairs: int = 4) -> Verdict:
+    recipe = load_recipe(TINY)
+    samples = Data(recipe, tiny.store, environment()).samples("evaluation")
+    return gate(base, candidate, budget(pairs), host=host, samples=samples, metric=metric(recipe), folder=folder)
+
+
+@pytest.fixture
+def store(tiny: Built, tmp_path: Path) -> Store:
+    """A copy of the session's store, free to be changed."""
+    shutil.copytree(tiny.home / "store", tmp_path / "copy" / "store")
+    return Store(tmp_path / "copy" / "store")
+
+
+def changed(store: Store, artifact: Artifact, tmp_path: Path, change: Callable[[bytes], bytes]) -> Artifact:
+    """The artifact with other bytes in its model, kept under the digest that these bytes have."""
+    folder = tmp_path / "changed"
+    store.materialize(artifact, folder)
+    (folder / "model.onnx").write_bytes(change((folder / "model.onnx").read_bytes()))
+    return store.put(replace(artifact, files=(File.of(folder / "model.onnx"),)), folder)
+
+
+def wrong_weight(data: bytes) -> bytes:
+    """One weight of the head, far off."""
+    model = onnx.load_from_string(data)
+    tensor = next(each for each in model.graph.initializer if each.name.endswith("head.bias"))
+    values = numpy_helper.to_array(tensor).copy()
+    values[0] += 50.0
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    serialized: bytes = model.SerializeToString()
+    return serialized
+
+
+def test_a_faster_candidate_of_equal_quality_passes_and_the_run_can_be_judged_again(
+    tiny: Built, store: Store, tmp_path: Path
+) -> None:
+    text = TINY.read_text().replace("tiny.py:teacher", "tiny.py:wide").split("[[stages]]")[0]
+    shutil.copy(TINY.parent / "tiny.py", tmp_path)
+    (tmp_path / "wide.toml").write_text(text.replace('"tiny"', '"wide"') + '[[stages]]\nkind = "export"\n')
+    heavy = build(load_recipe(tmp_path / "wide.toml"), store).artifact
+    run = tmp_path / "run"
+    light = tiny.build.artifact
+    verdict = judged(tiny, heavy, light, run, host=hosting.host(store, DEPLOYMENT, scratch=tmp_path / "w"), pairs=6)
+
+    assert verdict.outcome == "PASS", verdict.summary
+    p50 = verdict.finding("p50")
+    assert p50 is not None
+    assert p50.ratio is not None
+    assert p50.ratio < 0.9
+    first = (run / "verdict.json").read_bytes()
+    assert rejudge(run) == verdict
+    assert (run / "verdict.json").read_bytes() == first
+    assert "PASS" in to_markdown(verdict)
+    raw, _ = read_gate(run)
+    write_html(run / "report.html", title="wide to tiny", verdict=verdict, run=raw)
+    page = (run / "report.html").read_text()
+    assert "PASS" in page
+    assert 'src="http' not in page
+    assert not list((tmp_path / "w").iterdir())
+
+    registry = Registry(tmp_path / "releases")
+    assert registry.register("tiny", light, verdict, run=run).version == 1
+    with pytest.raises(RegistryError, match="not wide"):
+        registry.register("tiny", heavy, verdict, run=run)
+
+
+def test_fifteen_milliseconds_of_sleep_in_the_server_fail(tiny: Built, store: Store, tmp_path: Path) -> None:
+    base, candidate = tiny.build.steps[2].artifact, tiny.build.artifact
+    honest = hosting.host(store, DEPLOYMENT, scratch=tmp_path / "w")
+
+    @contextmanager
+    def sabotaged(artifact: Artifact) -> Iterator[Endpoint]:
+        if artifact == base:
+            with honest(artifact) as endpoint:
+                yield endpoint
+            return
+        monkey = pytest.MonkeyPatch()
+        monkey.setattr(hosting, "place", sleepy)
+        try:
+            with honest(artifact) as endpoint:
+                yield endpoint
+        finally:
+            monkey.undo()
+
+    verdict = judged(tiny, base, candidate, tmp_path / "run", host=sabotaged, pairs=6)
+    assert verdict.outcome == "FAIL", verdict.summary
+    assert verdict.exit_code == 1
+    p50 = verdict.finding("p50")
+    assert p50 is not None
+    assert p50.outcome == "FAIL"
+    quality = verdict.finding("quality")
+    assert quality is not None
+    assert quality.outcome == "PASS"
+    with pytest.raises(RegistryError, match="FAIL"):
+        Registry(tmp_path / "releases").register("tiny", candidate, verdict, run=tmp_path / "run")
+
+
+def sleepy(artifact: Artifact, deployment: Deployment, **rest: Any) -> Any:
+    """Place as ever, then let every execution of the placed model sleep first."""
+    placement = place(artifact, deployment, **rest)
+    path = placement.path / "model.py"
+    text = path.read_text()
+    start = text.index("def execute(")
+    body = text.index("\n", text.index(":", text.index(")", start))) + 1
+    path.chmod(0o644)
+    path.write_text("import time\n" + text[:body] + "        time.sleep(0.015)\n" + text[body:])
+    return placement
+
+
+def test_a_wrong_weight_fails_on_quality(tiny: Built, store: Store, tmp_path: Path) -> None:
+    base = tiny.build.steps[2].artifact
+    candidate = changed(store, base, tmp_path, wrong_weight)
+    host = hosting.host(store, DEPLOYMENT, scratch=tmp_path / "w")
+    verdict = judged(tiny, base, candidate, tmp_path / "run", host=host)
+    assert verdict.outcome == "FAIL", verdict.summary
+    quality = verdict.finding("quality")
+    assert quality is not None
+    assert quality.outcome == "FAIL"
+
+
+def test_a_corrupt_file_fails_with_the_server_s_reason(tiny: Built, store: Store, tmp_path: Path) -> None:
+    base = tiny.build.steps[2].artifact
+    candidate = changed(store, base, tmp_path, lambda data: data[: len(data) // 2])
+    host = hosting.host(store, DEPLOYMENT, scratch=tmp_path / "w")
+    verdict = judged(tiny, base, candidate, tmp_path / "run", host=host)
+    assert verdict.outcome == "FAIL", verdict.summary
+    assert any("model.onnx" in reason or "ONNX" in reason for reason in verdict.summary), verdict.summary
+
+
+def test_bytes_that_are_not_what_the_digest_says_never_reach_a_server(
+    tiny: Built, store: Store, tmp_path: Path
+) -> None:
+    base, candidate = tiny.build.steps[2].artifact, tiny.build.artifact
+    store.path(candidate, "model.onnx").write_bytes(b"damaged")
+    host = hosting.host(store, DEPLOYMENT, scratch=tmp_path / "w")
+    with pytest.raises(SeatrialError, match="damaged"):
+        host(candidate).__enter__()
+    verdict = judged(tiny, base, candidate, tmp_path / "run", host=host)
+    assert verdict.outcome == "FAIL"
+    assert any("damaged" in reason for reason in verdict.summary)
+
+
+def test_the_wrong_weight_is_wrong(tiny: Built) -> None:
+    data = tiny.store.path(tiny.build.steps[2].artifact, "model.onnx").read_bytes()
+    before, after = (onnx.load_from_string(each) for each in (data, wrong_weight(data)))
+    differing = [
+        one.name
+        for one, other in zip(before.graph.initializer, after.graph.initializer, strict=True)
+        if not np.array_equal(numpy_helper.to_array(one), numpy_helper.to_array(other))
+    ]
+    assert len(differing) == 1
