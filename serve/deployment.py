@@ -46,7 +46,12 @@ class Batching:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queue:
-    """Bounds on waiting: requests in the queue, and how long (milliseconds) one may wait before a 503."""
+    """Bounds on waiting: requests in the queue, and how long (milliseconds) one may wait before a 503.
+
+    They have a price in Triton 2.51: under any such policy its batcher no longer prepares the next batch while one
+    runs, misses wake-ups, and now and then lets a request wait for half a second in an empty server (measured in
+    docs/benchmarks.md). So there is none unless a deployment asks for it; bound what comes in before the server.
+    """
 
     max_size: int = 256
     timeout_ms: int = 2000
@@ -91,7 +96,7 @@ class Deployment:
     max_batch_size: int
     threads: int = 1
     batching: Batching = Batching()
-    queue: Queue = Queue()
+    queue: Queue | None = None
     instances: Instances = Instances()
     warmup: Warmup = Warmup()
 
@@ -172,7 +177,7 @@ def _batching(deployment: Deployment) -> Iterator[Broken]:
             rule="max_batch_size 0 never batches, so a delay would only add latency",
             mend="set the delay to 0, or max_batch_size above 0",
         )
-    if delay >= max(1, deployment.queue.timeout_ms) * 1000:
+    if deployment.queue is not None and delay >= max(1, deployment.queue.timeout_ms) * 1000:
         yield Broken(
             field="batching.max_queue_delay_us",
             rule=f"{delay} us is not below queue.timeout_ms = {deployment.queue.timeout_ms}: requests would expire",
@@ -182,6 +187,8 @@ def _batching(deployment: Deployment) -> Iterator[Broken]:
 
 def _queue(deployment: Deployment) -> Iterator[Broken]:
     queue = deployment.queue
+    if queue is None:
+        return
     if not 1 <= queue.max_size <= _INT32:
         yield Broken(
             field="queue.max_size",

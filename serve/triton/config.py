@@ -132,13 +132,17 @@ def _tensors(specs: tuple[TensorSpec, ...], message: Any, batching: bool) -> Ite
 
 
 def _schedule(config: Any, deployment: Deployment) -> None:
-    """The queue's bounds live in the batcher's policy, so it is written for models that do not batch too."""
+    """The queue's bounds live in the batcher's policy: with bounds it is written for models that do not batch too."""
     from tritonclient.grpc import model_config_pb2 as pb
 
     batching, queue = config.dynamic_batching, deployment.queue
-    batching.SetInParent()
-    batching.max_queue_delay_microseconds = deployment.batching.max_queue_delay_us
-    batching.preferred_batch_size.extend(sorted(deployment.batching.preferred_sizes))
+    if deployment.max_batch_size > 0 or queue is not None:
+        batching.SetInParent()
+    if deployment.max_batch_size > 0:
+        batching.max_queue_delay_microseconds = deployment.batching.max_queue_delay_us
+        batching.preferred_batch_size.extend(sorted(deployment.batching.preferred_sizes))
+    if queue is None:  # not even an empty policy: see `serve.deployment.Queue`
+        return
     policy = batching.default_queue_policy
     policy.timeout_action = pb.ModelQueuePolicy.REJECT
     policy.default_timeout_microseconds = queue.timeout_ms * 1000

@@ -48,8 +48,9 @@ def test_the_example_deployment_is_legal_in_both_flavours() -> None:
     assert python.parameters["threads"].string_value == "1"
     assert [warmup.batch_size for warmup in python.model_warmup] == [1, 32]
     assert list(python.model_warmup[0].inputs["image"].dims) == [3, 64, 64]
-    assert python.dynamic_batching.default_queue_policy.default_timeout_microseconds == 2_000_000
-    assert python.dynamic_batching.default_queue_policy.max_queue_size == 256
+    for rendered in (python, native):
+        assert rendered.HasField("dynamic_batching")
+        assert not rendered.dynamic_batching.HasField("default_queue_policy")
     assert deployment.release == "scenes"
 
 
@@ -111,7 +112,7 @@ def test_an_engine_needs_a_gpu_and_the_native_flavour() -> None:
         ({"batching": Batching(preferred_sizes=(4, 4))}, "batching.preferred_sizes"),
         ({"batching": Batching(preferred_sizes=(4,), max_queue_delay_us=1)}, "batching.preferred_sizes"),
         ({"batching": Batching(max_queue_delay_us=-1)}, "batching.max_queue_delay_us"),
-        ({"batching": Batching(max_queue_delay_us=2_000_000)}, "batching.max_queue_delay_us"),
+        ({"batching": Batching(max_queue_delay_us=2_000_000), "queue": Queue()}, "batching.max_queue_delay_us"),
         ({"batching": Batching(max_queue_delay_us=5), "max_batch_size": 0}, "batching.max_queue_delay_us"),
         ({"queue": Queue(max_size=0)}, "queue.max_size"),
         ({"queue": Queue(timeout_ms=0)}, "queue.timeout_ms"),
@@ -229,7 +230,7 @@ def pairs(draw: st.DrawFn) -> tuple[Deployment, Artifact, Flavour]:
         max_batch_size=limit,
         threads=draw(st.integers(1, 64)),
         batching=Batching(max_queue_delay_us=delay, preferred_sizes=tuple(preferred)),
-        queue=Queue(max_size=draw(SIZES), timeout_ms=draw(st.integers(11, 100_000))),
+        queue=draw(st.none() | st.builds(Queue, max_size=SIZES, timeout_ms=st.integers(11, 100_000))),
         instances=Instances(
             count=draw(st.integers(1, 8)),
             kind=kind,
@@ -255,7 +256,10 @@ def test_whatever_is_legal_reads_back_equal(pair: tuple[Deployment, Artifact, Fl
     assert all(0 < size <= max(1, read.max_batch_size) for size in read.dynamic_batching.preferred_batch_size)
     assert all(1 <= each.batch_size <= max(1, read.max_batch_size) for each in read.model_warmup)
     assert all(set(each.inputs) == {spec.name for spec in made.inputs} for each in read.model_warmup)
-    assert read.dynamic_batching.default_queue_policy.default_timeout_microseconds > 0
+    policy = read.dynamic_batching.default_queue_policy
+    assert read.dynamic_batching.HasField("default_queue_policy") == (deployment.queue is not None)
+    assert deployment.queue is None or policy.default_timeout_microseconds == deployment.queue.timeout_ms * 1000
+    assert read.HasField("dynamic_batching") == (deployment.max_batch_size > 0 or deployment.queue is not None)
     assert (read.backend == "python") == (flavour == "python")
 
 
@@ -270,7 +274,7 @@ def test_whatever_is_legal_reads_back_equal(pair: tuple[Deployment, Artifact, Fl
                 max_queue_delay_us=st.integers(-1, 100),
                 preferred_sizes=st.lists(st.integers(-1, 70), max_size=2).map(tuple),
             ),
-            "queue": st.builds(Queue, max_size=st.integers(-1, 8), timeout_ms=st.integers(-1, 8)),
+            "queue": st.none() | st.builds(Queue, max_size=st.integers(-1, 8), timeout_ms=st.integers(-1, 8)),
             "instances": st.builds(
                 Instances, count=st.integers(-1, 3), kind=st.just("cpu"), gpus=st.sampled_from([(), (0,)])
             ),
@@ -289,9 +293,7 @@ def test_whatever_is_illegal_is_refused_with_a_rule(values: dict[str, Any]) -> N
         and len(set(preferred)) == len(preferred)
         and delay >= 0
         and not (delay and (preferred or limit == 0))
-        and queue.max_size >= 1
-        and queue.timeout_ms >= 1
-        and delay < queue.timeout_ms * 1000
+        and (queue is None or (queue.max_size >= 1 and queue.timeout_ms >= 1 and delay < queue.timeout_ms * 1000))
         and values["instances"].count >= 1
         and not values["instances"].gpus
         and all(1 <= size <= max(1, limit) for size in warm)
