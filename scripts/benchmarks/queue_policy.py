@@ -68,8 +68,8 @@ def row(concurrency: int, turns: dict[str, list[Turn]]) -> dict[str, object]:
     ratios = [one.requests / other.requests for one, other in zip(turns["default"], turns["queue"], strict=True)]
     return {
         "claim": f"{concurrency} clients back to back: the default deployment answers nobody later than {LATE:g} s",
-        "value": f"{late['default']} of {answered['default']} late; with [queue] {late['queue']} of {answered['queue']}, "
-        f"and {min(ratios):.1f} to {max(ratios):.1f} times the throughput",
+        "value": f"{late['default']} of {answered['default']} late, with [queue] {late['queue']} of {answered['queue']}"
+        f"; {min(ratios):.1f} to {max(ratios):.1f} times the throughput",
         "bar": "0 late",
         "met": late["default"] == 0,
     }
