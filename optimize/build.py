@@ -7,7 +7,7 @@ made again, and what is made is kept only after it agrees with its parent. A bro
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,11 @@ from .artifact import Artifact, File, Provenance, canonical, digest_bytes
 from .data import Data
 from .environment import environment, now
 from .parity import Agreement, compare, enforce
-from .recipe import TAKES, DistillConfig, ExportConfig, QuantizeConfig, Recipe, StageConfig, as_json
+from .recipe import Recipe, as_json
 from .sessions.session import open_session
 from .source import make_source, source_key
-from .stages.stage import USES, Context, code_digest, libraries, stage
+from .stages.configs import DistillConfig, ExportConfig, QuantizeConfig, StageConfig, Tolerance
+from .stages.stage import Context, code_digest, libraries, stage
 from .store import Store
 from .targets import resolve
 
@@ -121,10 +122,9 @@ class _Builder:
         current = self.recipe.source.format
         planned = [Planned(label="source", takes="", makes=current, artifact=origin)]
         for label, config in zip(self._labels(), self.recipe.stages, strict=True):
-            takes, makes = TAKES[config.kind]
             key = self._key(config, parent, origin, load=False) if parent is not None and origin is not None else None
             parent = self._known(key) if key is not None else None
-            planned.append(Planned(label=label, takes=takes, makes=makes, artifact=parent))
+            planned.append(Planned(label=label, takes=config.takes, makes=config.makes, artifact=parent))
         return tuple(planned)
 
     def _labels(self) -> Iterator[str]:
@@ -169,18 +169,18 @@ class _Builder:
 
     def _key(self, config: StageConfig, parent: Artifact, origin: Artifact, *, load: bool = True) -> str | None:
         """What the result depends on, digested; None if a split's digest is not known and must not be loaded."""
-        digests = {split: self.data.digest(split, load=load) for split in USES[config.kind]}
+        digests = {split: self.data.digest(split, load=load) for split in config.uses}
         if None in digests.values():
             return None
         used = {
             "kind": config.kind,
             "config": as_json(config),
-            "code": code_digest(config.kind),
+            "code": code_digest(config),
             "parent": parent.digest,
             "origin": origin.digest,
             "samples": digests,
             "seed": self.recipe.seed,
-            "libraries": libraries(config.kind, self.environment),
+            "libraries": libraries(config, self.environment),
             "python": self.environment.python.rpartition(".")[0],
             "student": self.recipe.reference(config.student).digest if isinstance(config, DistillConfig) else "",
             "target": resolve(config.target, self.environment) if isinstance(config, QuantizeConfig) else "",
@@ -202,7 +202,7 @@ class _Builder:
             progress=lambda share, text: self.progress(label, share * 0.95, text),
         )
         made = stage(config)(config, parent, context)
-        splits = USES[config.kind]
+        splits = config.uses
         artifact = Artifact(
             name=self.recipe.reference_name if label == REFERENCE else self.recipe.name,
             format=made.format,
@@ -228,7 +228,8 @@ class _Builder:
         self, label: str, config: StageConfig, parent: Artifact, artifact: Artifact, folder: Path
     ) -> tuple[Agreement, ...]:
         """Hold the new files against the parent, before they are kept."""
-        if not isinstance(config, ExportConfig | QuantizeConfig):
+        contract: Mapping[str, Tolerance] | None = getattr(config, "parity", None)
+        if contract is None:
             return ()
         from .sessions.on_ort import OrtSession
 
@@ -236,7 +237,7 @@ class _Builder:
         samples = self.data.samples("calibration").take(256)
         reference = open_session(parent, self.store, threads=self.environment.cores)
         candidate = OrtSession(folder / "model.onnx", threads=self.environment.cores)
-        agreements = compare(reference, candidate, samples, config.parity)
+        agreements = compare(reference, candidate, samples, contract)
         enforce(agreements, f"{label} of {self.recipe.path.name}, {artifact.short}")
         return agreements
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import ConfigError, ParityError
-from .recipe import Tolerance
 from .samples import Array, Samples
 from .sessions.session import Session
+from .stages.configs import Tolerance
 
 SWEEP = (1, 2)  # batch sizes tried besides the whole; a constant that slipped into the graph shows here
 

@@ -1,6 +1,6 @@
 """The recipe: what to build from what, read from TOML and checked before any work.
 
-Types only, and the check that the chain of formats fits; how a stage does its work is the stage's business.
+Types only, and the check that the chain of formats fits; what a stage can be told stands in `stages.configs`.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,9 @@ from pydantic import Field
 from . import config
 from .artifact import Format, canonical, digest_bytes
 from .errors import ConfigError, FormatChainError, MissingError, SeatrialError
+from .stages.configs import KINDS, DistillConfig, Positive, StageConfig
 from .user_code import Reference
 
-Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Rate = Annotated[float, Field(gt=0)]
 NAMED_METRICS = ("accuracy", "top5", "log_likelihood")  # `quality.METRICS` holds the functions
 
 
@@ -75,95 +73,6 @@ class Metric:
                 where="metric.name",
                 next_step=f"use {', '.join(NAMED_METRICS)}, or file.py:function",
             )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tolerance:
-    """How far an output may be from the parent's; every limit that is given must hold, on every batch size tried.
-
-    `relative_error` bounds max |difference| / max |reference|, `cosine` the mean cosine per sample from below,
-    `agreement` the share of samples with the same argmax over the last axis from below.
-    """
-
-    relative_error: float | None = None
-    cosine: float | None = None
-    agreement: float | None = None
-
-
-EXACT = {"*": Tolerance(relative_error=1e-4)}
-QUANTIZED = {"*": Tolerance(cosine=0.98, agreement=0.97)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Training:
-    """How long and how fast to train against the teacher: AdamW under a one-cycle learning rate.
-
-    Where labels are classes, the loss is KL on logits at `temperature`, weighted `soft_weight` against the labels.
-    """
-
-    epochs: Annotated[int, Field(ge=0)] = 4
-    batch_size: Positive = 128
-    learning_rate: Rate = 4e-3
-    weight_decay: float = 1e-4
-    temperature: Rate = 4.0
-    soft_weight: Annotated[float, Field(ge=0, le=1)] = 0.9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DistillConfig:
-    """Train a smaller student on the source's outputs."""
-
-    kind: Literal["distill"]
-    student: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    training: Training = field(default_factory=Training)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PruneConfig:
-    """Remove whole channels by dependency groups, in `steps`, each followed by fine-tuning on the source's outputs.
-
-    `ratio` is the share of channels to remove, `round_to` the multiple that remaining channels keep, `keep` name globs
-    of layers whose outputs are not to be touched (the output layer is found by itself).
-    """
-
-    kind: Literal["prune"]
-    ratio: Share
-    round_to: Positive = 8
-    steps: Positive = 1
-    keep: tuple[str, ...] = ()
-    training: Training = field(default_factory=lambda: Training(epochs=2, learning_rate=2e-3))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportConfig:
-    """To ONNX through torch's dynamo exporter: dynamic batch, weights inside the file."""
-
-    kind: Literal["export"]
-    opset: Annotated[int, Field(ge=18, le=23)] = 20
-    parity: Mapping[str, Tolerance] = field(default_factory=lambda: EXACT)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuantizeConfig:
-    """Static int8 as Q/DQ in the form that the target's kernels need; `exclude` are node name globs kept in float."""
-
-    kind: Literal["quantize"]
-    target: Literal["auto", "x86-vnni", "x86", "arm64"] = "auto"
-    ranges: Literal["minmax", "entropy", "percentile"] = "minmax"
-    per_channel: bool = True
-    exclude: tuple[str, ...] = ()
-    operators: tuple[str, ...] = ()
-    parity: Mapping[str, Tolerance] = field(default_factory=lambda: QUANTIZED)
-
-
-StageConfig = DistillConfig | PruneConfig | ExportConfig | QuantizeConfig
-TAKES: Mapping[str, tuple[Format, Format]] = {
-    "distill": ("torch", "torch"),
-    "prune": ("torch", "torch"),
-    "export": ("torch", "onnx"),
-    "quantize": ("onnx", "onnx"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,16 +146,15 @@ def check_chain(recipe: Recipe) -> None:
     """
     current: Format = recipe.source.format
     for number, stage in enumerate(recipe.stages):
-        takes, makes = TAKES[stage.kind]
-        if takes != current:
+        if stage.takes != current:
             before = f"stage {number - 1} ({recipe.stages[number - 1].kind})" if number else "the source"
-            legal = [kind for kind, (wanted, _) in TAKES.items() if wanted == current]
+            legal = [kind for kind, config in KINDS.items() if config.takes == current]
             raise FormatChainError(
-                f"stage {number} ({stage.kind}) takes {takes}, but {before} gives {current}",
+                f"stage {number} ({stage.kind}) takes {stage.takes}, but {before} gives {current}",
                 where=f"{recipe.path}: stages.{number}",
                 next_step=f"after {before} may stand: {', '.join(legal)}",
             )
-        current = makes
+        current = stage.makes
 
 
 def _check_references(recipe: Recipe) -> None:

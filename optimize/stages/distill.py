@@ -3,8 +3,8 @@
 import torch
 
 from ..artifact import Artifact
-from ..recipe import DistillConfig
 from ..sessions.on_torch import Architecture, build_module, save_module
+from .configs import DistillConfig
 from .stage import Context, Made
 from .training import fit, teacher_answers
 

@@ -13,8 +13,9 @@ import torch
 
 from ..artifact import Artifact, TensorSpec
 from ..errors import StageError
-from ..recipe import ExportConfig, Source
+from ..recipe import Source
 from ..sessions.on_torch import by_keyword, open_module
+from .configs import ExportConfig
 from .stage import Context, Made
 
 FILE = "model.onnx"

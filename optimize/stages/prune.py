@@ -7,7 +7,6 @@ import torch_pruning
 
 from ..artifact import Artifact
 from ..errors import StageError
-from ..recipe import PruneConfig
 from ..samples import Samples
 from ..sessions.on_torch import (
     Architecture,
@@ -20,6 +19,7 @@ from ..sessions.on_torch import (
     save_module,
     sizes_of,
 )
+from .configs import PruneConfig
 from .stage import Context, Made
 from .training import fit, teacher_answers
 

@@ -17,9 +17,9 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from ..artifact import Artifact
 from ..errors import StageError
-from ..recipe import QuantizeConfig
 from ..samples import Array, Samples
 from ..targets import TARGETS, Contract, resolve
+from .configs import QuantizeConfig
 from .stage import Context, Made
 
 FILE = "model.onnx"

@@ -12,31 +12,14 @@ from typing import Any, Protocol, cast
 
 from ..artifact import Artifact, Format, TensorSpec, digest_bytes, digest_file
 from ..environment import Environment
-from ..recipe import Source, StageConfig
+from ..recipe import Source
 from ..samples import Samples, Split
 from ..store import Store
 from ..user_code import Reference
+from .configs import StageConfig
 
 Progress = Callable[[float, str], None]
 _ROOM = Path(__file__).parent
-_CODE: Mapping[str, tuple[str, ...]] = {
-    "distill": ("distill.py", "training.py", "../sessions/on_torch.py"),
-    "prune": ("prune.py", "training.py", "../sessions/on_torch.py"),
-    "export": ("export.py", "../sessions/on_torch.py"),
-    "quantize": ("quantize.py", "../targets.py"),
-}
-_LIBRARIES: Mapping[str, tuple[str, ...]] = {
-    "distill": ("torch", "numpy"),
-    "prune": ("torch", "numpy", "torch-pruning"),
-    "export": ("torch", "onnx", "onnxscript"),
-    "quantize": ("onnx", "onnxruntime-gpu", "numpy"),
-}
-USES: Mapping[str, tuple[Split, ...]] = {
-    "distill": ("train",),
-    "prune": ("train",),
-    "export": (),
-    "quantize": ("calibration",),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +66,11 @@ def stage(config: StageConfig) -> Stage:
     return cast("Stage", module.run)
 
 
-def code_digest(kind: str) -> str:
+def code_digest(config: StageConfig) -> str:
     """Digest of the code that the stage's result depends on."""
-    return digest_bytes("".join(digest_file(_ROOM / name) for name in _CODE[kind]).encode())
+    return digest_bytes("".join(digest_file(_ROOM / name) for name in config.code).encode())
 
 
-def libraries(kind: str, environment: Environment) -> dict[str, str]:
+def libraries(config: StageConfig, environment: Environment) -> dict[str, str]:
     """Versions of the libraries that the stage's result depends on."""
-    return {name: environment.libraries.get(name, "") for name in _LIBRARIES[kind]}
+    return {name: environment.libraries.get(name, "") for name in config.libraries}

@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from ..artifact import Artifact
 from ..errors import StageError
-from ..recipe import Training
 from ..samples import Samples
 from ..sessions.on_torch import call, open_module, outputs_of
 from ..store import Store
+from .configs import Training
 
 Progress = Callable[[float, str], None]
 _TEACHER_BATCH = 256

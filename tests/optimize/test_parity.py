@@ -5,8 +5,8 @@ import pytest
 
 from optimize.errors import ConfigError, ParityError
 from optimize.parity import compare, cosines, enforce
-from optimize.recipe import EXACT, QUANTIZED, Tolerance
 from optimize.samples import Array, Samples
+from optimize.stages.configs import EXACT, QUANTIZED, Tolerance
 
 RANDOM = np.random.default_rng(1)
 SAMPLES = Samples(split="calibration", inputs={"x": RANDOM.normal(size=(64, 5)).astype(np.float32)}, labels=None)
