@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from .targets import Host
 
 PANEL = "bench: measure and judge"
-Hosting = Callable[[Path | None, Path], "Host"]
-"""From a deployment file (or None for the default) and a scratch folder to the host that the gate uses."""
+Hosting = Callable[[Path | None, Path], tuple["Host", int | None]]
+"""From a deployment file (None: the default) and a scratch folder to the gate's host and the batches that it takes."""
 
 Run = Annotated[Path, typer.Argument(help="The folder that a gate wrote, for instance .seatrial/runs/gate-...")]
 
@@ -66,12 +66,14 @@ def add_verbs(app: typer.Typer, hosting: Hosting) -> None:
         loaded = load_recipe(recipe or limits.recipe_path(budget))
         kept, folder = store(), out_folder or run_folder("gate")
         samples = Data(loaded, kept, machine.environment()).samples("evaluation")
+        host, max_batch = hosting(deployment, machine.home() / "work")
         with progress() as report:
             verdict = gating.gate(
                 kept.get(base),
                 kept.get(candidate),
                 limits,
-                host=hosting(deployment, machine.home() / "work"),
+                host=host,
+                max_batch=max_batch,
                 samples=samples,
                 metric=metric(loaded),
                 folder=folder,

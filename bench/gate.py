@@ -57,6 +57,7 @@ class _Setup:
     metric: served.Metric
     folder: Path
     generator: Generator
+    quality_batch: int
 
     def share(self, pair: int) -> tuple[int, int]:
         """The samples that a pair asks in both arms; all pairs together ask every sample once."""
@@ -73,17 +74,20 @@ def gate(
     samples: Samples,
     metric: served.Metric,
     folder: Path,
+    max_batch: int | None = None,
     progress: Progress | None = None,
     generator: Generator | None = None,
 ) -> Verdict:
     """Compare two artifacts on this machine and judge the candidate.
 
-    Every slot gets a fresh server from `host`. `samples` is the evaluation set with labels, `metric` scores answers
-    sample by sample. Raw results go into `folder` as they come: an interruption leaves a folder that `read_run` reads,
-    and the verdict (also in ``verdict.json``) is recomputed from it by `rejudge`, bit for bit.
+    Every slot gets a fresh server from `host`, which takes batches up to `max_batch` where that is known. `samples` is
+    the evaluation set with labels, `metric` scores answers sample by sample. Raw results go into `folder` as they come:
+    an interruption leaves a folder that `read_run` reads, and the verdict (also in ``verdict.json``) is recomputed from
+    it by `rejudge`, bit for bit.
 
     Raises:
-        ConfigError: no labels, fewer samples than pairs, an unknown price, or a folder that holds a run already.
+        ConfigError: no labels, fewer samples than pairs, an unknown price, a saturation batch that the servers would
+            refuse, or a folder that holds a run already.
         SourceError: the metric raised or returned the wrong thing.
     """
     setup = _Setup(
@@ -94,7 +98,9 @@ def gate(
         metric=metric,
         folder=folder,
         generator=generator or Generator(),
+        quality_batch=min(budget.design.quality_batch, max_batch or budget.design.quality_batch),
     )
+    check_batch(budget, max_batch)
     pairs.write_header(folder, _header(setup))
     plan = pairs.plan(budget.design.pairs, budget.design.seed)
     tell = progress or (lambda what, share: None)
@@ -156,6 +162,20 @@ def _header(setup: _Setup) -> RunHeader:
         environment=environment().to_json(),
         at=now(),
     )
+
+
+def check_batch(budget: Budget, max_batch: int | None) -> None:
+    """Saturation is measured in the batches that the budget names, or not at all; quality does not depend on them.
+
+    Raises:
+        ConfigError: the servers would refuse such batches.
+    """
+    if max_batch and budget.design.saturation_batch > max_batch:
+        raise ConfigError(
+            f"saturation in batches of {budget.design.saturation_batch}, but the servers take {max_batch} at most",
+            where="design.saturation_batch",
+            next_step="lower it in the budget, or raise max_batch_size in the deployment",
+        )
 
 
 def _named(artifact: Artifact) -> dict[str, Any]:
@@ -234,7 +254,7 @@ def _measured(setup: _Setup, record: SlotRecord, endpoint: Endpoint, began: floa
         fixed = served.fixed_batch(endpoint, inputs)
         served.warm_up(endpoint, inputs, (1,), 1)
         record = replace(record, startup=time.perf_counter() - began)
-        batches = (1, design.quality_batch, design.saturation_batch)
+        batches = (1, setup.quality_batch, design.saturation_batch)
         served.warm_up(endpoint, inputs, batches, design.warmup_requests)
         record = _quality(setup, record, endpoint)
         record = _load(setup, record, endpoint, fixed or 1)
@@ -257,7 +277,7 @@ def _memory(endpoint: Endpoint) -> Iterator[dict[str, Any]]:
 def _quality(setup: _Setup, record: SlotRecord, endpoint: Endpoint) -> SlotRecord:
     start, stop = setup.share(record.slot.pair)
     share = setup.samples.take(start, stop)
-    outputs = served.answers(endpoint, share.inputs, setup.budget.design.quality_batch)
+    outputs = served.answers(endpoint, share.inputs, setup.quality_batch)
     labels = np.asarray(share.labels)
     return replace(record, quality=served.scores(setup.metric, outputs, labels), quality_start=start)
 

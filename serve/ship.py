@@ -95,6 +95,7 @@ def ship(
     """
     if keep_up and on_pytriton.status() is not None:
         raise ServerError("a server is up already", next_step="take it down first: seatrial down")
+    gating.check_batch(budget, deployment.max_batch_size or None)
     store = Store(home / "store")
     data = Data(recipe, store, environment())
 
@@ -108,6 +109,7 @@ def ship(
         made.artifact,
         budget,
         host=host(store, deployment, scratch=home / "work"),
+        max_batch=deployment.max_batch_size or None,
         samples=data.samples("evaluation"),
         metric=metric(recipe),
         folder=run,

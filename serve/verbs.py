@@ -24,8 +24,8 @@ def add_verbs(app: typer.Typer) -> None:
         app.command(rich_help_panel=PANEL)(verb)
 
 
-def hosting(deployment: Path | None, scratch: Path) -> "Host":
-    """Fresh servers for the gate, by a deployment file or by the default deployment."""
+def hosting(deployment: Path | None, scratch: Path) -> tuple["Host", int | None]:
+    """Fresh servers for the gate, by a deployment file or by the default deployment, and the batches that they take."""
     from optimize import config
 
     from .deployment import Deployment
@@ -36,7 +36,7 @@ def hosting(deployment: Path | None, scratch: Path) -> "Host":
         if deployment is not None
         else Deployment(schema=1, name="candidate", max_batch_size=32)
     )
-    return host(store(), chosen, scratch=scratch)
+    return host(store(), chosen, scratch=scratch), chosen.max_batch_size or None
 
 
 def register(

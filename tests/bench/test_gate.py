@@ -242,6 +242,29 @@ def nan_answers(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return answer
 
 
+def test_quality_is_asked_in_batches_that_the_servers_take(tmp_path: Path, samples: Samples, small: Budget) -> None:
+    asked: list[int] = []
+
+    def answer(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        asked.append(len(x))
+        return good(x)
+
+    host, clock = Host({"base": answer, "candidate": answer}), Clock({"candidate": 0.001})
+    verdict = gate(
+        BASE,
+        CANDIDATE,
+        small,
+        host=host,
+        samples=samples,
+        metric=top1,
+        folder=tmp_path,
+        max_batch=8,
+        generator=clock.generator,
+    )
+    assert verdict.outcome == "PASS", verdict.summary
+    assert max(asked) == 8
+
+
 def refuse_batches(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if len(x) > 1:
         raise RuntimeError("shape [16,4] exceeds the largest batch")
@@ -395,6 +418,10 @@ def test_bad_input_is_refused_before_a_server_starts(tmp_path: Path, samples: Sa
     for bad in (replace(samples, labels=None), samples.take(3)):
         with pytest.raises(ConfigError):
             run(small, bad, tmp_path / "bad", host)
+    wide = replace(small, design=replace(small.design, saturation_batch=32))
+    with pytest.raises(ConfigError, match="batches of 32, but the servers take 16"):
+        gate(BASE, CANDIDATE, wide, host=host, samples=samples, metric=top1, folder=tmp_path / "wide", max_batch=16)
+    assert not (tmp_path / "wide").exists()
     run(small, samples, tmp_path / "used", host)
     started = len(host.order)
     with pytest.raises(ConfigError, match="already"):
