@@ -172,6 +172,12 @@ def small() -> Budget:
     )
 
 
+@pytest.fixture(autouse=True)
+def no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing real is disturbed here, so nothing has to calm down before a pair is run again."""
+    monkeypatch.setattr(gate_room, "_SETTLE", 0.0)
+
+
 def top1(outputs: Mapping[str, np.ndarray[Any, Any]], labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return accuracy(outputs["scores"], labels)
 
