@@ -16,6 +16,7 @@ from ..samples import Array
 
 BINS = 2048
 _FINEST = -126  # below this, float32 has no normal numbers
+_CHUNK = 1 << 15  # values at a time, so that temporaries stay in the processor's cache
 _DIGITS = 24  # bins finer than float32's own spacing would only make large indices
 
 
@@ -53,16 +54,23 @@ class Histogram:
     @classmethod
     def of(cls, values: Array) -> "Histogram":
         """The histogram of an array of any shape; an array without finite values gives an empty one at zero."""
-        flat = np.asarray(values, dtype=np.float64).ravel()
-        finite = flat[np.isfinite(flat)]
-        lost = int(flat.size - finite.size)
-        if not finite.size:
+        flat = np.asarray(values).ravel()
+        lost = 0
+        if not flat.size or not (np.isfinite(flat.min()) and np.isfinite(flat.max())):
+            finite = flat[np.isfinite(flat)]
+            lost, flat = int(flat.size - finite.size), finite
+        if not flat.size:
             return cls(exponent=_FINEST, first=0, counts=np.zeros(1, np.int64), low=0.0, high=0.0, not_finite=lost)
-        low, high = float(finite.min()), float(finite.max())
+        low, high = float(flat.min()), float(flat.max())
         exponent = _exponent(low, high)
-        indices = np.floor(np.ldexp(finite, -exponent)).astype(np.int64)
-        first = int(indices.min())
-        counts = np.bincount(indices - first).astype(np.int64)
+        first, last = (math.floor(math.ldexp(end, -exponent)) for end in (low, high))
+        counts = np.zeros(last - first + 1, np.int64)
+        inverse = math.ldexp(1.0, -exponent)
+        for start in range(0, flat.size, _CHUNK):
+            indices = np.multiply(flat[start : start + _CHUNK], inverse, dtype=np.float64)
+            np.floor(indices, out=indices)
+            indices -= first
+            counts += np.bincount(indices.astype(np.int64), minlength=len(counts))
         return cls(exponent=exponent, first=first, counts=counts, low=low, high=high, not_finite=lost)
 
     def merge(self, other: "Histogram") -> "Histogram":
