@@ -1,11 +1,12 @@
 """Quantization without ranges: 8-bit weights under activations measured at run time, or weights alone in blocks."""
 
+import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
-from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from onnxruntime.quantization.onnx_model import ONNXModel
 
 from .on_graph import add_constant, array, constants, consumers
@@ -49,10 +50,11 @@ def weight_only(
     Raises:
         Exception: whatever ONNX Runtime's quantizer raises; it shares no base.
     """
+    quantizer_type = _quietly_imported()
     made = _products_only(model)
     for width in sorted(set(bits.values())):
         wanted = _renamed([name for name, value in bits.items() if value == width])
-        quantizer = MatMulNBitsQuantizer(
+        quantizer = quantizer_type(
             made,
             bits=width,
             block_size=block_size,
@@ -63,6 +65,17 @@ def weight_only(
         quantizer.process()
         made = quantizer.model.model
     return made
+
+
+def _quietly_imported() -> Any:
+    """ONNX Runtime's quantizer of weights in blocks; importing it turns logging on for the whole process otherwise."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    from onnxruntime.quantization import matmul_nbits_quantizer
+
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    return matmul_nbits_quantizer.MatMulNBitsQuantizer
 
 
 def _renamed(nodes: Collection[str]) -> set[str]:
