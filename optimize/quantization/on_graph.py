@@ -43,13 +43,22 @@ def prepare(source: Path, folder: Path, opset: int) -> onnx.ModelProto:
     model = onnx.load(str(path))
     path.unlink()
     if next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")) < opset:
-        model = onnx.version_converter.convert_version(model, opset)
-        model = onnx.shape_inference.infer_shapes(model)
+        model = _raised(model, opset)
     taken = {node.name for node in model.graph.node}
     for number, node in enumerate(model.graph.node):
         if not node.name:
             node.name = fresh(f"{node.op_type}_{number}", taken)
     return model
+
+
+def _raised(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    try:
+        return onnx.shape_inference.infer_shapes(onnx.version_converter.convert_version(model, opset))
+    except Exception as error:  # the converter raises RuntimeError and its own ConvertError, which share no base
+        raise StageError(
+            f"the graph cannot be raised to opset {opset}: {str(error).strip().splitlines()[0]}",
+            next_step="export it with that opset, or remove the override that needs it",
+        ) from error
 
 
 def fresh(name: str, taken: set[str]) -> str:

@@ -183,8 +183,8 @@ class QuantizeConfig:
     `ranges` says how a static range is made from what was seen; `percentile` is the share in percent that the method
     of that name keeps. `smooth` migrates that share of the activations' outliers into the weights (SmoothQuant's alpha,
     Xiao et al. 2022); `bias_correction` takes the mean error that quantization causes out of the biases. `operators`
-    are the types to quantize (default: what suits graph and target), `exclude` node name globs kept in float,
-    `overrides` other types for some nodes.
+    are the types to quantize (default: what suits graph and target; with layer normalizations in the graph, or with
+    `smooth`, the weighted ones alone), `exclude` node name globs kept in float, `overrides` other types for some nodes.
     """
 
     takes: ClassVar[Format] = "onnx"

@@ -257,6 +257,20 @@ def test_calibration_runs_once_for_every_target_and_range(tmp_path: Path) -> Non
     assert not any(text.startswith("calibrating") for text in bench.runs)
 
 
+def test_what_is_seen_does_not_depend_on_how_tensors_are_grouped(
+    pictures: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = on_graph.prepare(pictures.folder / "float" / "model.onnx", tmp_path, 13)
+    tensors = on_graph.float_tensors(model, [node.name for node in model.graph.node])
+    seen = []
+    for budget in (1 << 30, 1 << 20, 1):
+        monkeypatch.setattr(on_calibration, "_BUDGET", budget)
+        some = pictures.samples("calibration")
+        seen.append(on_calibration.collect(model, tensors, (), some, folder=tmp_path, threads=1).to_json())
+    assert len(tensors) == 11
+    assert seen[0] == seen[1] == seen[2]
+
+
 @pytest.mark.parametrize(
     "fields",
     [{}, {"smooth": 0.5, "bias_correction": True, "ranges": "mse"}, {"method": "dynamic"}, {"method": "weight-only"}],
