@@ -30,7 +30,8 @@ class Contract:
 
     `also_allowed` are activation types that an override may ask for besides `activations`; `operators` what is
     quantized where the recipe names nothing (empty: whatever the quantizer can); `float_outputs` operators whose
-    outputs are not quantized; `opset` the lowest ONNX opset whose Q/DQ the target reads.
+    outputs are not quantized; `own_pairs` means a Q/DQ pair for each consumer of a tensor; `opset` is the lowest ONNX
+    opset whose Q/DQ the target reads; `methods` are those it has kernels for.
     """
 
     activations: Activations

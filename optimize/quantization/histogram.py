@@ -20,7 +20,7 @@ _CHUNK = 1 << 15  # values at a time, so that temporaries stay in the processor'
 _DIGITS = 24  # bins finer than float32's own spacing would only make large indices
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Histogram:
     """Counts of values: bin i of `counts` [n] holds ``[(first + i) * width, (first + i + 1) * width)``.
 

@@ -17,7 +17,7 @@ from .ranges import Method, Range, range_of
 SCHEMA = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Statistics:
     """Of each tensor by name: its histogram, and for inputs of matrix products max |x| per last-axis channel, [c]."""
 

@@ -192,6 +192,7 @@ class QuantizeConfig:
     code: ClassVar[tuple[str, ...]] = (
         "quantize.py",
         "../targets.py",
+        "../sessions/on_ort.py",
         *(f"{_QUANTIZATION}/{name}.py" for name in ("histogram", "ranges", "statistics", "on_calibration", "on_graph")),
         *(f"{_QUANTIZATION}/{name}.py" for name in ("smooth", "on_smooth", "on_bias", "on_static", "on_weights")),
     )
@@ -220,6 +221,12 @@ class QuantizeConfig:
                 f"{', '.join(wrong)} mean{'' if len(wrong) > 1 else 's'} nothing to method {self.method!r}",
                 where="quantize",
                 next_step="remove it or choose another method",
+            )
+        if self.ranges != "percentile" and self.percentile != _RANGES["percentile"]:
+            raise ConfigError(
+                f"percentile means nothing to ranges {self.ranges!r}",
+                where="quantize",
+                next_step='remove it, or use ranges = "percentile"',
             )
         if self.target == "auto":  # whichever processor it becomes, the stage asks again under its name
             contracts = [contract for contract in TARGETS.values() if not contract.gpu]

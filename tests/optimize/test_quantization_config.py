@@ -32,6 +32,7 @@ def test_only_what_needs_samples_depends_on_them(fields: dict[str, Any], uses: t
         ({"method": "dynamic", "ranges": "mse"}, "ranges"),
         ({"method": "dynamic", "bias_correction": True}, "bias_correction"),
         ({"method": "weight-only", "smooth": 0.5, "per_channel": False}, "smooth, per_channel mean nothing"),
+        ({"ranges": "mse", "percentile": 99.0}, "percentile means nothing to ranges 'mse'"),
         ({"method": "dynamic", "target": "tensorrt"}, "no kernels for method 'dynamic'"),
         ({"method": "weight-only", "target": "tensorrt"}, "no kernels for method 'weight-only'"),
         ({"method": "dynamic", "target": "cuda"}, "no kernels for method 'dynamic'"),

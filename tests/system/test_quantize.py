@@ -11,11 +11,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from optimize.artifact import Artifact, File, TensorSpec
+from optimize.build import build
 from optimize.environment import environment
 from optimize.errors import ContractError, StageError
 from optimize.quantization import on_calibration, on_graph
 from optimize.quantization.on_smooth import smoothed
-from optimize.recipe import Source
+from optimize.recipe import Source, load_recipe
 from optimize.samples import Samples, Split
 from optimize.sessions.on_ort import OrtSession
 from optimize.sessions.session import open_session
@@ -330,6 +331,33 @@ def test_a_static_weight_may_have_four_bits_or_one_scale(pictures: Bench) -> Non
     assert list(scales["head.weight_scale"]) == [10]
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"per_channel": False},
+        {"overrides": (Override(operator="MatMul", per_channel=False),)},
+        {"method": "dynamic"},
+    ],
+    ids=["static", "per tensor", "overridden", "dynamic"],
+)
+def test_without_vnni_weights_keep_seven_bits(blocks: Bench, fields: dict[str, Any]) -> None:
+    largest = {}
+    for target in ("x86", "x86-vnni"):
+        model = onnx.load(str(blocks.quantize(target=target, **fields)[1]))
+        weights = [onnx.numpy_helper.to_array(one) for one in model.graph.initializer if len(one.dims) == 2]
+        largest[target] = max(int(np.abs(one.astype(np.int32)).max()) for one in weights if one.dtype == np.int8)
+    assert largest["x86"] <= 64 < largest["x86-vnni"]
+
+
+def test_blocks_carry_size_and_accuracy_level(blocks: Bench) -> None:
+    model = onnx.load(str(blocks.quantize(method="weight-only", bits=4, block_size=32, accuracy_level=4)[1]))
+    nodes = [node for node in model.graph.node if node.op_type == "MatMulNBits"]
+    said = [{one.name: helper.get_attribute_value(one) for one in node.attribute} for node in nodes]
+    assert len(said) == 7
+    assert all((one["bits"], one["block_size"], one["accuracy_level"]) == (4, 32, 4) for one in said)
+
+
 def test_embeddings_are_left_alone_unless_they_are_named(tmp_path: Path) -> None:
     graph = Graph()
     table = graph.constant("table", graph.random.normal(size=(50, WIDTH)))
@@ -370,3 +398,48 @@ def test_an_artifact_for_a_gpu_is_not_opened_without_one(pictures: Bench) -> Non
         pytest.skip("this machine has a GPU")
     with pytest.raises(ContractError, match="NVIDIA GPU"):
         open_session(kept, pictures.store)
+
+
+RECIPE = """
+schema = 1
+name = "small"
+[source]
+onnx = "model.onnx"
+outputs = ["y"]
+[data]
+loader = "loader.py:samples"
+calibration = 96
+[[stages]]
+kind = "quantize"
+target = "x86-vnni"
+parity = { y = { cosine = 0.9 } }
+"""
+LOADER = """
+import numpy as np
+
+def samples(split, count=None, seed=0):
+    random = np.random.default_rng([seed, len(split)])
+    return {"x": random.normal(size=(count or 64, 12, 64)).astype(np.float32)}, None
+"""
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        'method = "weight-only"\nbits = 4\nblock_size = 32',
+        'method = "dynamic"\nsmooth = 0.5',
+        'smooth = 0.5\nbias_correction = true\n[[stages.overrides]]\nmatch = "y*"\nactivations = "float"',
+    ],
+    ids=["weight-only", "dynamic", "static"],
+)
+def test_a_recipe_builds_once(tmp_path: Path, lines: str) -> None:
+    onnx.save(transformer(), str(tmp_path / "model.onnx"))
+    (tmp_path / "loader.py").write_text(LOADER)
+    (tmp_path / "small.toml").write_text(RECIPE + lines + "\n")
+    store = Store(tmp_path / "home" / "store")
+    made = build(load_recipe(tmp_path / "small.toml"), store)
+    assert made.steps[0].agreements
+    assert bool(made.artifact.made_by.samples) == ("smooth" in lines)
+    again = build(load_recipe(tmp_path / "small.toml"), store)
+    assert not again.worked
+    assert again.artifact.digest == made.artifact.digest
