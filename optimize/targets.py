@@ -30,8 +30,9 @@ class Contract:
 
     `also_allowed` are activation types that an override may ask for besides `activations`; `operators` what is
     quantized where the recipe names nothing (empty: whatever the quantizer can); `float_outputs` operators whose
-    outputs are not quantized; `own_pairs` means a Q/DQ pair for each consumer of a tensor; `opset` is the lowest ONNX
-    opset whose Q/DQ the target reads; `methods` are those it has kernels for.
+    outputs are not quantized; `own_pairs` means a Q/DQ pair for each consumer of a tensor, `residuals` one before an
+    Add that a convolution is fused with; `opset` is the lowest ONNX opset whose Q/DQ the target reads; `methods` are
+    those it has kernels for.
     """
 
     activations: Activations
@@ -42,6 +43,7 @@ class Contract:
     float_outputs: tuple[str, ...] = _PRODUCTS
     quantize_bias: bool = True
     own_pairs: bool = False
+    residuals: bool = False
     opset: int = 13
     methods: tuple[Method, ...] = ("static", "dynamic", "weight-only")
     architecture: tuple[str, ...] = ()
@@ -94,6 +96,7 @@ TARGETS: Mapping[str, Contract] = {
         float_outputs=_WEIGHTED,
         quantize_bias=False,
         own_pairs=True,
+        residuals=True,
         methods=("static",),
         gpu=True,
     ),

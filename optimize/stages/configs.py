@@ -194,7 +194,10 @@ class QuantizeConfig:
         "../targets.py",
         "../sessions/on_ort.py",
         *(f"{_QUANTIZATION}/{name}.py" for name in ("histogram", "ranges", "statistics", "on_calibration", "on_graph")),
-        *(f"{_QUANTIZATION}/{name}.py" for name in ("smooth", "on_smooth", "on_bias", "on_static", "on_weights")),
+        *(
+            f"{_QUANTIZATION}/{name}.py"
+            for name in ("smooth", "on_smooth", "on_bias", "on_static", "on_residual", "on_weights")
+        ),
     )
     libraries: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime-gpu", "numpy")
 

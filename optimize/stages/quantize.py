@@ -11,6 +11,7 @@ from ..artifact import Artifact, canonical, digest_bytes
 from ..errors import StageError
 from ..quantization import on_calibration, on_graph, on_static, on_weights
 from ..quantization.on_bias import corrected
+from ..quantization.on_residual import quantize_residuals, residuals
 from ..quantization.on_smooth import smoothed
 from ..quantization.statistics import Statistics
 from ..targets import TARGETS, Contract, resolve
@@ -79,14 +80,17 @@ class _Work:
         notes: dict[str, object] = {"activations": contract.activations, "ranges": config.ranges}
         if config.smooth is not None:
             model, notes["smoothed"] = self._smooth(model, nodes, config.smooth)
-        known = self._statistics(model, on_graph.float_tensors(model, nodes), ())
+        branches = residuals(model, nodes) if contract.residuals else ()
+        tensors = [*on_graph.float_tensors(model, nodes), *(branch.tensor for branch in branches)]
+        known = self._statistics(model, list(dict.fromkeys(tensors)), ())
         self.context.progress(0.8, "quantizing")
         ranges = known.ranges(config.ranges, symmetric=contract.activation_symmetric, percentile=config.percentile)
 
         def emit(source: onnx.ModelProto) -> onnx.ModelProto:
-            return on_static.quantized(
+            emitted = on_static.quantized(
                 source, nodes, ranges, contract, per_channel=config.per_channel, types=self._override
             )
+            return quantize_residuals(emitted, branches, ranges)
 
         made = emit(model)
         if config.bias_correction:

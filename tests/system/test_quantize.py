@@ -85,8 +85,8 @@ def transformer() -> onnx.ModelProto:
     return graph.model([("x", ["n", LENGTH, WIDTH])], [("y", ["n", LENGTH, 16])])
 
 
-def resnet() -> onnx.ModelProto:
-    """A stem, a residual block and a linear head: image [n, 3, 16, 16] -> logits [n, 10]."""
+def resnet(*, projected: bool = False) -> onnx.ModelProto:
+    """A stem, a residual block (its shortcut `projected` or not) and a linear head: [n, 3, 16, 16] -> [n, 10]."""
     graph = Graph()
 
     def conv(source: str, output: str, wide: int, narrow: int) -> str:
@@ -97,7 +97,8 @@ def resnet() -> onnx.ModelProto:
 
     stem = graph.node("Relu", [conv("x", "stem", 3, 16)], "stem.active")
     one = graph.node("Relu", [conv(stem, "one", 16, 16)], "one.active")
-    joined = graph.node("Relu", [graph.node("Add", [conv(one, "two", 16, 16), stem], "joined")], "joined.active")
+    shortcut = conv(stem, "shortcut", 16, 16) if projected else stem
+    joined = graph.node("Relu", [graph.node("Add", [conv(one, "two", 16, 16), shortcut], "joined")], "joined.active")
     pooled = graph.node("Flatten", [graph.node("GlobalAveragePool", [joined], "pooled")], "flat", axis=1)
     weight = graph.constant("head.weight", graph.random.normal(0, 0.25, (10, 16)))
     graph.node("Gemm", [pooled, weight, graph.constant("head.bias", graph.random.normal(0, 0.1, 10))], "y", transB=1)
@@ -290,13 +291,19 @@ def test_what_needs_no_samples_loads_none(tmp_path: Path, method: str) -> None:
     assert bool(made.requires) == (method == "dynamic")
 
 
-def test_tensorrt_gets_zero_points_of_zero_and_biases_in_float(pictures: Bench) -> None:
-    made, path = pictures.quantize(target="tensorrt")
+@pytest.mark.parametrize("projected", [False, True])
+def test_tensorrt_gets_zero_points_of_zero_and_biases_in_float(tmp_path: Path, projected: bool) -> None:
+    bench = Bench(tmp_path, resnet(projected=projected))
+    made, path = bench.quantize(target="tensorrt")
+    assert bench.sqnr(path) > 30
     model = onnx.load(str(path))
     values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     pairs = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     assert pairs
     assert all(values[node.input[2]].dtype == np.int8 and not values[node.input[2]].any() for node in pairs)
+    makers = {output: node.op_type for node in model.graph.node for output in node.output}
+    sums = [[makers[name] for name in node.input] for node in model.graph.node if node.op_type == "Add"]
+    assert sums == [["Conv", "DequantizeLinear"]]
     biases = [node.input[2] for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
     assert all(values[name].dtype == np.float32 for name in biases)
     assert made.requires == {"gpu": "nvidia"}
