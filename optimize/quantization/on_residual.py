@@ -18,9 +18,10 @@ _REACH = 127  # integers on either side of zero
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Residual:
-    """The Add `node` and the `tensor` among its inputs that is not the fused convolution's."""
+    """The Add `node`, the `fused` convolution's output among its inputs, and the other `tensor`."""
 
     node: str
+    fused: str
     tensor: str
 
 
@@ -43,19 +44,17 @@ def residuals(model: onnx.ModelProto, nodes: Collection[str]) -> tuple[Residual,
         fused = max(node.input, key=lambda name: order.get(name, -1))
         if fused in order:
             other = node.input[1 - list(node.input).index(fused)]
-            found.append(Residual(node=node.name, tensor=other))
+            found.append(Residual(node=node.name, fused=fused, tensor=other))
     return tuple(found)
 
 
 def quantize_residuals(
     model: onnx.ModelProto, wanted: Collection[Residual], ranges: Mapping[str, Range]
 ) -> onnx.ModelProto:
-    """Put a symmetric int8 pair before each residual input that has none yet, in place; the model is returned."""
+    """Put a symmetric int8 pair of its own before each residual input, in place; the model is returned."""
     for residual in wanted:
         position, node = next((at, one) for at, one in enumerate(model.graph.node) if one.name == residual.node)
-        if residual.tensor not in node.input:  # it is quantized for another consumer, and the quantizer paired this too
-            continue
-        slot = list(node.input).index(residual.tensor)
+        slot = 1 - list(node.input).index(residual.fused)
         bound = max(abs(end) for end in ranges[residual.tensor]) or 1.0
         scale = add_constant(model, f"{residual.tensor}_residual_scale", np.array(bound / _REACH, np.float32))
         zero = add_constant(model, f"{residual.tensor}_residual_zero_point", np.array(0, np.int8))

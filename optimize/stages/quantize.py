@@ -1,6 +1,7 @@
 """Quantize: static, dynamic or weight-only integers, in the types and symmetry that the target's kernels take."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, cast
@@ -30,24 +31,14 @@ def run(config: QuantizeConfig, parent: Artifact, context: Context) -> Made:
         StageError: nothing could be quantized, or ONNX Runtime's tools refused the graph.
     """
     target = resolve(config.target, context.environment)
-    config = replace(
-        config, target=cast("Any", target)
-    )  # asks again whether the overrides are legal, now under the target's name
+    config = replace(config, target=cast("Any", target))  # asks again whether overrides are legal, now by name
     contract = TARGETS[target]
     context.progress(0.1, f"preparing for {target}")
     opset = max(contract.opset, 21 if any(_new_types(override) for override in config.overrides) else 0)
     model = on_graph.prepare(context.store.path(parent, FILE), context.folder, opset)
     work = _Work(config, contract, context)
-    try:
-        made, notes = {"static": work.static, "dynamic": work.dynamic, "weight-only": work.weight_only}[config.method](
-            model
-        )
-    except StageError:
-        raise
-    except Exception as error:  # the quantizer raises anything from ValueError to bare Exception
-        raise StageError(
-            f"ONNX Runtime's quantizer refused the graph: {error}", next_step="exclude the node it names"
-        ) from error
+    method = {"static": work.static, "dynamic": work.dynamic, "weight-only": work.weight_only}[config.method]
+    made, notes = method(model)
     count = _count(made)
     if not any(count.values()):
         raise StageError("nothing was quantized", next_step="widen operators or narrow exclude in this stage")
@@ -87,9 +78,10 @@ class _Work:
         ranges = known.ranges(config.ranges, symmetric=contract.activation_symmetric, percentile=config.percentile)
 
         def emit(source: onnx.ModelProto) -> onnx.ModelProto:
-            emitted = on_static.quantized(
-                source, nodes, ranges, contract, per_channel=config.per_channel, types=self._override
-            )
+            with _refusals():
+                emitted = on_static.quantized(
+                    source, nodes, ranges, contract, per_channel=config.per_channel, types=self._override
+                )
             return quantize_residuals(emitted, branches, ranges)
 
         made = emit(model)
@@ -112,13 +104,14 @@ class _Work:
         if self.config.smooth is not None:
             model, notes["smoothed"] = self._smooth(model, nodes, self.config.smooth)
         self.context.progress(0.8, "quantizing")
-        made = on_weights.dynamic(
-            model,
-            nodes,
-            per_channel=self.config.per_channel,
-            reduce_range=self.contract.reduce_range,
-            folder=self.context.folder,
-        )
+        with _refusals():
+            made = on_weights.dynamic(
+                model,
+                nodes,
+                per_channel=self.config.per_channel,
+                reduce_range=self.contract.reduce_range,
+                folder=self.context.folder,
+            )
         return made, notes
 
     def weight_only(self, model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, object]]:
@@ -130,9 +123,10 @@ class _Work:
                 override = self._override(node)
                 asked = override.weights if override is not None else None
                 bits[node.name] = {"int4": 4, "int8": 8}.get(asked or "", self.config.bits)
-        made = on_weights.weight_only(
-            model, bits, block_size=self.config.block_size, accuracy_level=self.config.accuracy_level
-        )
+        with _refusals():
+            made = on_weights.weight_only(
+                model, bits, block_size=self.config.block_size, accuracy_level=self.config.accuracy_level
+            )
         return made, {"activations": "float", "bits": sorted(set(bits.values()))}
 
     def _nodes(self, model: onnx.ModelProto, operators: frozenset[str]) -> list[str]:
@@ -190,6 +184,17 @@ class _Work:
     def _code(self) -> bytes:
         """What else the statistics depend on: this stage's code and its libraries."""
         return canonical([code_digest(self.config), libraries(self.config, self.context.environment)])
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What ONNX Runtime's quantizers raise, as one of ours."""
+    try:
+        yield
+    except Exception as error:  # they raise anything from ValueError to bare Exception
+        raise StageError(
+            f"ONNX Runtime's quantizer refused the graph: {error}", next_step="exclude the node it names"
+        ) from error
 
 
 def _new_types(override: Override) -> bool:

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from optimize.artifact import Artifact, File, TensorSpec
 from optimize.build import build
 from optimize.environment import environment
-from optimize.errors import ContractError, StageError
+from optimize.errors import ConfigError, ContractError, SourceError, StageError
 from optimize.quantization import on_calibration, on_graph
 from optimize.quantization.on_smooth import smoothed
 from optimize.recipe import Source, load_recipe
@@ -304,6 +304,8 @@ def test_tensorrt_gets_zero_points_of_zero_and_biases_in_float(tmp_path: Path, p
     makers = {output: node.op_type for node in model.graph.node for output in node.output}
     sums = [[makers[name] for name in node.input] for node in model.graph.node if node.op_type == "Add"]
     assert sums == [["Conv", "DequantizeLinear"]]
+    read = [name for node in model.graph.node for name in node.input if makers.get(name) == "DequantizeLinear"]
+    assert len(read) == len(set(read))  # no consumer shares its pair with another
     biases = [node.input[2] for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
     assert all(values[name].dtype == np.float32 for name in biases)
     assert made.requires == {"gpu": "nvidia"}
@@ -327,6 +329,16 @@ def test_overrides_change_the_types_of_what_they_name(blocks: Bench) -> None:
     assert read_quantized(onnx.load(str(wide))) == {TensorProto.UINT8, TensorProto.UINT16}
     assert mixed[0].notes["bits"] == [4, 8]
     assert blocks.sqnr(wide) > blocks.score() - 0.1
+
+
+def test_auto_asks_again_under_the_targets_name(blocks: Bench) -> None:
+    """An override may be legal for some processor, yet not for this one."""
+    arm = (Override(match="down*", activations="int8"),)
+    QuantizeConfig(kind="quantize", overrides=arm)
+    if environment().architecture != "x86_64":
+        pytest.skip("another processor than the one that is tested for")
+    with pytest.raises(ConfigError, match="no kernels for int8"):
+        blocks.quantize(target="auto", overrides=arm)
 
 
 def test_a_static_weight_may_have_four_bits_or_one_scale(pictures: Bench) -> None:
@@ -395,6 +407,17 @@ def test_nothing_to_quantize_is_said(pictures: Bench) -> None:
         pictures.quantize(exclude=("*",))
     with pytest.raises(StageError, match="nothing was quantized"):
         pictures.quantize(method="weight-only", operators=("Conv",))
+
+
+def test_a_loader_that_fails_is_the_users_error_not_the_quantizers(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, resnet())
+
+    def broken(split: Split) -> Samples:
+        raise SourceError("the loader raised", where="loader.py", next_step="mend it")
+
+    bench.samples = broken  # type: ignore[method-assign]
+    with pytest.raises(SourceError):
+        bench.quantize()
 
 
 def test_an_artifact_for_a_gpu_is_not_opened_without_one(pictures: Bench) -> None:
