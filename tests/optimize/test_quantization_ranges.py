@@ -20,6 +20,7 @@ def same(one: Histogram, other: Histogram) -> bool:
     return one.to_json() == other.to_json()
 
 
+@settings(deadline=None)
 @given(BATCHES, st.randoms())
 def test_the_histogram_is_a_function_of_the_set_of_values(batches: list[Array], random: Any) -> None:
     whole = Histogram.of(np.concatenate(batches))
@@ -29,6 +30,7 @@ def test_the_histogram_is_a_function_of_the_set_of_values(batches: list[Array], 
     assert len(whole.counts) <= BINS
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_extremes_are_exact_and_notes_read_back(values: Array) -> None:
     histogram = Histogram.of(values)
@@ -64,6 +66,7 @@ def test_ranges_lie_inside_what_was_seen(values: Array, method: Method, symmetri
         assert low == -high
 
 
+@settings(deadline=None)
 @given(VALUES, st.booleans())
 def test_the_whole_percentile_is_min_max(values: Array, symmetric: bool) -> None:
     histogram = Histogram.of(values)

@@ -2,7 +2,7 @@ import json
 from typing import Any
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -36,6 +36,7 @@ def test_ranges_are_made_per_tensor() -> None:
     assert both.ranges("minmax", symmetric=True, percentile=99.9) == {"x": (-2.0, 2.0), "y": (-3.0, 3.0)}
 
 
+@settings(deadline=None)
 @given(MAGNITUDES, MAGNITUDES, st.floats(0.05, 0.95))
 def test_divisors_are_usable_numbers_and_leave_dead_channels_alone(
     activations: Array, weights: Array, strength: float
@@ -46,6 +47,7 @@ def test_divisors_are_usable_numbers_and_leave_dead_channels_alone(
     assert (found[(activations == 0) | (weights == 0)] == 1).all()
 
 
+@settings(deadline=None)
 @given(arrays(np.float64, 12, elements=st.floats(0.1, 100)), arrays(np.float64, 12, elements=st.floats(0.1, 100)))
 def test_at_one_half_both_sides_reach_equally_far(activations: Array, weights: Array) -> None:
     divisor = divisors(activations, weights, 0.5)
