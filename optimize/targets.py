@@ -1,8 +1,13 @@
 """Hardware contracts: what each target needs from a quantized graph, and whether this machine keeps an artifact's.
 
-Only a table and two questions about it; nothing here touches a graph. ONNX Runtime's x86 kernels fuse U8 activations
-with S8 weights; without VNNI the 16-bit accumulation of those kernels can saturate, so weights keep 7 bits
-(``reduce_range``). ARM kernels want S8 on both sides.
+Only a table and two questions about it; nothing here touches a graph. Why the rows are as they are:
+
+- ONNX Runtime's x86 kernels fuse U8 activations with S8 weights; without VNNI their 16-bit accumulation can saturate,
+  so weights keep 7 bits (``reduce_range``). A matrix product's output stays float there: the fused kernel writes float
+  anyway, and rounding it once more costs accuracy and buys nothing.
+- ARM kernels want S8 on both sides.
+- TensorRT takes zero points of 0 only, quantizes the inputs of weighted layers, keeps biases in float and wants a Q/DQ
+  pair of its own for each consumer. Its row and ``cuda``'s follow NVIDIA's documentation; neither has run here.
 """
 
 from collections.abc import Mapping
@@ -12,51 +17,96 @@ from typing import Any, Literal
 from .environment import Environment
 from .errors import ConfigError, ContractError
 
-Target = Literal["x86-vnni", "x86", "arm64"]
+Target = Literal["x86-vnni", "x86", "arm64", "cuda", "tensorrt"]
+Method = Literal["static", "dynamic", "weight-only"]
+Activations = Literal["uint8", "int8", "uint16"]
+_PRODUCTS = ("MatMul", "Gemm")
+_WEIGHTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
-    """One target: integer types of activations and weights, symmetry, and the processor flags that it needs."""
+    """One target: integer types, symmetry, what stays float, and the hardware that it needs.
 
-    architecture: tuple[str, ...]
-    activations: Literal["uint8", "int8"]
+    `also_allowed` are activation types that an override may ask for besides `activations`; `operators` what is
+    quantized where the recipe names nothing (empty: whatever the quantizer can); `float_outputs` operators whose
+    outputs are not quantized; `own_pairs` means a Q/DQ pair for each consumer of a tensor, `residuals` one before an
+    Add that a convolution is fused with; `opset` is the lowest ONNX opset whose Q/DQ the target reads; `methods` are
+    those it has kernels for.
+    """
+
+    activations: Activations
     activation_symmetric: bool
-    reduce_range: bool
-    flags_any: tuple[str, ...]
+    also_allowed: tuple[Activations, ...] = ()
+    reduce_range: bool = False
+    operators: tuple[str, ...] = ()
+    float_outputs: tuple[str, ...] = _PRODUCTS
+    quantize_bias: bool = True
+    own_pairs: bool = False
+    residuals: bool = False
+    opset: int = 13
+    methods: tuple[Method, ...] = ("static", "dynamic", "weight-only")
+    architecture: tuple[str, ...] = ()
+    flags_any: tuple[str, ...] = ()
+    gpu: bool = False
 
     def requires(self) -> dict[str, Any]:
         """What an artifact made for this target demands of the machine that runs it (`check` reads it)."""
+        if self.gpu:
+            return {"gpu": "nvidia"}
         return {"architecture": list(self.architecture), "cpu_flags_any": list(self.flags_any)}
 
 
 TARGETS: Mapping[str, Contract] = {
     "x86-vnni": Contract(
-        architecture=("x86_64",),
         activations="uint8",
         activation_symmetric=False,
-        reduce_range=False,
+        also_allowed=("uint16",),
+        architecture=("x86_64",),
         flags_any=("avx512_vnni", "avx_vnni", "amx_int8"),
     ),
     "x86": Contract(
-        architecture=("x86_64",),
         activations="uint8",
         activation_symmetric=False,
+        also_allowed=("uint16",),
         reduce_range=True,
+        architecture=("x86_64",),
         flags_any=("avx2", "avx512f"),
     ),
     "arm64": Contract(
-        architecture=("aarch64", "arm64"),
         activations="int8",
         activation_symmetric=True,
-        reduce_range=False,
+        also_allowed=("uint8", "uint16"),
+        architecture=("aarch64", "arm64"),
         flags_any=("asimddp", "i8mm"),
+    ),
+    "cuda": Contract(
+        activations="int8",
+        activation_symmetric=True,
+        also_allowed=("uint8", "uint16"),
+        operators=_WEIGHTED,
+        float_outputs=_WEIGHTED,
+        methods=("static", "weight-only"),
+        gpu=True,
+    ),
+    "tensorrt": Contract(
+        activations="int8",
+        activation_symmetric=True,
+        operators=_WEIGHTED,
+        float_outputs=_WEIGHTED,
+        quantize_bias=False,
+        own_pairs=True,
+        residuals=True,
+        methods=("static",),
+        gpu=True,
     ),
 }
 
 
 def resolve(target: str, environment: Environment) -> str:
-    """The target's name; ``auto`` becomes the first one whose contract this machine keeps.
+    """The target's name; ``auto`` becomes the first processor target whose contract this machine keeps.
+
+    A GPU is never picked by itself: which machine serves is the user's decision, and every machine has a processor.
 
     Raises:
         ConfigError: no such target, or ``auto`` on a machine that keeps none.
@@ -66,7 +116,7 @@ def resolve(target: str, environment: Environment) -> str:
     if target != "auto":
         raise ConfigError(f"unknown target {target!r}", next_step=f"use auto, {', '.join(TARGETS)}")
     for name, contract in TARGETS.items():
-        if not broken(contract.requires(), environment):
+        if not contract.gpu and not broken(contract.requires(), environment):
             return name
     raise ConfigError(
         f"no int8 target fits this processor ({environment.architecture}, flags {environment.cpu_flags})",
@@ -83,6 +133,8 @@ def broken(requires: Mapping[str, Any], environment: Environment) -> str:
     if flags and not set(flags) & set(environment.cpu_flags):
         here = ", ".join(environment.cpu_flags) or "none"
         return f"it needs a processor with one of {', '.join(flags)}; this one has {here}"
+    if requires.get("gpu") == "nvidia" and not environment.gpus:
+        return "it needs an NVIDIA GPU; this machine has none"
     return ""
 
 

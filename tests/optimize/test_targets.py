@@ -34,3 +34,26 @@ def test_unknown_targets_and_processors() -> None:
         resolve("gpu", VNNI)
     with pytest.raises(ConfigError, match="no int8 target"):
         resolve("auto", replace(VNNI, cpu_flags=()))
+
+
+@pytest.mark.parametrize("target", ["cuda", "tensorrt"])
+def test_gpu_targets_name_their_need_and_are_never_picked_by_themselves(target: str) -> None:
+    requires = TARGETS[target].requires()
+    without, with_one = replace(VNNI, gpus=()), replace(VNNI, gpus=("GPU-0, H100, 580",))
+    assert "NVIDIA GPU" in broken(requires, without)
+    assert not broken(requires, with_one)
+    assert resolve("auto", with_one) == "x86-vnni"
+
+
+def test_tensorrt_gets_symmetric_integers_and_no_quantized_bias() -> None:
+    contract = TARGETS["tensorrt"]
+    assert contract.activation_symmetric
+    assert contract.activations == "int8"
+    assert not contract.quantize_bias
+    assert not contract.also_allowed
+
+
+@pytest.mark.parametrize("target", ["x86-vnni", "x86"])
+def test_on_x86_products_keep_float_outputs(target: str) -> None:
+    assert TARGETS[target].activations == "uint8"
+    assert {"MatMul", "Gemm"} <= set(TARGETS[target].float_outputs)
