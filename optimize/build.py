@@ -146,6 +146,7 @@ class _Builder:
             error.add_note(f"stopped in {label}; what was finished before it is kept, run the same command to go on")
             raise
         self.store.remember("steps", key, {"digest": kept.digest})
+        shutil.rmtree(self._checkpoints(key), ignore_errors=True)
         self.progress(label, 1.0, "done")
         return Step(label=label, artifact=kept, cached=False, seconds=perf_counter() - start, agreements=agreements)
 
@@ -153,6 +154,10 @@ class _Builder:
         note = self.store.recall("steps", key)
         artifact = self.store.find(str(note["digest"])) if note is not None else None
         return artifact if artifact is not None and self.store.holds(artifact) else None
+
+    def _checkpoints(self, key: str) -> Path:
+        """Where the stage of that key leaves what an interrupted run goes on from."""
+        return self.store.root.parent / "cache" / "checkpoints" / key.removeprefix("sha256:")
 
     def _source_key(self, *, load: bool = True) -> str | None:
         golden = self.data.digest("golden", load=load)
@@ -162,10 +167,12 @@ class _Builder:
         return make_source(self.recipe, self.data, folder, self.environment), ()
 
     def _stage(self, label: str, config: StageConfig, parent: Artifact, origin: Artifact) -> Step:
-        def make(folder: Path) -> tuple[Artifact, tuple[Agreement, ...]]:
-            return self._make(label, config, parent, origin, folder)
+        key = self._key(config, parent, origin) or ""
 
-        return self._step(label, self._key(config, parent, origin) or "", make)
+        def make(folder: Path) -> tuple[Artifact, tuple[Agreement, ...]]:
+            return self._make(label, config, parent, origin, folder, self._checkpoints(key))
+
+        return self._step(label, key, make)
 
     def _key(self, config: StageConfig, parent: Artifact, origin: Artifact, *, load: bool = True) -> str | None:
         """What the result depends on, digested; None if a split's digest is not known and must not be loaded."""
@@ -188,10 +195,11 @@ class _Builder:
         return digest_bytes(canonical(used))
 
     def _make(
-        self, label: str, config: StageConfig, parent: Artifact, origin: Artifact, folder: Path
+        self, label: str, config: StageConfig, parent: Artifact, origin: Artifact, folder: Path, checkpoints: Path
     ) -> tuple[Artifact, tuple[Agreement, ...]]:
         context = Context(
             folder=folder,
+            checkpoints=checkpoints,
             store=self.store,
             origin=origin,
             source=self.recipe.source,
