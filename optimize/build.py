@@ -22,7 +22,7 @@ from .parity import Agreement, compare, enforce
 from .recipe import Recipe, as_json
 from .sessions.session import open_session
 from .source import make_source, source_key
-from .stages.configs import DistillConfig, ExportConfig, QuantizeConfig, StageConfig, Tolerance
+from .stages.configs import DistillConfig, ExportConfig, QatConfig, QuantizeConfig, StageConfig, Tolerance
 from .stages.stage import Context, code_digest, libraries, stage
 from .store import Store
 from .targets import resolve
@@ -190,7 +190,9 @@ class _Builder:
             "libraries": libraries(config, self.environment),
             "python": self.environment.python.rpartition(".")[0],
             "student": self.recipe.reference(config.student).digest if isinstance(config, DistillConfig) else "",
-            "target": resolve(config.target, self.environment) if isinstance(config, QuantizeConfig) else "",
+            "target": resolve(config.target, self.environment)
+            if isinstance(config, QuantizeConfig | QatConfig)
+            else "",
         }
         return digest_bytes(canonical(used))
 

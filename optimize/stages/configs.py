@@ -231,10 +231,46 @@ class QuantizeConfig:
     parity: Mapping[str, Tolerance] = field(default_factory=lambda: QUANTIZED)
 
 
-StageConfig = DistillConfig | PruneConfig | ExportConfig | QuantizeConfig
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QatConfig:
+    """Int8 by fine-tuning under fake quantization on the source's outputs, written as Q/DQ: torch in, ONNX out.
+
+    For what loses too much when it is only calibrated. Weights have one scale per output channel, activations one per
+    tensor, as the target's kernels need them; `exclude` are module name globs kept in float. The module must be
+    traceable by torch.fx. Batch normalization is frozen and folded.
+    """
+
+    takes: ClassVar[Format] = "torch"
+    makes: ClassVar[Format] = "onnx"
+    uses: ClassVar[tuple[Split, ...]] = ("train", "calibration")
+    code: ClassVar[tuple[str, ...]] = (
+        "qat.py",
+        "grids.py",
+        "export.py",
+        "training.py",
+        "teacher.py",
+        "objective.py",
+        "losses.py",
+        "layers.py",
+        "checkpoints.py",
+        "../targets.py",
+        "../sessions/on_torch.py",
+    )
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxscript", "numpy")
+
+    kind: Literal["qat"]
+    target: Literal["auto", "x86-vnni", "x86", "arm64"] = "auto"
+    exclude: tuple[str, ...] = ()
+    opset: Annotated[int, Field(ge=18, le=23)] = 20
+    training: Training = field(default_factory=lambda: Training(epochs=1, learning_rate=5e-4))
+    parity: Mapping[str, Tolerance] = field(default_factory=lambda: QUANTIZED)
+
+
+StageConfig = DistillConfig | PruneConfig | ExportConfig | QuantizeConfig | QatConfig
 KINDS: Mapping[str, type[StageConfig]] = {
     "distill": DistillConfig,
     "prune": PruneConfig,
     "export": ExportConfig,
     "quantize": QuantizeConfig,
+    "qat": QatConfig,
 }
