@@ -44,10 +44,12 @@ class Training:
     """How long and how fast to train against the teacher: AdamW under a one-cycle learning rate.
 
     Where labels are classes, the loss is KL on logits at `temperature`, weighted `soft_weight` against the labels.
-    `checkpoint_every` counts steps between two checkpoints. `processes` share every batch among torch.distributed
-    workers (gloo on the CPU, nccl on GPUs): the same result up to rounding, except under BatchNorm, which then sees
-    its worker's share only (``torch.nn.SyncBatchNorm`` in the student's factory does not, on GPUs), and dropout, whose
-    random numbers differ between workers.
+    `checkpoint_every` counts steps between two checkpoints.
+
+    `processes` share every batch among torch.distributed workers (gloo on the CPU, nccl on GPUs), with the result of
+    one process up to rounding. Not so under BatchNorm, whose statistics are then of one worker's share (unless the
+    student is built with ``torch.nn.SyncBatchNorm``, which needs GPUs), nor under dropout, which every worker draws for
+    itself. Training with `device` = ``cuda`` has its tests in tests/gpu and was never run on a GPU so far.
     """
 
     epochs: Annotated[int, Field(ge=0)] = 4

@@ -23,12 +23,14 @@ from tests.models.plain import attentive, net
 
 seeds = st.integers(0, 10_000)
 scales = st.floats(0.1, 50)
+few = settings(max_examples=25, deadline=None)
 
 
 def drawn(seed: int, *shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@few
 @given(seeds, st.integers(1, 6))
 def test_every_loss_is_zero_for_the_teacher_itself(seed: int, rows: int) -> None:
     hidden, weights = drawn(seed, rows, 3, 4, 4), drawn(seed, rows, 2, 5, 5).softmax(-1)
@@ -42,6 +44,7 @@ def test_every_loss_is_zero_for_the_teacher_itself(seed: int, rows: int) -> None
     assert all(abs(float(loss)) < 1e-9 for loss in losses)
 
 
+@few
 @given(seeds, st.integers(2, 6))
 def test_every_loss_is_positive_for_another(seed: int, rows: int) -> None:
     one, other = drawn(seed, rows, 3, 4, 4), drawn(seed + 1, rows, 3, 4, 4)
@@ -51,6 +54,7 @@ def test_every_loss_is_positive_for_another(seed: int, rows: int) -> None:
     assert relation_loss(one, other) > 0
 
 
+@few
 @given(seeds, scales)
 def test_losses_are_blind_to_what_they_should_not_see(seed: int, scale: float) -> None:
     one, other = drawn(seed, 5, 6), drawn(seed + 1, 5, 8)
@@ -65,6 +69,7 @@ def test_losses_are_blind_to_what_they_should_not_see(seed: int, scale: float) -
     assert float(feature_loss(image * scale, both * scale)) == pytest.approx(float(feature_loss(image, both)))
 
 
+@few
 @given(seeds, st.integers(2, 9), st.data())
 def test_a_shared_batch_has_the_same_mean_for_every_loss_but_relations(
     seed: int, rows: int, data: st.DataObject
@@ -141,7 +146,7 @@ def test_a_layer_that_does_not_run_is_named() -> None:
         observe(student, {"signal": torch.randn(2, 1, 64)}, "logits", ["spare"])
 
 
-@settings(max_examples=20)
+@few
 @given(st.integers(1, 64), st.integers(1, 64))
 def test_no_more_processes_than_samples_in_a_batch(processes: int, batch: int) -> None:
     if processes <= batch:

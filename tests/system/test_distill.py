@@ -1,15 +1,18 @@
 """Distillation that trains: what is compared, what is asked once, what survives a kill, what two processes share."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from optimize.build import build
@@ -18,6 +21,7 @@ from optimize.recipe import load_recipe
 from optimize.stages import teacher as room
 from optimize.stages.configs import Attention, DistillConfig, Features, Relations, Training
 from optimize.stages.lesson import Lesson, learn
+from optimize.stages.training import fit
 from optimize.stages.workers import learn_in_workers
 from optimize.store import Store
 from optimize.user_code import Reference
@@ -30,6 +34,15 @@ ALL: dict[str, Any] = {
     "attention": (Attention(student="blocks.1", teacher="blocks.1", weight=3.0),),
     "relations": (Relations(weight=2.0), Relations(student="blocks.0", teacher="blocks.0")),
 }
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """These networks are too small for more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
@@ -195,6 +208,30 @@ def test_a_damaged_checkpoint_or_one_of_another_student_starts_anew(tmp_path: Pa
     assert difference(whole, again) == 0
 
 
+def test_a_finished_training_is_put_back_not_repeated(tmp_path: Path) -> None:
+    at = school(tmp_path, width=16)
+    answers = room.teacher_answers(at.teacher, at.samples, at.store, quiet)
+    first, second = student(), student()
+    told: list[float] = []
+
+    def once(module: torch.nn.Module) -> float:
+        return fit(
+            module,
+            at.samples,
+            answers,
+            Training(epochs=2, batch_size=32),
+            output="logits",
+            seed=3,
+            progress=lambda share, text: told.append(share),
+            checkpoint=tmp_path / "kept",
+        )
+
+    expected, steps = once(first), len(told)
+    assert once(second) == expected
+    assert steps == len(told) == 6
+    assert difference(first, second) == 0
+
+
 def test_an_interrupted_build_goes_on_and_leaves_no_checkpoint(tiny: Built, tmp_path: Path) -> None:
     (tmp_path / "tiny.py").write_bytes((TINY.parent / "tiny.py").read_bytes())
     (tmp_path / "tiny.toml").write_text("[[stages]]".join(TINY.read_text().split("[[stages]]")[:2]))
@@ -225,6 +262,23 @@ def test_two_processes_come_to_the_result_of_one(tmp_path: Path) -> None:
     assert difference(alone, shared) < 1e-6 < 0.01 < difference(alone, start)
     assert any("epoch 3/3" in text for text in texts)
     assert (tmp_path / "kept" / "training.safetensors").exists()
+
+
+def test_ctrl_c_lets_the_workers_agree_on_a_checkpoint(tmp_path: Path) -> None:
+    at = school(tmp_path, width=16)
+    training = Training(epochs=4000, batch_size=16, processes=2, checkpoint_every=10**6)
+
+    def interrupting(share: float, text: str) -> None:
+        if "loss" in text:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learn_in_workers(lesson(at, tmp_path / "kept", training), reference(), student(), tmp_path, interrupting)
+    with safe_open(tmp_path / "kept" / "training.safetensors", framework="pt") as file:
+        names = set(file.keys())
+        header = json.loads(file.metadata()["training"])
+    assert 0 < header["step"] < 4000 * 6
+    assert {"random/0", "random/1", "model/student.head.weight"} <= names
 
 
 def test_what_a_worker_refuses_is_said_as_if_there_were_one_process(tmp_path: Path) -> None:
