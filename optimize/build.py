@@ -22,7 +22,7 @@ from .parity import Agreement, compare, enforce
 from .recipe import Recipe, as_json
 from .sessions.session import open_session
 from .source import make_source, source_key
-from .stages.configs import DistillConfig, ExportConfig, QuantizeConfig, StageConfig, Tolerance
+from .stages.configs import DistillConfig, ExportConfig, QatConfig, QuantizeConfig, StageConfig, Tolerance
 from .stages.stage import Context, code_digest, libraries, stage
 from .store import Store
 from .targets import resolve
@@ -146,6 +146,7 @@ class _Builder:
             error.add_note(f"stopped in {label}; what was finished before it is kept, run the same command to go on")
             raise
         self.store.remember("steps", key, {"digest": kept.digest})
+        shutil.rmtree(self._checkpoints(key), ignore_errors=True)
         self.progress(label, 1.0, "done")
         return Step(label=label, artifact=kept, cached=False, seconds=perf_counter() - start, agreements=agreements)
 
@@ -153,6 +154,10 @@ class _Builder:
         note = self.store.recall("steps", key)
         artifact = self.store.find(str(note["digest"])) if note is not None else None
         return artifact if artifact is not None and self.store.holds(artifact) else None
+
+    def _checkpoints(self, key: str) -> Path:
+        """Where the stage of that key leaves what an interrupted run goes on from."""
+        return self.store.root.parent / "cache" / "checkpoints" / key.removeprefix("sha256:")
 
     def _source_key(self, *, load: bool = True) -> str | None:
         golden = self.data.digest("golden", load=load)
@@ -162,10 +167,12 @@ class _Builder:
         return make_source(self.recipe, self.data, folder, self.environment), ()
 
     def _stage(self, label: str, config: StageConfig, parent: Artifact, origin: Artifact) -> Step:
-        def make(folder: Path) -> tuple[Artifact, tuple[Agreement, ...]]:
-            return self._make(label, config, parent, origin, folder)
+        key = self._key(config, parent, origin) or ""
 
-        return self._step(label, self._key(config, parent, origin) or "", make)
+        def make(folder: Path) -> tuple[Artifact, tuple[Agreement, ...]]:
+            return self._make(label, config, parent, origin, folder, self._checkpoints(key))
+
+        return self._step(label, key, make)
 
     def _key(self, config: StageConfig, parent: Artifact, origin: Artifact, *, load: bool = True) -> str | None:
         """What the result depends on, digested; None if a split's digest is not known and must not be loaded."""
@@ -183,15 +190,18 @@ class _Builder:
             "libraries": libraries(config, self.environment),
             "python": self.environment.python.rpartition(".")[0],
             "student": self.recipe.reference(config.student).digest if isinstance(config, DistillConfig) else "",
-            "target": resolve(config.target, self.environment) if isinstance(config, QuantizeConfig) else "",
+            "target": resolve(config.target, self.environment)
+            if isinstance(config, QuantizeConfig | QatConfig)
+            else "",
         }
         return digest_bytes(canonical(used))
 
     def _make(
-        self, label: str, config: StageConfig, parent: Artifact, origin: Artifact, folder: Path
+        self, label: str, config: StageConfig, parent: Artifact, origin: Artifact, folder: Path, checkpoints: Path
     ) -> tuple[Artifact, tuple[Agreement, ...]]:
         context = Context(
             folder=folder,
+            checkpoints=checkpoints,
             store=self.store,
             origin=origin,
             source=self.recipe.source,

@@ -1,31 +1,34 @@
-"""Distill: train a smaller student on the source's answers."""
+"""Distill: train a smaller student on the source's answers and, where asked, on its inner states."""
 
 import torch
 
 from ..artifact import Artifact
 from ..sessions.on_torch import Architecture, build_module, save_module
 from .configs import DistillConfig
+from .lesson import Lesson, learn
 from .stage import Context, Made
-from .training import fit, teacher_answers
+from .workers import learn_in_workers
 
 
 def run(config: DistillConfig, parent: Artifact, context: Context) -> Made:
-    """Make the student's files; the teacher is the parent."""
-    torch.manual_seed(context.seed)
+    """Make the student's files; the teacher is the parent. Projections and other means of training are not kept."""
     torch.set_num_threads(context.environment.cores)
     student = context.reference(config.student)
+    torch.manual_seed(context.seed)
     module = build_module(student, config.arguments)
     samples = context.samples("train")
-    answers = teacher_answers(parent, samples, context.store, lambda share, text: context.progress(share * 0.2, text))
-    loss = fit(
-        module,
-        samples,
-        answers,
-        config.training,
-        output=parent.outputs[0].name,
+    lesson = Lesson(
+        config=config,
+        teacher=parent,
+        samples=samples,
+        store=context.store,
         seed=context.seed,
-        progress=lambda share, text: context.progress(0.2 + share * 0.8, text),
+        checkpoint=context.checkpoints,
     )
+    if config.training.processes == 1:
+        loss = learn(lesson, module, context.progress)
+    else:
+        loss = learn_in_workers(lesson, student, module, context.folder, context.progress)
     factory = f"source.py:{student.name}" if student.file else student.text
     files = save_module(module, Architecture(factory=factory, arguments=config.arguments), student.file, context.folder)
     return Made(

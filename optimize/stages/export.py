@@ -36,11 +36,7 @@ def run(config: ExportConfig, parent: Artifact, context: Context) -> Made:
             f"{size / 2**30:.1f} GiB of weights do not fit one ONNX file", next_step="quantize or split the model"
         )
     context.progress(0.1, "tracing")
-    model = _export(config, parent, module, context.source.dynamic)
-    _clean(model)
-    onnx.checker.check_model(model, full_check=True)
-    inputs, outputs = _specs(model.graph.input), _specs(model.graph.output)
-    _check_symbolic(inputs, outputs, context.source)
+    model, inputs, outputs = to_onnx(module, parent, context.source, config.opset)
     onnx.save_model(model, str(context.folder / FILE), save_as_external_data=False)
     return Made(
         format="onnx",
@@ -49,6 +45,22 @@ def run(config: ExportConfig, parent: Artifact, context: Context) -> Made:
         outputs=outputs,
         notes={"opset": config.opset, "nodes": len(model.graph.node)},
     )
+
+
+def to_onnx(
+    module: torch.nn.Module, parent: Artifact, source: Source, opset: int
+) -> tuple[onnx.ModelProto, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """A module with the parent's inputs and outputs as a checked graph, and the graph's own inputs and outputs.
+
+    Raises:
+        StageError: the exporter refused, or an axis that must be symbolic came out constant.
+    """
+    model = _export(opset, parent, module, source.dynamic)
+    _clean(model)
+    onnx.checker.check_model(model, full_check=True)
+    inputs, outputs = _specs(model.graph.input), _specs(model.graph.output)
+    _check_symbolic(inputs, outputs, source)
+    return model, inputs, outputs
 
 
 def example(parent: Artifact, rows: int = _EXAMPLE, dynamic: int = 8) -> dict[str, torch.Tensor]:
@@ -67,7 +79,7 @@ def example(parent: Artifact, rows: int = _EXAMPLE, dynamic: int = 8) -> dict[st
 
 
 def _export(
-    config: ExportConfig, parent: Artifact, module: torch.nn.Module, dynamic: Mapping[str, Mapping[str, str]]
+    opset: int, parent: Artifact, module: torch.nn.Module, dynamic: Mapping[str, Mapping[str, str]]
 ) -> onnx.ModelProto:
     tensors = example(parent)
     names = {"batch", *(name for axes in dynamic.values() for name in axes.values())}
@@ -86,7 +98,7 @@ def _export(
                 dynamic_shapes=shapes if keyword else tuple(shapes.values()),
                 input_names=list(tensors),
                 output_names=[spec.name for spec in parent.outputs],
-                opset_version=config.opset,
+                opset_version=opset,
                 dynamo=True,
                 external_data=False,
                 verbose=False,

@@ -26,10 +26,13 @@ _ROOM = Path(__file__).parent
 class Context:
     """What a stage may use: an empty folder for its files, the store to read from, samples, the origin as a teacher.
 
-    `progress` takes a share in [0, 1] and a short text. `samples` loads a split on first use.
+    `progress` takes a share in [0, 1] and a short text. `samples` loads a split on first use. `checkpoints` is where a
+    long stage may leave what it goes on from after an interruption; it may not be there yet, and goes when the stage's
+    artifact is kept.
     """
 
     folder: Path
+    checkpoints: Path
     store: Store
     origin: Artifact
     source: Source

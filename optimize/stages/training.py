@@ -1,42 +1,26 @@
 """Training against a teacher: the one loop that distillation and fine-tuning after pruning share.
 
-Seeded and in memory; the teacher answers every training sample once. It decides nothing about architectures.
+Seeded; it goes on from a checkpoint where there is one, alone or as one of several workers. It decides nothing about
+architectures, and does not know what the loss is made of.
 """
 
-from collections.abc import Callable
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
-from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 
-from ..artifact import Artifact
-from ..errors import StageError
+from ..errors import MachineError, StageError
 from ..samples import Samples
-from ..sessions.on_torch import call, open_module, outputs_of
-from ..store import Store
+from .checkpoints import Stop, read_checkpoint, write_checkpoint
 from .configs import Training
+from .objective import ANSWERS, Objective
+from .teacher import Targets
+from .teacher import teacher_answers as teacher_answers  # for stages that train on answers alone
 
 Progress = Callable[[float, str], None]
-_TEACHER_BATCH = 256
-_asked: dict[tuple[str, str], torch.Tensor] = {}
-
-
-def teacher_answers(teacher: Artifact, samples: Samples, store: Store, progress: Progress) -> torch.Tensor:
-    """The teacher's first output for every sample, [n, ...]; the last answers are kept for the next stage."""
-    key = (teacher.digest, samples.digest)
-    if key not in _asked:
-        _asked.clear()
-        _asked[key] = _ask(open_module(teacher, store), teacher.outputs[0].name, samples, progress)
-    return _asked[key]
-
-
-def _ask(module: torch.nn.Module, output: str, samples: Samples, progress: Progress) -> torch.Tensor:
-    answers = []
-    with torch.inference_mode():
-        for number, batch in enumerate(samples.batches(_TEACHER_BATCH)):
-            tensors = {name: torch.from_numpy(array) for name, array in batch.inputs.items()}
-            answers.append(outputs_of(call(module, tensors), (output,))[output])
-            progress(number * _TEACHER_BATCH / len(samples), "asking the teacher")
-    return torch.cat(answers).clone()
 
 
 def fit(
@@ -48,43 +32,134 @@ def fit(
     output: str,
     seed: int,
     progress: Progress,
+    checkpoint: Path | None = None,
 ) -> float:
     """Train in place on the teacher's answers (and the labels, where they are classes); returns the last mean loss.
 
-    Where labels are integers and the output is [n, classes]: ``soft_weight * T^2 * KL + (1 - soft_weight) * CE``
-    (Hinton et al., 2015, section 2). Otherwise the mean squared error to the teacher's answers.
+    A training that `checkpoint` (a folder) says is finished is not repeated: its weights are put back.
+
+    Raises:
+        StageError: the loss is no longer finite, or the training asks for several processes.
+    """
+    if training.processes > 1:
+        raise StageError("this stage trains in one process", next_step="remove processes from its training")
+    targets = Targets({ANSWERS: answers}, samples, output)
+    torch.manual_seed(seed)
+    objective = Objective(module, (), training, output=output, example=first_inputs(samples), targets=targets.first())
+    return train(objective, samples, targets, training, seed=seed, progress=progress, checkpoint=checkpoint)
+
+
+def first_inputs(samples: Samples) -> dict[str, torch.Tensor]:
+    """The first two samples, to learn shapes from."""
+    return {name: torch.from_numpy(array) for name, array in samples.take(2).inputs.items()}
+
+
+def train(
+    objective: Objective,
+    samples: Samples,
+    targets: Targets,
+    training: Training,
+    *,
+    seed: int,
+    progress: Progress,
+    checkpoint: Path | None = None,
+) -> float:
+    """Minimize an objective over shuffled batches; returns the running mean of the loss.
+
+    Under torch.distributed every worker takes its share of the same batches and DistributedDataParallel averages the
+    gradients, so that all hold the same weights. The first worker writes checkpoints, at a step on which all agree.
 
     Raises:
         StageError: the loss is no longer finite.
+        KeyboardInterrupt: it was asked for; where there is a checkpoint folder, the next call goes on from there.
     """
+    rank, world = _place()
+    device = _device(training)
     inputs = {name: torch.from_numpy(array) for name, array in samples.inputs.items()}
-    labels = _classes(samples, answers)
-    generator = torch.Generator().manual_seed(seed)
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    labels = _classes(samples, targets.answers)
+    objective.to(device).train()
+    optimizer, schedule, steps = _optimizer(objective, training, len(samples))
+    done, mean = _resume(checkpoint, objective, optimizer, schedule, rank)
+    learner = DistributedDataParallel(objective, find_unused_parameters=True) if world > 1 else objective
+    with Stop() as stop:
+        for step, chosen in _batches(len(samples), training, seed, done, steps):
+            share = torch.tensor_split(chosen, world)[rank]
+            own, across = learner(
+                {name: tensor[share].to(device) for name, tensor in inputs.items()},
+                targets.rows(share, device),
+                None if labels is None else labels[share].to(device),
+            )
+            own = own * (len(share) / len(chosen))
+            optimizer.zero_grad(set_to_none=True)
+            ((own + across) * world).backward()  # workers' gradients are averaged, the loss is their sum
+            optimizer.step()
+            schedule.step()
+            value, stopping = _summed(own.item() + across.item() / world, stop.asked, device)
+            mean = _checked(value, step) if step == 0 else 0.98 * mean + 0.02 * _checked(value, step)
+            last = step + 1 == steps
+            if checkpoint is not None and (stopping or last or (step + 1) % training.checkpoint_every == 0):
+                random = _random_states(device)
+                if rank == 0:
+                    write_checkpoint(
+                        checkpoint, objective, optimizer, schedule, step=step + 1, mean=mean, random=random
+                    )
+            if stopping and not last:
+                raise KeyboardInterrupt
+            epoch = step * training.epochs // steps + 1
+            progress((step + 1) / steps, f"epoch {epoch}/{training.epochs}, loss {mean:.3f}")
+    objective.to("cpu").eval()
+    return mean
+
+
+def _resume(
+    checkpoint: Path | None,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    rank: int,
+) -> tuple[int, float]:
+    """Steps done and the mean loss so far, everything put back; (0, 0) where there is nothing to go on from."""
+    known = None if checkpoint is None else read_checkpoint(checkpoint, objective, optimizer, schedule)
+    if known is None:
+        return 0, 0.0
+    done, mean, random = known
+    if rank < len(random):
+        torch.set_rng_state(random[rank])
+    return done, mean
+
+
+def _checked(value: float, step: int) -> float:
+    if math.isfinite(value):
+        return value
+    raise StageError(
+        f"training diverged: the loss is not finite in step {step + 1}", next_step="lower learning_rate in this stage"
+    )
+
+
+def _optimizer(
+    objective: Objective, training: Training, count: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, int]:
+    parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
-    per_epoch = max(1, len(samples) // training.batch_size)
-    steps = training.epochs * per_epoch
-    pace = torch.optim.lr_scheduler.OneCycleLR(
+    steps = training.epochs * _per_epoch(count, training)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=training.learning_rate, total_steps=max(2, steps), pct_start=0.25
     )
-    module.train()
-    mean = 0.0
-    for step in range(steps):
-        if step % per_epoch == 0:
-            order = torch.randperm(len(samples), generator=generator)
-        chosen = order[(step % per_epoch) * training.batch_size :][: training.batch_size]
-        result = outputs_of(call(module, {name: tensor[chosen] for name, tensor in inputs.items()}), (output,))[output]
-        loss = _loss(result, answers[chosen], None if labels is None else labels[chosen], training)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        pace.step()
-        mean = loss.item() if step == 0 else 0.98 * mean + 0.02 * loss.item()
-        progress((step + 1) / steps, f"epoch {step // per_epoch + 1}/{training.epochs}, loss {mean:.3f}")
-    module.eval()
-    if mean != mean or abs(mean) == float("inf"):
-        raise StageError("training diverged: the loss is not finite", next_step="lower learning_rate in this stage")
-    return mean
+    return optimizer, schedule, steps
+
+
+def _per_epoch(count: int, training: Training) -> int:
+    return max(1, count // training.batch_size)
+
+
+def _batches(count: int, training: Training, seed: int, done: int, steps: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """Step and indices of each full batch from step `done` on: a new order every epoch, from the seed alone."""
+    generator = torch.Generator().manual_seed(seed)
+    per_epoch = _per_epoch(count, training)
+    for start in range(0, steps, per_epoch):
+        order = torch.randperm(count, generator=generator)
+        for step in range(max(start, done), start + per_epoch):
+            yield step, order[(step - start) * training.batch_size :][: training.batch_size]
 
 
 def _classes(samples: Samples, answers: torch.Tensor) -> torch.Tensor | None:
@@ -97,19 +172,37 @@ def _classes(samples: Samples, answers: torch.Tensor) -> torch.Tensor | None:
     return torch.from_numpy(labels.astype("int64"))
 
 
-def _loss(result: torch.Tensor, answers: torch.Tensor, labels: torch.Tensor | None, training: Training) -> torch.Tensor:
-    if result.shape != answers.shape:
-        raise StageError(
-            f"the student answers {tuple(result.shape)}, the teacher {tuple(answers.shape)}",
-            next_step="give the student the teacher's output shape",
+def _device(training: Training) -> str:
+    if training.device == "cpu":
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise MachineError(
+            "this training asks for a GPU, and torch finds none", next_step='set device = "cpu", or use such a machine'
         )
-    if labels is None:
-        return functional.mse_loss(result, answers)
-    warmth, soft = training.temperature, training.soft_weight
-    divergence = functional.kl_div(
-        functional.log_softmax(result / warmth, dim=1),
-        functional.log_softmax(answers / warmth, dim=1),
-        reduction="batchmean",
-        log_target=True,
-    )
-    return soft * warmth**2 * divergence + (1 - soft) * functional.cross_entropy(result, labels)
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+
+
+def _place() -> tuple[int, int]:
+    """This worker's number and how many there are; (0, 1) alone."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def _summed(value: float, asked: bool, device: str) -> tuple[float, bool]:
+    """The sum of all workers' values, and whether any was asked to stop."""
+    if _place()[1] == 1:
+        return value, asked
+    both = torch.tensor([value, float(asked)], dtype=torch.float64, device=device)
+    torch.distributed.all_reduce(both)
+    return both[0].item(), bool(both[1].item() > 0)
+
+
+def _random_states(device: str) -> list[torch.Tensor]:
+    """Every worker's generator state (of the CPU; a GPU's is not kept)."""
+    world, state = _place()[1], torch.get_rng_state()
+    if world == 1:
+        return [state]
+    states = [torch.empty_like(state, device=device) for _ in range(world)]
+    torch.distributed.all_gather(states, state.to(device))
+    return [one.cpu() for one in states]

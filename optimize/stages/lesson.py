@@ -1,0 +1,71 @@
+"""One distillation as a value, and the function that carries it out: in this process, or as one of several workers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..artifact import Artifact
+from ..samples import Samples
+from ..sessions.on_torch import open_module
+from ..store import Store
+from .configs import DistillConfig
+from .objective import ANSWERS, Objective, Term, terms_of
+from .teacher import Targets, teacher_answers, teacher_targets
+from .training import Progress, first_inputs, train
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What is to be learnt (`config`), from whom, on what, and where checkpoints go (a folder; None for none)."""
+
+    config: DistillConfig
+    teacher: Artifact
+    samples: Samples
+    store: Store
+    seed: int
+    checkpoint: Path | None
+
+
+def learn(lesson: Lesson, module: torch.nn.Module, progress: Progress) -> float:
+    """Train a student in place; returns the last mean loss.
+
+    Raises:
+        ConfigError: a glob of the configuration fits no layer of the student or the teacher.
+        StageError: what is compared has no comparable shape, or training diverged.
+    """
+    config, output = lesson.config, lesson.teacher.outputs[0].name
+    terms, targets = _asked(lesson, module, lambda share, text: progress(share * 0.2, text))
+    torch.manual_seed(lesson.seed)  # projections and dropout start the same in every process
+    objective = Objective(
+        module,
+        terms,
+        config.training,
+        output=output,
+        output_weight=config.output_weight,
+        example=first_inputs(lesson.samples),
+        targets=targets.first(),
+    )
+    return train(
+        objective,
+        lesson.samples,
+        targets,
+        config.training,
+        seed=lesson.seed,
+        checkpoint=lesson.checkpoint,
+        progress=lambda share, text: progress(0.2 + share * 0.8, text),
+    )
+
+
+def _asked(lesson: Lesson, module: torch.nn.Module, progress: Progress) -> tuple[tuple[Term, ...], Targets]:
+    """What is compared, and what the teacher says of it; the teacher is opened only where it must be."""
+    config, teacher, samples, store = lesson.config, lesson.teacher, lesson.samples, lesson.store
+    if not (config.features or config.attention or config.relations):
+        answers = teacher_answers(teacher, samples, store, progress)
+        return (), Targets({ANSWERS: answers}, samples, teacher.outputs[0].name)
+    opened = open_module(teacher, store)
+    terms = terms_of(config, module, opened)
+    limit, precision = config.hidden_limit_mb * 2**20, getattr(torch, config.hidden_precision)
+    return terms, teacher_targets(
+        teacher, opened, samples, store, terms, progress, limit_bytes=limit, precision=precision
+    )

@@ -1,0 +1,138 @@
+"""Distillation shared among processes of this machine: starts torch.distributed's launcher and follows it.
+
+The launcher (the one behind ``torchrun``) runs `optimize.stages.worker` as often as the configuration says. Student
+factory, configuration and samples go into a job folder; the trained weights come back through it.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter
+from safetensors.numpy import load_file, save_file
+
+from .. import errors
+from ..environment import environment
+from ..errors import MissingError, SeatrialError, StageError
+from ..recipe import as_json
+from ..samples import Samples
+from ..sessions.on_torch import load_weights
+from ..store import Store
+from ..user_code import Reference
+from .configs import DistillConfig
+from .lesson import Lesson
+from .training import Progress
+
+JOB, SAMPLES, WEIGHTS, RESULT = "job.json", "samples.safetensors", "student.safetensors", "result.json"
+MARK = "progress\t"  # begins a worker's line that is meant for us
+_GRACE_SECONDS = 40.0  # from the wish to stop to a kill; the launcher itself gives its workers 30
+
+
+def learn_in_workers(
+    lesson: Lesson, student: Reference, module: torch.nn.Module, folder: Path, progress: Progress
+) -> float:
+    """`lesson.learn` in several processes, working in `folder`; fills `module`, returns the last mean loss.
+
+    Raises:
+        SeatrialError: what a worker raised.
+        StageError: a worker died without saying why; the message ends with its last words.
+    """
+    job = folder / "job"
+    job.mkdir()
+    _write(job, lesson, student)
+    processes = lesson.config.training.processes
+    progress(0.0, f"starting {processes} workers")
+    code = _follow(job, processes, progress)
+    if code != 0 or not (job / RESULT).exists():
+        raise _failure(job, code)
+    load_weights(module, job / WEIGHTS)
+    return float(json.loads((job / RESULT).read_text())["loss"])
+
+
+def read_job(job: Path) -> tuple[Lesson, Reference]:
+    """What `learn_in_workers` wrote: the lesson and the student's factory.
+
+    Raises:
+        MissingError: the teacher is no longer in the store.
+    """
+    told = json.loads((job / JOB).read_text())
+    store, student = Store(Path(told["store"])), told["student"]
+    teacher = store.find(told["teacher"])
+    if teacher is None:
+        raise MissingError("the teacher is gone from the store", where=str(store.root), next_step="build again")
+    arrays = load_file(job / SAMPLES)
+    inputs = {name: arrays[f"inputs/{name}"] for name in told["inputs"]}  # in the loader's order
+    lesson = Lesson(
+        config=TypeAdapter(DistillConfig).validate_json(json.dumps(told["config"])),
+        teacher=teacher,
+        samples=Samples(split=told["split"], inputs=inputs, labels=arrays.get("labels")),
+        store=store,
+        seed=told["seed"],
+        checkpoint=Path(told["checkpoint"]) if told["checkpoint"] else None,
+    )
+    file = Path(student["file"]) if student["file"] else None
+    return lesson, Reference(text=student["text"], name=student["name"], file=file, module=student["module"])
+
+
+def _write(job: Path, lesson: Lesson, student: Reference) -> None:
+    samples = lesson.samples
+    arrays = {f"inputs/{name}": array for name, array in samples.inputs.items()}
+    labels = {} if samples.labels is None else {"labels": samples.labels}
+    save_file({name: np.ascontiguousarray(array) for name, array in (arrays | labels).items()}, job / SAMPLES)
+    told = {
+        "config": as_json(lesson.config),
+        "student": {name: getattr(student, name) for name in ("text", "name", "file", "module")},
+        "inputs": list(samples.inputs),
+        "split": samples.split,
+        "teacher": lesson.teacher.digest,
+        "store": lesson.store.root.absolute(),
+        "seed": lesson.seed,
+        "checkpoint": lesson.checkpoint and lesson.checkpoint.absolute(),
+    }
+    (job / JOB).write_text(json.dumps(told, default=str))
+
+
+def _follow(job: Path, processes: int, progress: Progress) -> int:
+    """Run the workers to their end, passing their progress on; on the way out they are told to stop and save."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", str(processes)]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "optimize.stages.worker", str(job)]
+    threads = max(1, environment().cores // processes)
+    paths = os.pathsep.join(str(Path(place).absolute()) for place in sys.path)
+    variables = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": paths}
+    with (job / "stderr").open("w") as words:
+        process = subprocess.Popen(
+            command, env=variables, stdout=subprocess.PIPE, stderr=words, text=True, start_new_session=True
+        )
+        try:
+            for line in process.stdout or ():
+                if line.startswith(MARK):
+                    _, share, text = line.rstrip("\n").split("\t", 2)
+                    progress(float(share), text)
+            return process.wait()
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(_GRACE_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+def _failure(job: Path, code: int) -> SeatrialError:
+    """What a worker said before it died, as the error that it was."""
+    for path in sorted(job.glob("error-*.json")):
+        said: dict[str, Any] = json.loads(path.read_text())
+        kind = getattr(errors, said["kind"], StageError)
+        error: SeatrialError = kind(said["what"], where=said["where"], next_step=said["next_step"])
+        return error
+    words = (job / "stderr").read_text(errors="replace").strip().splitlines()
+    return StageError(
+        f"the workers ended with code {code}: {' | '.join(words[-3:])}",
+        where="distill, training.processes",
+        next_step="train in one process to see more",
+    )
