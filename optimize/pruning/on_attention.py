@@ -86,8 +86,8 @@ def scores(module: torch.nn.Module, units: Units, importance: Literal["magnitude
     layers: Layers = dict(module.named_modules())
     out = layers[units.out].weight
     if importance == "taylor":
-        effect = (out.detach() * out.grad).sum(0).reshape(units.count, units.size).sum(1).abs()
-        return effect.numpy()
+        effect: Array = (out.detach() * out.grad).sum(0).reshape(units.count, units.size).sum(1).abs().numpy()
+        return effect
     squares = [out.detach().square().sum(0).reshape(units.count, units.size).sum(1)]
     for name in units.into:
         weight = layers[name].weight

@@ -4,6 +4,7 @@
 projections with the output projection elsewhere (Hugging Face), one fused projection (timm), torch's own layer.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -146,7 +147,7 @@ def model(style: str = "bert", depth: int = 4) -> torch.nn.Module:
     torch.manual_seed(0)
     if style == "torch":
         return Stacked(depth).eval()
-    makers = {
+    makers: dict[str, Callable[[], torch.nn.Module]] = {
         "bert": BertLayer,
         "timm": lambda: Block(FusedAttention()),
         "interleaved": lambda: Block(InterleavedAttention()),
