@@ -5,7 +5,7 @@ the factory makes: pruning leaves its channel counts there. Weights are safetens
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,13 @@ from ..user_code import Reference
 WEIGHTS = "weights.safetensors"
 ARCHITECTURE = "architecture.json"
 SOURCE = "source.py"
-_SIZES = ("in_channels", "out_channels", "groups", "num_features", "in_features", "out_features", "normalized_shape")
+KEPT = "kept"  # in a stack's sizes: which of the factory's blocks are left
+_SIZES = (
+    *("in_channels", "out_channels", "groups", "num_features", "in_features", "out_features", "normalized_shape"),
+    *("num_channels", "num_parameters", "num_embeddings", "embedding_dim"),
+    *("num_heads", "num_attention_heads", "num_key_value_heads", "n_heads", "n_head", "heads", "nhead"),
+    *("all_head_size", "attn_dim", "inner_dim", "embed_dim", "hidden_size", "d_model", "dim"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,11 +167,16 @@ def read_architecture(artifact: Artifact, store: Store) -> tuple[Architecture, P
 def open_module(artifact: Artifact, store: Store) -> torch.nn.Module:
     """Rebuild a torch artifact's module, weights in, evaluation mode."""
     record, source = read_architecture(artifact, store)
+    return rebuild(record, source, store.path(artifact, WEIGHTS))
+
+
+def rebuild(record: Architecture, source: Path | None, weights: Path) -> torch.nn.Module:
+    """Build what an architecture record says and fill it, evaluation mode."""
     place, _, name = record.factory.rpartition(":")
     reference = Reference(text=record.factory, name=name, file=source, module=None if source else place)
     module = build_module(reference, record.arguments)
     resize(module, record.sizes)
-    load_weights(module, store.path(artifact, WEIGHTS))
+    load_weights(module, weights)
     return module.eval()
 
 
@@ -189,18 +200,30 @@ def resized(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, di
 
 
 def resize(module: torch.nn.Module, sizes: Mapping[str, Mapping[str, Any]]) -> None:
-    """Give layers other sizes: attributes are set and parameters replaced by empty ones of the shape they imply."""
+    """Give layers other sizes: blocks are dropped, attributes set, parameters replaced by empty ones of that shape."""
+    for name, changed in sizes.items():
+        if KEPT in changed:
+            drop_blocks(module, name, changed[KEPT])
     layers = dict(module.named_modules())
     for name, changed in sizes.items():
         layer = layers[name]
         for key, size in changed.items():
-            setattr(layer, key, tuple(size) if isinstance(size, list) else size)
+            if key != KEPT:
+                setattr(layer, key, tuple(size) if isinstance(size, list) else size)
         for parameter, shape in _shapes(layer).items():
             old = getattr(layer, parameter, None)
             if old is not None and tuple(old.shape) != shape:
                 empty = torch.empty(shape, dtype=old.dtype)
                 new = torch.nn.Parameter(empty) if isinstance(old, torch.nn.Parameter) else empty
                 setattr(layer, parameter, new)
+
+
+def drop_blocks(module: torch.nn.Module, name: str, kept: Sequence[int]) -> None:
+    """Leave only these blocks of a ModuleList or Sequential; they are numbered anew."""
+    stack: Any = module.get_submodule(name)
+    blocks = list(stack)
+    for index in sorted(set(range(len(blocks))) - set(kept), reverse=True):
+        del stack[index]
 
 
 def _shapes(layer: torch.nn.Module) -> dict[str, tuple[int, ...]]:
@@ -220,6 +243,12 @@ def _shapes(layer: torch.nn.Module) -> dict[str, tuple[int, ...]]:
         return dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (size.num_features,))
     if isinstance(layer, torch.nn.Linear):
         return {"weight": (size.out_features, size.in_features), "bias": (size.out_features,)}
+    if isinstance(layer, torch.nn.GroupNorm):
+        return dict.fromkeys(("weight", "bias"), (size.num_channels,))
+    if isinstance(layer, torch.nn.PReLU):
+        return {"weight": (size.num_parameters,)}
+    if isinstance(layer, torch.nn.Embedding):
+        return {"weight": (size.num_embeddings, size.embedding_dim)}
     if isinstance(layer, torch.nn.LayerNorm):
         return dict.fromkeys(("weight", "bias"), tuple(size.normalized_shape))
     return {}

@@ -1,120 +1,216 @@
-"""Prune: remove whole channels by dependency groups, so that the model is physically smaller, then fine-tune."""
+"""Prune: make the module physically smaller, to a ratio or a measured latency, or sparse by pattern; then fine-tune."""
 
-from fnmatch import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-import torch_pruning
 
 from ..artifact import Artifact
 from ..errors import StageError
+from ..pruning import on_blocks, on_layers, on_pattern
+from ..pruning.latency import TOLERANCE, Found, Reading, search
+from ..pruning.on_graphs import sparse_weights
+from ..pruning.widths import rungs
 from ..samples import Samples
 from ..sessions.on_torch import (
+    WEIGHTS,
     Architecture,
-    by_keyword,
     call,
     open_module,
     outputs_of,
     read_architecture,
+    rebuild,
     resized,
     save_module,
     sizes_of,
 )
 from .configs import PruneConfig
+from .shrinking import Shrinker
 from .stage import Context, Made
+from .timing import Stopwatch
 from .training import fit, teacher_answers
+
+_PAIRS, _FINAL_PAIRS = 12, 24
+_GLOBAL_RUNGS = tuple(number / 64 for number in range(1, 64))  # across layers, widths follow no simple staircase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """What every part of the stage works on."""
+
+    config: PruneConfig
+    parent: Artifact
+    context: Context
+    architecture: Architecture
+    source: Path | None
+    samples: Samples
+
+    def tensors(self, rows: int) -> dict[str, torch.Tensor]:
+        return {name: torch.from_numpy(array) for name, array in self.samples.take(rows).inputs.items()}
+
+    def open(self) -> tuple[torch.nn.Module, Architecture]:
+        """The parent's module, without the blocks that go, and its record."""
+        module = open_module(self.parent, self.context.store)
+        if self.config.layers is None:
+            return module, self.architecture
+        stays = on_blocks.prune_blocks(module, self.tensors(64), self.config.layers, self.config.keep)
+        return module, self.recorded(on_blocks.without(self.architecture.sizes, stays))
+
+    def recorded(self, sizes: Mapping[str, Mapping[str, Any]]) -> Architecture:
+        return Architecture(factory=self.architecture.factory, arguments=self.architecture.arguments, sizes=sizes)
+
+    def shrink(self, module: torch.nn.Module, ratio: float | None, steps: int) -> Shrinker:
+        return Shrinker(self.config, module, self.parent, self.samples, ratio=ratio, steps=steps)
 
 
 def run(config: PruneConfig, parent: Artifact, context: Context) -> Made:
-    """Make the pruned module's files; fine-tuning learns from the origin's answers."""
+    """Make the pruned module's files; fine-tuning learns from the origin's answers.
+
+    Raises:
+        StageError: the module cannot lose what was asked for, or does not open again as it was.
+    """
     torch.manual_seed(context.seed)
     torch.set_num_threads(context.environment.cores)
     architecture, source = read_architecture(parent, context.store)
-    module = open_module(parent, context.store)
-    before, parameters = sizes_of(module), _count(module)
-    samples = context.samples("train")
-    pruner = _pruner(config, module, samples.take(2), parent)
-    for step in range(config.steps):
-        pruner.step()
-        if config.training.epochs:
-            _fine_tune(config, module, samples, context, step)
-    after = sizes_of(module)
-    _check(config, module, samples.take(2), parent, after)
-    merged = {name: dict(changed) for name, changed in architecture.sizes.items()}
-    for name, changed in resized(before, after).items():
-        merged.setdefault(name, {}).update(changed)
-    architecture = Architecture(factory=architecture.factory, arguments=architecture.arguments, sizes=merged)
-    files = save_module(module.eval(), architecture, source, context.folder)
+    job = _Job(
+        config=config,
+        parent=parent,
+        context=context,
+        architecture=architecture,
+        source=source,
+        samples=context.samples("train"),
+    )
+    before = _cost(job, open_module(parent, context.store))
+    if config.pattern is not None:
+        module, record, notes = _sparse(job)
+    else:
+        module, record, notes = _smaller(job)
+    _check_outputs(job, module)
+    files = save_module(module.eval(), record, source, context.folder)
+    _check_reopening(job, module, record)
     return Made(
         format="torch",
         files=tuple(files),
         inputs=parent.inputs,
         outputs=parent.outputs,
-        notes={"parameters": _count(module), "parameters_before": parameters},
+        notes=_cost(job, module) | {f"{name}_before": value for name, value in before.items()} | notes,
     )
 
 
-def _pruner(
-    config: PruneConfig, module: torch.nn.Module, samples: Samples, parent: Artifact
-) -> torch_pruning.BasePruner:
-    tensors = {name: torch.from_numpy(array) for name, array in samples.inputs.items()}
-    example = tensors if by_keyword(module, tensors) else tuple(tensors.values())
+def _smaller(job: _Job) -> tuple[torch.nn.Module, Architecture, dict[str, Any]]:
+    """Remove units in steps, fine-tuning after each; a latency target is turned into a ratio first."""
+    config, notes = job.config, dict[str, Any]()
+    ratio, watch, found = config.ratio, None, None
+    if config.latency is not None:
+        samples = job.samples.take(config.latency_batch)
+        watch = Stopwatch(job.parent, job.context, samples, batch=config.latency_batch)
+        found = _search(job, watch, config.latency)
+        ratio = found.best.ratio
+    module, record = job.open()
+    sizes = sizes_of(module)
+    shrinker = job.shrink(module, ratio, config.steps)
+    for step in range(config.steps):
+        shrinker.step()
+        _fine_tune(job, module, step, config.steps)
+    record = job.recorded(_merged(record.sizes, resized(sizes, sizes_of(module))))
+    _check_widths(config, sizes, sizes_of(module))
+    if watch is not None and found is not None and config.latency is not None:
+        final = watch.time(module, record, job.source, pairs=_FINAL_PAIRS)
+        watch.close()
+        notes["latency"] = _told(
+            config, found, Reading(ratio=ratio or 0, share=final.ratio, low=final.low, high=final.high)
+        )
+    return module, record, notes
+
+
+def _search(job: _Job, watch: Stopwatch, target: float) -> Found:
+    """The ratio whose module, not yet fine-tuned, is measured nearest to the target."""
+
+    def measure(ratio: float) -> Reading:
+        module, record = job.open()
+        sizes = sizes_of(module)
+        job.shrink(module, ratio, 1).step()
+        record = job.recorded(_merged(record.sizes, resized(sizes, sizes_of(module))))
+        pace = watch.time(module, record, job.source, pairs=_PAIRS)
+        job.context.progress(0.02, f"ratio {ratio:.3f} runs in {pace.ratio:.2f} of the parent's time")
+        return Reading(ratio=ratio, share=pace.ratio, low=pace.low, high=pace.high)
+
+    module, _ = job.open()
+    widths = job.shrink(module, None, 1).widths()
+    shares = _GLOBAL_RUNGS if job.config.scope == "global" else rungs(widths)
+    if not shares:
+        raise StageError(
+            f"no width above round_to = {job.config.round_to} can become smaller", next_step="lower round_to"
+        )
+    return search(measure, shares, target)
+
+
+def _told(config: PruneConfig, found: Found, final: Reading) -> dict[str, Any]:
+    """What the artifact says of its target: the final model's own measurement, not the search's."""
+    target = config.latency or 0.0
+    return {
+        "target": target,
+        "reached": round(final.share, 4),
+        "interval": [round(final.low, 4), round(final.high, 4)],
+        "met": final.misses(target) <= TOLERANCE,
+        "ratio": round(final.ratio, 4),
+        "batch": config.latency_batch,
+        "tries": [reading.to_json() for reading in found.tries],
+    }
+
+
+def _sparse(job: _Job) -> tuple[torch.nn.Module, Architecture, dict[str, Any]]:
+    """Zero two of every four weights, train under the mask, prove the pattern in the module and in its export."""
+    module = open_module(job.parent, job.context.store)
+    layers = on_pattern.eligible(module, job.config.keep)
+    if not layers:
+        raise StageError("no weight has inputs in groups of four", next_step="leave pattern out")
     for parameter in module.parameters():
         parameter.requires_grad_(True)
-    kept = [layer for name, layer in module.named_modules() if any(fnmatch(name, glob) for glob in config.keep)]
-    return torch_pruning.pruner.BasePruner(
-        module,
-        example,
-        importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
-        pruning_ratio=config.ratio,
-        iterative_steps=config.steps,
-        round_to=config.round_to,
-        ignored_layers=[*kept, *_output_layers(module, tensors, parent)],
-        forward_fn=lambda model, data: call(model, data) if isinstance(data, dict) else model(*data),
-    )
+    with on_pattern.masked(layers):
+        _fine_tune(job, module, 0, 1)
+    if broken := on_pattern.broken(layers):
+        raise StageError(f"training broke the 2:4 pattern in {', '.join(broken)}", next_step="report this")
+    watch = Stopwatch(job.parent, job.context, job.samples.take(1), batch=1)
+    weights = sparse_weights(watch.candidate(module, job.architecture, job.source))
+    watch.close()
+    exported = sum(weight.holds for weight in weights)
+    if exported < len(layers):
+        raise StageError(
+            f"{len(layers)} weights keep the 2:4 pattern, but only {exported} of {len(weights)} in the exported graph",
+            next_step="name the layers that the exporter changes under keep",
+        )
+    told = "two of four weights are zero; faster only on sparse tensor cores, a CPU gains nothing"
+    counts = {"pattern": job.config.pattern, "sparse_weights": len(layers), "sparse_weights_exported": exported}
+    return module, job.architecture, counts | {"weights_exported": len(weights), "about": told}
 
 
-def _output_layers(
-    module: torch.nn.Module, tensors: dict[str, torch.Tensor], parent: Artifact
-) -> list[torch.nn.Module]:
-    """Layers whose result is one of the model's outputs: their channels are the answer and stay."""
-    made: list[tuple[torch.nn.Module, torch.Tensor]] = []
-
-    def keep(layer: torch.nn.Module, _: object, result: object) -> None:
-        if isinstance(result, torch.Tensor):
-            made.append((layer, result))
-
-    hooks = [layer.register_forward_hook(keep) for layer in module.modules() if not list(layer.children())]
-    try:
-        with torch.no_grad():
-            names = tuple(spec.name for spec in parent.outputs)
-            results = list(outputs_of(call(module.eval(), tensors), names).values())
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return [layer for layer, tensor in made if any(tensor.data_ptr() == result.data_ptr() for result in results)]
-
-
-def _fine_tune(config: PruneConfig, module: torch.nn.Module, samples: Samples, context: Context, step: int) -> None:
-    answers = teacher_answers(context.origin, samples, context.store, lambda share, text: context.progress(0.0, text))
+def _fine_tune(job: _Job, module: torch.nn.Module, step: int, steps: int) -> None:
+    context, training = job.context, job.config.training
+    if not training.epochs:
+        return
+    ask = partial(teacher_answers, context.origin, job.samples, context.store)
     fit(
         module,
-        samples,
-        answers,
-        config.training,
+        job.samples,
+        ask(lambda share, text: context.progress(0.05, text)),
+        training,
         output=context.origin.outputs[0].name,
         seed=context.seed + step,
-        progress=lambda share, text: context.progress((step + share) / config.steps, text),
+        progress=lambda share, text: context.progress(0.1 + 0.9 * (step + share) / steps, text),
     )
 
 
-def _check(
-    config: PruneConfig, module: torch.nn.Module, samples: Samples, parent: Artifact, sizes: dict[str, dict[str, int]]
-) -> None:
-    """The pruned module still answers in the parent's shape, and every channel count that changed is a multiple."""
-    tensors = {name: torch.from_numpy(array) for name, array in samples.inputs.items()}
+def _check_outputs(job: _Job, module: torch.nn.Module) -> None:
+    """The pruned module still answers in the parent's shape."""
     with torch.no_grad():
-        results = outputs_of(call(module.eval(), tensors), tuple(spec.name for spec in parent.outputs))
-    for spec in parent.outputs:
+        names = tuple(spec.name for spec in job.parent.outputs)
+        results = outputs_of(call(module.eval(), job.tensors(2)), names)
+    for spec in job.parent.outputs:
         expected = tuple(dim for dim in spec.shape if isinstance(dim, int))
         got = tuple(results[spec.name].shape)
         if expected and expected != got[-len(expected) :]:
@@ -122,14 +218,37 @@ def _check(
                 f"pruning changed output {spec.name!r} to {got}",
                 next_step="name the layers that make it under keep in this stage",
             )
-    odd = {name: size["out_channels"] for name, size in sizes.items() if size.get("out_channels", 0) % config.round_to}
-    grown = {name: count for name, count in odd.items() if count > config.round_to}
-    if grown:
+
+
+def _check_widths(config: PruneConfig, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Every channel count that changed is a multiple."""
+    odd = {
+        name: size["out_channels"]
+        for name, size in resized(before, after).items()
+        if size.get("out_channels", 0) % config.round_to and size["out_channels"] > config.round_to
+    }
+    if odd:
         raise StageError(
-            f"channel counts that are no multiple of {config.round_to}: {grown}",
+            f"channel counts that are no multiple of {config.round_to}: {odd}",
             next_step="give the module widths that are multiples, or lower round_to",
         )
 
 
-def _count(module: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def _check_reopening(job: _Job, module: torch.nn.Module, record: Architecture) -> None:
+    """What was saved opens again, with the same answers bit for bit."""
+    names = tuple(spec.name for spec in job.parent.outputs)
+    again = rebuild(record, job.source, job.context.folder / WEIGHTS)
+    one, other = (on_layers.answers(each, job.tensors(4), names) for each in (module, again))
+    if wrong := [name for name in names if not np.array_equal(one[name].numpy(), other[name].numpy(), equal_nan=True)]:
+        raise StageError(
+            f"the saved module answers otherwise when opened again: {', '.join(wrong)}",
+            next_step="name the modules with sizes of their own under keep",
+        )
+
+
+def _merged(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: {**earlier.get(name, {}), **later.get(name, {})} for name in (*earlier, *later)}
+
+
+def _cost(job: _Job, module: torch.nn.Module) -> dict[str, int]:
+    return {"parameters": on_layers.parameters_of(module), "macs": on_layers.macs_of(module, job.tensors(2))}

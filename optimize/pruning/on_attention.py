@@ -1,0 +1,231 @@
+"""Attention: whole heads and feed-forward columns, found by structure, removed with the bookkeeping done.
+
+Heads are grouped by shape and call order, not by layers' names: three Linear layers of one width (or one of three
+times the width) inside a module that knows its number of heads, and the Linear that is called next on that width.
+Whatever was guessed is proven: the smaller module must answer as the whole one does with the same units switched off.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+
+from ..errors import StageError
+from ..samples import Array
+from .on_layers import Tensors, answers, called, cut_columns, cut_rows, kept_by
+from .widths import Scope, choose, kept
+
+HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads", "nhead", "num_key_value_heads")
+HEAD_SIZE = ("head_dim", "attention_head_size", "head_size", "dim_head", "dim_per_head", "d_head")
+WIDTHS = ("all_head_size", "attn_dim", "inner_dim", "embed_dim", "hidden_size", "d_model", "dim")
+_TOLERANCE = 1e-4
+Layers = Mapping[str, Any]  # modules by name; what each of them is was checked when it was found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Units:
+    """Removable units between layers: `count` of `size` rows in each of `into` (`parts` times), columns in `out`.
+
+    `owner` names the attention module whose attributes count heads; feed-forward columns have none.
+    """
+
+    name: str
+    into: tuple[str, ...]
+    out: str
+    count: int
+    size: int = 1
+    parts: int = 1
+    owner: str | None = None
+
+    def columns(self, units: Array) -> torch.Tensor:
+        """Columns of `out` that belong to these units."""
+        return (torch.from_numpy(units)[:, None] * self.size + torch.arange(self.size)).flatten()
+
+    def rows(self, units: Array) -> torch.Tensor:
+        """Rows of each layer of `into` that belong to these units."""
+        width = self.count * self.size
+        return torch.cat([self.columns(units) + part * width for part in range(self.parts)])
+
+
+def find_units(
+    module: torch.nn.Module, tensors: Tensors, keep: Sequence[str], *, heads: bool = True
+) -> tuple[tuple[Units, ...], tuple[Units, ...]]:
+    """Attention blocks and feed-forward pairs that may lose units; without `heads` all attention counts as kept.
+
+    Raises:
+        StageError: attention that cannot lose heads (``torch.nn.MultiheadAttention``, grouped queries), not under keep.
+    """
+    layers: Layers = dict(module.named_modules())
+    order = called(module, tensors)
+    untouched = keep if heads else (*keep, "*")
+    blocks = [found for name in layers if (found := _attention(name, layers, order, untouched)) is not None]
+    taken = {name for unit in blocks for name in (*unit.into, unit.out)}
+    columns = _feed_forward(layers, order, taken)
+    return (
+        tuple(unit for unit in blocks if not kept_by(unit.name, untouched)),
+        tuple(unit for unit in columns if not any(kept_by(name, keep) for name in unit.into)),
+    )
+
+
+def has_attention(module: torch.nn.Module) -> bool:
+    """Whether any layer is attention, of torch's own kind or a module that knows its heads."""
+    return any(
+        isinstance(layer, torch.nn.MultiheadAttention) or (_head_count(layer, 0) and _linears(layer))
+        for layer in module.modules()
+    )
+
+
+def scores(module: torch.nn.Module, units: Units, importance: Literal["magnitude", "taylor"]) -> Array:
+    """One score per unit, higher stays, [count].
+
+    ``magnitude`` is the mean square of all weights of the unit. ``taylor`` is the first-order effect of a gate on the
+    unit, ``|sum w dL/dw|`` over its columns of `out` (Michel et al., 2019, section 4.1); needs gradients.
+    """
+    layers: Layers = dict(module.named_modules())
+    out = layers[units.out].weight
+    if importance == "taylor":
+        effect: Array = (out.detach() * out.grad).sum(0).reshape(units.count, units.size).sum(1).abs().numpy()
+        return effect
+    squares = [out.detach().square().sum(0).reshape(units.count, units.size).sum(1)]
+    for name in units.into:
+        weight = layers[name].weight
+        rows = weight.detach().square().sum(1).reshape(units.parts, units.count, units.size)
+        squares.append(rows.sum(dim=(0, 2)))
+    return torch.stack(squares).sum(0).numpy()
+
+
+def prune_units(
+    module: torch.nn.Module,
+    units: Sequence[Units],
+    *,
+    share: float,
+    original: Mapping[str, int],
+    multiple: int,
+    importance: Literal["magnitude", "taylor"],
+    scope: Scope,
+    tensors: Tensors,
+    outputs: tuple[str, ...],
+) -> None:
+    """Remove units in place until at most ``1 - share`` of each `original` count stays, and prove the result.
+
+    Raises:
+        StageError: the smaller module does not answer as the whole one with these units switched off.
+    """
+    if not units:
+        return
+    counts = [min(unit.count, kept(original[unit.name], share, multiple)) for unit in units]
+    chosen = choose([scores(module, unit, importance) for unit in units], counts, multiple, scope)
+    layers: Layers = dict(module.named_modules())
+    for unit, stays in zip(units, chosen, strict=True):
+        off = torch.ones(unit.count * unit.size, dtype=torch.bool)
+        off[unit.columns(stays)] = False
+        layers[unit.out].weight.data[:, off] = 0
+    expected = answers(module, tensors, outputs)
+    for unit, stays in zip(units, chosen, strict=True):
+        _cut(layers, unit, stays)
+    _prove(module, tensors, expected, units)
+
+
+def _cut(layers: Layers, unit: Units, stays: Array) -> None:
+    for name in unit.into:
+        cut_rows(layers[name], unit.rows(stays))
+    cut_columns(layers[unit.out], unit.columns(stays))
+    if unit.owner is None:
+        return
+    owner = layers[unit.owner]
+    for names, old, new in (
+        (HEADS, unit.count, len(stays)),
+        (WIDTHS, unit.count * unit.size, len(stays) * unit.size),
+    ):
+        for name in names:
+            if getattr(owner, name, None) == old:
+                setattr(owner, name, new)
+
+
+def _prove(
+    module: torch.nn.Module, tensors: Tensors, expected: Mapping[str, torch.Tensor], units: Sequence[Units]
+) -> None:
+    names = ", ".join(unit.name for unit in units)
+    hint = "name them under keep, or let forward take sizes from the layers (view with -1), not from the input"
+    try:
+        got = answers(module, tensors, tuple(expected))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise StageError(f"the module fails with units removed: {reason}", where=names, next_step=hint) from error
+    for name, whole in expected.items():
+        error_size = float((got[name] - whole).abs().max() / whole.abs().max().clamp_min(1e-12))
+        if not error_size <= _TOLERANCE:
+            raise StageError(
+                f"output {name!r} with units removed is {error_size:.1e} from the same units switched off",
+                where=names,
+                next_step=hint,
+            )
+
+
+def _attention(name: str, layers: Layers, order: Sequence[str], keep: Sequence[str]) -> Units | None:
+    """The module of that name as heads, or None if it is no attention."""
+    layer = layers[name]
+
+    def refuse(why: str) -> StageError:
+        return StageError(
+            f"{why} cannot lose heads",
+            where=name or "the model",
+            next_step="name it under keep, or prune ffn and layers",
+        )
+
+    if isinstance(layer, torch.nn.MultiheadAttention):
+        if kept_by(name, keep):
+            return None
+        raise refuse("torch.nn.MultiheadAttention (its width is its heads)")
+    children = _linears(layer)
+    inner = [f"{name}.{child}" if name else child for child in children]
+    inner = sorted((full for full in inner if full in order), key=order.index)
+    widths = [layers[full].weight.shape[0] for full in inner]
+    heads = _head_count(layer, widths[0] if len(widths) >= 3 else 0)
+    if not inner or not heads:
+        return None
+    if len(inner) >= 3 and widths[0] == widths[1] == widths[2] and widths[0] % heads == 0:
+        into, width, parts = inner[:3], widths[0], 1
+    elif widths[0] % (3 * heads) == 0 and len(inner) <= 2:
+        into, width, parts = inner[:1], widths[0] // 3, 3
+    elif kept_by(name, keep):
+        return None
+    else:
+        raise refuse(f"attention with projections of widths {widths} (grouped queries or an unknown form)")
+    following = order[order.index(into[-1]) + 1 :]
+    out = following[0] if following else ""
+    if not out or layers[out].weight.shape[1] != width:
+        if kept_by(name, keep):
+            return None
+        raise refuse("attention whose output projection is not the next Linear")
+    return Units(name=name, into=tuple(into), out=out, count=heads, size=width // heads, parts=parts, owner=name)
+
+
+def _feed_forward(layers: Layers, order: Sequence[str], taken: set[str]) -> list[Units]:
+    """Pairs of a widening and the next, narrowing Linear; a gate of the same shape just before the first joins in."""
+    shapes = {name: tuple(layers[name].weight.shape) for name in order}
+    found = []
+    for place, (up, down) in enumerate(pairwise(order)):
+        if {up, down} & taken or shapes[up] != shapes[down][::-1] or shapes[up][0] <= shapes[up][1]:
+            continue
+        gate = order[place - 1] if place else ""
+        joined = gate and gate not in taken and shapes[gate] == shapes[up]
+        found.append(Units(name=up, into=(gate, up) if joined else (up,), out=down, count=shapes[up][0]))
+    return found
+
+
+def _linears(layer: torch.nn.Module) -> list[str]:
+    return [name for name, child in layer.named_children() if isinstance(child, torch.nn.Linear)]
+
+
+def _head_count(layer: torch.nn.Module, width: int) -> int:
+    """The number of heads that a module states, or that its head size implies for this width; 0 if neither."""
+    for name in HEADS:
+        if isinstance(count := getattr(layer, name, None), int) and count > 0:
+            return count
+    for name in HEAD_SIZE:
+        if isinstance(size := getattr(layer, name, None), int) and size > 0:
+            return max(1, width // size)
+    return 0

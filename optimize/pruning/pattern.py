@@ -1,0 +1,39 @@
+"""The 2:4 pattern: of four neighbours along the input axis at least two are zero. On arrays; touches no model.
+
+Sparse tensor cores (through TensorRT or cuSPARSELt) multiply such weights at up to twice the rate. A processor without
+them gains nothing: the zeros are multiplied like any other number.
+"""
+
+import numpy as np
+
+from ..samples import Array
+
+GROUP, NONZERO = 4, 2
+
+
+def fits(shape: tuple[int, ...], axis: int) -> bool:
+    """Whether the input axis can be cut into whole groups of four."""
+    return len(shape) >= 2 and shape[axis] % GROUP == 0
+
+
+def mask(weight: Array, axis: int = 1) -> Array:
+    """True where a weight stays: the two of largest magnitude of every four along `axis`; ties keep the earlier."""
+    groups = _groups(np.abs(weight), axis)
+    order = np.argsort(-groups, axis=-1, kind="stable")
+    chosen = np.zeros(groups.shape, dtype=bool)
+    np.put_along_axis(chosen, order[..., :NONZERO], True, axis=-1)
+    moved = chosen.reshape(np.moveaxis(weight, axis, -1).shape)
+    return np.ascontiguousarray(np.moveaxis(moved, -1, axis))
+
+
+def holds(weight: Array, axis: int = 1) -> bool:
+    """Whether no group of four along `axis` has more than two numbers other than zero."""
+    if not fits(weight.shape, axis):
+        return False
+    return bool((np.count_nonzero(_groups(weight, axis), axis=-1) <= NONZERO).all())
+
+
+def _groups(weight: Array, axis: int) -> Array:
+    """[..., inputs / 4, 4]"""
+    moved = np.moveaxis(weight, axis, -1)
+    return moved.reshape(*moved.shape[:-1], -1, GROUP)
