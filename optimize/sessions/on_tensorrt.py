@@ -22,7 +22,7 @@ from ..samples import Array
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
-    """What a plan became: the files that were written, the version that wrote them, and its parser's warnings."""
+    """What a plan became: the files that were written, and the version that wrote them."""
 
     files: tuple[str, ...]
     version: str
@@ -81,12 +81,13 @@ def carry_out(plan: EnginePlan, onnx: Path, folder: Path, *, trt: Any = None) ->
             where=str(onnx),
             next_step="mend the graph, or give the builder more workspace",
         )
-    (folder / ENGINE).write_bytes(bytes(serialized))
+    data = bytes(serialized)
+    (folder / ENGINE).write_bytes(data)
     files = [ENGINE]
     if plan.timing_cache:
         (folder / TIMING).write_bytes(bytes(config.get_timing_cache().serialize()))
         files.append(TIMING)
-    engine = _deserialized(trt, logger, folder / ENGINE, plan)
+    engine = _deserialized(trt, logger, data, plan)
     inspector = engine.create_engine_inspector()
     (folder / LAYERS).write_text(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
     return Carried(files=(*files, LAYERS), version=str(trt.__version__))
@@ -135,14 +136,13 @@ def _complaints(parser: Any) -> str:
     return "; ".join(f"{error.node_name() or error.node_operator()}: {error.desc()}" for error in errors)
 
 
-def _deserialized(trt: Any, logger: Any, path: Path, plan: EnginePlan) -> Any:
+def _deserialized(trt: Any, logger: Any, data: bytes, plan: EnginePlan) -> Any:
     runtime = trt.Runtime(logger)
     runtime.engine_host_code_allowed = "VERSION_COMPATIBLE" in plan.set
-    engine = runtime.deserialize_cuda_engine(path.read_bytes())
+    engine = runtime.deserialize_cuda_engine(data)
     if engine is None:
         raise ContractError(
             "TensorRT cannot read this engine here: it was built for another version or GPU",
-            where=str(path),
             next_step="carry the plan out on this machine",
         )
     return engine
@@ -167,7 +167,7 @@ class EngineSession:
         trt = trt or library()
         logger = trt.Logger(trt.Logger.WARNING)
         plan = EnginePlan.from_json(json.loads(file(PLAN).read_text()))
-        self._engine = _deserialized(trt, logger, file(ENGINE), plan)
+        self._engine = _deserialized(trt, logger, file(ENGINE).read_bytes(), plan)
         if "STRIP_PLAN" in plan.set:
             _refit(trt, logger, self._engine, file(MODEL))
         if "WEIGHT_STREAMING" in plan.set:

@@ -150,7 +150,7 @@ class CompileConfig:
     `builder_level` is TensorRT's 0 to 5. `version_compatible` and `hardware_compatible` trade speed for portability,
     `refit` lets weights be replaced, `strip_plan` leaves them out of the engine, `weight_streaming` keeps them in host
     memory, `sparse_weights` uses 2:4 sparsity, `tf32` allows it for float32. `timing_cache` keeps what was timed beside
-    the engine and starts from the earlier one, so that a rebuild decides alike.
+    the engine; carrying the plan out beside an earlier one starts from it, so that the builder decides alike.
     """
 
     takes: ClassVar[Format] = "onnx"

@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.artifact import TensorSpec, digest_file
+from optimize.artifact import Artifact, File, TensorSpec, digest_file
 from optimize.engine import ENGINE, LAYERS, MODEL, PLAN, TIMING, EnginePlan, plan_engine, trtexec
 from optimize.environment import environment
 from optimize.errors import ConfigError, ContractError, IntegrityError, MachineError, StageError
 from optimize.sessions.on_tensorrt import EngineSession, at_hand, carry_out, within
 from optimize.stages.configs import CompileConfig, Shapes
 from optimize.targets import broken
+from tests.models.made_by import MADE_BY
 from tests.models.recorder import VERSIONS, Recorder
 
 SIGNAL = TensorSpec(name="signal", dtype="float32", shape=("batch", 1, 64))
@@ -122,9 +123,13 @@ def carried(tmp_path: Path, told: CompileConfig, trt: Recorder) -> EnginePlan:
 def test_every_option_uses_only_names_that_the_version_has(version: str, tmp_path: Path) -> None:
     options = every_option()
     assert len(options) == 288
+    model = tmp_path / MODEL
+    model.write_bytes(b"a graph")
+    digest = digest_file(model)
     for told in options:
         trt = Recorder(version)
-        plan = carried(tmp_path, told, trt)
+        plan = plan_engine(told, [SIGNAL], digest)
+        carry_out(plan, model, tmp_path, trt=trt)
         flags = {member.name for (member,) in trt.made("IBuilderConfig.set_flag")}
         assert flags == {f"BuilderFlag.{name}" for name in plan.set}
         assert trt.made("Builder.create_network") == [(2,)]  # STRONGLY_TYPED is given where the version has it
@@ -224,6 +229,16 @@ def test_an_engine_demands_the_version_and_the_gpu_that_built_it() -> None:
     assert "needs TensorRT ==10.16" in broken({"tensorrt": "==10.16.1.11"}, here)
     assert "built for NVIDIA A10" in broken({"tensorrt": ">=10", "gpu_any": ["NVIDIA A10"]}, here)
     assert "has none" in broken({"tensorrt": ">=10"}, replace(here, libraries={}))
+
+
+def test_an_artifact_without_an_engine_file_is_planned() -> None:
+    def of(kind: Any, *names: str) -> Artifact:
+        files = tuple(File(path=name, digest="sha256:0", size=1) for name in names)
+        return Artifact(name="n", format=kind, files=files, inputs=(), outputs=(), requires={}, made_by=MADE_BY)
+
+    assert of("tensorrt", MODEL, PLAN).planned
+    assert not of("tensorrt", MODEL, PLAN, ENGINE).planned
+    assert not of("onnx", MODEL).planned
 
 
 def test_the_levels_tested_are_all_there_are() -> None:
