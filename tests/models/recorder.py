@@ -1,8 +1,9 @@
 """A stand-in for TensorRT that has exactly the names of one version's binding wheel, and writes down what is called.
 
 The lists under ``tests/golden`` hold, per class: enum members, properties (``=`` where they can be set) and methods
-with the least and the most arguments and the type that they return, as the wheel's own signatures give them. A name,
-an assignment or an argument count that the version does not have raises; nothing is built and no number comes out.
+with the least and the most arguments and the type that they return, as the wheel's own signatures give them: they were
+read by importing each wheel's extension module beside empty libraries of the names that it links, and listing its
+classes. A name, an assignment or an argument count that the version does not have raises; nothing is built.
 """
 
 import re
