@@ -112,6 +112,11 @@ class Artifact:
         return digest_bytes(canonical(content))
 
     @property
+    def planned(self) -> bool:
+        """Whether this is only the plan of an engine: TensorRT was not at hand, so nothing can open it yet."""
+        return self.format == "tensorrt" and not any(file.path.endswith(".plan") for file in self.files)
+
+    @property
     def size(self) -> int:
         """Bytes of all files together."""
         return sum(file.size for file in self.files)

@@ -20,9 +20,17 @@ from .data import Data
 from .environment import environment, now
 from .parity import Agreement, compare, enforce
 from .recipe import Recipe, as_json
-from .sessions.session import open_session
+from .sessions.session import Session, open_session
 from .source import make_source, source_key
-from .stages.configs import DistillConfig, ExportConfig, QatConfig, QuantizeConfig, StageConfig, Tolerance
+from .stages.configs import (
+    CompileConfig,
+    DistillConfig,
+    ExportConfig,
+    QatConfig,
+    QuantizeConfig,
+    StageConfig,
+    Tolerance,
+)
 from .stages.stage import Context, code_digest, libraries, stage
 from .store import Store
 from .targets import resolve
@@ -190,11 +198,15 @@ class _Builder:
             "libraries": libraries(config, self.environment),
             "python": self.environment.python.rpartition(".")[0],
             "student": self.recipe.reference(config.student).digest if isinstance(config, DistillConfig) else "",
-            "target": resolve(config.target, self.environment)
-            if isinstance(config, QuantizeConfig | QatConfig)
-            else "",
+            "target": self._target(config),
         }
         return digest_bytes(canonical(used))
+
+    def _target(self, config: StageConfig) -> str:
+        """What of this machine the result depends on: the integer contract, or the GPU that an engine is for."""
+        if isinstance(config, QuantizeConfig | QatConfig):
+            return resolve(config.target, self.environment)
+        return ", ".join(self.environment.gpus) if isinstance(config, CompileConfig) else ""
 
     def _make(
         self, label: str, config: StageConfig, parent: Artifact, origin: Artifact, folder: Path, checkpoints: Path
@@ -239,17 +251,26 @@ class _Builder:
     ) -> tuple[Agreement, ...]:
         """Hold the new files against the parent, before they are kept."""
         contract: Mapping[str, Tolerance] | None = getattr(config, "parity", None)
-        if contract is None:
+        if contract is None or artifact.planned:
             return ()
-        from .sessions.on_ort import OrtSession
-
         self.progress(label, 0.96, "comparing with the parent")
         samples = self.data.samples("calibration").take(256)
         reference = open_session(parent, self.store, threads=self.environment.cores)
-        candidate = OrtSession(folder / "model.onnx", threads=self.environment.cores)
+        candidate = _candidate(artifact, folder, self.environment.cores)
         agreements = compare(reference, candidate, samples, contract)
         enforce(agreements, f"{label} of {self.recipe.path.name}, {artifact.short}")
         return agreements
+
+
+def _candidate(artifact: Artifact, folder: Path, threads: int) -> Session:
+    """The new files in the engine of their format."""
+    if artifact.format == "tensorrt":
+        from .sessions.on_tensorrt import EngineSession
+
+        return EngineSession(lambda name: folder / name, artifact.inputs, artifact.outputs)
+    from .sessions.on_ort import OrtSession
+
+    return OrtSession(folder / "model.onnx", threads=threads)
 
 
 @contextmanager

@@ -84,10 +84,14 @@ def build(recipe: Recipe, json_: Json = False) -> None:
         first, last = made.reference.artifact, made.artifact
         if not made.worked:
             out.print("nothing to do: every step is in the store")
-        batch = next(row.parent.batch for row in rows if row.parent is not None)
-        out.print(
-            f"times: one thread, batch {batch}, interleaved pairs, 95 % interval; quality: {rows[0].samples} samples"
-        )
+        batch = next((row.parent.batch for row in rows if row.parent is not None), None)
+        if batch is not None:
+            out.print(
+                f"times: one thread, batch {batch}, interleaved pairs, 95 % interval; "
+                f"quality: {rows[0].samples} samples"
+            )
+        if last.planned:
+            out.print("planned: TensorRT is not installed here, so nothing was compiled; plan.json says how")
         out.print(f"{loaded.name} is {last.short}; the fp32 reference is {first.short}")
     if broken:
         err.print(f"[red]{broken}")

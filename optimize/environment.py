@@ -15,7 +15,18 @@ from typing import Any
 
 from .artifact import canonical, digest_bytes
 
-LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime-gpu", "numpy", "scipy", "torch-pruning", "seatrial")
+LIBRARIES = (
+    "torch",
+    "onnx",
+    "onnxscript",
+    "onnxruntime-gpu",
+    "numpy",
+    "scipy",
+    "torch-pruning",
+    "tensorrt",
+    "tensorrt-cu13",
+    "seatrial",
+)
 _INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "avx512f", "avx2", "asimddp", "i8mm")
 
 

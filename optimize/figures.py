@@ -24,10 +24,13 @@ BATCH = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """One step's worth: mean quality over the evaluation split, bytes, and pace (one thread, batch 32 at most)."""
+    """One step's worth: mean quality over the evaluation split, bytes, and pace (one thread, batch 32 at most).
+
+    Quality and pace of an artifact that is only planned are None: nothing can be measured of it yet.
+    """
 
     label: str
-    quality: float
+    quality: float | None
     samples: int
     size: int
     parent: Pace | None
@@ -41,7 +44,7 @@ def figures(build: Build, store: Store, progress: Progress = lambda label, share
         return tuple(_read(row) for row in known["rows"])
     data = Data(build.recipe, store, environment())
     samples, score = data.samples("evaluation"), metric(build.recipe)
-    everyone = {step.artifact.digest: step.artifact for step in build.all}
+    everyone = {step.artifact.digest: step.artifact for step in build.all if not step.artifact.planned}
     qualities = {}
     for number, (digest, artifact) in enumerate(everyone.items()):
         progress("figures", number / len(everyone) * 0.5, f"quality of {artifact.made_by.stage}")
@@ -55,14 +58,14 @@ def figures(build: Build, store: Store, progress: Progress = lambda label, share
         progress("figures", 0.5 + number / len(build.all) * 0.5, f"pace of {step.label}")
 
         def against(other: Artifact | None, step: Step = step) -> Pace | None:
-            if other is None or other.digest == step.artifact.digest:
+            if other is None or other.digest == step.artifact.digest or step.artifact.planned:
                 return None
             return pace(single[other.digest], single[step.artifact.digest], samples, batch=BATCH)
 
         rows.append(
             Figures(
                 label=step.label,
-                quality=qualities[step.artifact.digest],
+                quality=qualities.get(step.artifact.digest),
                 samples=len(samples),
                 size=step.artifact.size,
                 parent=against(everyone.get(step.artifact.made_by.parent or "")),
@@ -74,14 +77,13 @@ def figures(build: Build, store: Store, progress: Progress = lambda label, share
 
 
 def below_floor(build: Build, rows: tuple[Figures, ...]) -> str:
-    """Why the build misses the recipe's floors, or an empty string."""
+    """Why the build misses the recipe's floors, or an empty string; judged on the last step that could be measured."""
     most = build.recipe.floors.quality_drop
-    first, last = rows[0], rows[-1]
-    if most is None or first.quality - last.quality <= most:
+    measured = [row.quality for row in rows if row.quality is not None]
+    first, last = measured[0], measured[-1]
+    if most is None or first - last <= most:
         return ""
-    return (
-        f"quality {last.quality:.4f} is {first.quality - last.quality:.4f} below the source's, the floor allows {most}"
-    )
+    return f"quality {last:.4f} is {first - last:.4f} below the source's, the floor allows {most}"
 
 
 def _key(build: Build, store: Store) -> str:

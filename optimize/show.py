@@ -31,7 +31,7 @@ def build_table(build: Build, rows: Sequence[Figures]) -> Table:
             step.label,
             step.artifact.format,
             step.artifact.digest.removeprefix("sha256:")[:12],
-            f"{row.quality:.4f}",
+            "planned" if row.quality is None else f"{row.quality:.4f}",
             size_text(row.size),
             pace_text(row.parent),
             "" if row.reference is None else f"{1 / row.reference.ratio:.1f}x",
@@ -64,6 +64,7 @@ def build_json(build: Build, rows: Sequence[Figures]) -> dict[str, Any]:
 def _step(step: Step, row: Figures) -> dict[str, Any]:
     return asdict(row) | {
         "format": step.artifact.format,
+        "planned": step.artifact.planned,
         "digest": step.artifact.digest,
         "cached": step.cached,
         "seconds": step.seconds,

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from packaging.specifiers import SpecifierSet
+
 from .environment import Environment
 from .errors import ConfigError, ContractError
 
@@ -135,6 +137,18 @@ def broken(requires: Mapping[str, Any], environment: Environment) -> str:
         return f"it needs a processor with one of {', '.join(flags)}; this one has {here}"
     if requires.get("gpu") == "nvidia" and not environment.gpus:
         return "it needs an NVIDIA GPU; this machine has none"
+    return _engine_broken(requires, environment)
+
+
+def _engine_broken(requires: Mapping[str, Any], environment: Environment) -> str:
+    """The same for what a TensorRT engine needs: a version (as a specifier) and the name of a GPU."""
+    if wanted := requires.get("tensorrt"):
+        here = environment.libraries.get("tensorrt-cu13") or environment.libraries.get("tensorrt")
+        if here is None or here not in SpecifierSet(wanted):
+            return f"it needs TensorRT {wanted}, this machine has {here or 'none'}"
+    gpus = requires.get("gpu_any")
+    if gpus and not any(gpu in found for gpu in gpus for found in environment.gpus):
+        return f"it was built for {' or '.join(gpus)}, this machine has {', '.join(environment.gpus) or 'no GPU'}"
     return ""
 
 

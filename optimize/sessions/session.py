@@ -23,9 +23,16 @@ def open_session(artifact: Artifact, store: Store, *, threads: int = 1) -> Sessi
     """Open an artifact on this machine with the engine of its format.
 
     Raises:
-        ContractError: this machine breaks the artifact's hardware contract, or lacks the engine.
+        ContractError: this machine breaks the artifact's hardware contract, or the artifact is only a plan.
+        MachineError: TensorRT is not installed here.
         IntegrityError: the stored bytes were changed.
     """
+    if artifact.planned:
+        raise ContractError(
+            "this is the plan of a TensorRT engine, not an engine",
+            where=artifact.short,
+            next_step="build the same recipe where TensorRT is installed, or run plan.json's trtexec line there",
+        )
     check(artifact.requires, environment(), artifact.short)
     if artifact.format == "torch":
         from .on_torch import TorchSession, open_module
@@ -35,8 +42,6 @@ def open_session(artifact: Artifact, store: Store, *, threads: int = 1) -> Sessi
         from .on_ort import OrtSession
 
         return OrtSession(store.path(artifact, "model.onnx"), threads=threads)
-    raise ContractError(
-        f"no engine for format {artifact.format!r} on this machine",
-        where=artifact.short,
-        next_step="use a machine with TensorRT and seatrial[tensorrt]",
-    )
+    from .on_tensorrt import EngineSession
+
+    return EngineSession(lambda name: store.path(artifact, name), artifact.inputs, artifact.outputs)

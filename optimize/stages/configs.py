@@ -46,6 +46,7 @@ _APART = {
 
 EXACT = {"*": Tolerance(relative_error=1e-4)}
 QUANTIZED = {"*": Tolerance(cosine=0.98, agreement=0.97)}
+ENGINE = {"*": Tolerance(cosine=0.999, agreement=0.99)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -488,11 +489,87 @@ class QatConfig:
     parity: Mapping[str, Tolerance] = field(default_factory=lambda: QUANTIZED)
 
 
-StageConfig = DistillConfig | PruneConfig | ExportConfig | QuantizeConfig | QatConfig
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shapes:
+    """The least, the preferred and the greatest shape of one input: TensorRT tunes for `opt`, accepts all between."""
+
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
+
+
+Profile = Mapping[str, Shapes]
+Range = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompileConfig:
+    """To a TensorRT engine, strongly typed: types come from the graph, so there is no precision to choose here.
+
+    `batch` is [min, opt, max] of the batch axis and `dynamic` the same for other symbolic axes by name; or `profiles`
+    gives complete shapes per input, several where one range would be tuned badly. `serves` are batch sizes that the
+    deployment will send, each must lie in a profile. `workspace_mib` bounds scratch memory (None: all of the GPU's),
+    `builder_level` is TensorRT's 0 to 5. `version_compatible` and `hardware_compatible` trade speed for portability,
+    `refit` lets weights be replaced, `strip_plan` leaves them out of the engine, `weight_streaming` keeps them in host
+    memory, `sparse_weights` uses 2:4 sparsity, `tf32` allows it for float32. `timing_cache` keeps what was timed beside
+    the engine; carrying the plan out beside an earlier one starts from it, so that the builder decides alike.
+    """
+
+    takes: ClassVar[Format] = "onnx"
+    makes: ClassVar[Format] = "tensorrt"
+    uses: ClassVar[tuple[Split, ...]] = ()
+    code: ClassVar[tuple[str, ...]] = (
+        "compile.py",
+        "../legality.py",
+        "../on_onnx.py",
+        "../engine.py",
+        "../sessions/on_tensorrt.py",
+    )
+    libraries: ClassVar[tuple[str, ...]] = ("onnx", "tensorrt", "tensorrt-cu13")
+
+    kind: Literal["compile"]
+    batch: Range | None = None
+    dynamic: Mapping[str, Range] = field(default_factory=dict)
+    profiles: tuple[Mapping[str, Shapes], ...] = ()
+    serves: tuple[Positive, ...] = ()
+    workspace_mib: Positive | None = None
+    builder_level: Annotated[int, Field(ge=0, le=5)] = 3
+    version_compatible: bool = False
+    hardware_compatible: Literal["none", "ampere+", "same-compute-capability"] = "none"
+    refit: bool = False
+    strip_plan: bool = False
+    weight_streaming: bool = False
+    sparse_weights: bool = False
+    tf32: bool = True
+    timing_cache: bool = True
+    parity: Mapping[str, Tolerance] = field(default_factory=lambda: ENGINE)
+
+    def __post_init__(self) -> None:
+        if self.profiles and (self.batch or self.dynamic):
+            raise ConfigError(
+                "profiles already say every range", where="stages: compile", next_step="remove batch and dynamic"
+            )
+        for name, (low, best, high) in {"batch": self.batch or (1, 1, 1), **self.dynamic}.items():
+            if not 1 <= low <= best <= high:
+                raise ConfigError(
+                    f"{name} = [{low}, {best}, {high}] does not keep 1 <= min <= opt <= max",
+                    where="stages: compile",
+                    next_step="order the three",
+                )
+        if not 0 <= self.builder_level <= 5:
+            raise ConfigError("builder_level goes from 0 to 5", where="stages: compile", next_step="3 is the default")
+        if self.strip_plan and self.weight_streaming:
+            raise ConfigError(
+                "a stripped plan has no weights to stream", where="stages: compile", next_step="choose one of the two"
+            )
+
+
+StageConfig = DistillConfig | PruneConfig | ExportConfig | QuantizeConfig | QatConfig | CompileConfig
 KINDS: Mapping[str, type[StageConfig]] = {
     "distill": DistillConfig,
     "prune": PruneConfig,
     "export": ExportConfig,
     "quantize": QuantizeConfig,
     "qat": QatConfig,
+    "compile": CompileConfig,
 }

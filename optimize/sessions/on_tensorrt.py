@@ -1,0 +1,235 @@
+"""TensorRT 10.16 and 11.x: carries a build plan out, and runs the engine. Never run: no builder library was at hand.
+
+Written from the documentation and from the names in both versions' binding wheels; tests hold every call against those
+names. What differs between versions is asked with ``hasattr``, never by number.
+"""
+
+import importlib.util
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..artifact import TensorSpec, digest_file
+from ..engine import ENGINE, LAYERS, MODEL, PLAN, TIMING, EnginePlan
+from ..errors import ContractError, IntegrityError, MachineError, StageError
+from ..samples import Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """What a plan became: the files that were written, and the version that wrote them."""
+
+    files: tuple[str, ...]
+    version: str
+
+
+def at_hand() -> bool:
+    """Whether TensorRT is installed; found out without importing it."""
+    return importlib.util.find_spec("tensorrt") is not None
+
+
+def library() -> Any:
+    """TensorRT itself.
+
+    Raises:
+        MachineError: it is not installed, or its libraries or the driver are missing.
+    """
+    try:
+        import tensorrt
+    except (ImportError, OSError) as error:
+        raise MachineError(
+            f"TensorRT cannot be loaded: {error}", next_step="use a machine with an NVIDIA GPU and seatrial[tensorrt]"
+        ) from error
+    return tensorrt
+
+
+def carry_out(plan: EnginePlan, onnx: Path, folder: Path, *, trt: Any = None) -> Carried:
+    """Build the engine that the plan describes into `folder`: engine, timing cache and the inspector's layers.
+
+    A timing cache that lies in `folder` already is started from. Never run.
+
+    Raises:
+        IntegrityError: the ONNX file is not the one that was planned for.
+        StageError: the parser or the builder refused, with what they said.
+        MachineError: this TensorRT does not know something that the plan asks for.
+    """
+    if (found := digest_file(onnx)) != plan.model:
+        raise IntegrityError(
+            f"the plan is for an ONNX file {plan.model[:19]}, this is {found[:19]}",
+            where=str(onnx),
+            next_step="carry the plan out on the file that lies beside it",
+        )
+    trt = trt or library()
+    logger = trt.Logger(trt.Logger.WARNING)
+    builder = trt.Builder(logger)
+    network = builder.create_network(_network_flags(trt, plan))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(onnx)):
+        raise StageError(
+            f"TensorRT's parser refused the graph: {_complaints(parser)}", where=str(onnx), next_step="mend the node"
+        )
+    config = _configured(trt, builder, plan, folder / TIMING)
+    serialized = builder.build_serialized_network(network, config)
+    if serialized is None:
+        raise StageError(
+            "TensorRT's builder made no engine; its log above says why",
+            where=str(onnx),
+            next_step="mend the graph, or give the builder more workspace",
+        )
+    data = bytes(serialized)
+    (folder / ENGINE).write_bytes(data)
+    files = [ENGINE]
+    if plan.timing_cache:
+        (folder / TIMING).write_bytes(bytes(config.get_timing_cache().serialize()))
+        files.append(TIMING)
+    engine = _deserialized(trt, logger, data, plan)
+    inspector = engine.create_engine_inspector()
+    (folder / LAYERS).write_text(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+    return Carried(files=(*files, LAYERS), version=str(trt.__version__))
+
+
+def _network_flags(trt: Any, plan: EnginePlan) -> int:
+    """The creation flags that this version still has; where STRONGLY_TYPED is gone, it is the only way there is."""
+    known = [name for name in plan.network if hasattr(trt.NetworkDefinitionCreationFlag, name)]
+    return sum(1 << int(getattr(trt.NetworkDefinitionCreationFlag, name)) for name in known)
+
+
+def _configured(trt: Any, builder: Any, plan: EnginePlan, timing: Path) -> Any:
+    config = builder.create_builder_config()
+    for name in plan.set:
+        config.set_flag(_member(trt.BuilderFlag, name, "builder flag"))
+    for name in plan.clear:
+        config.clear_flag(_member(trt.BuilderFlag, name, "builder flag"))
+    for name, size in plan.memory_pools.items():
+        config.set_memory_pool_limit(_member(trt.MemoryPoolType, name, "memory pool"), size)
+    config.builder_optimization_level = plan.builder_optimization_level
+    config.hardware_compatibility_level = _member(
+        trt.HardwareCompatibilityLevel, plan.hardware_compatibility_level, "hardware compatibility level"
+    )
+    config.profiling_verbosity = _member(trt.ProfilingVerbosity, plan.profiling_verbosity, "profiling verbosity")
+    for ranges in plan.profiles:
+        profile = builder.create_optimization_profile()
+        for name, shapes in ranges.items():
+            profile.set_shape(name, shapes.min, shapes.opt, shapes.max)
+        config.add_optimization_profile(profile)
+    if plan.timing_cache:
+        earlier = timing.read_bytes() if timing.is_file() else b""
+        config.set_timing_cache(config.create_timing_cache(earlier), False)
+    return config
+
+
+def _member(owner: Any, name: str, what: str) -> Any:
+    if not hasattr(owner, name):
+        raise MachineError(
+            f"this TensorRT has no {what} {name}", next_step="leave it out of the stage, or use another version"
+        )
+    return getattr(owner, name)
+
+
+def _complaints(parser: Any) -> str:
+    errors = [parser.get_error(index) for index in range(parser.num_errors)]
+    return "; ".join(f"{error.node_name() or error.node_operator()}: {error.desc()}" for error in errors)
+
+
+def _deserialized(trt: Any, logger: Any, data: bytes, plan: EnginePlan) -> Any:
+    runtime = trt.Runtime(logger)
+    runtime.engine_host_code_allowed = "VERSION_COMPATIBLE" in plan.set
+    engine = runtime.deserialize_cuda_engine(data)
+    if engine is None:
+        raise ContractError(
+            "TensorRT cannot read this engine here: it was built for another version or GPU",
+            next_step="carry the plan out on this machine",
+        )
+    return engine
+
+
+class EngineSession:
+    """An engine behind the session protocol, buffers in torch, one CUDA stream of its own. Never run.
+
+    `file` finds an artifact's file by name. A stripped engine gets its weights back from the ONNX file; weight
+    streaming takes the budget that TensorRT proposes.
+    """
+
+    def __init__(
+        self,
+        file: Callable[[str], Path],
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        *,
+        device: str = "cuda",
+        trt: Any = None,
+    ) -> None:
+        trt = trt or library()
+        logger = trt.Logger(trt.Logger.WARNING)
+        plan = EnginePlan.from_json(json.loads(file(PLAN).read_text()))
+        self._engine = _deserialized(trt, logger, file(ENGINE).read_bytes(), plan)
+        if "STRIP_PLAN" in plan.set:
+            _refit(trt, logger, self._engine, file(MODEL))
+        if "WEIGHT_STREAMING" in plan.set:
+            self._engine.weight_streaming_budget_v2 = self._engine.get_weight_streaming_automatic_budget()
+        self._context = self._engine.create_execution_context()
+        self._device = device
+        self._stream: Any = torch.cuda.Stream(device) if device != "cpu" else None  # type: ignore[no-untyped-call]
+        self._inputs = tuple(spec.name for spec in inputs)
+        self._outputs = outputs
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Infer once on the named arrays, under the first profile that holds their shapes."""
+        handle = self._stream.cuda_stream if self._stream else 0
+        shapes = {name: tuple(inputs[name].shape) for name in self._inputs}
+        self._choose(shapes, handle)
+        with torch.cuda.stream(self._stream):
+            buffers = {name: torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._inputs}
+            buffers = {name: tensor.to(self._device) for name, tensor in buffers.items()}
+            for name, tensor in buffers.items():
+                if not self._context.set_input_shape(name, shapes[name]):
+                    raise StageError(f"the engine refused shape {shapes[name]} of {name!r}")
+                self._context.set_tensor_address(name, tensor.data_ptr())
+            results = {}
+            for spec in self._outputs:
+                shape = tuple(self._context.get_tensor_shape(spec.name))
+                results[spec.name] = torch.empty(shape, dtype=getattr(torch, spec.dtype), device=self._device)
+                self._context.set_tensor_address(spec.name, results[spec.name].data_ptr())
+            if not self._context.execute_async_v3(handle):
+                raise StageError("the engine refused to run", where=f"shapes {shapes}")
+            return {name: tensor.cpu().numpy() for name, tensor in results.items()}  # waits for the stream
+
+    def _choose(self, shapes: Mapping[str, tuple[int, ...]], handle: int) -> None:
+        """Switch to the first profile that holds these shapes.
+
+        Raises:
+            StageError: none does.
+        """
+        for number in range(self._engine.num_optimization_profiles):
+            ranges = {name: self._engine.get_tensor_profile_shape(name, number) for name in shapes}
+            if all(within(shapes[name], tuple(low), tuple(high)) for name, (low, _, high) in ranges.items()):
+                if number != self._context.active_optimization_profile:
+                    self._context.set_optimization_profile_async(number, handle)
+                return
+        raise StageError(
+            f"no optimization profile holds the shapes {dict(shapes)}",
+            next_step="widen batch or profiles in the compile stage",
+        )
+
+
+def within(shape: tuple[int, ...], low: tuple[int, ...], high: tuple[int, ...]) -> bool:
+    """Whether every axis lies in its range, both ends included."""
+    return len(shape) == len(low) == len(high) and all(
+        least <= dim <= most for least, dim, most in zip(low, shape, high, strict=True)
+    )
+
+
+def _refit(trt: Any, logger: Any, engine: Any, onnx: Path) -> None:
+    refitter = trt.Refitter(engine, logger)
+    parser = trt.OnnxParserRefitter(refitter, logger)
+    if not parser.refit_from_file(str(onnx)) or not refitter.refit_cuda_engine():
+        raise StageError(
+            f"TensorRT cannot put the weights back: {_complaints(parser)}",
+            where=str(onnx),
+            next_step="carry the plan out again on this machine",
+        )

@@ -1,0 +1,42 @@
+"""Engines for real: built, opened, compared with their parent; skipped, with the reason, where TensorRT is not.
+
+Never run so far: no machine with TensorRT's builder was at hand when this was written.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from optimize.build import build
+from optimize.engine import ENGINE, LAYERS, TIMING
+from optimize.environment import environment
+from optimize.figures import figures
+from optimize.recipe import load_recipe
+from optimize.sessions.on_tensorrt import at_hand
+from optimize.store import Store
+from tests.models.built import TINY
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not environment().gpus, reason="no NVIDIA GPU on this machine (nvidia-smi lists none)"),
+    pytest.mark.skipif(not at_hand(), reason="TensorRT is not installed (seatrial[tensorrt])"),
+]
+
+
+@pytest.mark.parametrize("options", ["", "strip_plan = true", "refit = true", "version_compatible = true"])
+def test_an_engine_agrees_with_its_parent_and_is_measured(tmp_path: Path, options: str) -> None:
+    shutil.copy(TINY.parent / "tiny.py", tmp_path)
+    text = TINY.read_text().replace('kind = "quantize"', f'kind = "compile"\nbatch = [1, 8, 32]\n{options}')
+    (tmp_path / "tiny.toml").write_text(text)
+    store = Store(tmp_path / "s" / "store")
+    made = build(load_recipe(tmp_path / "tiny.toml"), store)
+    artifact = made.artifact
+    assert not artifact.planned
+    assert {ENGINE, LAYERS, TIMING} <= {file.path for file in artifact.files}
+    assert all(not agreement.broken for agreement in made.steps[-1].agreements)
+    assert json.loads(store.path(artifact, LAYERS).read_text())["Layers"]
+    row = figures(made, store)[-1]
+    assert row.quality is not None
+    assert row.parent is not None
