@@ -57,7 +57,7 @@ def progress() -> Iterator[Callable[[str, float, str], None]]:
 
 def add_verbs(app: typer.Typer) -> None:
     """Put floor 0's verbs into the command."""
-    for verb in (build, plan, show, history, verify, parity):
+    for verb in (build, plan, show, history, verify, reproduce, parity):
         app.command(rich_help_panel=PANEL)(verb)
 
 
@@ -70,6 +70,7 @@ def build(recipe: Recipe, json_: Json = False) -> None:
     from . import build as building
     from . import figures as figuring
     from . import show as showing
+    from .gain import BATCH
     from .recipe import load_recipe
 
     loaded = load_recipe(recipe)
@@ -81,10 +82,12 @@ def build(recipe: Recipe, json_: Json = False) -> None:
         emit(showing.build_json(made, rows) | {"below_floor": broken})
     else:
         out.print(showing.build_table(made, rows))
+        for line in showing.gain_lines(made, rows):
+            out.print(line, markup=False, highlight=False)
         first, last = made.reference.artifact, made.artifact
         if not made.worked:
             out.print("nothing to do: every step is in the store")
-        batch = next(row.parent.batch for row in rows if row.parent is not None)
+        batch = next((row.parent.batch for row in rows if row.parent is not None), BATCH)
         out.print(
             f"times: one thread, batch {batch}, interleaved pairs, 95 % interval; quality: {rows[0].samples} samples"
         )
@@ -153,6 +156,34 @@ def verify(ref: Ref, json_: Json = False) -> None:
         emit({"whole": [artifact.digest for artifact in chain]})
     else:
         out.print(f"whole: {chain[0].short} and {len(chain) - 1} ancestors, every byte as its digest says")
+
+
+def reproduce(
+    ref: Ref,
+    recipe: Annotated[
+        Path | None, typer.Option(help="The recipe, where the one kept with the artifact is not to be used.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Make an artifact again from its provenance in an empty store, and compare digests link by link.
+
+    Exit code 0: equal. 1: it differs, and the first difference is named. 3: could not tell.
+    """
+    from dataclasses import asdict
+
+    from . import reproduce as reproducing
+    from .show import links_table
+
+    kept = store()
+    with progress() as report:
+        found = reproducing.reproduce(kept.get(ref), kept, recipe, report)
+    if json_:
+        emit(asdict(found))
+    else:
+        if found.links:
+            out.print(links_table(found.links))
+        out.print(f"{found.outcome}: {found.reason}", markup=False, highlight=False)
+    raise typer.Exit(reproducing.EXIT_CODES[found.outcome])
 
 
 def parity(

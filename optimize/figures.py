@@ -9,22 +9,25 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .artifact import Artifact, canonical, digest_bytes
-from .build import Build, Step
+from .build import REFERENCE, Build, Step
 from .data import Data
 from .environment import environment
-from .pace import Pace, pace
+from .gain import Gain, judge, pace_to
+from .pace import Pace
 from .quality import metric, scores
 from .recipe import as_json
 from .sessions.session import Session, open_session
 from .store import Store
 
 Progress = Callable[[str, float, str], None]
-BATCH = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """One step's worth: mean quality over the evaluation split, bytes, and pace (one thread, batch 32 at most)."""
+    """One step's worth: mean quality over the evaluation split, bytes, and pace (one thread, batch 32 at most).
+
+    `gain` says whether a stage pays against its parent (`gain.judge`); None for the source and the reference.
+    """
 
     label: str
     quality: float
@@ -32,6 +35,7 @@ class Figures:
     size: int
     parent: Pace | None
     reference: Pace | None
+    gain: Gain | None = None
 
 
 def figures(build: Build, store: Store, progress: Progress = lambda label, share, text: None) -> tuple[Figures, ...]:
@@ -57,26 +61,44 @@ def figures(build: Build, store: Store, progress: Progress = lambda label, share
         def against(other: Artifact | None, step: Step = step) -> Pace | None:
             if other is None or other.digest == step.artifact.digest:
                 return None
-            return pace(single[other.digest], single[step.artifact.digest], samples, batch=BATCH)
+            return pace_to(
+                other,
+                step.artifact,
+                store,
+                lambda: samples,
+                data.digest("evaluation") or "",
+                lambda artifact: single[artifact.digest],
+            )
 
+        parent = everyone.get(step.artifact.made_by.parent or "")
+        pace = against(parent)
         rows.append(
             Figures(
                 label=step.label,
                 quality=qualities[step.artifact.digest],
                 samples=len(samples),
                 size=step.artifact.size,
-                parent=against(everyone.get(step.artifact.made_by.parent or "")),
+                parent=pace,
                 reference=against(build.reference.artifact) if step.label != "source" else None,
+                gain=judge(parent, step.artifact, pace) if parent and pace and step.label != REFERENCE else None,
             )
         )
     store.remember("figures", key, {"rows": [asdict(row) for row in rows]})
     return tuple(rows)
 
 
+def worth(build: Build, rows: tuple[Figures, ...]) -> Figures:
+    """The figures of what the build came to: its artifact's, not those of stages left out after it."""
+    kept = build.artifact.digest
+    return next(
+        row for step, row in zip(reversed(build.all), reversed(rows), strict=True) if step.artifact.digest == kept
+    )
+
+
 def below_floor(build: Build, rows: tuple[Figures, ...]) -> str:
     """Why the build misses the recipe's floors, or an empty string."""
     most = build.recipe.floors.quality_drop
-    first, last = rows[0], rows[-1]
+    first, last = rows[0], worth(build, rows)
     if most is None or first.quality - last.quality <= most:
         return ""
     return (
@@ -89,7 +111,7 @@ def _key(build: Build, store: Store) -> str:
     return digest_bytes(
         canonical(
             {
-                "schema": 1,
+                "schema": 2,
                 "artifacts": [step.artifact.digest for step in build.all],
                 "labels": [step.label for step in build.all],
                 "samples": data.digest("evaluation"),

@@ -84,7 +84,11 @@ class Floors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Everything a build needs; `path` is the file it came from and the base of relative references."""
+    """Everything a build needs; `path` is the file it came from and the base of relative references.
+
+    `on_no_gain` says what becomes of a stage that makes the model neither faster nor smaller than its parent on this
+    machine: ``report`` keeps it and marks it, ``drop`` goes on from the parent (never where the format changes).
+    """
 
     schema: Literal[1]
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
@@ -93,6 +97,7 @@ class Recipe:
     stages: Annotated[tuple[Annotated[StageConfig, Field(discriminator="kind")], ...], Field(min_length=1)]
     metric: Metric = field(default_factory=Metric)
     floors: Floors = field(default_factory=Floors)
+    on_no_gain: Literal["report", "drop"] = "report"
     seed: int = 7
     path: Path = field(default=Path("recipe.toml"), init=False)
 
