@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,7 +35,10 @@ def emit(value: Any) -> None:
 
 @contextmanager
 def progress() -> Iterator[Callable[[str, float, str], None]]:
-    """A bar per step on stderr; nothing where stderr is not a terminal, but a line when a step is done."""
+    """A bar per step on stderr, nothing where that is not a terminal; what libraries print meanwhile goes there too.
+
+    Stdout is for the result alone: a calibrator that talks would break the JSON document.
+    """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
@@ -44,7 +47,7 @@ def progress() -> Iterator[Callable[[str, float, str], None]]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[text]}"),
     )
-    with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
+    with Progress(*columns, console=err, disable=not err.is_terminal) as bars, redirect_stdout(sys.stderr):
         tasks: dict[str, Any] = {}
 
         def report(label: str, share: float, text: str) -> None:
@@ -57,7 +60,7 @@ def progress() -> Iterator[Callable[[str, float, str], None]]:
 
 def add_verbs(app: typer.Typer) -> None:
     """Put floor 0's verbs into the command."""
-    for verb in (build, plan, show, history, verify, reproduce, parity):
+    for verb in (build, search, plan, show, history, verify, reproduce, parity):
         app.command(rich_help_panel=PANEL)(verb)
 
 
@@ -94,6 +97,40 @@ def build(recipe: Recipe, json_: Json = False) -> None:
         out.print(f"{loaded.name} is {last.short}; the fp32 reference is {first.short}")
     if broken:
         err.print(f"[red]{broken}")
+        raise typer.Exit(1)
+
+
+def search(
+    recipe: Recipe,
+    trials: Annotated[int, typer.Option(min=1, help="Ended trials that the study shall hold, all workers' together.")],
+    storage: Annotated[
+        str, typer.Option(help="Where the study is kept: a URL that Optuna takes, or journal:FILE. Workers share it.")
+    ] = "",
+    json_: Json = False,
+) -> None:
+    """Search what RECIPE marks under [search] for the best trade-offs, each tried by an ordinary cached build.
+
+    Run it again to go on, or at the same time elsewhere on the same --storage to share the work. Every point of the
+    Pareto front is written beside RECIPE as an ordinary recipe.
+    """
+    from . import explore as exploring
+    from . import show as showing
+    from .recipe import load_recipe
+
+    loaded = load_recipe(recipe)
+    with progress() as report:
+        found = exploring.explore(loaded, store(), storage or exploring.default_storage(loaded), trials, report)
+    if json_:
+        emit(found.to_json())
+    else:
+        out.print(showing.front_table(found))
+        failed = sum(bool(candidate.failure) for candidate in found.candidates)
+        below = sum(candidate.violation > 0 for candidate in found.candidates)
+        out.print(
+            f"{len(found.candidates)} trials: {len(found.front)} on the front, {below} below the quality floor, "
+            f"{failed} failed; recipes written to {recipe.parent}"
+        )
+    if not found.front:
         raise typer.Exit(1)
 
 

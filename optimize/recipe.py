@@ -13,6 +13,7 @@ from pydantic import Field
 from . import config
 from .artifact import Format, canonical, digest_bytes
 from .errors import ConfigError, FormatChainError, MissingError, SeatrialError
+from .space import Search
 from .stages.configs import KINDS, DistillConfig, Positive, StageConfig
 from .user_code import Reference
 
@@ -88,6 +89,7 @@ class Recipe:
 
     `on_no_gain` says what becomes of a stage that makes the model neither faster nor smaller than its parent on this
     machine: ``report`` keeps it and marks it, ``drop`` goes on from the parent (never where the format changes).
+    `search` marks what `search.py` may change; a build takes no notice of it.
     """
 
     schema: Literal[1]
@@ -99,6 +101,7 @@ class Recipe:
     floors: Floors = field(default_factory=Floors)
     on_no_gain: Literal["report", "drop"] = "report"
     seed: int = 7
+    search: Search | None = None
     path: Path = field(default=Path("recipe.toml"), init=False)
 
     def at(self, path: Path) -> "Recipe":

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from .artifact import Artifact
 from .build import Build, Planned, Step
+from .explore import Found
 from .figures import Figures
 from .pace import Pace
 from .parity import Agreement
@@ -127,6 +128,21 @@ def links_table(links: Sequence[Link]) -> Table:
     for link in links:
         short = [digest.removeprefix("sha256:")[:12] for digest in (link.recorded, link.rebuilt)]
         table.add_row(link.stage, *short, "equal" if link.equal else "differs", "; ".join(link.causes))
+    return table
+
+
+def front_table(found: Found) -> Table:
+    """The Pareto front: what was chosen, what it measured, and the recipe that says so."""
+    addresses = list(found.candidates[0].chosen) if found.candidates else []
+    table = _table(left=("trial",), right=(*addresses, *found.objectives), last=("digest", "recipe"))
+    for point in found.front:
+        figures = [
+            size_text(int(value or 0)) if name == "size" else f"{value:.4f}"
+            for name, value in ((name, point.values[name]) for name in found.objectives)
+        ]
+        values = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in point.chosen.values()]
+        digest = point.digest.removeprefix("sha256:")[:12]
+        table.add_row(str(point.number), *values, *figures, digest, found.files[point.number].name)
     return table
 
 
