@@ -1,6 +1,7 @@
 """Optuna: keeps a study in any storage that several workers share, and proposes values. Judges no candidate."""
 
 import math
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from .space import Objective, Space, Value
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 _SIGNATURE, _TOLD = "seatrial.signature", "seatrial.candidate"
+_ATTEMPTS = 10
 _ENDED = (TrialState.COMPLETE, TrialState.FAIL)
 
 
@@ -30,12 +32,11 @@ class OptunaStudy:
         larger, smaller = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
         directions = [larger if objective in LARGER_IS_BETTER else smaller for objective in objectives]
         try:
-            self._study = optuna.create_study(
-                study_name=name, storage=_storage(storage), directions=directions, load_if_exists=True
-            )
+            self._study = _opened(name, storage, directions)
         except Exception as error:  # every backend raises its own library's errors
+            line = str(error).strip().partition("\n")[0]
             raise MachineError(
-                f"the study cannot be opened: {type(error).__name__}: {str(error).strip().splitlines()[0][:200]}",
+                f"the study cannot be opened: {type(error).__name__}: {line[:200]}",
                 where=storage,
                 next_step="give --storage a URL that Optuna takes (sqlite:///study.db) or journal:FILE",
             ) from error
@@ -86,6 +87,21 @@ class OptunaStudy:
                 where=f"{self._study.study_name} in {storage}",
                 next_step="use another --storage or --study, or go back to what it was begun with",
             )
+
+
+def _opened(name: str, storage: str, directions: Sequence[StudyDirection]) -> optuna.Study:
+    """The study, made if it is not there; of workers that start together all but one find the tables half made."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            return optuna.create_study(
+                study_name=name, storage=_storage(storage), directions=list(directions), load_if_exists=True
+            )
+        except Exception as error:
+            raced = any(word in str(error) for word in ("already exists", "UNIQUE", "locked"))
+            if not raced or attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(0.5)
+    raise AssertionError("unreachable")
 
 
 def _storage(url: str) -> Any:

@@ -49,7 +49,7 @@ def document(value: Mapping[str, Any]) -> str:
 def _table(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
     plain = {key: value for key, value in table.items() if value is not None and not _is_table(value)}
     nested = {key: value for key, value in table.items() if _is_table(value)}
-    yield from (f"{_key(key)} = {_value(value)}" for key, value in plain.items())
+    yield from (f"{_key(key)} = {value_text(value)}" for key, value in plain.items())
     for key, value in nested.items():
         name = ".".join(map(_key, (*path, key)))
         for each in value if isinstance(value, list) else (value,):
@@ -68,7 +68,8 @@ def _key(key: str) -> str:
     return key if bare else _string(key)
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """One value as TOML, a mapping as an inline table."""
     if isinstance(value, str):
         return _string(value)
     if isinstance(value, bool):
@@ -76,9 +77,9 @@ def _value(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(item) for item in value) + "]"
+        return "[" + ", ".join(value_text(item) for item in value) + "]"
     if isinstance(value, Mapping):
-        pairs = (f"{_key(key)} = {_value(item)}" for key, item in value.items() if item is not None)
+        pairs = (f"{_key(key)} = {value_text(item)}" for key, item in value.items() if item is not None)
         return "{ " + ", ".join(pairs) + " }"
     raise TypeError(f"TOML has no word for a {type(value).__name__}")
 
