@@ -60,11 +60,45 @@ def progress() -> Iterator[Callable[[str, float, str], None]]:
 
 def add_verbs(app: typer.Typer) -> None:
     """Put floor 0's verbs into the command."""
-    for verb in (build, search, plan, show, history, verify, reproduce, parity):
+    for verb in (init, build, search, plan, show, history, verify, reproduce, parity):
         app.command(rich_help_panel=PANEL)(verb)
 
 
-def build(recipe: Recipe, json_: Json = False) -> None:
+def init(
+    model: Annotated[str, typer.Argument(help="MODEL.onnx, package.module:factory, or file.py:factory.")],
+    into: Annotated[
+        Path | None, typer.Option(help="Folder for the recipe; by default one named for the model.")
+    ] = None,
+    input_: Annotated[
+        list[str] | None, typer.Option("--input", help="NAME=SHAPE[:DTYPE] per sample, where it cannot be guessed.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Write a first recipe for MODEL, and a sample loader to replace, into a folder; nothing is overwritten.
+
+    What it writes builds at once, on random samples: load your own data in samples.py before you believe a figure.
+    """
+    from . import draft as drafting
+
+    stem = Path(model).stem if model.endswith(".onnx") else model.rpartition(":")[2]
+    folder = into or Path(drafting.slug(stem))
+    inputs = [drafting.Input.parse(text) for text in input_ or ()]
+    recipe, samples, kind = drafting.draft(model, folder, inputs=inputs)
+    if json_:
+        emit({"recipe": str(recipe), "samples": str(samples), "family": kind})
+    else:
+        out.print(f"wrote {recipe} for a {kind} and {samples}", highlight=False)
+        out.print(f"[yellow]{samples} makes random numbers[/]: put your data in, then seatrial build {recipe}")
+
+
+def build(
+    recipe: Recipe,
+    report_: Annotated[Path | None, typer.Option("--report", help="Write the build's page (HTML) there.")] = None,
+    notes: Annotated[
+        Path | None, typer.Option(help="JSON for the page: sensitivities and coverage, measured elsewhere.")
+    ] = None,
+    json_: Json = False,
+) -> None:
     """Make what RECIPE says: each stage once, kept by content, compared with its parent.
 
     A second run does no work and says so; a changed stage redoes itself and what follows. The last artifact is tagged
@@ -81,6 +115,12 @@ def build(recipe: Recipe, json_: Json = False) -> None:
         made = building.build(loaded, store(), report)
         rows = figuring.figures(made, store(), report)
     broken = figuring.below_floor(made, rows)
+    if report_ is not None:
+        from . import report as reporting
+
+        told = reporting.read_notes(notes) if notes is not None else None
+        reporting.write_html(report_, made, rows, search=store().recall("searches", loaded.digest), notes=told)
+        err.print(f"report: {report_}", highlight=False)
     if json_:
         emit(showing.build_json(made, rows) | {"below_floor": broken})
     else:
