@@ -32,7 +32,7 @@ class Found:
     files: Mapping[int, Path]
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values; `from_json` of a report reads them."""
+        """JSON values, as the store remembers them and a report draws them."""
         return {
             "objectives": list(self.objectives),
             "candidates": [asdict(candidate) for candidate in self.candidates],
@@ -42,9 +42,18 @@ class Found:
 
 
 def default_storage(recipe: Recipe) -> str:
-    """Where a study of this recipe is kept unless the user says otherwise: a journal file in SEATRIAL_HOME."""
+    """Where a study of this recipe is kept unless the user says otherwise: a journal file in SEATRIAL_HOME.
+
+    Raises:
+        MachineError: the folder cannot be made.
+    """
     folder = home() / "searches"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineError(
+            f"cannot write: {error.strerror or error}", where=str(folder), next_step="free space or set SEATRIAL_HOME"
+        ) from error
     return f"journal:{folder / recipe.name}.journal"
 
 

@@ -142,6 +142,7 @@ def load_recipe(path: Path) -> Recipe:
     """
     recipe = config.load(path, Recipe).at(path.resolve())
     check_chain(recipe)
+    _check_search(recipe)
     _check_references(recipe)
     return recipe
 
@@ -163,6 +164,16 @@ def check_chain(recipe: Recipe) -> None:
                 next_step=f"after {before} may stand: {', '.join(legal)}",
             )
         current = stage.makes
+
+
+def _check_search(recipe: Recipe) -> None:
+    """A search table must name stages that are there, also where nobody searches."""
+    if recipe.search is not None:
+        try:
+            recipe.search.spaces([stage.kind for stage in recipe.stages])
+        except ConfigError as error:
+            error.where = f"{recipe.path}: {error.where}"
+            raise
 
 
 def _check_references(recipe: Recipe) -> None:
