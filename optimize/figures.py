@@ -1,7 +1,7 @@
 """Figures: what each step of a build is worth on this machine: quality, size, and pace against parent and reference.
 
-All of one build are measured in one run, but for a pace that the build already decided by (`gain`). A figure is believed
-again only under the same machine fingerprint, data and metric. Nothing is judged here but what `gain` says.
+All of one build are measured in one run, but for a pace that the build already decided by (`gain`). A figure is
+believed again only under the same machine fingerprint, data and metric. Nothing is judged here but what `gain` says.
 """
 
 from collections.abc import Callable
