@@ -63,7 +63,7 @@ def waterfall(labels: Sequence[str], panels: Sequence[tuple[str, Sequence[float 
         margin = 0.25 * ((max(known) - min(known)) or abs(max(known)) or 1.0)
         figure.update_xaxes(range=[min(known) - margin, max(known) + margin], nticks=4, row=1, col=column)
     figure.update_yaxes(autorange="reversed", range=[len(labels) - 0.4, -0.7])
-    figure.update_layout(showlegend=False, bargap=0.7)
+    figure.update_layout(showlegend=False, bargap=0.8)
     return _fragment(figure, 120 + 56 * len(labels))
 
 
