@@ -7,21 +7,24 @@ made again, and what is made is kept only after it agrees with its parent. A bro
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import psutil
 
+from . import gain
 from .artifact import Artifact, File, Provenance, canonical, digest_bytes
 from .data import Data
 from .environment import environment, now
 from .parity import Agreement, compare, enforce
 from .recipe import Recipe, as_json
+from .recipe_text import read_stage, to_toml
 from .sessions.session import Session, open_session
-from .source import make_source, source_key
+from .source import make_source, source_ingredients
 from .stages.configs import (
     CompileConfig,
     DistillConfig,
@@ -41,13 +44,17 @@ REFERENCE = "reference"  # the label of the float model that everything is held 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One step of a build: what was made (or found), how long it took, how it agrees with its parent."""
+    """One step of a build: what was made (or found), how long it took, how it agrees with its parent.
+
+    `dropped` says that it did not pay and the build went on from its parent (``on_no_gain = "drop"``).
+    """
 
     label: str
     artifact: Artifact
     cached: bool
     seconds: float
     agreements: tuple[Agreement, ...] = ()
+    dropped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +68,8 @@ class Build:
 
     @property
     def artifact(self) -> Artifact:
-        """What the recipe was for: the last step's artifact."""
-        return self.steps[-1].artifact
+        """What the recipe was for: the artifact of the last step that was kept."""
+        return next((step.artifact for step in reversed(self.steps) if not step.dropped), self.source.artifact)
 
     @property
     def all(self) -> tuple[Step, ...]:
@@ -86,18 +93,33 @@ class Planned:
     artifact: Artifact | None
 
 
-def build(recipe: Recipe, store: Store, progress: Progress = lambda label, share, text: None) -> Build:
-    """Make what the recipe says, or find it made.
+def build(
+    recipe: Recipe, store: Store, progress: Progress = lambda label, share, text: None, *, tag: bool = True
+) -> Build:
+    """Make what the recipe says, or find it made; `tag` lets the recipe's name point at the result.
 
     Raises:
         SourceError, StageError, ParityError, MachineError: with place and next step; earlier steps stay in the store.
     """
-    return _Builder(recipe, store, progress).build()
+    return _Builder(recipe, store, progress).build(tag)
 
 
 def plan(recipe: Recipe, store: Store) -> tuple[Planned, ...]:
     """What a build would do, found out without doing any of it."""
     return _Builder(recipe, store, lambda label, share, text: None).plan()
+
+
+def replay(
+    recipe: Recipe, chain: Sequence[Artifact], store: Store, progress: Progress = lambda label, share, text: None
+) -> tuple[Artifact, ...]:
+    """Make a recorded chain again, source first, each stage as its provenance says; the recipe gives source and data.
+
+    Nothing is tagged or left out: what the chain took, the replay takes.
+
+    Raises:
+        what `build` raises.
+    """
+    return _Builder(recipe, store, progress).replay(chain)
 
 
 class _Builder:
@@ -108,43 +130,96 @@ class _Builder:
         self.environment = environment()
         self.data = Data(recipe, store, self.environment)
 
-    def build(self) -> Build:
-        source = self._step("source", self._source_key() or "", self._make_source)
+    def build(self, tag: bool) -> Build:
+        note = {"text": to_toml(self.recipe), "path": str(self.recipe.path)}
+        self.store.remember("recipes", self.recipe.digest, note)
+        source = self._source()
         origin = source.artifact
         exporting = next((config for config in self.recipe.stages if isinstance(config, ExportConfig)), None)
         reference = source
         if origin.format == "torch":
             reference = self._stage(REFERENCE, exporting or ExportConfig(kind="export"), origin, origin)
         steps: list[Step] = []
+        parent = origin
         for label, config in zip(self._labels(), self.recipe.stages, strict=True):
-            parent = steps[-1].artifact if steps else origin
-            steps.append(self._stage(label, config, parent, origin))
+            step = self._stage(label, config, parent, origin)
+            if self.recipe.on_no_gain == "drop" and not self._pays(label, parent, step.artifact):
+                step = replace(step, dropped=True)
+                self.progress(label, 1.0, "no gain, left out")
+            else:
+                parent = step.artifact
+            steps.append(step)
         done = Build(recipe=self.recipe, source=source, reference=reference, steps=tuple(steps))
-        self.store.tag(done.reference.artifact, self.recipe.reference_name)
-        self.store.tag(done.artifact, self.recipe.name)
+        if tag:
+            self.store.tag(done.reference.artifact, self.recipe.reference_name)
+            self.store.tag(done.artifact, self.recipe.name)
         return done
 
+    def _pays(self, label: str, parent: Artifact, child: Artifact) -> bool:
+        """Whether to go on from the child; measures on this machine where it has not been measured."""
+        if parent.format != child.format:
+            return True
+        self.progress(label, 0.99, "timing against the parent")
+        digest = self.data.digest("evaluation") or ""
+        against = gain.pace_to(parent, child, self.store, lambda: self.data.samples("evaluation"), digest)
+        return gain.judge(parent, child, against) != "no gain"
+
+    def replay(self, chain: Sequence[Artifact]) -> tuple[Artifact, ...]:
+        made = [self._source().artifact]
+        for recorded in chain[1:]:
+            label = REFERENCE if recorded.name == self.recipe.reference_name else recorded.made_by.stage
+            config = read_stage(recorded.made_by.config)
+            made.append(self._stage(label, config, made[-1], made[0]).artifact)
+        return tuple(made)
+
     def plan(self) -> tuple[Planned, ...]:
-        key = self._source_key(load=False)
-        origin = parent = self._known(key) if key is not None else None
+        origin = parent = self._known(self._source_ingredients(load=False))
         current = self.recipe.source.format
         planned = [Planned(label="source", takes="", makes=current, artifact=origin)]
         for label, config in zip(self._labels(), self.recipe.stages, strict=True):
-            key = self._key(config, parent, origin, load=False) if parent is not None and origin is not None else None
-            parent = self._known(key) if key is not None else None
-            planned.append(Planned(label=label, takes=config.takes, makes=config.makes, artifact=parent))
+            found = None
+            if parent is not None and origin is not None:
+                found = self._known(self._ingredients(config, parent, origin, load=False))
+            planned.append(Planned(label=label, takes=config.takes, makes=config.makes, artifact=found))
+            parent = self._next_parent(parent, found)
         return tuple(planned)
+
+    def _next_parent(self, parent: Artifact | None, found: Artifact | None) -> Artifact | None:
+        """Where a planned build goes on from; None where that is not known without measuring."""
+        if self.recipe.on_no_gain == "report" or parent is None or found is None or parent.format != found.format:
+            return found
+        against = gain.recall(parent, found, self.store, self.data.digest("evaluation", load=False) or "")
+        if against is None:
+            return None
+        return parent if gain.judge(parent, found, against) == "no gain" else found
 
     def _labels(self) -> Iterator[str]:
         kinds = [config.kind for config in self.recipe.stages]
         for number, kind in enumerate(kinds):
             yield kind if kinds.count(kind) == 1 else f"{kind} {kinds[: number + 1].count(kind)}"
 
-    def _step(self, label: str, key: str, make: Callable[[Path], tuple[Artifact, tuple[Agreement, ...]]]) -> Step:
-        """Find what the key stands for, or make it in a folder of its own, keep it and note it under the key."""
+    def _source(self) -> Step:
+        return self._step("source", self._source_ingredients(), self._make_source)
+
+    def _stage(self, label: str, config: StageConfig, parent: Artifact, origin: Artifact) -> Step:
+        ingredients = self._ingredients(config, parent, origin)
+
+        def make(folder: Path) -> tuple[Artifact, tuple[Agreement, ...]]:
+            return self._make(label, config, parent, origin, folder, self._checkpoints(ingredients))
+
+        return self._step(label, ingredients, make)
+
+    def _step(
+        self,
+        label: str,
+        ingredients: Mapping[str, Any] | None,
+        make: Callable[[Path], tuple[Artifact, tuple[Agreement, ...]]],
+    ) -> Step:
+        """Find what the ingredients made before, or make it in a folder of its own, keep it and note both ways."""
         start = perf_counter()
-        if (known := self._known(key)) is not None:
-            return Step(label=label, artifact=known, cached=True, seconds=perf_counter() - start)
+        if (known := self._known(ingredients)) is not None:
+            agreements = self._agreements(ingredients)
+            return Step(label=label, artifact=known, cached=True, seconds=perf_counter() - start, agreements=agreements)
         try:
             with _workplace(self.store.root.parent / "work") as folder:
                 self.progress(label, 0.0, "")
@@ -153,41 +228,45 @@ class _Builder:
         except KeyboardInterrupt as error:
             error.add_note(f"stopped in {label}; what was finished before it is kept, run the same command to go on")
             raise
-        self.store.remember("steps", key, {"digest": kept.digest})
-        shutil.rmtree(self._checkpoints(key), ignore_errors=True)
+        note = {"digest": kept.digest, "agreements": [asdict(agreement) for agreement in agreements]}
+        self.store.remember("steps", _digest(ingredients), note)
+        self.store.remember("ingredients", kept.digest, dict(ingredients or {}))
+        shutil.rmtree(self._checkpoints(ingredients), ignore_errors=True)
         self.progress(label, 1.0, "done")
         return Step(label=label, artifact=kept, cached=False, seconds=perf_counter() - start, agreements=agreements)
 
-    def _known(self, key: str) -> Artifact | None:
-        note = self.store.recall("steps", key)
+    def _known(self, ingredients: Mapping[str, Any] | None) -> Artifact | None:
+        note = self.store.recall("steps", _digest(ingredients)) if ingredients is not None else None
         artifact = self.store.find(str(note["digest"])) if note is not None else None
         return artifact if artifact is not None and self.store.holds(artifact) else None
 
-    def _checkpoints(self, key: str) -> Path:
-        """Where the stage of that key leaves what an interrupted run goes on from."""
-        return self.store.root.parent / "cache" / "checkpoints" / key.removeprefix("sha256:")
+    def _checkpoints(self, ingredients: Mapping[str, Any] | None) -> Path:
+        """Where the stage of these ingredients leaves what an interrupted run goes on from."""
+        return self.store.root.parent / "cache" / "checkpoints" / _digest(ingredients).removeprefix("sha256:")
 
-    def _source_key(self, *, load: bool = True) -> str | None:
+    def _agreements(self, ingredients: Mapping[str, Any] | None) -> tuple[Agreement, ...]:
+        """How the step agreed with its parent when it was made, where that was noted."""
+        rows = (self.store.recall("steps", _digest(ingredients)) or {}).get("agreements", [])
+        return tuple(
+            Agreement(**row | {"tolerance": Tolerance(**row["tolerance"]), "broken": tuple(row["broken"])})
+            for row in rows
+        )
+
+    def _source_ingredients(self, *, load: bool = True) -> dict[str, Any] | None:
         golden = self.data.digest("golden", load=load)
-        return None if golden is None else source_key(self.recipe, golden)
+        return None if golden is None else source_ingredients(self.recipe, golden)
 
     def _make_source(self, folder: Path) -> tuple[Artifact, tuple[Agreement, ...]]:
         return make_source(self.recipe, self.data, folder, self.environment), ()
 
-    def _stage(self, label: str, config: StageConfig, parent: Artifact, origin: Artifact) -> Step:
-        key = self._key(config, parent, origin) or ""
-
-        def make(folder: Path) -> tuple[Artifact, tuple[Agreement, ...]]:
-            return self._make(label, config, parent, origin, folder, self._checkpoints(key))
-
-        return self._step(label, key, make)
-
-    def _key(self, config: StageConfig, parent: Artifact, origin: Artifact, *, load: bool = True) -> str | None:
-        """What the result depends on, digested; None if a split's digest is not known and must not be loaded."""
+    def _ingredients(
+        self, config: StageConfig, parent: Artifact, origin: Artifact, *, load: bool = True
+    ) -> dict[str, Any] | None:
+        """What the result depends on; None if a split's digest is not known and must not be loaded."""
         digests = {split: self.data.digest(split, load=load) for split in config.uses}
         if None in digests.values():
             return None
-        used = {
+        return {
             "kind": config.kind,
             "config": as_json(config),
             "code": code_digest(config),
@@ -200,7 +279,6 @@ class _Builder:
             "student": self.recipe.reference(config.student).digest if isinstance(config, DistillConfig) else "",
             "target": self._target(config),
         }
-        return digest_bytes(canonical(used))
 
     def _target(self, config: StageConfig) -> str:
         """What of this machine the result depends on: the integer contract, or the GPU that an engine is for."""
@@ -271,6 +349,10 @@ def _candidate(artifact: Artifact, folder: Path, threads: int) -> Session:
     from .sessions.on_ort import OrtSession
 
     return OrtSession(folder / "model.onnx", threads=threads)
+
+
+def _digest(ingredients: Mapping[str, Any] | None) -> str:
+    return digest_bytes(canonical(ingredients))
 
 
 @contextmanager

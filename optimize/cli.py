@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,7 +35,10 @@ def emit(value: Any) -> None:
 
 @contextmanager
 def progress() -> Iterator[Callable[[str, float, str], None]]:
-    """A bar per step on stderr; nothing where stderr is not a terminal, but a line when a step is done."""
+    """A bar per step on stderr, nothing where that is not a terminal; what libraries print meanwhile goes there too.
+
+    Stdout is for the result alone: a calibrator that talks would break the JSON document.
+    """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
@@ -44,7 +47,7 @@ def progress() -> Iterator[Callable[[str, float, str], None]]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[text]}"),
     )
-    with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
+    with Progress(*columns, console=err, disable=not err.is_terminal) as bars, redirect_stdout(sys.stderr):
         tasks: dict[str, Any] = {}
 
         def report(label: str, share: float, text: str) -> None:
@@ -57,11 +60,45 @@ def progress() -> Iterator[Callable[[str, float, str], None]]:
 
 def add_verbs(app: typer.Typer) -> None:
     """Put floor 0's verbs into the command."""
-    for verb in (build, plan, show, history, verify, parity):
+    for verb in (init, build, search, plan, show, history, verify, reproduce, parity):
         app.command(rich_help_panel=PANEL)(verb)
 
 
-def build(recipe: Recipe, json_: Json = False) -> None:
+def init(
+    model: Annotated[str, typer.Argument(help="MODEL.onnx, package.module:factory, or file.py:factory.")],
+    into: Annotated[
+        Path | None, typer.Option(help="Folder for the recipe; by default one named for the model.")
+    ] = None,
+    input_: Annotated[
+        list[str] | None, typer.Option("--input", help="NAME=SHAPE[:DTYPE] per sample, where it cannot be guessed.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Write a first recipe for MODEL, and a sample loader to replace, into a folder; nothing is overwritten.
+
+    What it writes builds at once, on random samples: load your own data in samples.py before you believe a figure.
+    """
+    from . import draft as drafting
+
+    stem = Path(model).stem if model.endswith(".onnx") else model.rpartition(":")[2]
+    folder = into or Path(drafting.slug(stem))
+    inputs = [drafting.Input.parse(text) for text in input_ or ()]
+    recipe, samples, kind = drafting.draft(model, folder, inputs=inputs)
+    if json_:
+        emit({"recipe": str(recipe), "samples": str(samples), "family": kind})
+    else:
+        out.print(f"wrote {recipe} for a {kind} and {samples}", highlight=False)
+        out.print(f"[yellow]{samples} makes random numbers[/]: put your data in, then seatrial build {recipe}")
+
+
+def build(
+    recipe: Recipe,
+    report_: Annotated[Path | None, typer.Option("--report", help="Write the build's page (HTML) there.")] = None,
+    notes: Annotated[
+        Path | None, typer.Option(help="JSON for the page: sensitivities and coverage, measured elsewhere.")
+    ] = None,
+    json_: Json = False,
+) -> None:
     """Make what RECIPE says: each stage once, kept by content, compared with its parent.
 
     A second run does no work and says so; a changed stage redoes itself and what follows. The last artifact is tagged
@@ -70,6 +107,7 @@ def build(recipe: Recipe, json_: Json = False) -> None:
     from . import build as building
     from . import figures as figuring
     from . import show as showing
+    from .gain import BATCH
     from .recipe import load_recipe
 
     loaded = load_recipe(recipe)
@@ -77,24 +115,64 @@ def build(recipe: Recipe, json_: Json = False) -> None:
         made = building.build(loaded, store(), report)
         rows = figuring.figures(made, store(), report)
     broken = figuring.below_floor(made, rows)
+    if report_ is not None:
+        from . import report as reporting
+
+        told = reporting.read_notes(notes) if notes is not None else None
+        reporting.write_html(report_, made, rows, search=store().recall("searches", loaded.digest), notes=told)
+        err.print(f"report: {report_}", highlight=False)
     if json_:
         emit(showing.build_json(made, rows) | {"below_floor": broken})
     else:
         out.print(showing.build_table(made, rows))
+        for line in showing.gain_lines(made, rows):
+            out.print(line, markup=False, highlight=False)
         first, last = made.reference.artifact, made.artifact
         if not made.worked:
             out.print("nothing to do: every step is in the store")
-        batch = next((row.parent.batch for row in rows if row.parent is not None), None)
-        if batch is not None:
-            out.print(
-                f"times: one thread, batch {batch}, interleaved pairs, 95 % interval; "
-                f"quality: {rows[0].samples} samples"
-            )
+        batch = next((row.parent.batch for row in rows if row.parent is not None), BATCH)
+        out.print(
+            f"times: one thread, batch {batch}, interleaved pairs, 95 % interval; quality: {rows[0].samples} samples"
+        )
         if last.planned:
             out.print("planned: TensorRT is not installed here, so nothing was compiled; plan.json says how")
         out.print(f"{loaded.name} is {last.short}; the fp32 reference is {first.short}")
     if broken:
         err.print(f"[red]{broken}")
+        raise typer.Exit(1)
+
+
+def search(
+    recipe: Recipe,
+    trials: Annotated[int, typer.Option(min=1, help="Ended trials that the study shall hold, all workers' together.")],
+    storage: Annotated[
+        str, typer.Option(help="Where the study is kept: a URL that Optuna takes, or journal:FILE. Workers share it.")
+    ] = "",
+    json_: Json = False,
+) -> None:
+    """Search what RECIPE marks under [search] for the best trade-offs, each tried by an ordinary cached build.
+
+    Run it again to go on, or at the same time elsewhere on the same --storage to share the work. Every point of the
+    Pareto front is written beside RECIPE as an ordinary recipe.
+    """
+    from . import explore as exploring
+    from . import show as showing
+    from .recipe import load_recipe
+
+    loaded = load_recipe(recipe)
+    with progress() as report:
+        found = exploring.explore(loaded, store(), storage or exploring.default_storage(loaded), trials, report)
+    if json_:
+        emit(found.to_json())
+    else:
+        out.print(showing.front_table(found))
+        failed = sum(bool(candidate.failure) for candidate in found.candidates)
+        below = sum(candidate.violation > 0 for candidate in found.candidates)
+        out.print(
+            f"{len(found.candidates)} trials: {len(found.front)} on the front, {below} below the quality floor, "
+            f"{failed} failed; recipes written to {recipe.parent}"
+        )
+    if not found.front:
         raise typer.Exit(1)
 
 
@@ -157,6 +235,34 @@ def verify(ref: Ref, json_: Json = False) -> None:
         emit({"whole": [artifact.digest for artifact in chain]})
     else:
         out.print(f"whole: {chain[0].short} and {len(chain) - 1} ancestors, every byte as its digest says")
+
+
+def reproduce(
+    ref: Ref,
+    recipe: Annotated[
+        Path | None, typer.Option(help="The recipe, where the one kept with the artifact is not to be used.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Make an artifact again from its provenance in an empty store, and compare digests link by link.
+
+    Exit code 0: equal. 1: it differs, and the first difference is named. 3: could not tell.
+    """
+    from dataclasses import asdict
+
+    from . import reproduce as reproducing
+    from .show import links_table
+
+    kept = store()
+    with progress() as report:
+        found = reproducing.reproduce(kept.get(ref), kept, recipe, report)
+    if json_:
+        emit(asdict(found))
+    else:
+        if found.links:
+            out.print(links_table(found.links))
+        out.print(f"{found.outcome}: {found.reason}", markup=False, highlight=False)
+    raise typer.Exit(reproducing.EXIT_CODES[found.outcome])
 
 
 def parity(

@@ -1,7 +1,7 @@
 """Figures: what each step of a build is worth on this machine: quality, size, and pace against parent and reference.
 
-All of one build are measured in one run; a figure is believed again only under the same machine fingerprint, data and
-metric. Nothing is judged here.
+All of one build are measured in one run, but for a pace that the build already decided by (`gain`). A figure is
+believed again only under the same machine fingerprint, data and metric. Nothing is judged here but what `gain` says.
 """
 
 from collections.abc import Callable
@@ -9,17 +9,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .artifact import Artifact, canonical, digest_bytes
-from .build import Build, Step
+from .build import REFERENCE, Build, Step
 from .data import Data
 from .environment import environment
-from .pace import Pace, pace
+from .gain import Gain, judge, pace_to
+from .pace import Pace
 from .quality import metric, scores
 from .recipe import as_json
 from .sessions.session import Session, open_session
 from .store import Store
 
 Progress = Callable[[str, float, str], None]
-BATCH = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,7 @@ class Figures:
     """One step's worth: mean quality over the evaluation split, bytes, and pace (one thread, batch 32 at most).
 
     Quality and pace of an artifact that is only planned are None: nothing can be measured of it yet.
+    `gain` says whether a stage pays against its parent (`gain.judge`); None for the source and the reference.
     """
 
     label: str
@@ -35,6 +36,7 @@ class Figures:
     size: int
     parent: Pace | None
     reference: Pace | None
+    gain: Gain | None = None
 
 
 def figures(build: Build, store: Store, progress: Progress = lambda label, share, text: None) -> tuple[Figures, ...]:
@@ -60,28 +62,45 @@ def figures(build: Build, store: Store, progress: Progress = lambda label, share
         def against(other: Artifact | None, step: Step = step) -> Pace | None:
             if other is None or other.digest == step.artifact.digest or step.artifact.planned:
                 return None
-            return pace(single[other.digest], single[step.artifact.digest], samples, batch=BATCH)
+            return pace_to(
+                other,
+                step.artifact,
+                store,
+                lambda: samples,
+                data.digest("evaluation") or "",
+                lambda artifact: single[artifact.digest],
+            )
 
+        parent = everyone.get(step.artifact.made_by.parent or "")
+        pace = against(parent)
         rows.append(
             Figures(
                 label=step.label,
                 quality=qualities.get(step.artifact.digest),
                 samples=len(samples),
                 size=step.artifact.size,
-                parent=against(everyone.get(step.artifact.made_by.parent or "")),
+                parent=pace,
                 reference=against(build.reference.artifact) if step.label != "source" else None,
+                gain=judge(parent, step.artifact, pace) if parent and pace and step.label != REFERENCE else None,
             )
         )
     store.remember("figures", key, {"rows": [asdict(row) for row in rows]})
     return tuple(rows)
 
 
+def worth(build: Build, rows: tuple[Figures, ...]) -> Figures:
+    """The figures of what the build came to: its artifact's, not those of stages left out after it."""
+    kept = build.artifact.digest
+    return next(
+        row for step, row in zip(reversed(build.all), reversed(rows), strict=True) if step.artifact.digest == kept
+    )
+
+
 def below_floor(build: Build, rows: tuple[Figures, ...]) -> str:
     """Why the build misses the recipe's floors, or an empty string; judged on the last step that could be measured."""
     most = build.recipe.floors.quality_drop
-    measured = [row.quality for row in rows if row.quality is not None]
-    first, last = measured[0], measured[-1]
-    if most is None or first - last <= most:
+    first, last = rows[0].quality, worth(build, rows).quality
+    if most is None or first is None or last is None or first - last <= most:
         return ""
     return f"quality {last:.4f} is {first - last:.4f} below the source's, the floor allows {most}"
 
@@ -91,7 +110,7 @@ def _key(build: Build, store: Store) -> str:
     return digest_bytes(
         canonical(
             {
-                "schema": 1,
+                "schema": 2,
                 "artifacts": [step.artifact.digest for step in build.all],
                 "labels": [step.label for step in build.all],
                 "samples": data.digest("evaluation"),

@@ -13,6 +13,7 @@ from pydantic import Field
 from . import config
 from .artifact import Format, canonical, digest_bytes
 from .errors import ConfigError, FormatChainError, MissingError, SeatrialError
+from .space import Search
 from .stages.configs import KINDS, DistillConfig, Positive, StageConfig
 from .user_code import Reference
 
@@ -84,7 +85,12 @@ class Floors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Everything a build needs; `path` is the file it came from and the base of relative references."""
+    """Everything a build needs; `path` is the file it came from and the base of relative references.
+
+    `on_no_gain` says what becomes of a stage that makes the model neither faster nor smaller than its parent on this
+    machine: ``report`` keeps it and marks it, ``drop`` goes on from the parent (never where the format changes).
+    `search` marks what `search.py` may change; a build takes no notice of it.
+    """
 
     schema: Literal[1]
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
@@ -93,7 +99,9 @@ class Recipe:
     stages: Annotated[tuple[Annotated[StageConfig, Field(discriminator="kind")], ...], Field(min_length=1)]
     metric: Metric = field(default_factory=Metric)
     floors: Floors = field(default_factory=Floors)
+    on_no_gain: Literal["report", "drop"] = "report"
     seed: int = 7
+    search: Search | None = None
     path: Path = field(default=Path("recipe.toml"), init=False)
 
     def at(self, path: Path) -> "Recipe":
@@ -134,6 +142,7 @@ def load_recipe(path: Path) -> Recipe:
     """
     recipe = config.load(path, Recipe).at(path.resolve())
     check_chain(recipe)
+    _check_search(recipe)
     _check_references(recipe)
     return recipe
 
@@ -155,6 +164,16 @@ def check_chain(recipe: Recipe) -> None:
                 next_step=f"after {before} may stand: {', '.join(legal)}",
             )
         current = stage.makes
+
+
+def _check_search(recipe: Recipe) -> None:
+    """A search table must name stages that are there, also where nobody searches."""
+    if recipe.search is not None:
+        try:
+            recipe.search.spaces([stage.kind for stage in recipe.stages])
+        except ConfigError as error:
+            error.where = f"{recipe.path}: {error.where}"
+            raise
 
 
 def _check_references(recipe: Recipe) -> None:

@@ -9,9 +9,11 @@ from rich.table import Table
 
 from .artifact import Artifact
 from .build import Build, Planned, Step
+from .explore import Found
 from .figures import Figures
 from .pace import Pace
 from .parity import Agreement
+from .reproduce import Link
 
 
 def _table(*, left: Sequence[str], right: Sequence[str] = (), last: Sequence[str] = ()) -> Table:
@@ -24,7 +26,9 @@ def _table(*, left: Sequence[str], right: Sequence[str] = (), last: Sequence[str
 def build_table(build: Build, rows: Sequence[Figures]) -> Table:
     """A build's steps with quality, size and pace."""
     table = _table(
-        left=("step", "format", "digest"), right=("quality", "size", "time / parent's", "vs fp32", "made in")
+        left=("step", "format", "digest"),
+        right=("quality", "size", "time / parent's", "vs fp32", "made in"),
+        last=("gain",),
     )
     for step, row in zip(build.all, rows, strict=True):
         table.add_row(
@@ -36,8 +40,29 @@ def build_table(build: Build, rows: Sequence[Figures]) -> Table:
             pace_text(row.parent),
             "" if row.reference is None else f"{1 / row.reference.ratio:.1f}x",
             "cached" if step.cached else f"{step.seconds:.1f} s",
+            gain_text(step, row),
         )
     return table
+
+
+def gain_text(step: Step, row: Figures) -> str:
+    """Whether the stage pays, and what became of one that does not."""
+    return f"{row.gain}, left out" if step.dropped else row.gain or ""
+
+
+def gain_lines(build: Build, rows: Sequence[Figures]) -> list[str]:
+    """One sentence for every stage that does not pay: what was measured, and what became of it."""
+    sizes = {step.artifact.digest: row.size for step, row in zip(build.all, rows, strict=True)}
+    lines = []
+    for step, row in zip(build.all, rows, strict=True):
+        if row.gain == "no gain":
+            before = size_text(sizes.get(step.artifact.made_by.parent or "", 0))
+            fate = "left out" if step.dropped else 'kept; on_no_gain = "drop" leaves it out'
+            lines.append(
+                f"{step.label} does not pay: {pace_text(row.parent)} of its parent's time, "
+                f"{before} to {size_text(row.size)}; {fate}"
+            )
+    return lines
 
 
 def pace_text(pace: Pace | None) -> str:
@@ -67,6 +92,7 @@ def _step(step: Step, row: Figures) -> dict[str, Any]:
         "planned": step.artifact.planned,
         "digest": step.artifact.digest,
         "cached": step.cached,
+        "dropped": step.dropped,
         "seconds": step.seconds,
         "agreements": [asdict(agreement) for agreement in step.agreements],
     }
@@ -94,6 +120,30 @@ def history_table(chain: Sequence[Artifact]) -> Table:
             artifact.made_by.at,
             notes,
         )
+    return table
+
+
+def links_table(links: Sequence[Link]) -> Table:
+    """A chain as recorded and as made again, the source first."""
+    table = _table(left=("stage", "recorded", "made again", ""), last=("notes",))
+    for link in links:
+        short = [digest.removeprefix("sha256:")[:12] for digest in (link.recorded, link.rebuilt)]
+        table.add_row(link.stage, *short, "equal" if link.equal else "differs", "; ".join(link.causes))
+    return table
+
+
+def front_table(found: Found) -> Table:
+    """The Pareto front: what was chosen, what it measured, and the recipe that says so."""
+    addresses = list(found.candidates[0].chosen) if found.candidates else []
+    table = _table(left=("trial",), right=(*addresses, *found.objectives), last=("digest", "recipe"))
+    for point in found.front:
+        figures = [
+            size_text(int(value or 0)) if name == "size" else f"{value:.4f}"
+            for name, value in ((name, point.values[name]) for name in found.objectives)
+        ]
+        values = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in point.chosen.values()]
+        digest = point.digest.removeprefix("sha256:")[:12]
+        table.add_row(str(point.number), *values, *figures, digest, found.files[point.number].name)
     return table
 
 

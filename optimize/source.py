@@ -3,8 +3,9 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
-from .artifact import Artifact, File, Provenance, TensorSpec, canonical, digest_bytes, digest_file
+from .artifact import Artifact, File, Provenance, TensorSpec, canonical, digest_file
 from .data import Data
 from .environment import Environment, now
 from .errors import SeatrialError, SourceError
@@ -13,15 +14,13 @@ from .samples import Samples
 from .sessions.session import Session
 
 
-def source_key(recipe: Recipe, golden: str) -> str:
-    """Cache key of the source: its code, weights, arguments and the samples that it was tried on."""
+def source_ingredients(recipe: Recipe, golden: str) -> dict[str, Any]:
+    """What the source depends on: its code, weights, arguments and the samples that it was tried on."""
     source = recipe.source
     files = [digest_file(recipe.base / name) for name in (source.weights, source.onnx) if name is not None]
     code = recipe.reference(source.factory).digest if source.factory is not None else ""
     code += digest_file(Path(__file__))
-    return digest_bytes(
-        canonical({"source": as_json(source), "name": recipe.name, "files": files, "code": code, "golden": golden})
-    )
+    return {"source": as_json(source), "name": recipe.name, "files": files, "code": code, "golden": golden}
 
 
 def make_source(recipe: Recipe, data: Data, folder: Path, environment: Environment) -> Artifact:

@@ -4,6 +4,7 @@ The architecture record names the factory and its arguments, and the attributes 
 the factory makes: pruning leaves its channel counts there. Weights are safetensors.
 """
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -94,12 +95,12 @@ def call(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> Any:
 
 def by_keyword(module: torch.nn.Module, tensors: Mapping[str, Any]) -> bool:
     """Whether the module's forward has a parameter for every input name."""
-    known = module.forward.__code__.co_varnames if hasattr(module.forward, "__code__") else ()
+    known = inspect.signature(module.forward).parameters  # sees through decorators, as Hugging Face's forwards wear
     return all(name in known for name in tensors)
 
 
 def outputs_of(result: Any, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    """A module's result under the outputs' names: a tensor, a sequence by position, or a mapping by key.
+    """A module's result under the outputs' names: a tensor, a sequence by position, else by key or attribute.
 
     Raises:
         ValueError: the result does not hold what the names promise.
@@ -110,6 +111,8 @@ def outputs_of(result: Any, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
         if missing := [name for name in names if name not in result]:
             raise ValueError(f"it returns {list(result)}, not {missing}")
         return {name: result[name] for name in names}
+    if not isinstance(result, tuple | list) and all(hasattr(result, name) for name in names):
+        return {name: getattr(result, name) for name in names}
     if not isinstance(result, tuple | list) or len(result) < len(names):
         raise ValueError(f"it returns {type(result).__name__}, the recipe names the outputs {list(names)}")
     return dict(zip(names, result, strict=False))

@@ -1,6 +1,7 @@
 """Export: a torch module to one ONNX file through the dynamo exporter, batch axis symbolic, weights inside."""
 
 import contextlib
+import functools
 import io
 import logging
 import warnings
@@ -14,7 +15,7 @@ import torch
 from ..artifact import Artifact, TensorSpec
 from ..errors import StageError
 from ..recipe import Source
-from ..sessions.on_torch import by_keyword, open_module
+from ..sessions.on_torch import by_keyword, open_module, outputs_of
 from .configs import ExportConfig
 from .stage import Context, Made
 
@@ -89,6 +90,7 @@ def _export(
         for name in tensors
     }
     keyword = by_keyword(module, tensors)
+    _return_named(module, tuple(spec.name for spec in parent.outputs))
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -110,6 +112,18 @@ def _export(
     if program is None:
         raise StageError("the exporter returned nothing", next_step="use another opset")
     return program.model_proto
+
+
+def _return_named(module: torch.nn.Module, names: tuple[str, ...]) -> None:
+    """Let a module that returns a record (a mapping, an object) return the named outputs as a tuple."""
+    forward = module.forward
+
+    @functools.wraps(forward)
+    def named(*arguments: Any, **keywords: Any) -> Any:
+        result = forward(*arguments, **keywords)
+        return result if isinstance(result, torch.Tensor | tuple | list) else (*outputs_of(result, names).values(),)
+
+    module.forward = named
 
 
 def _clean(model: onnx.ModelProto) -> None:

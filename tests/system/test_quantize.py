@@ -153,6 +153,7 @@ class Bench:
         folder.mkdir()
         context = Context(
             folder=folder,
+            checkpoints=folder / "checkpoints",
             store=self.store,
             origin=self.artifact,
             source=Source(onnx="model.onnx"),
