@@ -20,6 +20,7 @@ from .data import Data
 from .environment import environment, now
 from .parity import Agreement, compare, enforce
 from .recipe import Recipe, as_json
+from .samples import Samples
 from .sessions.session import open_session
 from .source import make_source, source_key
 from .stages.configs import DistillConfig, ExportConfig, QuantizeConfig, StageConfig, Tolerance
@@ -238,8 +239,20 @@ class _Builder:
         reference = open_session(parent, self.store, threads=self.environment.cores)
         candidate = OrtSession(folder / "model.onnx", threads=self.environment.cores)
         agreements = compare(reference, candidate, samples, contract)
-        enforce(agreements, f"{label} of {self.recipe.path.name}, {artifact.short}")
+        where = f"{label} of {self.recipe.path.name}, {artifact.short}"
+        enforce(agreements, where)
+        if isinstance(config, QuantizeConfig) and config.coverage:
+            self.progress(label, 0.98, "reading what runs in int8")
+            _cover(folder / "model.onnx", samples.take(1), config.coverage, where)
         return agreements
+
+
+def _cover(path: Path, sample: Samples, least: float, where: str) -> None:
+    """Hold what this machine really runs of the file against the share that the stage promises."""
+    from . import coverage
+    from .sessions.on_ort_graph import executed
+
+    coverage.enforce(coverage.coverage(executed(path, sample.inputs)), least, where)
 
 
 @contextmanager

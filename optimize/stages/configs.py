@@ -108,7 +108,10 @@ class ExportConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizeConfig:
-    """Static int8 as Q/DQ in the form that the target's kernels need; `exclude` are node name globs kept in float."""
+    """Static int8 as Q/DQ in the form that the target's kernels need; `exclude` are node name globs kept in float.
+
+    `coverage` is the least share of multiply-accumulates that must run in int8 on this machine, else the stage fails.
+    """
 
     takes: ClassVar[Format] = "onnx"
     makes: ClassVar[Format] = "onnx"
@@ -123,6 +126,7 @@ class QuantizeConfig:
     exclude: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
     parity: Mapping[str, Tolerance] = field(default_factory=lambda: QUANTIZED)
+    coverage: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 StageConfig = DistillConfig | PruneConfig | ExportConfig | QuantizeConfig

@@ -128,6 +128,7 @@ def test_help_teaches_every_verb(tmp_path: Path) -> None:
         "history",
         "verify",
         "parity",
+        "coverage",
         "load",
         "gate",
         "report",
