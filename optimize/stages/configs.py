@@ -35,6 +35,7 @@ class Tolerance:
 
 
 EXACT = {"*": Tolerance(relative_error=1e-4)}
+CAST = {"*": Tolerance(relative_error=2e-2, cosine=0.999)}
 QUANTIZED = {"*": Tolerance(cosine=0.98, agreement=0.97)}
 
 
@@ -129,10 +130,31 @@ class QuantizeConfig:
     coverage: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
-StageConfig = DistillConfig | PruneConfig | ExportConfig | QuantizeConfig
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CastConfig:
+    """To fp16 or bf16, with inputs and outputs in fp32, and in fp32 whatever the precision cannot carry.
+
+    `keep` are node name globs that stay in fp32 in any case. Nodes that overflow stay so too, and of the rest the worst
+    by measured error until `parity` holds. bf16 needs opset 22 and is checked on the CPU by emulation only.
+    """
+
+    takes: ClassVar[Format] = "onnx"
+    makes: ClassVar[Format] = "onnx"
+    uses: ClassVar[tuple[Split, ...]] = ("calibration",)
+    code: ClassVar[tuple[str, ...]] = ("cast.py", "../parity.py", "../sessions/on_ort.py")
+    libraries: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime-gpu", "numpy")
+
+    kind: Literal["cast"]
+    precision: Literal["fp16", "bf16"] = "fp16"
+    keep: tuple[str, ...] = ()
+    parity: Mapping[str, Tolerance] = field(default_factory=lambda: CAST)
+
+
+StageConfig = DistillConfig | PruneConfig | ExportConfig | QuantizeConfig | CastConfig
 KINDS: Mapping[str, type[StageConfig]] = {
     "distill": DistillConfig,
     "prune": PruneConfig,
     "export": ExportConfig,
     "quantize": QuantizeConfig,
+    "cast": CastConfig,
 }
