@@ -23,12 +23,14 @@ from .environment import environment, now
 from .parity import Agreement, compare, enforce
 from .recipe import Recipe, as_json
 from .recipe_text import read_stage, to_toml
+from .samples import Samples
 from .sessions.session import Session, open_session
 from .source import make_source, source_ingredients
 from .stages.configs import (
     CompileConfig,
     DistillConfig,
     ExportConfig,
+    PruneConfig,
     QatConfig,
     QuantizeConfig,
     StageConfig,
@@ -281,9 +283,11 @@ class _Builder:
         }
 
     def _target(self, config: StageConfig) -> str:
-        """What of this machine the result depends on: the integer contract, or the GPU that an engine is for."""
+        """What of this machine the result depends on: the integer contract, its speed, or the GPU that an engine is for."""
         if isinstance(config, QuantizeConfig | QatConfig):
             return resolve(config.target, self.environment)
+        if isinstance(config, PruneConfig) and config.latency is not None:
+            return self.environment.fingerprint
         return ", ".join(self.environment.gpus) if isinstance(config, CompileConfig) else ""
 
     def _make(
@@ -336,8 +340,20 @@ class _Builder:
         reference = open_session(parent, self.store, threads=self.environment.cores)
         candidate = _candidate(artifact, folder, self.environment.cores)
         agreements = compare(reference, candidate, samples, contract)
-        enforce(agreements, f"{label} of {self.recipe.path.name}, {artifact.short}")
+        where = f"{label} of {self.recipe.path.name}, {artifact.short}"
+        enforce(agreements, where)
+        if isinstance(config, QuantizeConfig) and config.coverage:
+            self.progress(label, 0.98, "reading what runs in int8")
+            _cover(folder / "model.onnx", samples.take(1), config.coverage, where)
         return agreements
+
+
+def _cover(path: Path, sample: Samples, least: float, where: str) -> None:
+    """Hold what this machine really runs of the file against the share that the stage promises."""
+    from . import coverage
+    from .sessions.on_ort_graph import executed
+
+    coverage.enforce(coverage.coverage(executed(path, sample.inputs)), least, where)
 
 
 def _candidate(artifact: Artifact, folder: Path, threads: int) -> Session:
@@ -348,6 +364,9 @@ def _candidate(artifact: Artifact, folder: Path, threads: int) -> Session:
         return EngineSession(lambda name: folder / name, artifact.inputs, artifact.outputs)
     from .sessions.on_ort import OrtSession
 
+    emulated = folder / "emulated.onnx"  # left where this machine has no kernels for the real one
+    if emulated.exists():
+        return OrtSession(emulated, threads=threads, optimize=False)
     return OrtSession(folder / "model.onnx", threads=threads)
 
 

@@ -60,7 +60,7 @@ def progress() -> Iterator[Callable[[str, float, str], None]]:
 
 def add_verbs(app: typer.Typer) -> None:
     """Put floor 0's verbs into the command."""
-    for verb in (init, build, search, plan, show, history, verify, reproduce, parity):
+    for verb in (init, build, search, plan, show, history, verify, reproduce, parity, coverage):
         app.command(rich_help_panel=PANEL)(verb)
 
 
@@ -288,3 +288,37 @@ def parity(
         emit({"agreements": [asdict(row) for row in agreements]})
     else:
         out.print(parity_table(agreements))
+
+
+def coverage(
+    ref: Ref,
+    length: Annotated[int, typer.Option(min=1, help="Length of dynamic axes after the batch.")] = 8,
+    json_: Json = False,
+) -> None:
+    """Show which arithmetic REF really runs in on this machine: share of MACs per precision, and unfused islands."""
+    from . import coverage as covering
+    from .errors import ConfigError
+    from .sessions.on_ort_graph import example_inputs, executed
+    from .show import coverage_json, islands_table, precision_table
+    from .targets import check
+
+    kept = store()
+    artifact = kept.get(ref)
+    if artifact.format != "onnx":
+        raise ConfigError(
+            f"{artifact.short} is {artifact.format}, and coverage reads what ONNX Runtime runs",
+            next_step="name an onnx artifact; history lists them",
+        )
+    check(artifact.requires, machine.environment(), artifact.short)
+    found = covering.coverage(
+        executed(kept.path(artifact, "model.onnx"), example_inputs(artifact.inputs, length=length))
+    )
+    if json_:
+        emit(coverage_json(found) | {"digest": artifact.digest})
+        return
+    out.print(precision_table(found))
+    if found.islands:
+        out.print(islands_table(found))
+    out.print(f"{artifact.short}: {found.macs / 1e6:.2f} million MACs per sample, {len(found.islands)} islands")
+    if found.unseen:
+        out.print(f"not counted: {', '.join(found.unseen)}", markup=False)

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from .artifact import Artifact
 from .build import Build, Planned, Step
+from .coverage import Coverage
 from .explore import Found
 from .figures import Figures
 from .pace import Pace
@@ -19,7 +20,7 @@ from .reproduce import Link
 def _table(*, left: Sequence[str], right: Sequence[str] = (), last: Sequence[str] = ()) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in (*left, *right, *last):
-        table.add_column(name, justify="right" if name in right else "left", no_wrap=name != "notes")
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=name not in ("notes", "reason"))
     return table
 
 
@@ -162,3 +163,26 @@ def parity_table(agreements: Sequence[Agreement]) -> Table:
             "; ".join(row.broken) or "kept",
         )
     return table
+
+
+def precision_table(found: Coverage) -> Table:
+    """Layers and share of multiply-accumulates per precision."""
+    table = _table(left=("precision",), right=("layers", "MACs", "share"))
+    for precision, share in found.shares.items():
+        layers = [layer for layer in found.layers if layer.precision == precision]
+        table.add_row(precision, str(len(layers)), str(sum(layer.macs for layer in layers)), f"{share:.1%}")
+    return table
+
+
+def islands_table(found: Coverage) -> Table:
+    """What was meant for a lower precision and did not get there, costliest first."""
+    table = _table(left=("island", "operator", "runs in"), right=("share",), last=("reason",))
+    for island in sorted(found.islands, key=lambda island: -island.layer.macs):
+        layer = island.layer
+        table.add_row(layer.name, layer.kind, layer.precision, f"{layer.macs / found.macs:.1%}", island.reason)
+    return table
+
+
+def coverage_json(found: Coverage) -> dict[str, Any]:
+    """Everything that coverage found, for machines."""
+    return asdict(found) | {"macs": found.macs, "shares": found.shares}

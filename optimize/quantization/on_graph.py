@@ -1,5 +1,6 @@
 """Reading ONNX graphs before they are quantized: the prepared model, its weighted nodes, its float tensors."""
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,14 +33,15 @@ def prepare(source: Path, folder: Path, opset: int) -> onnx.ModelProto:
     Raises:
         StageError: ONNX Runtime cannot read the graph.
     """
-    path = folder / "prepared.onnx"
-    try:
-        quant_pre_process(str(source), str(path), skip_symbolic_shape=False)
-    except Exception:  # noqa: BLE001  symbolic inference raises anything on legal graphs; the plain one is enough
+    source, path = source.absolute(), folder.absolute() / "prepared.onnx"
+    with contextlib.chdir(folder):  # where symbolic inference fails, it leaves its last graph in the working directory
         try:
-            quant_pre_process(str(source), str(path), skip_symbolic_shape=True)
-        except Exception as error:  # see above
-            raise StageError(f"the graph cannot be prepared: {error}", next_step="check the ONNX file") from error
+            quant_pre_process(str(source), str(path), skip_symbolic_shape=False)
+        except Exception:  # noqa: BLE001  symbolic inference raises anything on legal graphs; the plain one is enough
+            try:
+                quant_pre_process(str(source), str(path), skip_symbolic_shape=True)
+            except Exception as error:  # see above
+                raise StageError(f"the graph cannot be prepared: {error}", next_step="check the ONNX file") from error
     model = onnx.load(str(path))
     path.unlink()
     if next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")) < opset:

@@ -45,6 +45,7 @@ _APART = {
 }
 
 EXACT = {"*": Tolerance(relative_error=1e-4)}
+CAST = {"*": Tolerance(relative_error=2e-2, cosine=0.999)}
 QUANTIZED = {"*": Tolerance(cosine=0.98, agreement=0.97)}
 ENGINE = {"*": Tolerance(cosine=0.999, agreement=0.99)}
 
@@ -368,6 +369,8 @@ class QuantizeConfig:
     Xiao et al. 2022); `bias_correction` takes the mean error that quantization causes out of the biases. `operators`
     are the types to quantize (default: what suits graph and target; with layer normalizations in the graph, or with
     `smooth`, the weighted ones alone), `exclude` node name globs kept in float, `overrides` other types for some nodes.
+
+    `coverage` is the least share of multiply-accumulates that must run in int8 on this machine, else the stage fails.
     """
 
     takes: ClassVar[Format] = "onnx"
@@ -399,6 +402,7 @@ class QuantizeConfig:
     operators: tuple[str, ...] = ()
     overrides: tuple[Override, ...] = ()
     parity: Mapping[str, Tolerance] = field(default_factory=lambda: QUANTIZED)
+    coverage: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     def __post_init__(self) -> None:
         foreign = _FOREIGN[self.method]
@@ -564,7 +568,27 @@ class CompileConfig:
             )
 
 
-StageConfig = DistillConfig | PruneConfig | ExportConfig | QuantizeConfig | QatConfig | CompileConfig
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CastConfig:
+    """To fp16 or bf16, with inputs and outputs in fp32, and in fp32 whatever the precision cannot carry.
+
+    `keep` are node name globs that stay in fp32 in any case. Nodes that overflow stay so too, and of the rest the worst
+    by measured error until `parity` holds. bf16 needs opset 22 and is checked on the CPU by emulation only.
+    """
+
+    takes: ClassVar[Format] = "onnx"
+    makes: ClassVar[Format] = "onnx"
+    uses: ClassVar[tuple[Split, ...]] = ("calibration",)
+    code: ClassVar[tuple[str, ...]] = ("cast.py", "../parity.py", "../sessions/on_ort.py")
+    libraries: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime-gpu", "numpy")
+
+    kind: Literal["cast"]
+    precision: Literal["fp16", "bf16"] = "fp16"
+    keep: tuple[str, ...] = ()
+    parity: Mapping[str, Tolerance] = field(default_factory=lambda: CAST)
+
+
+StageConfig = DistillConfig | PruneConfig | ExportConfig | QuantizeConfig | QatConfig | CastConfig | CompileConfig
 KINDS: Mapping[str, type[StageConfig]] = {
     "distill": DistillConfig,
     "prune": PruneConfig,
@@ -572,4 +596,5 @@ KINDS: Mapping[str, type[StageConfig]] = {
     "quantize": QuantizeConfig,
     "qat": QatConfig,
     "compile": CompileConfig,
+    "cast": CastConfig,
 }

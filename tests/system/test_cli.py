@@ -131,6 +131,7 @@ def test_help_teaches_every_verb(tmp_path: Path) -> None:
         "search",
         "init",
         "parity",
+        "coverage",
         "load",
         "gate",
         "report",

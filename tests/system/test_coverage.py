@@ -1,0 +1,81 @@
+"""Coverage of graphs that ONNX Runtime really optimized: U8S8 and dynamic run in int8, S8S8 convolutions do not."""
+
+import json
+import platform
+import shutil
+from pathlib import Path
+
+import pytest
+
+from optimize import cli
+from optimize.build import build
+from optimize.coverage import coverage
+from optimize.errors import ConfigError, StageError
+from optimize.recipe import load_recipe
+from optimize.sessions.on_ort_graph import executed
+from tests.models.built import TINY, Built
+from tests.models.int8_net import MACS, dynamic, float_net, pictures, static
+
+pytestmark = pytest.mark.system
+x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="which kernels fuse depends on the processor")
+
+
+def test_a_float_net_runs_in_fp32_and_every_mac_is_counted(tmp_path: Path) -> None:
+    found = coverage(executed(float_net(tmp_path / "net.onnx"), pictures(1)))
+    assert found.macs == MACS
+    assert found.shares == {"fp32": 1.0}
+    assert not found.islands
+    assert coverage(executed(tmp_path / "net.onnx", pictures(3))).macs == 3 * MACS
+
+
+@x86
+def test_u8s8_runs_wholly_in_int8(tmp_path: Path) -> None:
+    source = float_net(tmp_path / "net.onnx")
+    found = coverage(executed(static(source, tmp_path / "u8.onnx", "uint8"), pictures(1)))
+    assert (found.macs, found.shares, found.islands, found.unseen) == (MACS, {"int8": 1.0}, (), ())
+
+
+@x86
+def test_s8s8_convolutions_stay_in_float_and_are_named_with_the_reason(tmp_path: Path) -> None:
+    source = float_net(tmp_path / "net.onnx")
+    found = coverage(executed(static(source, tmp_path / "s8.onnx", "int8"), pictures(1)))
+    assert [island.layer.name for island in found.islands] == ["first", "second"]
+    assert all("S8" in island.reason and "dequantized on every run" in island.reason for island in found.islands)
+    assert found.share("int8") == pytest.approx(160 / MACS)
+
+
+def test_a_dynamic_model_runs_in_int8(tmp_path: Path) -> None:
+    found = coverage(executed(dynamic(float_net(tmp_path / "net.onnx"), tmp_path / "dynamic.onnx"), pictures(1)))
+    assert {layer.kind for layer in found.layers} == {"ConvInteger", "DynamicQuantizeMatMul"}
+    assert (found.macs, found.shares) == (MACS, {"int8": 1.0})
+
+
+@x86
+def test_quantize_fails_under_its_threshold_and_names_what_is_left_in_float(tiny: Built, tmp_path: Path) -> None:
+    shutil.copy(TINY.parent / "tiny.py", tmp_path)
+    recipe = tmp_path / "tiny.toml"
+    text = TINY.read_text().replace(
+        'kind = "quantize"', 'kind = "quantize"\ncoverage = 0.9\noperators = ["MatMul", "Gemm"]'
+    )
+    recipe.write_text(text)
+    with pytest.raises(StageError, match=r"run in int8, the stage promises 90.0%") as caught:
+        build(load_recipe(recipe), tiny.store)
+    assert "conv" in caught.value.what.lower()
+    recipe.write_text(TINY.read_text().replace('kind = "quantize"', 'kind = "quantize"\ncoverage = 0.9'))
+    assert build(load_recipe(recipe), tiny.store).artifact.digest == tiny.build.artifact.digest
+
+
+def test_the_verb_prints_shares_islands_and_json(
+    tiny: Built, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SEATRIAL_HOME", str(tiny.home))
+    cli.coverage("tiny", length=8, json_=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found["digest"] == tiny.build.artifact.digest
+    assert found["macs"] == sum(layer["macs"] for layer in found["layers"]) > 0
+    cli.coverage("tiny.fp32", length=8)
+    said = capsys.readouterr().out
+    assert "fp32" in said
+    assert "0 islands" in said
+    with pytest.raises(ConfigError, match="torch"):
+        cli.coverage(tiny.build.source.artifact.digest, length=8)
