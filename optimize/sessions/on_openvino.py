@@ -16,7 +16,7 @@ from ..artifact import TensorSpec
 from ..errors import StageError
 from ..samples import Array
 
-Precision = Literal["f32", "bf16", "f16"]
+Precision = Literal["f32", "bf16"]
 
 
 class OpenVinoSession:

@@ -1,6 +1,7 @@
 """The one protocol of all engines, and the door that picks the engine for an artifact.
 
 The format decides, save that an ONNX file has two engines: ONNX Runtime, and OpenVINO where it is asked for.
+``openvino-bf16`` computes in bfloat16 what the file says in float32: faster where the processor can, and not the same.
 """
 
 from collections.abc import Mapping
@@ -14,8 +15,7 @@ from ..samples import Array
 from ..store import Store
 from ..targets import check
 
-
-Engine = Literal["onnxruntime", "openvino"]
+Engine = Literal["onnxruntime", "openvino", "openvino-bf16"]
 
 
 class Session(Protocol):
@@ -38,14 +38,15 @@ def open_session(artifact: Artifact, store: Store, *, threads: int = 1, engine: 
         from .on_torch import TorchSession, open_module
 
         return TorchSession(open_module(artifact, store), artifact.inputs, artifact.outputs, threads=threads)
-    if artifact.format == "onnx" and engine == "openvino":
+    if artifact.format == "onnx" and engine != "onnxruntime":
         if find_spec("openvino") is None:
             raise ContractError(
                 "OpenVINO is not installed", where=artifact.short, next_step="pip install 'seatrial[openvino]'"
             )
         from .on_openvino import OpenVinoSession
 
-        return OpenVinoSession(store.path(artifact, "model.onnx"), threads=threads)
+        precision: Literal["f32", "bf16"] = "bf16" if engine == "openvino-bf16" else "f32"
+        return OpenVinoSession(store.path(artifact, "model.onnx"), threads=threads, precision=precision)
     if artifact.format == "onnx":
         from .on_ort import OrtSession
 
