@@ -42,6 +42,7 @@ class OpenVinoSession:
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Infer once on the named arrays; the answers are copies, so that the next run leaves them alone."""
+        self._check(inputs)
         try:
             self._request.infer(dict(inputs))
         except Exception as error:  # see above
@@ -49,6 +50,19 @@ class OpenVinoSession:
             raise StageError(f"OpenVINO refused the inputs: {_first_line(error)}", where=f"shapes {shapes}") from error
         values = (self._request.get_output_tensor(place).data for place in range(len(self.outputs)))
         return {spec.name: np.array(value) for spec, value in zip(self.outputs, values, strict=True)}
+
+    def _check(self, inputs: Mapping[str, Array]) -> None:
+        """Hold the arrays against the model's inputs, since OpenVINO computes on some that do not fit."""
+        for spec in self.inputs:
+            array = inputs.get(spec.name)
+            fits = array is not None and array.dtype == spec.dtype and array.ndim == len(spec.shape)
+            if (
+                array is None
+                or not fits
+                or any(a != b for a, b in zip(array.shape, spec.shape, strict=True) if isinstance(b, int))
+            ):
+                given = None if array is None else (str(array.dtype), array.shape)
+                raise StageError(f"OpenVINO refused the inputs: {spec.name!r} is {given}", where=f"it takes {spec}")
 
 
 def _spec(port: openvino.ConstOutput) -> TensorSpec:
