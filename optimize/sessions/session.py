@@ -1,7 +1,12 @@
-"""The one protocol of all engines, and the door that picks the engine for an artifact."""
+"""The one protocol of all engines, and the door that picks the engine for an artifact.
+
+The format decides, save that an ONNX file has two engines: ONNX Runtime, and OpenVINO where it is asked for.
+``openvino-bf16`` computes in bfloat16 what the file says in float32: faster where the processor can, and not the same.
+"""
 
 from collections.abc import Mapping
-from typing import Protocol
+from importlib.util import find_spec
+from typing import Literal, Protocol
 
 from ..artifact import Artifact
 from ..environment import environment
@@ -9,6 +14,8 @@ from ..errors import ContractError
 from ..samples import Array
 from ..store import Store
 from ..targets import check
+
+Engine = Literal["onnxruntime", "openvino", "openvino-bf16"]
 
 
 class Session(Protocol):
@@ -19,8 +26,8 @@ class Session(Protocol):
         ...
 
 
-def open_session(artifact: Artifact, store: Store, *, threads: int = 1) -> Session:
-    """Open an artifact on this machine with the engine of its format.
+def open_session(artifact: Artifact, store: Store, *, threads: int = 1, engine: Engine = "onnxruntime") -> Session:
+    """Open an artifact on this machine with the engine of its format; `engine` chooses for ONNX files.
 
     Raises:
         ContractError: this machine breaks the artifact's hardware contract, or the artifact is only a plan.
@@ -38,6 +45,15 @@ def open_session(artifact: Artifact, store: Store, *, threads: int = 1) -> Sessi
         from .on_torch import TorchSession, open_module
 
         return TorchSession(open_module(artifact, store), artifact.inputs, artifact.outputs, threads=threads)
+    if artifact.format == "onnx" and engine != "onnxruntime":
+        if find_spec("openvino") is None:
+            raise ContractError(
+                "OpenVINO is not installed", where=artifact.short, next_step="pip install 'seatrial[openvino]'"
+            )
+        from .on_openvino import OpenVinoSession
+
+        precision: Literal["f32", "bf16"] = "bf16" if engine == "openvino-bf16" else "f32"
+        return OpenVinoSession(store.path(artifact, "model.onnx"), threads=threads, precision=precision)
     if artifact.format == "onnx":
         from .on_ort import OrtSession
 
