@@ -283,7 +283,7 @@ class _Builder:
         }
 
     def _target(self, config: StageConfig) -> str:
-        """What of this machine the result depends on: the integer contract, its speed, or the GPU that an engine is for."""
+        """What of this machine the result depends on: integer contract, speed, or the GPU that an engine is for."""
         if isinstance(config, QuantizeConfig | QatConfig):
             return resolve(config.target, self.environment)
         if isinstance(config, PruneConfig) and config.latency is not None:

@@ -1,0 +1,122 @@
+"""What the stages that change the form of a model can be told: to ONNX, to another float type, to an engine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from ...artifact import Format
+from ...errors import ConfigError
+from ...samples import Split
+from .terms import CAST, ENGINE, EXACT, Positive, Tolerance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportConfig:
+    """To ONNX through torch's dynamo exporter: dynamic batch, weights inside the file."""
+
+    takes: ClassVar[Format] = "torch"
+    makes: ClassVar[Format] = "onnx"
+    uses: ClassVar[tuple[Split, ...]] = ()
+    code: ClassVar[tuple[str, ...]] = ("export.py", "../sessions/on_torch.py")
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxscript")
+
+    kind: Literal["export"]
+    opset: Annotated[int, Field(ge=18, le=23)] = 20
+    parity: Mapping[str, Tolerance] = field(default_factory=lambda: EXACT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shapes:
+    """The least, the preferred and the greatest shape of one input: TensorRT tunes for `opt`, accepts all between."""
+
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
+
+
+Profile = Mapping[str, Shapes]
+Range = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompileConfig:
+    """To a TensorRT engine, strongly typed: types come from the graph, so there is no precision to choose here.
+
+    `batch` is [min, opt, max] of the batch axis and `dynamic` the same for other symbolic axes by name; or `profiles`
+    gives complete shapes per input, several where one range would be tuned badly. `serves` are batch sizes that the
+    deployment will send, each must lie in a profile. `workspace_mib` bounds scratch memory (None: all of the GPU's),
+    `builder_level` is TensorRT's 0 to 5. `version_compatible` and `hardware_compatible` trade speed for portability,
+    `refit` lets weights be replaced, `strip_plan` leaves them out of the engine, `weight_streaming` keeps them in host
+    memory, `sparse_weights` uses 2:4 sparsity, `tf32` allows it for float32. `timing_cache` keeps what was timed beside
+    the engine; carrying the plan out beside an earlier one starts from it, so that the builder decides alike.
+    """
+
+    takes: ClassVar[Format] = "onnx"
+    makes: ClassVar[Format] = "tensorrt"
+    uses: ClassVar[tuple[Split, ...]] = ()
+    code: ClassVar[tuple[str, ...]] = (
+        "compile.py",
+        "../legality.py",
+        "../on_onnx.py",
+        "../engine.py",
+        "../sessions/on_tensorrt.py",
+    )
+    libraries: ClassVar[tuple[str, ...]] = ("onnx", "tensorrt", "tensorrt-cu13")
+
+    kind: Literal["compile"]
+    batch: Range | None = None
+    dynamic: Mapping[str, Range] = field(default_factory=dict)
+    profiles: tuple[Mapping[str, Shapes], ...] = ()
+    serves: tuple[Positive, ...] = ()
+    workspace_mib: Positive | None = None
+    builder_level: Annotated[int, Field(ge=0, le=5)] = 3
+    version_compatible: bool = False
+    hardware_compatible: Literal["none", "ampere+", "same-compute-capability"] = "none"
+    refit: bool = False
+    strip_plan: bool = False
+    weight_streaming: bool = False
+    sparse_weights: bool = False
+    tf32: bool = True
+    timing_cache: bool = True
+    parity: Mapping[str, Tolerance] = field(default_factory=lambda: ENGINE)
+
+    def __post_init__(self) -> None:
+        if self.profiles and (self.batch or self.dynamic):
+            raise ConfigError(
+                "profiles already say every range", where="stages: compile", next_step="remove batch and dynamic"
+            )
+        for name, (low, best, high) in {"batch": self.batch or (1, 1, 1), **self.dynamic}.items():
+            if not 1 <= low <= best <= high:
+                raise ConfigError(
+                    f"{name} = [{low}, {best}, {high}] does not keep 1 <= min <= opt <= max",
+                    where="stages: compile",
+                    next_step="order the three",
+                )
+        if not 0 <= self.builder_level <= 5:
+            raise ConfigError("builder_level goes from 0 to 5", where="stages: compile", next_step="3 is the default")
+        if self.strip_plan and self.weight_streaming:
+            raise ConfigError(
+                "a stripped plan has no weights to stream", where="stages: compile", next_step="choose one of the two"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CastConfig:
+    """To fp16 or bf16, with inputs and outputs in fp32, and in fp32 whatever the precision cannot carry.
+
+    `keep` are node name globs that stay in fp32 in any case. Nodes that overflow stay so too, and of the rest the worst
+    by measured error until `parity` holds. bf16 needs opset 22 and is checked on the CPU by emulation only.
+    """
+
+    takes: ClassVar[Format] = "onnx"
+    makes: ClassVar[Format] = "onnx"
+    uses: ClassVar[tuple[Split, ...]] = ("calibration",)
+    code: ClassVar[tuple[str, ...]] = ("cast.py", "../parity.py", "../sessions/on_ort.py")
+    libraries: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime-gpu", "numpy")
+
+    kind: Literal["cast"]
+    precision: Literal["fp16", "bf16"] = "fp16"
+    keep: tuple[str, ...] = ()
+    parity: Mapping[str, Tolerance] = field(default_factory=lambda: CAST)

@@ -1,0 +1,179 @@
+"""What the quantize stage can be told: method, target, ranges, and other types for some nodes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from ...artifact import Format
+from ...errors import ConfigError
+from ...samples import Split
+from ...targets import TARGETS, Contract, Method
+from .terms import QUANTIZED, Share, Tolerance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """Other integer types for some nodes: those whose name fits the glob `match` and whose type is `operator`.
+
+    ``"float"`` on either side keeps the whole node in float, since no kernel multiplies integers by floats. A tensor
+    has one type: `activations` holds for every consumer of the node's input. The first override that fits a node wins.
+    """
+
+    match: str = "*"
+    operator: str | None = None
+    activations: Literal["float", "uint8", "int8", "uint16"] | None = None
+    weights: Literal["float", "int8", "int4"] | None = None
+    per_channel: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.match == "*" and self.operator is None:
+            raise ConfigError("an override fits every node", where="overrides", next_step="give match or operator")
+        sides = [side for side in (self.activations, self.weights) if side is not None]
+        if not sides and self.per_channel is None:
+            raise ConfigError(
+                f"the override of {self.nodes} changes nothing",
+                where="overrides",
+                next_step="give activations, weights or per_channel",
+            )
+        if "float" in sides and (set(sides) != {"float"} or self.per_channel is not None):
+            raise ConfigError(
+                f"the override of {self.nodes} mixes float and integers; no kernel does",
+                where="overrides",
+                next_step='give "float" alone; for integer weights under float activations use method = "weight-only"',
+            )
+        if self.weights == "int4" and (self.operator or "").startswith("Conv"):
+            raise ConfigError(
+                "int4 weights are for matrix products; no kernel convolves with them",
+                where="overrides",
+                next_step='use weights = "int8" or "float" there',
+            )
+
+    @property
+    def nodes(self) -> str:
+        """Which nodes it means, for people."""
+        return f"{self.operator or 'every operator'} called {self.match!r}"
+
+    @property
+    def keeps_float(self) -> bool:
+        """Whether these nodes are left alone."""
+        return "float" in (self.activations, self.weights)
+
+    def fits(self, name: str, operator: str) -> bool:
+        """Whether it speaks of the node of that name and type."""
+        return fnmatchcase(name, self.match) and self.operator in (None, operator)
+
+
+_QUANTIZATION = "../quantization"
+_BLOCKS: Mapping[str, Any] = {"bits": 8, "block_size": 128, "accuracy_level": 0}
+_RANGES: Mapping[str, Any] = {"ranges": "minmax", "percentile": 99.99, "bias_correction": False}
+_FOREIGN: Mapping[Method, Mapping[str, Any]] = {  # what means nothing to a method, and must stay as it is
+    "static": _BLOCKS,
+    "dynamic": {**_BLOCKS, **_RANGES},
+    "weight-only": {**_RANGES, "smooth": None, "per_channel": True},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeConfig:
+    """To integers, in the form that the target's kernels need.
+
+    `method` is ``static`` (8-bit weights and activations as Q/DQ, ranges from the calibration split), ``dynamic``
+    (8-bit weights, activation ranges measured at run time; for transformers) or ``weight-only`` (`bits`-bit weights in
+    blocks of `block_size` under float activations; `accuracy_level` 4 lets the kernel multiply in int8, 0 leaves it to
+    choose).
+
+    `ranges` says how a static range is made from what was seen; `percentile` is the share in percent that the method
+    of that name keeps. `smooth` migrates that share of the activations' outliers into the weights (SmoothQuant's alpha,
+    Xiao et al. 2022); `bias_correction` takes the mean error that quantization causes out of the biases. `operators`
+    are the types to quantize (default: what suits graph and target; with layer normalizations in the graph, or with
+    `smooth`, the weighted ones alone), `exclude` node name globs kept in float, `overrides` other types for some nodes.
+
+    `coverage` is the least share of multiply-accumulates that must run in int8 on this machine, else the stage fails.
+    """
+
+    takes: ClassVar[Format] = "onnx"
+    makes: ClassVar[Format] = "onnx"
+    code: ClassVar[tuple[str, ...]] = (
+        "quantize.py",
+        "../targets.py",
+        "../sessions/on_ort.py",
+        *(f"{_QUANTIZATION}/{name}.py" for name in ("histogram", "ranges", "statistics", "on_calibration", "on_graph")),
+        *(
+            f"{_QUANTIZATION}/{name}.py"
+            for name in ("smooth", "on_smooth", "on_bias", "on_static", "on_residual", "on_weights")
+        ),
+    )
+    libraries: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime-gpu", "numpy")
+
+    kind: Literal["quantize"]
+    target: Literal["auto", "x86-vnni", "x86", "arm64", "cuda", "tensorrt"] = "auto"
+    method: Method = "static"
+    ranges: Literal["minmax", "entropy", "percentile", "mse"] = "minmax"
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
+    per_channel: bool = True
+    smooth: Share | None = None
+    bias_correction: bool = False
+    bits: Literal[4, 8] = 8
+    block_size: Literal[16, 32, 64, 128, 256] = 128
+    accuracy_level: Literal[0, 1, 2, 3, 4] = 0
+    exclude: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    overrides: tuple[Override, ...] = ()
+    parity: Mapping[str, Tolerance] = field(default_factory=lambda: QUANTIZED)
+    coverage: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    def __post_init__(self) -> None:
+        foreign = _FOREIGN[self.method]
+        if wrong := [name for name, default in foreign.items() if getattr(self, name) != default]:
+            raise ConfigError(
+                f"{', '.join(wrong)} mean{'' if len(wrong) > 1 else 's'} nothing to method {self.method!r}",
+                where="quantize",
+                next_step="remove it or choose another method",
+            )
+        if self.ranges != "percentile" and self.percentile != _RANGES["percentile"]:
+            raise ConfigError(
+                f"percentile means nothing to ranges {self.ranges!r}",
+                where="quantize",
+                next_step='remove it, or use ranges = "percentile"',
+            )
+        if self.target == "auto":  # whichever processor it becomes, the stage asks again under its name
+            contracts = [contract for contract in TARGETS.values() if not contract.gpu]
+        else:
+            contracts = [TARGETS[self.target]]
+        if not any(self.method in contract.methods for contract in contracts):
+            raise ConfigError(
+                f"target {self.target!r} has no kernels for method {self.method!r}",
+                where="quantize",
+                next_step=f"use {' or '.join(contracts[0].methods)}, or another target",
+            )
+        for override in self.overrides:
+            self._check(override, contracts)
+
+    def _check(self, override: Override, contracts: Sequence[Contract]) -> None:
+        def refuse(why: str, instead: str) -> ConfigError:
+            return ConfigError(f"the override of {override.nodes}: {why}", where="overrides", next_step=instead)
+
+        asked = override.activations
+        if asked in (None, "float"):
+            pass
+        elif self.method == "weight-only":
+            raise refuse("weight-only leaves activations in float", "remove activations, or use method static")
+        elif self.method == "dynamic" and asked != "uint8":
+            raise refuse("activations that are quantized at run time are uint8", 'use "uint8" or "float"')
+        elif self.method == "static" and not any(asked in (c.activations, *c.also_allowed) for c in contracts):
+            legal = ", ".join((contracts[0].activations, *contracts[0].also_allowed))
+            raise refuse(f"target {self.target!r} has no kernels for {asked} activations", f"use {legal} or float")
+        if override.weights == "int4" and self.method == "dynamic":
+            raise refuse("dynamic kernels take 8-bit weights", 'use "int8", or method weight-only')
+        if override.weights == "int4" and self.target in ("cuda", "tensorrt") and self.method == "static":
+            raise refuse("4-bit weights under 8-bit activations have no kernel there", 'use "int8" or "float"')
+        if override.per_channel is not None and self.method != "static":
+            raise refuse(f"method {self.method!r} has one granularity for all nodes", "remove per_channel there")
+
+    @property
+    def uses(self) -> tuple[Split, ...]:
+        """Only ranges, smoothing and corrections are made from samples; plain dynamic and weight-only need none."""
+        return ("calibration",) if self.method == "static" or self.smooth is not None else ()
