@@ -38,7 +38,7 @@ from .stages.configs import (
 )
 from .stages.stage import Context, code_digest, libraries, stage
 from .store import Store
-from .targets import resolve
+from .targets import broken, resolve
 
 Progress = Callable[[str, float, str], None]
 REFERENCE = "reference"  # the label of the float model that everything is held against
@@ -159,8 +159,8 @@ class _Builder:
 
     def _pays(self, label: str, parent: Artifact, child: Artifact) -> bool:
         """Whether to go on from the child; measures on this machine where it has not been measured."""
-        if parent.format != child.format:
-            return True
+        if parent.format != child.format or broken(child.requires, self.environment):
+            return True  # what cannot run here cannot be judged here
         self.progress(label, 0.99, "timing against the parent")
         digest = self.data.digest("evaluation") or ""
         against = gain.pace_to(parent, child, self.store, lambda: self.data.samples("evaluation"), digest)

@@ -125,7 +125,7 @@ def build(
         emit(showing.build_json(made, rows) | {"below_floor": broken})
     else:
         out.print(showing.build_table(made, rows))
-        for line in showing.gain_lines(made, rows):
+        for line in (*showing.gain_lines(made, rows), *showing.unmeasured_lines(made)):
             out.print(line, markup=False, highlight=False)
         first, last = made.reference.artifact, made.artifact
         if not made.worked:

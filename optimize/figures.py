@@ -18,6 +18,7 @@ from .quality import metric, scores
 from .recipe import as_json
 from .sessions.session import Session, open_session
 from .store import Store
+from .targets import broken
 
 Progress = Callable[[str, float, str], None]
 
@@ -26,7 +27,7 @@ Progress = Callable[[str, float, str], None]
 class Figures:
     """One step's worth: mean quality over the evaluation split, bytes, and pace (one thread, batch 32 at most).
 
-    Quality and pace of an artifact that is only planned are None: nothing can be measured of it yet.
+    Quality and pace are None where this machine cannot run the artifact: it is only planned, or for other hardware.
     `gain` says whether a stage pays against its parent (`gain.judge`); None for the source and the reference.
     """
 
@@ -46,7 +47,7 @@ def figures(build: Build, store: Store, progress: Progress = lambda label, share
         return tuple(_read(row) for row in known["rows"])
     data = Data(build.recipe, store, environment())
     samples, score = data.samples("evaluation"), metric(build.recipe)
-    everyone = {step.artifact.digest: step.artifact for step in build.all if not step.artifact.planned}
+    everyone = {step.artifact.digest: step.artifact for step in build.all if not unmeasured(step.artifact)}
     qualities = {}
     for number, (digest, artifact) in enumerate(everyone.items()):
         progress("figures", number / len(everyone) * 0.5, f"quality of {artifact.made_by.stage}")
@@ -60,7 +61,11 @@ def figures(build: Build, store: Store, progress: Progress = lambda label, share
         progress("figures", 0.5 + number / len(build.all) * 0.5, f"pace of {step.label}")
 
         def against(other: Artifact | None, step: Step = step) -> Pace | None:
-            if other is None or other.digest == step.artifact.digest or step.artifact.planned:
+            if (
+                other is None
+                or other.digest == step.artifact.digest
+                or not {other.digest, step.artifact.digest} <= set(single)
+            ):
                 return None
             return pace_to(
                 other,
@@ -86,6 +91,11 @@ def figures(build: Build, store: Store, progress: Progress = lambda label, share
         )
     store.remember("figures", key, {"rows": [asdict(row) for row in rows]})
     return tuple(rows)
+
+
+def unmeasured(artifact: Artifact) -> str:
+    """Why nothing can be measured of the artifact on this machine, or an empty string."""
+    return "it is only planned" if artifact.planned else broken(artifact.requires, environment())
 
 
 def worth(build: Build, rows: tuple[Figures, ...]) -> Figures:

@@ -1,6 +1,6 @@
 """How floor 0's values look on a terminal and as JSON; decides nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +11,7 @@ from .artifact import Artifact
 from .build import Build, Planned, Step
 from .coverage import Coverage
 from .explore import Found
-from .figures import Figures
+from .figures import Figures, unmeasured
 from .pace import Pace
 from .parity import Agreement
 from .reproduce import Link
@@ -36,7 +36,7 @@ def build_table(build: Build, rows: Sequence[Figures]) -> Table:
             step.label,
             step.artifact.format,
             step.artifact.digest.removeprefix("sha256:")[:12],
-            "planned" if row.quality is None else f"{row.quality:.4f}",
+            _quality(step, row),
             size_text(row.size),
             pace_text(row.parent),
             "" if row.reference is None else f"{1 / row.reference.ratio:.1f}x",
@@ -44,6 +44,18 @@ def build_table(build: Build, rows: Sequence[Figures]) -> Table:
             gain_text(step, row),
         )
     return table
+
+
+def _quality(step: Step, row: Figures) -> str:
+    if row.quality is not None:
+        return f"{row.quality:.4f}"
+    return "planned" if step.artifact.planned else "not here"
+
+
+def unmeasured_lines(build: Build) -> list[str]:
+    """One sentence for every step that this machine cannot measure."""
+    found = [(step.label, unmeasured(step.artifact)) for step in build.all]
+    return [f"{label} was not measured: {why}" for label, why in found if why]
 
 
 def gain_text(step: Step, row: Figures) -> str:
@@ -112,7 +124,7 @@ def history_table(chain: Sequence[Artifact]) -> Table:
     """The chain of parents, newest first."""
     table = _table(left=("digest", "stage", "format"), right=("size",), last=("made at", "notes"))
     for artifact in chain:
-        notes = ", ".join(f"{key} {value}" for key, value in artifact.made_by.notes.items())
+        notes = ", ".join(f"{key} {_short(value)}" for key, value in artifact.made_by.notes.items())
         table.add_row(
             artifact.digest.removeprefix("sha256:")[:12],
             artifact.made_by.stage,
@@ -146,6 +158,11 @@ def front_table(found: Found) -> Table:
         digest = point.digest.removeprefix("sha256:")[:12]
         table.add_row(str(point.number), *values, *figures, digest, found.files[point.number].name)
     return table
+
+
+def _short(value: Any) -> Any:
+    """A note for one line of a table; what is a table itself is only counted."""
+    return len(value) if isinstance(value, Mapping) else value
 
 
 def parity_table(agreements: Sequence[Agreement]) -> Table:

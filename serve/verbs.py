@@ -67,6 +67,9 @@ def place(
     flavour: Annotated[
         Literal["python", "native"] | None, typer.Option(help="Override the deployment's flavour.")
     ] = None,
+    elsewhere: Annotated[
+        bool, typer.Option("--elsewhere", help="The server runs on other hardware: do not check this machine's.")
+    ] = False,
     repository: Repository = DEFAULT_REPOSITORY,
     json_: Json = False,
 ) -> None:
@@ -79,7 +82,8 @@ def place(
 
     chosen, kept = config.load(deployment, Deployment), store()
     digest = artifact or Registry(machine.home() / "releases").get(release or chosen.release).digest
-    placement = placing(kept.get(digest), chosen, store=kept, repository=repository, flavour=flavour)
+    found = kept.get(digest)
+    placement = placing(found, chosen, store=kept, repository=repository, flavour=flavour, elsewhere=elsewhere)
     if json_:
         emit(placement.to_json() | {"path": str(placement.path)})
     else:

@@ -68,7 +68,7 @@ def run(config: CastConfig, parent: Artifact, context: Context) -> Made:
         files=(FILE,),
         inputs=parent.inputs,
         outputs=parent.outputs,
-        requires=parent.requires,
+        requires=parent.requires if config.precision == "fp16" else {**parent.requires, "gpu": "nvidia"},
         notes={
             "precision": config.precision,
             "in_fp32": why,

@@ -18,8 +18,9 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from optimize import targets
 from optimize.artifact import Artifact, canonical, digest_file
-from optimize.environment import now
+from optimize.environment import environment, now
 from optimize.errors import IntegrityError, MachineError, MissingError
 from optimize.store import Store
 
@@ -42,14 +43,17 @@ def place(
     repository: Path,
     version: int | None = None,
     flavour: Flavour | None = None,
+    elsewhere: bool = False,
 ) -> Placement:
     """Put an artifact into the repository as a version of the deployment's model, and list it in config.pbtxt.
 
     The same artifact in the same flavour is placed once: a second call brings config.pbtxt up to date and returns the
     version that is there. Versions that the configuration serves stay served. A kill at any moment leaves a repository
-    that loads; what it left half-made is swept away by the next call.
+    that loads; what it left half-made is swept away by the next call. `elsewhere` says that the server runs on another
+    machine, so that this one's hardware is not held against the artifact's contract.
 
     Raises:
+        ContractError: this machine breaks what the artifact requires of its hardware.
         ConfigRuleError: artifact and deployment do not go together.
         PlacementError: the version is taken or was used before, or the model there is of another kind.
         IntegrityError: the store's bytes are damaged.
@@ -57,6 +61,8 @@ def place(
     """
     deployment = deployment.flavoured(flavour)
     check(deployment, artifact)
+    if not elsewhere:
+        targets.check(artifact.requires, environment(), artifact.short)
     with _workshop(repository) as shop:
         placed = placements(shop.repository, deployment.name)
         _check_owner(shop, deployment, placed)

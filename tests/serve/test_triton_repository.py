@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from optimize.artifact import Artifact, File, TensorSpec, digest_file
-from optimize.errors import IntegrityError, MachineError, MissingError
+from optimize.errors import ContractError, IntegrityError, MachineError, MissingError
 from optimize.store import Store
 from serve.deployment import Batching, Deployment
 from serve.errors import PlacementError
@@ -56,6 +56,15 @@ def make(store: Store, content: bytes = b"weights", *, width: int = 4) -> Artifa
 
 def served(repo: Path, name: str = "scenes") -> list[int]:
     return list(config.parse((repo / name / "config.pbtxt").read_text()).version_policy.specific.versions)
+
+
+def test_an_artifact_for_other_hardware_is_not_placed_unless_the_server_is_elsewhere(store: Store, repo: Path) -> None:
+    foreign = replace(make(store), requires={"architecture": ["riscv64"]})
+    kept = store.put(foreign, store.root.parent / f"made-{b'weights'.hex()}-4")
+    with pytest.raises(ContractError, match="riscv64"):
+        place(kept, DEPLOYMENT, store=store, repository=repo)
+    assert not repo.exists()
+    assert place(kept, DEPLOYMENT, store=store, repository=repo, elsewhere=True).version == 1
 
 
 def test_a_placed_version_holds_the_artifact_and_its_record(store: Store, repo: Path) -> None:
