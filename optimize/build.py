@@ -21,6 +21,7 @@ from .artifact import Artifact, File, Provenance, canonical, digest_bytes
 from .data import Data
 from .environment import environment, now
 from .parity import Agreement, compare, enforce
+from .quality import metric
 from .recipe import Recipe, as_json
 from .recipe_text import read_stage, to_toml
 from .samples import Samples
@@ -30,6 +31,7 @@ from .stages.configs import (
     CompileConfig,
     DistillConfig,
     ExportConfig,
+    MixedConfig,
     PruneConfig,
     QatConfig,
     QuantizeConfig,
@@ -288,7 +290,14 @@ class _Builder:
             return resolve(config.target, self.environment)
         if isinstance(config, PruneConfig) and config.latency is not None:
             return self.environment.fingerprint
+        if isinstance(config, MixedConfig):
+            judged = {"metric": as_json(self.recipe.metric), "code": self._metric_code()}
+            return digest_bytes(canonical({"machine": self.environment.fingerprint, **judged}))
         return ", ".join(self.environment.gpus) if isinstance(config, CompileConfig) else ""
+
+    def _metric_code(self) -> str:
+        name = self.recipe.metric.name
+        return self.recipe.reference(name).digest if ":" in name else ""
 
     def _make(
         self, label: str, config: StageConfig, parent: Artifact, origin: Artifact, folder: Path, checkpoints: Path
@@ -304,6 +313,7 @@ class _Builder:
             environment=self.environment,
             seed=self.recipe.seed,
             progress=lambda share, text: self.progress(label, share * 0.95, text),
+            score=metric(self.recipe),
         )
         made = stage(config)(config, parent, context)
         splits = config.uses

@@ -13,7 +13,7 @@ from ..errors import StageError
 from ..samples import Array
 
 _WHOLE = ("LayerNormalization", "SkipLayerNormalization", "Attention", "MultiHeadAttention", "RMSNormalization")
-_WEIGHTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+WEIGHTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ def operators(model: onnx.ModelProto, wanted: tuple[str, ...], suggested: tuple[
     """
     if wanted or suggested:
         return wanted or suggested
-    return _WEIGHTED if any(node.op_type in _WHOLE for node in model.graph.node) else ()
+    return WEIGHTED if any(node.op_type in _WHOLE for node in model.graph.node) else ()
 
 
 def constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:

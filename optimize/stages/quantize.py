@@ -53,6 +53,14 @@ def run(config: QuantizeConfig, parent: Artifact, context: Context) -> Made:
     )
 
 
+def layers(config: QuantizeConfig, parent: Artifact, context: Context) -> tuple[str, ...]:
+    """Names of the nodes with weights or products that the configuration would quantize, in the graph's order."""
+    contract = TARGETS[resolve(config.target, context.environment)]
+    model = on_graph.prepare(context.store.path(parent, FILE), context.folder, contract.opset)
+    chosen = set(_Work(config, contract, context).chosen(model))
+    return tuple(node.name for node in model.graph.node if node.name in chosen and node.op_type in on_graph.WEIGHTED)
+
+
 class _Work:
     """One model's quantization: the configuration, the target's contract, and the place to work in."""
 
@@ -61,13 +69,21 @@ class _Work:
         self.contract = contract
         self.context = context
 
+    def chosen(self, model: onnx.ModelProto) -> list[str]:
+        """The nodes that the method quantizes."""
+        config = self.config
+        if config.method != "static":
+            default = on_weights.DYNAMIC if config.method == "dynamic" else on_weights.WEIGHT_ONLY
+            return self._nodes(model, frozenset(config.operators or default))
+        wanted = on_graph.operators(model, config.operators, self.contract.operators)
+        if config.smooth is not None and not wanted:  # integers before a smoothed tensor would undo the smoothing
+            wanted = on_graph.WEIGHTED
+        return self._nodes(model, on_static.quantizable(wanted))
+
     def static(self, model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, object]]:
         """Q/DQ with ranges from the calibration split, smoothed and corrected where the recipe says so."""
         config, contract = self.config, self.contract
-        wanted = on_graph.operators(model, config.operators, contract.operators)
-        if config.smooth is not None and not wanted:  # integers before a smoothed tensor would undo the smoothing
-            wanted = ("Conv", "ConvTranspose", "MatMul", "Gemm")
-        nodes = self._nodes(model, on_static.quantizable(wanted))
+        nodes = self.chosen(model)
         notes: dict[str, object] = {"activations": contract.activations, "ranges": config.ranges}
         if config.smooth is not None:
             model, notes["smoothed"] = self._smooth(model, nodes, config.smooth)
@@ -99,7 +115,7 @@ class _Work:
 
     def dynamic(self, model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, object]]:
         """8-bit weights, activations measured at run time."""
-        nodes = self._nodes(model, frozenset(self.config.operators or on_weights.DYNAMIC))
+        nodes = self.chosen(model)
         notes: dict[str, object] = {"activations": "uint8"}
         if self.config.smooth is not None:
             model, notes["smoothed"] = self._smooth(model, nodes, self.config.smooth)
@@ -116,7 +132,7 @@ class _Work:
 
     def weight_only(self, model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, object]]:
         """Weights in blocks under float activations."""
-        nodes = self._nodes(model, frozenset(self.config.operators or on_weights.WEIGHT_ONLY))
+        nodes = self.chosen(model)
         bits = {}
         for node in model.graph.node:
             if node.name in nodes:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 
 from ..artifact import Artifact, Format, TensorSpec, digest_bytes, digest_file
 from ..environment import Environment
+from ..quality import Score
 from ..recipe import Source
 from ..samples import Samples, Split
 from ..store import Store
@@ -28,7 +29,7 @@ class Context:
 
     `progress` takes a share in [0, 1] and a short text. `samples` loads a split on first use. `checkpoints` is where a
     long stage may leave what it goes on from after an interruption; it may not be there yet, and goes when the stage's
-    artifact is kept.
+    artifact is kept. `score` is the recipe's metric, for stages that search by quality.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class Context:
     environment: Environment
     seed: int
     progress: Progress
+    score: Score | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from .exporting import CastConfig, CompileConfig, ExportConfig, Profile, Range, Shapes
 from .pruning import PruneConfig
-from .quantizing import Override, QuantizeConfig
+from .quantizing import MixedConfig, Override, QuantizeConfig
 from .teaching import Attention, DistillConfig, Features, QatConfig, Relations, Training
 from .terms import CAST, ENGINE, EXACT, QUANTIZED, Positive, Rate, Share, Tolerance
 
@@ -27,6 +27,7 @@ __all__ = [
     "DistillConfig",
     "ExportConfig",
     "Features",
+    "MixedConfig",
     "Override",
     "Positive",
     "Profile",
@@ -43,12 +44,15 @@ __all__ = [
     "Training",
 ]
 
-StageConfig = DistillConfig | PruneConfig | ExportConfig | QuantizeConfig | QatConfig | CastConfig | CompileConfig
+StageConfig = (
+    DistillConfig | PruneConfig | ExportConfig | QuantizeConfig | MixedConfig | QatConfig | CastConfig | CompileConfig
+)
 KINDS: Mapping[str, type[StageConfig]] = {
     "distill": DistillConfig,
     "prune": PruneConfig,
     "export": ExportConfig,
     "quantize": QuantizeConfig,
+    "mixed": MixedConfig,
     "qat": QatConfig,
     "compile": CompileConfig,
     "cast": CastConfig,

@@ -1,5 +1,6 @@
 """What the quantize stage can be told: method, target, ranges, and other types for some nodes."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -11,7 +12,7 @@ from ...artifact import Format
 from ...errors import ConfigError
 from ...samples import Split
 from ...targets import TARGETS, Contract, Method
-from .terms import QUANTIZED, Share, Tolerance
+from .terms import QUANTIZED, Positive, Share, Tolerance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,3 +178,37 @@ class QuantizeConfig:
     def uses(self) -> tuple[Split, ...]:
         """Only ranges, smoothing and corrections are made from samples; plain dynamic and weight-only need none."""
         return ("calibration",) if self.method == "static" or self.smooth is not None else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixedConfig:
+    """As many layers in integers as quality allows, chosen by measured quality and measured latency together.
+
+    `quantize` says how (its `exclude` stays excluded), `quality_drop` is the most that the recipe's metric may fall
+    below the parent's on the calibration split, whose labels it needs; the evaluation split is never looked at. Every
+    layer is first kept in float alone, then together as the floor asks; at most `measurements` candidates are
+    quantized, scored and timed (one thread, `batch` samples, interleaved with the parent).
+    """
+
+    takes: ClassVar[Format] = "onnx"
+    makes: ClassVar[Format] = "onnx"
+    uses: ClassVar[tuple[Split, ...]] = ("calibration",)
+    code: ClassVar[tuple[str, ...]] = ("mixed.py", "../sensitivity.py", "../pace.py", *QuantizeConfig.code)
+    libraries: ClassVar[tuple[str, ...]] = QuantizeConfig.libraries
+
+    kind: Literal["mixed"]
+    quality_drop: Annotated[float, Field(ge=0)]
+    quantize: QuantizeConfig = field(default_factory=lambda: QuantizeConfig(kind="quantize"))
+    measurements: Positive = 60
+    batch: Positive = 32
+    parity: Mapping[str, Tolerance] = field(default_factory=lambda: QUANTIZED)
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.quality_drop):
+            raise ConfigError("quality_drop must be finite", where="mixed", next_step="use 0.01, say")
+        if self.quantize.target in ("cuda", "tensorrt"):
+            raise ConfigError(
+                f"latency on {self.quantize.target!r} cannot be measured by this stage, which times on the processor",
+                where="mixed",
+                next_step="use a processor's target, or a quantize stage with exclude",
+            )
