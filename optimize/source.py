@@ -34,7 +34,7 @@ def make_source(recipe: Recipe, data: Data, folder: Path, environment: Environme
     if recipe.source.onnx is not None:
         names, inputs, outputs = _from_onnx(recipe, golden, folder)
     else:
-        names, outputs = _from_torch(recipe, golden, inputs, folder)
+        names, outputs = _from_torch(recipe, golden, inputs, folder, environment)
     return Artifact(
         name=recipe.name,
         format=recipe.source.format,
@@ -56,13 +56,14 @@ def make_source(recipe: Recipe, data: Data, folder: Path, environment: Environme
 
 
 def _from_torch(
-    recipe: Recipe, golden: Samples, inputs: tuple[TensorSpec, ...], folder: Path
+    recipe: Recipe, golden: Samples, inputs: tuple[TensorSpec, ...], folder: Path, environment: Environment
 ) -> tuple[list[str], tuple[TensorSpec, ...]]:
     import torch
 
     from .sessions.on_torch import Architecture, TorchSession, build_module, load_weights, save_module
 
     torch.manual_seed(recipe.seed)
+    torch.set_num_threads(environment.cores)  # a factory may train, and sums depend on how they are split
     factory = recipe.reference(recipe.source.factory or "")
     module = build_module(factory, recipe.source.arguments)
     if recipe.source.weights is not None:

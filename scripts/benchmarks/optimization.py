@@ -168,11 +168,66 @@ def repeat(store: Store) -> Row:
     )
 
 
+def distillation(store: Store) -> Row:
+    """The scenes student with and without the teacher's answers, everything else equal, over five seeds."""
+    found = Reference.parse("distillation.py:distilled_and_scratch", Path(__file__).parent).load()(range(1, 6))
+    wins = sum(mine > other for mine, other in zip(found.distilled, found.scratch, strict=True))
+    return Row(
+        name="distillation",
+        claim="scenes student, distilled vs from scratch, equal budget, 5 seeds",
+        value=f"{100 * found.difference:+.2f} pp [{100 * found.low:.2f}, {100 * found.high:.2f}], better in {wins} of 5",
+        bar="interval excludes 0",
+        met=found.better,
+    )
+
+
+PRUNING = """
+schema = 1
+name = "scenes-pruned"
+[source]
+factory = "{models}/scenes.py:teacher"
+weights = "{models}/scenes-teacher.safetensors"
+outputs = ["logits"]
+[data]
+loader = "{models}/scenes.py:samples"
+train = 256
+evaluation = 256
+[[stages]]
+kind = "prune"
+latency = {target}
+latency_batch = 32
+training = {{ epochs = 0 }}
+[[stages]]
+kind = "export"
+"""
+
+
+def prune_to_latency(store: Store) -> Row:
+    """The scenes teacher pruned to half its latency, then timed anew; quality is not what this row is about."""
+    target = 0.5
+    with tempfile.TemporaryDirectory(prefix="seatrial-prune-") as folder:
+        path = Path(folder) / "recipe.toml"
+        path.write_text(PRUNING.format(models=MODELS, target=target))
+        made = build(load_recipe(path), store, _progress)
+        samples = Data(made.recipe, store, environment()).samples("evaluation")
+        arms = [open_session(artifact, store) for artifact in (made.reference.artifact, made.artifact)]
+        ratio = pace(arms[0], arms[1], samples, batch=32, pairs=PAIRS)
+    return Row(
+        name="prune-to-latency",
+        claim=f"scenes ResNet pruned to {target:g} of its latency at batch 32, timed again",
+        value=f"{_interval(ratio)}, {100 * (ratio.ratio / target - 1):+.1f} % off the target",
+        bar="within 5 %",
+        met=abs(ratio.ratio / target - 1) <= 0.05,
+    )
+
+
 ROWS: Mapping[str, Callable[[Store], Row]] = {
     "minilm-95": minilm_95,
     "minilm-93": minilm_93,
     "resnet50": resnet50,
     "scenes": scenes,
+    "distillation": distillation,
+    "prune-to-latency": prune_to_latency,
     "repeat": repeat,
 }
 
