@@ -38,6 +38,7 @@ def main(job: Path) -> int:
     if rank == 0:
         save_file({name: tensor.contiguous().clone() for name, tensor in module.state_dict().items()}, job / WEIGHTS)
         (job / RESULT).write_text(json.dumps({"loss": loss}))
+    torch.distributed.barrier()  # nobody leaves before the result is written: a launcher ends all when one breaks off
     torch.distributed.destroy_process_group()
     return 0
 

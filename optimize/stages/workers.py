@@ -48,7 +48,7 @@ def learn_in_workers(
     processes = lesson.config.training.processes
     progress(0.0, f"starting {processes} workers")
     code = _follow(job, processes, progress)
-    if code != 0 or not (job / RESULT).exists():
+    if not (job / RESULT).exists():  # written last: what a worker breaks in taking itself down is no loss
         raise _failure(job, code)
     load_weights(module, job / WEIGHTS)
     return float(json.loads((job / RESULT).read_text())["loss"])
@@ -130,7 +130,8 @@ def _failure(job: Path, code: int) -> SeatrialError:
         kind = getattr(errors, said["kind"], StageError)
         error: SeatrialError = kind(said["what"], where=said["where"], next_step=said["next_step"])
         return error
-    words = (job / "stderr").read_text(errors="replace").strip().splitlines()
+    lines = (job / "stderr").read_text(errors="replace").strip().splitlines()
+    words = [line for line in lines if "what():" in line or "Error" in line] or lines
     return StageError(
         f"the workers ended with code {code}: {' | '.join(words[-3:])}",
         where="distill, training.processes",

@@ -175,7 +175,7 @@ def distillation(store: Store) -> Row:
     return Row(
         name="distillation",
         claim="scenes student, distilled vs from scratch, equal budget, 5 seeds",
-        value=f"{100 * found.difference:+.2f} pp [{100 * found.low:.2f}, {100 * found.high:.2f}], better in {wins} of 5",
+        value=f"{100 * found.difference:+.2f} pp [{100 * found.low:.2f}, {100 * found.high:.2f}], {wins} of 5 better",
         bar="interval excludes 0",
         met=found.better,
     )
