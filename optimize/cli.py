@@ -150,7 +150,7 @@ def search(
     ] = "",
     json_: Json = False,
 ) -> None:
-    """Search what RECIPE marks under [search] for the best trade-offs, each tried by an ordinary cached build.
+    """Search what RECIPE marks under \\[search] for the best trade-offs, each tried by an ordinary cached build.
 
     Run it again to go on, or at the same time elsewhere on the same --storage to share the work. Every point of the
     Pareto front is written beside RECIPE as an ordinary recipe.
