@@ -299,7 +299,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("train", help="train the teacher and write its weights")
     command.add_argument("--out", type=Path, default=WEIGHTS, help="safetensors file to write (default: %(default)s)")
-    command.add_argument("--epochs", type=int, default=4, help="passes over the sentences (default: %(default)s)")
+    command.add_argument("--epochs", type=int, default=12, help="passes over the sentences (default: %(default)s)")
     commands.add_parser("check", help="print the accuracy of the kept teacher and of a linear model")
     arguments = parser.parse_args()
     if arguments.command == "train":

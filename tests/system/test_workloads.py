@@ -36,7 +36,7 @@ def test_the_kept_docstrings_teacher_knows_packages_but_not_all() -> None:
     model = docstrings.teacher()
     model.load_state_dict(load_file(docstrings.WEIGHTS))
     inputs, labels = docstrings.samples("evaluation", 1500)
-    assert 0.4 < docstrings.accuracy(model, inputs["tokens"], labels) < 0.95  # one in ten would be chance
+    assert 0.5 < docstrings.accuracy(model, inputs["tokens"], labels) < 0.95  # one in ten would be chance
 
 
 @needs_openvino
