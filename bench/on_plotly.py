@@ -1,25 +1,20 @@
-"""Plots as HTML fragments, the only importer of plotly. Draws what it is given; computes no statistic.
+"""A gate's plots as HTML fragments. Draws what it is given; computes no statistic.
 
-Fragments carry no library: `library` gives its one copy for the page. Colours are mid-tones that read on light and dark
-paper; text takes the page's own colour through ``currentColor`` in the page's style sheet.
+The look of both floors' plots, and the one copy of plotly's own script that a page holds, stand in
+`optimize.on_plotly`. Colours are mid-tones that read on light and dark paper; text takes the page's own colour through
+``currentColor`` in the page's style sheet.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
+
+from optimize.on_plotly import fragment
 
 BASE_COLOUR, CANDIDATE_COLOUR, LIMIT_COLOUR = "#8a8f98", "#2f7ed8", "#d9534f"
-_GRID = "rgba(128,128,128,0.22)"
 _POINTS = 400  # of a distribution drawn; the tail is kept whole
-
-
-def library() -> str:
-    """The plotly script, to be put into the page once."""
-    return str(get_plotlyjs())
 
 
 def latency_cdf(base: npt.NDArray[np.float64], candidate: npt.NDArray[np.float64]) -> str:
@@ -42,7 +37,7 @@ def latency_cdf(base: npt.NDArray[np.float64], candidate: npt.NDArray[np.float64
     shown = log_ticks(1e3 * min(base.min(), candidate.min()), 1e3 * max(base.max(), candidate.max()))
     figure.update_xaxes(title="latency from the intended send, ms", type="log")
     figure.update_xaxes(tickvals=shown, ticktext=[f"{each:g}" for each in shown])
-    return _fragment(figure, 330)
+    return fragment(figure, 330)
 
 
 def thinned_tail(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -104,21 +99,4 @@ def pair_ratios(rows: Sequence[tuple[str, Sequence[float], tuple[float, float] |
     middle = list(range(len(names)))
     figure.update_yaxes(tickvals=middle, ticktext=names, range=[len(names) - 0.4, -0.6], showgrid=False, zeroline=False)
     figure.update_xaxes(title="candidate against base, %", zeroline=True, zerolinecolor="#8a8f98", zerolinewidth=1.5)
-    return _fragment(figure, 110 + 46 * len(rows))
-
-
-def _fragment(figure: Any, height: int) -> str:
-    figure.update_layout(
-        height=height,
-        margin={"l": 10, "r": 10, "t": 34, "b": 10},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "inherit", "size": 13, "color": "#808792"},
-        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.0, "yanchor": "bottom"},
-        hoverlabel={"namelength": -1},
-    )
-    axis = {"gridcolor": _GRID, "automargin": True, "fixedrange": True, "title_font_size": 13}
-    figure.update_xaxes(**axis)
-    figure.update_yaxes(**axis)
-    config = {"displayModeBar": False, "responsive": True}
-    return str(figure.to_html(full_html=False, include_plotlyjs=False, config=config))
+    return fragment(figure, 110 + 46 * len(rows))

@@ -194,6 +194,8 @@ def write_html(
     """One page that needs no network: verdict, findings, plots, the chain of stages, served load, provenance."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    from optimize.on_plotly import library
+
     from . import on_plotly
 
     templates = Environment(
@@ -221,7 +223,7 @@ def write_html(
         slots=_slot_rows(run),
         design=run.header.budget["design"],
         facts=_facts(verdict, run),
-        library=on_plotly.library(),
+        library=library(),
     )
     write_atomically(path, page.encode())
 

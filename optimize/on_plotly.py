@@ -64,7 +64,7 @@ def waterfall(labels: Sequence[str], panels: Sequence[tuple[str, Sequence[float 
         figure.update_xaxes(range=[min(known) - margin, max(known) + margin], nticks=4, row=1, col=column)
     figure.update_yaxes(autorange="reversed", range=[len(labels) - 0.4, -0.7])
     figure.update_layout(showlegend=False, bargap=0.8)
-    return _fragment(figure, 120 + 56 * len(labels))
+    return fragment(figure, 120 + 56 * len(labels))
 
 
 def pareto(
@@ -88,7 +88,7 @@ def pareto(
         )
     figure.update_xaxes(title=names[0])
     figure.update_yaxes(title=names[1])
-    return _fragment(figure, 360)
+    return fragment(figure, 360)
 
 
 def bars(rows: Sequence[tuple[str, float]], title: str) -> str:
@@ -104,14 +104,15 @@ def bars(rows: Sequence[tuple[str, float]], title: str) -> str:
     )
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(title=title)
-    return _fragment(figure, 90 + 24 * len(rows))
+    return fragment(figure, 90 + 24 * len(rows))
 
 
 def _spelt(value: float | None, spelling: str) -> str:
     return "" if value is None else f"{value:{spelling}}"
 
 
-def _fragment(figure: Any, height: int) -> str:
+def fragment(figure: Any, height: int) -> str:
+    """A figure in the house's look, `height` pixels high, as HTML for a page that holds `library` once."""
     figure.update_layout(
         height=height,
         margin={"l": 10, "r": 10, "t": 34, "b": 10},
