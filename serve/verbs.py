@@ -152,7 +152,7 @@ def ship(
     Ends with the table, the verdict and the path of one HTML page. Exit codes as the gate's.
     """
     from bench.budget import load_budget
-    from bench.cli import run_folder
+    from bench.runs import run_folder
     from optimize import config
     from optimize.recipe import load_recipe
 

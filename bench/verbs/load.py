@@ -1,0 +1,72 @@
+"""The load verb: an open-loop load against a running server."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from optimize import environment as machine
+from optimize.cli import Json, emit, out, progress, store
+
+from ..runs import run_folder
+
+
+def load(
+    url: Annotated[str, typer.Argument(help="A KServe v2 server: http://127.0.0.1:8000, or .../v2/models/NAME.")],
+    rate: Annotated[float, typer.Option(help="Mean arrivals per second (Poisson).")] = 50.0,
+    seconds: Annotated[float, typer.Option(help="How long to send.")] = 10.0,
+    model: Annotated[str | None, typer.Option(help="The model; may be left out where only one is ready.")] = None,
+    version: Annotated[str, typer.Option(help="Its version; default: the highest that is ready.")] = "",
+    seed: Annotated[int, typer.Option(help="Seed of the arrival times.")] = 1,
+    batch: Annotated[int, typer.Option(help="Samples per request.")] = 1,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Send this recipe's evaluation samples instead of random numbers.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Locust processes.")] = 1,
+    own_target: Annotated[
+        bool, typer.Option("--i-own-this-target", help="Allow a target that is not this machine.")
+    ] = False,
+    out_folder: Annotated[Path | None, typer.Option("--out", help="Folder for the raw latencies.")] = None,
+    json_: Json = False,
+) -> None:
+    """Send an open-loop Poisson load and print the latencies from the intended send.
+
+    The same seed sends at the same times. Says INVALID (exit 4) where the client could not keep its schedule: such a
+    latency would be the client's. Exit 1 where the server refused requests.
+    """
+    from optimize.data import Data
+    from optimize.recipe import load_recipe
+
+    from ..load import on_locust
+    from ..load.inputs import random_inputs
+    from ..load.payload import Payload
+    from ..load.show import summary_table
+    from ..load.summary import summarise
+    from ..schedule import poisson
+    from ..targets import endpoint_of
+
+    endpoint = endpoint_of(url, model, version)
+    if recipe is not None:
+        inputs = dict(Data(load_recipe(recipe), store(), machine.environment()).samples("evaluation").inputs)
+    else:
+        inputs = random_inputs(endpoint, 64 * batch, seed)
+    folder = out_folder or run_folder("load")
+    with progress() as report:
+        run = on_locust.load(
+            endpoint,
+            poisson(rate, seconds, seed),
+            Payload.build(endpoint, inputs, batch=batch),
+            folder=folder,
+            workers=workers,
+            own_target=own_target,
+            progress=lambda share: report("load", share, f"{rate:g} requests/s for {seconds:g} s"),
+        )
+    summary = summarise(run)
+    if json_:
+        emit(summary.to_json() | {"run": str(folder)})
+    else:
+        out.print(summary_table(summary))
+        for breach in summary.breaches:
+            out.print(f"[bold red]INVALID[/] {breach}")
+        out.print(f"run: {folder}", soft_wrap=True)
+    raise typer.Exit(4 if not summary.valid else 1 if summary.failures else 0)
