@@ -1,4 +1,4 @@
-"""Rows of a benchmark: what was claimed, what was measured, the bar, and whether it was met. Measures nothing itself."""
+"""Rows of a benchmark: the claim, what was measured, the bar, and whether it was met. Measures nothing itself."""
 
 import argparse
 import json
