@@ -64,6 +64,11 @@ class SlotRecord:
     share of the evaluation set, from sample `quality_start` on. `breaches` are validity rules of the load that the slot
     broke, `faults` what is wrong with the arm itself: not loading, dying, NaN or misshapen answers. `fault_kind` is
     "model" where the arm is to blame and "environment" where the machine is.
+
+    `load_seconds` is how long the server took to load the model, `first_inference` how long its first answer took.
+    `server` is what the server counted during the open-loop load (sums in seconds: queue, compute; executed batch
+    sizes), `device` and `energy` what the accelerator's counters say, `checks` the raw values of further quality checks
+    by name; each is empty where nothing was measured.
     """
 
     slot: Slot
@@ -81,6 +86,12 @@ class SlotRecord:
     memory: Mapping[str, Any] = field(default_factory=dict)
     load: Mapping[str, Any] = field(default_factory=dict)
     saturation: Mapping[str, Any] = field(default_factory=dict)
+    load_seconds: float | None = None
+    first_inference: float | None = None
+    server: Mapping[str, Any] = field(default_factory=dict)
+    device: Mapping[str, Any] = field(default_factory=dict)
+    energy: Mapping[str, Any] = field(default_factory=dict)
+    checks: Mapping[str, Any] = field(default_factory=dict)
     load_average: float | None = None
     breaches: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()

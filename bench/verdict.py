@@ -52,7 +52,8 @@ class Verdict:
 
     `reasons` are about the run as a whole: why it is INVALID, or what is wrong with the candidate itself. `base` and
     `candidate` name the artifacts, `pairs` is how many were used, `confidence` that of the findings' intervals, and
-    `scope` how far the verdict reaches.
+    `scope` how far the verdict reaches. `looks` are the numbers of pairs at which the gate was allowed to stop, `seconds`
+    is how long all slots took together, `notes` what a reader should know that decides nothing.
     """
 
     outcome: Outcome
@@ -66,6 +67,9 @@ class Verdict:
     samples: Mapping[str, Any]
     at: str
     scope: str = "this host"
+    looks: tuple[int, ...] = ()
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -104,7 +108,7 @@ class Verdict:
             )
         fields = {key: item for key, item in value.items() if key not in ("schema", "exit_code")}
         try:
-            fields["reasons"] = tuple(value["reasons"])
+            fields |= {name: tuple(value.get(name, ())) for name in ("reasons", "looks", "notes")}
             fields["findings"] = tuple(
                 Finding(**item | {"interval": tuple(item["interval"]) if item["interval"] else None})
                 for item in value["findings"]
