@@ -52,8 +52,8 @@ class Verdict:
 
     `reasons` are about the run as a whole: why it is INVALID, or what is wrong with the candidate itself. `base` and
     `candidate` name the artifacts, `pairs` is how many were used, `confidence` that of the findings' intervals, and
-    `scope` how far the verdict reaches. `looks` are the numbers of pairs at which the gate was allowed to stop, `seconds`
-    is how long all slots took together, `notes` what a reader should know that decides nothing.
+    `scope` how far the verdict reaches. `looks` are the numbers of pairs at which the gate was allowed to stop,
+    `seconds` is how long all slots took together, `notes` what a reader should know that decides nothing.
     """
 
     outcome: Outcome
