@@ -97,6 +97,9 @@ def build(
     notes: Annotated[
         Path | None, typer.Option(help="JSON for the page: sensitivities and coverage, measured elsewhere.")
     ] = None,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Measure peak memory of each step too: some seconds more per step.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Make what RECIPE says: each stage once, kept by content, compared with its parent.
@@ -113,7 +116,7 @@ def build(
     loaded = load_recipe(recipe)
     with progress() as report:
         made = building.build(loaded, store(), report)
-        rows = figuring.figures(made, store(), report)
+        rows = figuring.figures(made, store(), report, memory=memory)
     broken = figuring.below_floor(made, rows)
     if report_ is not None:
         from . import report as reporting
@@ -134,6 +137,8 @@ def build(
         out.print(
             f"times: one thread, batch {batch}, interleaved pairs, 95 % interval; quality: {rows[0].samples} samples"
         )
+        if memory:
+            out.print(showing.memory_line(rows), highlight=False)
         if last.planned:
             out.print("planned: TensorRT is not installed here, so nothing was compiled; plan.json says how")
         out.print(f"{loaded.name} is {last.short}; the fp32 reference is {first.short}")

@@ -80,7 +80,7 @@ def explore(
         study.propose(own)
 
     def evaluate(candidate: Recipe) -> Worth:
-        return measure(candidate, store, progress)
+        return measure(candidate, store, progress, memory="memory" in search.objectives)
 
     candidates = run(recipe, study, evaluate, trials, progress)
     best = front(candidates, search.objectives)
@@ -91,15 +91,20 @@ def explore(
     return found
 
 
-def measure(candidate: Recipe, store: Store, progress: Progress) -> Worth:
-    """Build a candidate (no tag moves) and read its figures off."""
+def measure(candidate: Recipe, store: Store, progress: Progress, *, memory: bool = False) -> Worth:
+    """Build a candidate (no tag moves) and read its figures off; memory only where it is weighed."""
     made = build(candidate, store, progress, tag=False)
-    rows = figures(made, store, progress)
+    rows = figures(made, store, progress, memory=memory)
     last = worth(made, rows)
     same = made.artifact.digest == made.reference.artifact.digest
     latency = last.reference.ratio if last.reference is not None else 1.0 if same else None
     return Worth(
-        values={"quality": last.quality, "latency": latency, "size": float(last.size)},
+        values={
+            "quality": last.quality,
+            "latency": latency,
+            "size": float(last.size),
+            "memory": None if last.memory is None else float(last.memory.bytes),
+        },
         quality_drop=None if rows[0].quality is None or last.quality is None else rows[0].quality - last.quality,
         digest=made.artifact.digest,
     )
@@ -120,11 +125,12 @@ def write(recipe: Recipe, point: Candidate) -> Path:
 
 
 def _ingredients(recipe: Recipe, search: Search, store: Store) -> dict[str, str]:
-    """What figures depend on besides the recipe's words; the machine only where time is weighed."""
+    """What figures depend on besides the recipe's words; the machine only where time or memory is weighed."""
     data = Data(recipe, store, environment())
     source = source_ingredients(recipe, data.digest("golden") or "")
     parts = {
         "source": digest_bytes(canonical(source)),
         "evaluation samples": data.digest("evaluation") or "",
     }
-    return parts | ({"machine": environment().fingerprint} if "latency" in search.objectives else {})
+    measured = {"latency", "memory"} & set(search.objectives)
+    return parts | ({"machine": environment().fingerprint} if measured else {})

@@ -5,14 +5,15 @@ believed again only under the same machine fingerprint, data and metric. Nothing
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .artifact import Artifact, canonical, digest_bytes
 from .build import REFERENCE, Build, Step
 from .data import Data
 from .environment import environment
-from .gain import Gain, judge, pace_to
+from .gain import BATCH, Gain, judge, pace_to
+from .memory import Memory, memory_of
 from .pace import Pace
 from .quality import metric, scores
 from .recipe import as_json
@@ -28,7 +29,8 @@ class Figures:
     """One step's worth: mean quality over the evaluation split, bytes, and pace (one thread, batch 32 at most).
 
     Quality and pace are None where this machine cannot run the artifact: it is only planned, or for other hardware.
-    `gain` says whether a stage pays against its parent (`gain.judge`); None for the source and the reference.
+    `gain` says whether a stage pays against its parent (`gain.judge`); None for the source and the reference. `memory`
+    is measured where it is asked for, and None where it was not or cannot be told.
     """
 
     label: str
@@ -38,10 +40,38 @@ class Figures:
     parent: Pace | None
     reference: Pace | None
     gain: Gain | None = None
+    memory: Memory | None = None
 
 
-def figures(build: Build, store: Store, progress: Progress = lambda label, share, text: None) -> tuple[Figures, ...]:
-    """Measure every step of a build, or recall what this machine measured before."""
+def figures(
+    build: Build, store: Store, progress: Progress = lambda label, share, text: None, *, memory: bool = False
+) -> tuple[Figures, ...]:
+    """Measure every step of a build, or recall what this machine measured before.
+
+    `memory` is asked for on its own: it takes some seconds per step, in processes that open the step's artifact anew.
+    """
+    rows = _measured(build, store, progress)
+    return _with_memory(build, rows, store, progress) if memory else rows
+
+
+def _with_memory(build: Build, rows: tuple[Figures, ...], store: Store, progress: Progress) -> tuple[Figures, ...]:
+    data = Data(build.recipe, store, environment())
+    found: dict[str, Memory | None] = {}
+    for number, step in enumerate(build.all):
+        artifact = step.artifact
+        if artifact.digest not in found:
+            progress("memory", number / len(rows), f"opening {step.label} in processes of its own")
+            found[artifact.digest] = None
+            if not unmeasured(artifact):
+                digest = data.digest("evaluation") or ""
+                found[artifact.digest] = memory_of(
+                    artifact, store, lambda: data.samples("evaluation"), digest, batch=BATCH
+                )
+    progress("memory", 1.0, "done")
+    return tuple(replace(row, memory=found[step.artifact.digest]) for step, row in zip(build.all, rows, strict=True))
+
+
+def _measured(build: Build, store: Store, progress: Progress) -> tuple[Figures, ...]:
     key = _key(build, store)
     if (known := store.recall("figures", key)) is not None:
         return tuple(_read(row) for row in known["rows"])
@@ -89,7 +119,7 @@ def figures(build: Build, store: Store, progress: Progress = lambda label, share
                 gain=judge(parent, step.artifact, pace) if parent and pace and step.label != REFERENCE else None,
             )
         )
-    store.remember("figures", key, {"rows": [asdict(row) for row in rows]})
+    store.remember("figures", key, {"rows": [asdict(row) for row in rows]})  # without memory, which is noted alone
     return tuple(rows)
 
 

@@ -109,6 +109,9 @@ def _panels(rows: Sequence[Figures]) -> list[tuple[str, Sequence[float | None], 
         ("quality", [row.quality for row in rows], ".4f", True),
         ("size, KiB", [row.size / 1024 for row in rows], ".1f", False),
     ]
+    memory = [row.memory.bytes / (1 << 20) if row.memory is not None else None for row in rows]
+    if any(value is not None for value in memory):
+        panels.append(("memory, MiB", memory, ".1f", False))
     if any(value is not None for value in latency):
         panels.insert(1, ("latency / fp32's", latency, ".2f", False))
     return panels

@@ -25,10 +25,11 @@ def _table(*, left: Sequence[str], right: Sequence[str] = (), last: Sequence[str
 
 
 def build_table(build: Build, rows: Sequence[Figures]) -> Table:
-    """A build's steps with quality, size and pace."""
+    """A build's steps with quality, size, pace, and memory where it was measured."""
+    weighed = any(row.memory is not None for row in rows)
     table = _table(
         left=("step", "format", "digest"),
-        right=("quality", "size", "time / parent's", "vs fp32", "made in"),
+        right=("quality", "size", *(("memory",) if weighed else ()), "time / parent's", "vs fp32", "made in"),
         last=("gain",),
     )
     for step, row in zip(build.all, rows, strict=True):
@@ -38,6 +39,7 @@ def build_table(build: Build, rows: Sequence[Figures]) -> Table:
             step.artifact.digest.removeprefix("sha256:")[:12],
             _quality(step, row),
             size_text(row.size),
+            *((size_text(row.memory.bytes) if row.memory else "",) if weighed else ()),
             pace_text(row.parent),
             "" if row.reference is None else f"{1 / row.reference.ratio:.1f}x",
             "cached" if step.cached else f"{step.seconds:.1f} s",
@@ -81,6 +83,18 @@ def gain_lines(build: Build, rows: Sequence[Figures]) -> list[str]:
 def pace_text(pace: Pace | None) -> str:
     """``0.12 [0.11, 0.13]``: the ratio with its 95 % interval."""
     return "" if pace is None else f"{pace.ratio:.2f} [{pace.low:.2f}, {pace.high:.2f}]"
+
+
+def memory_line(rows: Sequence[Figures]) -> str:
+    """What the memory column means and how far it can be trusted."""
+    found = [row.memory for row in rows if row.memory is not None]
+    if not found:
+        return "memory: not measured; this system keeps no high-water mark that can be set back"
+    one, noise = found[-1], max(each.high - each.low for each in found)
+    return (
+        f"memory: the peak that opening and running batch {one.batch} adds, one thread; "
+        f"median of {one.processes} fresh processes, at most {size_text(noise)} apart"
+    )
 
 
 def size_text(count: int) -> str:
@@ -151,7 +165,7 @@ def front_table(found: Found) -> Table:
     table = _table(left=("trial",), right=(*addresses, *found.objectives), last=("digest", "recipe"))
     for point in found.front:
         figures = [
-            size_text(int(value or 0)) if name == "size" else f"{value:.4f}"
+            size_text(int(value or 0)) if name in ("size", "memory") else f"{value:.4f}"
             for name, value in ((name, point.values[name]) for name in found.objectives)
         ]
         values = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in point.chosen.values()]

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from .errors import ConfigError
 
-Objective = Literal["quality", "latency", "size"]
+Objective = Literal["quality", "latency", "size", "memory"]
 Value = bool | int | float | str
 
 
@@ -75,7 +75,8 @@ class Search:
     """Which fields to search, `stages[stage][field]`, and what to weigh against each other.
 
     Objectives: `quality` (higher is better), `latency` (time over the fp32 reference's, interleaved pairs on one
-    thread), `size` (bytes). The recipe's ``floors.quality_drop`` is the constraint that every point must keep.
+    thread), `size` (bytes), `memory` (bytes that opening and running a batch adds at most). The recipe's
+    ``floors.quality_drop`` is the constraint that every point must keep.
     """
 
     stages: Mapping[str, Mapping[str, Space]]

@@ -4,11 +4,12 @@ The format decides, save that an ONNX file has two engines: ONNX Runtime, and Op
 ``openvino-bf16`` computes in bfloat16 what the file says in float32: faster where the processor can, and not the same.
 """
 
+import importlib
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Literal, Protocol
 
-from ..artifact import Artifact
+from ..artifact import Artifact, Format
 from ..environment import environment
 from ..errors import ContractError
 from ..samples import Array
@@ -16,6 +17,9 @@ from ..store import Store
 from ..targets import check
 
 Engine = Literal["onnxruntime", "openvino", "openvino-bf16"]
+
+
+_LEAVES: Mapping[Format, str] = {"torch": "on_torch", "onnx": "on_ort", "tensorrt": "on_tensorrt"}
 
 
 class Session(Protocol):
@@ -61,3 +65,13 @@ def open_session(artifact: Artifact, store: Store, *, threads: int = 1, engine: 
     from .on_tensorrt import EngineSession
 
     return EngineSession(lambda name: store.path(artifact, name), artifact.inputs, artifact.outputs)
+
+
+def import_engine(format_: Format, engine: Engine = "onnxruntime") -> None:
+    """Import what `open_session` would, so that a look at the process around opening sees the model alone.
+
+    Raises:
+        ImportError: the engine is not installed.
+    """
+    leaf = "on_openvino" if format_ == "onnx" and engine != "onnxruntime" else _LEAVES[format_]
+    importlib.import_module(f".{leaf}", package=__package__)
