@@ -20,6 +20,7 @@ LIBRARIES = (
     "onnx",
     "onnxscript",
     "onnxruntime-gpu",
+    "openvino",
     "numpy",
     "scipy",
     "torch-pruning",

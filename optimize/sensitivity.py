@@ -1,11 +1,12 @@
 """Which layers to keep in float: a search over measured quality and measured latency together.
 
-Pure: what a choice of layers is worth is told by the callable handed in, which builds and measures. The search measures
+Pure: what a choice of layers is worth is told by the callable handed in, which builds and measures. `search` measures
 every layer alone, then keeps in float what regains most quality for the time it costs until the floor holds, and gives
-back what turns out not to be needed. It never reports a choice that was not measured.
+back what turns out not to be needed. `search_by_noise` is for many layers: it trusts an order of them, finds by
+bisection how many of the first must stay in float, and gives back likewise. Neither reports what was not measured.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 Layers = frozenset[str]
@@ -70,17 +71,7 @@ def search(
     At most `most` choices are measured; where layers alone would take more than half of them, only as many of the first
     layers as fit are tried alone, so order them by weight.
     """
-    points: dict[Layers, Point] = {}
-
-    def measured(kept: Iterable[str], text: str) -> Point | None:
-        choice = frozenset(kept)
-        if choice not in points:
-            if len(points) >= most:
-                return None
-            tell(len(points), text)
-            points[choice] = measure(choice)
-        return points[choice]
-
+    measured = _Measured(measure, most, tell)
     base = measured((), "every layer in integers")
     if base is None:
         return Choice(points=(), sensitivities=(), chosen=None, reasons={})
@@ -96,15 +87,78 @@ def search(
     kept = {each.layer for each in found if alone[each.layer].high < base.low}  # integers are slower there
     _grow(kept, found, measured, floor)
     _shrink(kept, measured, floor)
-    within = [point for point in points.values() if point.drop <= floor]
-    chosen = min(within, key=lambda point: (point.latency, len(point.kept)), default=None)
+    chosen = measured.fastest(floor)
     reasons = {} if chosen is None else {each.layer: _reason(each) for each in found if each.layer in chosen.kept}
     return Choice(
-        points=tuple(points.values()),
+        points=tuple(measured.points.values()),
         sensitivities=tuple(sorted(found, key=lambda each: -each.regained)),
         chosen=chosen,
         reasons=reasons,
     )
+
+
+def search_by_noise(
+    noise: Mapping[str, float],
+    measure: Measure,
+    *,
+    floor: float,
+    most: int,
+    tell: Tell = lambda measured, text: None,
+) -> Choice:
+    """Find a fast choice within the floor by keeping the noisiest layers in float, in at most `most` measurements.
+
+    `noise` is how much integers disturb each layer's own output. Of n layers about 2 log2(n) choices find how many must
+    stay in float; what measurements are left are for giving single ones back, the least noisy first.
+    """
+    measured = _Measured(measure, most, tell)
+    order = sorted(noise, key=lambda layer: (-noise[layer], layer))
+
+    def holds(count: int) -> bool:
+        point = measured(order[:count], f"the {count} noisiest of {len(order)} layers in float")
+        return point is not None and point.drop <= floor
+
+    enough = 0
+    while not holds(enough) and enough < len(order):
+        enough = min(max(1, 2 * enough), len(order))
+    few = enough // 2  # does not hold
+    while enough - few > 1:
+        middle = (few + enough) // 2
+        few, enough = (few, middle) if holds(middle) else (middle, enough)
+    kept = order[:enough]
+    for layer in reversed(order[:enough]):
+        before = measured(kept, "")
+        less = measured([each for each in kept if each != layer], f"{layer} in integers again")
+        if less is not None and before is not None and less.drop <= floor and less.latency < before.latency:
+            kept.remove(layer)
+    chosen = measured.fastest(floor)
+    places = {layer: place for place, layer in enumerate(order, start=1)}
+    reasons = {
+        layer: f"integers disturb its output by {noise[layer]:.2%} of its variance, {places[layer]} of {len(order)}"
+        for layer in sorted(chosen.kept if chosen else (), key=places.__getitem__)
+    }
+    return Choice(points=tuple(measured.points.values()), sensitivities=(), chosen=chosen, reasons=reasons)
+
+
+class _Measured:
+    """Choices measured so far, each once; None for a further one when there are as many as may be."""
+
+    def __init__(self, measure: Measure, most: int, tell: Tell) -> None:
+        self.points: dict[Layers, Point] = {}
+        self._measure, self._most, self._tell = measure, most, tell
+
+    def __call__(self, kept: Iterable[str], text: str) -> Point | None:
+        choice = frozenset(kept)
+        if choice not in self.points:
+            if len(self.points) >= self._most:
+                return None
+            self._tell(len(self.points), text)
+            self.points[choice] = self._measure(choice)
+        return self.points[choice]
+
+    def fastest(self, floor: float) -> Point | None:
+        """The fastest point within the floor."""
+        within = [point for point in self.points.values() if point.drop <= floor]
+        return min(within, key=lambda point: (point.latency, len(point.kept)), default=None)
 
 
 def front(points: Iterable[Point]) -> tuple[Point, ...]:

@@ -130,6 +130,16 @@ def products(model: onnx.ModelProto, nodes: Iterable[str]) -> Iterator[Product]:
         yield Product(node=node, weight=weight, transposed=bool(attribute(node, "transB", 0)))
 
 
+def activation_products(model: onnx.ModelProto) -> set[str]:
+    """Names of the matrix products that have no constant side."""
+    known = constants(model)
+    return {
+        node.name
+        for node in model.graph.node
+        if node.op_type in ("MatMul", "Gemm") and not any(name in known for name in node.input[:2])
+    }
+
+
 def float_tensors(model: onnx.ModelProto, nodes: Iterable[str]) -> list[str]:
     """Float activations that the named nodes read or write, each once, in the graph's order."""
     graph, wanted, known = model.graph, set(nodes), constants(model)

@@ -7,6 +7,7 @@ The format decides, save that an ONNX file has two engines: ONNX Runtime, and Op
 import importlib
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal, Protocol
 
 from ..artifact import Artifact, Format
@@ -19,6 +20,7 @@ from ..targets import check
 Engine = Literal["onnxruntime", "openvino", "openvino-bf16"]
 
 
+_PRECISIONS: Mapping[Engine, Literal["f32", "bf16"]] = {"openvino": "f32", "openvino-bf16": "bf16"}
 _LEAVES: Mapping[Format, str] = {"torch": "on_torch", "onnx": "on_ort", "tensorrt": "on_tensorrt"}
 
 
@@ -49,22 +51,29 @@ def open_session(artifact: Artifact, store: Store, *, threads: int = 1, engine: 
         from .on_torch import TorchSession, open_module
 
         return TorchSession(open_module(artifact, store), artifact.inputs, artifact.outputs, threads=threads)
-    if artifact.format == "onnx" and engine != "onnxruntime":
-        if find_spec("openvino") is None:
-            raise ContractError(
-                "OpenVINO is not installed", where=artifact.short, next_step="pip install 'seatrial[openvino]'"
-            )
-        from .on_openvino import OpenVinoSession
-
-        precision: Literal["f32", "bf16"] = "bf16" if engine == "openvino-bf16" else "f32"
-        return OpenVinoSession(store.path(artifact, "model.onnx"), threads=threads, precision=precision)
     if artifact.format == "onnx":
-        from .on_ort import OrtSession
-
-        return OrtSession(store.path(artifact, "model.onnx"), threads=threads)
+        return open_onnx(store.path(artifact, "model.onnx"), threads=threads, engine=engine)
     from .on_tensorrt import EngineSession
 
     return EngineSession(lambda name: store.path(artifact, name), artifact.inputs, artifact.outputs)
+
+
+def open_onnx(path: Path, *, threads: int = 1, engine: Engine = "onnxruntime") -> Session:
+    """Open an ONNX file that is no artifact yet.
+
+    Raises:
+        ContractError: OpenVINO is asked for and not installed.
+        StageError: the engine cannot open the file.
+    """
+    if engine == "onnxruntime":
+        from .on_ort import OrtSession
+
+        return OrtSession(path, threads=threads)
+    if find_spec("openvino") is None:
+        raise ContractError("OpenVINO is not installed", where=str(path), next_step="pip install 'seatrial[openvino]'")
+    from .on_openvino import OpenVinoSession
+
+    return OpenVinoSession(path, threads=threads, precision=_PRECISIONS[engine])
 
 
 def import_engine(format_: Format, engine: Engine = "onnxruntime") -> None:

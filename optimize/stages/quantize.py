@@ -1,6 +1,6 @@
 """Quantize: static, dynamic or weight-only integers, in the types and symmetry that the target's kernels take."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -10,7 +10,7 @@ import onnx
 
 from ..artifact import Artifact, canonical, digest_bytes
 from ..errors import StageError
-from ..quantization import on_calibration, on_graph, on_static, on_weights
+from ..quantization import on_calibration, on_graph, on_noise, on_static, on_weights
 from ..quantization.on_bias import corrected
 from ..quantization.on_residual import quantize_residuals, residuals
 from ..quantization.on_smooth import smoothed
@@ -61,6 +61,13 @@ def layers(config: QuantizeConfig, parent: Artifact, context: Context) -> tuple[
     return tuple(node.name for node in model.graph.node if node.name in chosen and node.op_type in on_graph.WEIGHTED)
 
 
+def noise(config: QuantizeConfig, parent: Artifact, context: Context) -> dict[str, float]:
+    """How much static integers disturb each node that has weights: error over variance of its output (`on_noise`)."""
+    contract = TARGETS[resolve(config.target, context.environment)]
+    model = on_graph.prepare(context.store.path(parent, FILE), context.folder, contract.opset)
+    return _Work(config, contract, context).noise(model)
+
+
 class _Work:
     """One model's quantization: the configuration, the target's contract, and the place to work in."""
 
@@ -78,15 +85,36 @@ class _Work:
         wanted = on_graph.operators(model, config.operators, self.contract.operators)
         if config.smooth is not None and not wanted:  # integers before a smoothed tensor would undo the smoothing
             wanted = on_graph.WEIGHTED
-        return self._nodes(model, on_static.quantizable(wanted))
+        chosen = self._nodes(model, on_static.quantizable(wanted))
+        if config.products == "all":
+            return chosen
+        unweighted = on_graph.activation_products(model)
+        return [name for name in chosen if name not in unweighted]
 
     def static(self, model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, object]]:
         """Q/DQ with ranges from the calibration split, smoothed and corrected where the recipe says so."""
-        config, contract = self.config, self.contract
+        config = self.config
         nodes = self.chosen(model)
-        notes: dict[str, object] = {"activations": contract.activations, "ranges": config.ranges}
+        notes: dict[str, object] = {"activations": self.contract.activations, "ranges": config.ranges}
         if config.smooth is not None:
             model, notes["smoothed"] = self._smooth(model, nodes, config.smooth)
+        emit = self._emitter(model, nodes)
+        made = emit(model)
+        if config.bias_correction:
+            model, notes["corrected_biases"] = corrected(model, made, nodes, **self._runs())
+            made = emit(model)
+        return made, notes
+
+    def noise(self, model: onnx.ModelProto) -> dict[str, float]:
+        """Noise by node, of the static graph before any correction."""
+        nodes = self.chosen(model)
+        if self.config.smooth is not None:
+            model, _ = self._smooth(model, nodes, self.config.smooth)
+        return on_noise.noise(model, self._emitter(model, nodes)(model), nodes, **self._runs())
+
+    def _emitter(self, model: onnx.ModelProto, nodes: Sequence[str]) -> Callable[[onnx.ModelProto], onnx.ModelProto]:
+        """What puts Q/DQ around the nodes of this model, or of one that differs from it in biases alone."""
+        config, contract = self.config, self.contract
         branches = residuals(model, nodes) if contract.residuals else ()
         tensors = [*on_graph.float_tensors(model, nodes), *(branch.tensor for branch in branches)]
         known = self._statistics(model, list(dict.fromkeys(tensors)), ())
@@ -100,18 +128,16 @@ class _Work:
                 )
             return quantize_residuals(emitted, branches, ranges)
 
-        made = emit(model)
-        if config.bias_correction:
-            model, notes["corrected_biases"] = corrected(
-                model,
-                made,
-                nodes,
-                self.context.samples("calibration"),
-                folder=self.context.folder,
-                threads=self.context.environment.cores,
-            )
-            made = emit(model)
-        return made, notes
+        return emit
+
+    def _runs(self) -> dict[str, Any]:
+        """On what, where, and with how many threads a graph is run over the calibration split."""
+        context = self.context
+        return {
+            "samples": context.samples("calibration"),
+            "folder": context.folder,
+            "threads": context.environment.cores,
+        }
 
     def dynamic(self, model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, object]]:
         """8-bit weights, activations measured at run time."""

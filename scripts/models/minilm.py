@@ -46,10 +46,10 @@ def encoded(sentences: list[str]) -> dict[str, Integers]:
 
 
 def samples(split: str, count: int | None = None, seed: int = 7) -> tuple[dict[str, Integers], Floats | None]:
-    """Sentences of one split; in evaluation, the label is the float model's own embedding, float32 [n, 384]."""
+    """Sentences of one split; where quality is judged, the label is the float model's own answer, float32 [n, 384]."""
     sentences, _ = docstrings.texts(split, count, seed)
     inputs = encoded(sentences)
-    return inputs, _float_answers(inputs) if split == "evaluation" else None
+    return inputs, _float_answers(inputs) if split in ("calibration", "evaluation") else None
 
 
 @cache

@@ -5,7 +5,7 @@ import pytest
 
 from optimize.config import parse
 from optimize.errors import ConfigError
-from optimize.stages.configs import Override, QuantizeConfig
+from optimize.stages.configs import MixedConfig, Override, QuantizeConfig
 
 
 def config(**fields: Any) -> QuantizeConfig:
@@ -31,6 +31,7 @@ def test_only_what_needs_samples_depends_on_them(fields: dict[str, Any], uses: t
         ({"bits": 4}, "bits means nothing to method 'static'"),
         ({"method": "dynamic", "ranges": "mse"}, "ranges"),
         ({"method": "dynamic", "bias_correction": True}, "bias_correction"),
+        ({"method": "dynamic", "products": "weighted"}, "products means nothing to method 'dynamic'"),
         ({"method": "weight-only", "smooth": 0.5, "per_channel": False}, "smooth, per_channel mean nothing"),
         ({"ranges": "mse", "percentile": 99.0}, "percentile means nothing to ranges 'mse'"),
         ({"method": "dynamic", "target": "tensorrt"}, "no kernels for method 'dynamic'"),
@@ -113,3 +114,9 @@ def test_a_recipe_says_all_of_it(tmp_path: Path) -> None:
     assert "stage.toml" in caught.value.where
     with pytest.raises(ConfigError, match="unknown key"):
         parse(text.replace("per_channel", "channelwise"), QuantizeConfig, tmp_path / "stage.toml")
+
+
+def test_mixed_ranks_by_noise_only_where_there_is_any_to_tell() -> None:
+    assert MixedConfig(kind="mixed", quality_drop=0.01, rank="noise").quantize.method == "static"
+    with pytest.raises(ConfigError, match="no Q/DQ to tell"):
+        MixedConfig(kind="mixed", quality_drop=0.01, rank="noise", quantize=config(method="dynamic"))

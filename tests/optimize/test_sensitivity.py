@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimize.sensitivity import Layers, Measure, Point, front, search
+from optimize.sensitivity import Layers, Measure, Point, front, search, search_by_noise
 
 NAMES = ("a", "b", "c", "d", "e")
 COSTS = st.fixed_dictionaries({name: st.floats(0, 0.05) for name in NAMES})
@@ -100,3 +100,53 @@ def test_no_choice_within_the_floor_is_none() -> None:
     choice = search(NAMES, hopeless, floor=0.01, most=30)
     assert choice.chosen is None
     assert choice.reasons == {}
+
+
+@given(lost=COSTS, gained=TIMES, noise=COSTS, floor=st.floats(0, 0.2), most=st.integers(1, 40))
+@settings(max_examples=200, deadline=None)
+def test_by_noise_what_is_chosen_was_measured_and_keeps_the_floor_whatever_the_order(
+    lost: dict[str, float], gained: dict[str, float], noise: dict[str, float], floor: float, most: int
+) -> None:
+    asked: list[Layers] = []
+    law = additive(lost, gained)
+
+    def measure(kept: Layers) -> Point:
+        asked.append(kept)
+        return law(kept)
+
+    choice = search_by_noise(noise, measure, floor=floor, most=most)
+    assert len(asked) == len(set(asked)) == len(choice.points) <= most
+    if choice.chosen is not None:
+        assert choice.chosen in choice.points
+        assert choice.chosen.drop <= floor
+        assert not any(point.drop <= floor and point.latency < choice.chosen.latency for point in choice.points)
+        assert set(choice.reasons) == set(choice.chosen.kept)
+    elif most >= 2 * len(NAMES) + 2:
+        assert all(point.drop > floor for point in choice.points)
+
+
+@given(
+    lost=st.dictionaries(st.integers(0, 10**6), st.floats(1e-4, 0.05), min_size=1, max_size=64),
+    share=st.floats(0.001, 0.999),
+)
+@settings(max_examples=200, deadline=None)
+def test_where_noise_tells_the_loss_as_few_layers_stay_in_float_as_the_floor_lets(
+    lost: dict[int, float], share: float
+) -> None:
+    law = {str(name): cost for name, cost in lost.items()}
+    floor = share * sum(law.values())
+    choice = search_by_noise(law, additive(law, dict.fromkeys(law, 0.5 / len(law))), floor=floor, most=200)
+    assert choice.chosen is not None
+    costs = sorted(law.values(), reverse=True)
+    least = next(count for count in range(len(costs) + 1) if sum(costs[count:]) <= floor)
+    assert len(choice.chosen.kept) <= least + 1  # the sums of floats may differ in the last bit
+    assert len(choice.points) <= 2 * len(law).bit_length() + 2 + least
+
+
+def test_by_noise_few_choices_are_measured_of_many_layers() -> None:
+    law = {f"layer {number}": 0.05 if number < 4 else 0.0001 for number in range(48)}
+    choice = search_by_noise(law, additive(law, dict.fromkeys(law, 0.01)), floor=0.01, most=20)
+    assert choice.chosen is not None
+    assert choice.chosen.kept == {f"layer {number}" for number in range(4)}
+    assert len(choice.points) <= 10
+    assert "of 48" in choice.reasons["layer 0"]

@@ -1,5 +1,6 @@
 """Mixed precision on a real net with one layer that integers ruin: it is found, kept in float, and the rest is not."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from optimize.build import build
-from optimize.errors import ConfigError, StageError
+from optimize.errors import ConfigError, ContractError, StageError
 from optimize.recipe import load_recipe
 from optimize.store import Store
 from tests.models.graphs import constant, value
@@ -20,11 +21,11 @@ import numpy as np
 
 def samples(split, count=None, seed=7):
     random = np.random.default_rng([seed, len(split)])
-    x = random.normal(size=(count or 256, 256)).astype("float32")
+    x = random.normal(size=(count or 256, 768)).astype("float32")
     return {"x": x}, (x @ weights()).argmax(axis=1).astype("int64")
 
 def weights():
-    return np.random.default_rng(1).normal(size=(256, 8)).astype("float32")
+    return np.random.default_rng(1).normal(size=(768, 8)).astype("float32")
 """
 RECIPE = """
 schema = 1
@@ -40,6 +41,9 @@ kind = "mixed"
 quality_drop = {drop}
 quantize = {{ kind = "quantize", operators = ["MatMul"]{more} }}
 measurements = 20
+batch = 256
+rank = "{rank}"
+engine = "{engine}"
 parity = {{ "*" = {{ cosine = 0.5 }} }}
 """
 
@@ -47,9 +51,9 @@ parity = {{ "*" = {{ cosine = 0.5 }} }}
 def net(path: Path) -> None:
     """Big products that integers suit, then one whose activations hold a value that drowns all others in rounding."""
     random = np.random.default_rng(1)
-    head = random.normal(size=(256, 8)).astype(np.float32)
-    turn, _ = np.linalg.qr(random.normal(size=(256, 256)))
-    huge = np.zeros((1, 256), np.float32)
+    head = random.normal(size=(768, 8)).astype(np.float32)
+    turn, _ = np.linalg.qr(random.normal(size=(768, 768)))
+    huge = np.zeros((1, 768), np.float32)
     huge[0, 0] = 3000.0  # added before the sensitive product and taken out again by its weights
     nodes = [
         helper.make_node("MatMul", ["x", "turn"], ["a"], name="robust"),
@@ -61,7 +65,7 @@ def net(path: Path) -> None:
     graph = helper.make_graph(
         nodes,
         "net",
-        [value("x", TensorProto.FLOAT, ["n", 256])],
+        [value("x", TensorProto.FLOAT, ["n", 768])],
         [value("y", TensorProto.FLOAT, ["n", 8])],
         [
             constant("turn", turn.astype(np.float32)),
@@ -74,10 +78,10 @@ def net(path: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
 
 
-def recipe(tmp_path: Path, drop: float, more: str = "") -> Path:
+def recipe(tmp_path: Path, drop: float, more: str = "", *, rank: str = "measured", engine: str = "onnxruntime") -> Path:
     net(tmp_path / "net.onnx")
     (tmp_path / "data.py").write_text(SAMPLES)
-    (tmp_path / "net.toml").write_text(RECIPE.format(drop=drop, more=more))
+    (tmp_path / "net.toml").write_text(RECIPE.format(drop=drop, more=more, rank=rank, engine=engine))
     return tmp_path / "net.toml"
 
 
@@ -100,6 +104,34 @@ def test_the_sensitive_layer_is_kept_in_float_and_the_others_are_not(tmp_path: P
     assert not quantized["sensitive [1]"]
     assert any(quantized.values())
     assert not build(load_recipe(tmp_path / "net.toml"), store).worked
+
+
+def test_by_noise_the_same_layer_is_found_with_fewer_candidates(tmp_path: Path) -> None:
+    notes = build(
+        load_recipe(recipe(tmp_path, 0.02, rank="noise")), Store(tmp_path / "s" / "store")
+    ).artifact.made_by.notes
+    assert set(notes["kept_in_float"]) == {"sensitive [1]"}
+    assert "integers disturb its output" in notes["kept_in_float"]["sensitive [1]"]
+    noise = notes["sensitivities"]
+    assert max(noise, key=noise.get) == "sensitive [1]"
+    assert noise["sensitive [1]"] > 100 * noise["robust"] > 0
+    assert notes["drop"] <= 0.02
+    assert notes["measured"] <= 3
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="needs seatrial[openvino]")
+def test_candidates_are_timed_in_the_engine_that_is_named(tmp_path: Path) -> None:
+    path = recipe(tmp_path, 0.02, rank="noise", engine="openvino")
+    artifact = build(load_recipe(path), Store(tmp_path / "s" / "store")).artifact
+    assert artifact.made_by.notes["engine"] == "openvino"
+    assert "openvino" in artifact.made_by.environment["libraries"]
+
+
+@pytest.mark.skipif(find_spec("openvino") is not None, reason="OpenVINO is installed")
+def test_an_engine_that_is_not_installed_is_named_with_the_extra(tmp_path: Path) -> None:
+    with pytest.raises(ContractError) as caught:
+        build(load_recipe(recipe(tmp_path, 0.02, engine="openvino")), Store(tmp_path / "s" / "store"))
+    assert "seatrial[openvino]" in (caught.value.next_step or "")
 
 
 def test_a_floor_that_nothing_keeps_is_refused_with_the_best_that_was_measured(tmp_path: Path) -> None:

@@ -69,7 +69,12 @@ class Override:
 
 _QUANTIZATION = "../quantization"
 _BLOCKS: Mapping[str, Any] = {"bits": 8, "block_size": 128, "accuracy_level": 0}
-_RANGES: Mapping[str, Any] = {"ranges": "minmax", "percentile": 99.99, "bias_correction": False}
+_RANGES: Mapping[str, Any] = {
+    "ranges": "minmax",
+    "percentile": 99.99,
+    "bias_correction": False,
+    "products": "all",  # the other methods quantize weighted products alone anyway
+}
 _FOREIGN: Mapping[Method, Mapping[str, Any]] = {  # what means nothing to a method, and must stay as it is
     "static": _BLOCKS,
     "dynamic": {**_BLOCKS, **_RANGES},
@@ -91,6 +96,7 @@ class QuantizeConfig:
     Xiao et al. 2022); `bias_correction` takes the mean error that quantization causes out of the biases. `operators`
     are the types to quantize (default: what suits graph and target; with layer normalizations in the graph, or with
     `smooth`, the weighted ones alone), `exclude` node name globs kept in float, `overrides` other types for some nodes.
+    `products` ``weighted`` leaves matrix products of two activations, as attention has them, in float.
 
     `coverage` is the least share of multiply-accumulates that must run in int8 on this machine, else the stage fails.
     """
@@ -104,7 +110,7 @@ class QuantizeConfig:
         *(f"{_QUANTIZATION}/{name}.py" for name in ("histogram", "ranges", "statistics", "on_calibration", "on_graph")),
         *(
             f"{_QUANTIZATION}/{name}.py"
-            for name in ("smooth", "on_smooth", "on_bias", "on_static", "on_residual", "on_weights")
+            for name in ("smooth", "on_smooth", "on_twins", "on_bias", "on_static", "on_residual", "on_weights")
         ),
     )
     libraries: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime-gpu", "numpy")
@@ -122,6 +128,7 @@ class QuantizeConfig:
     accuracy_level: Literal[0, 1, 2, 3, 4] = 0
     exclude: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
+    products: Literal["all", "weighted"] = "all"
     overrides: tuple[Override, ...] = ()
     parity: Mapping[str, Tolerance] = field(default_factory=lambda: QUANTIZED)
     coverage: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -185,20 +192,33 @@ class MixedConfig:
     """As many layers in integers as quality allows, chosen by measured quality and measured latency together.
 
     `quantize` says how (its `exclude` stays excluded), `quality_drop` is the most that the recipe's metric may fall
-    below the parent's on the calibration split, whose labels it needs; the evaluation split is never looked at. Every
-    layer is first kept in float alone, then together as the floor asks; at most `measurements` candidates are
-    quantized, scored and timed (one thread, `batch` samples, interleaved with the parent).
+    below the parent's on the calibration split, whose labels it needs; the evaluation split is never looked at. At most
+    `measurements` candidates are quantized, scored and timed (one thread, `batch` samples, interleaved with the parent,
+    both in `engine`).
+
+    `rank` says what is tried first. ``measured``: every layer alone in float, then together as the floor asks, which is
+    thorough and takes a candidate per layer. ``noise``: the layers whose output integers disturb most (one run tells it
+    of all) in float until the floor holds, which takes few candidates; for networks of many layers, static only.
     """
 
     takes: ClassVar[Format] = "onnx"
     makes: ClassVar[Format] = "onnx"
     uses: ClassVar[tuple[Split, ...]] = ("calibration",)
-    code: ClassVar[tuple[str, ...]] = ("mixed.py", "../sensitivity.py", "../pace.py", *QuantizeConfig.code)
-    libraries: ClassVar[tuple[str, ...]] = QuantizeConfig.libraries
+    code: ClassVar[tuple[str, ...]] = (
+        "mixed.py",
+        "../sensitivity.py",
+        "../pace.py",
+        "../sessions/on_openvino.py",
+        f"{_QUANTIZATION}/on_noise.py",
+        *QuantizeConfig.code,
+    )
+    libraries: ClassVar[tuple[str, ...]] = (*QuantizeConfig.libraries, "openvino")
 
     kind: Literal["mixed"]
     quality_drop: Annotated[float, Field(ge=0)]
     quantize: QuantizeConfig = field(default_factory=lambda: QuantizeConfig(kind="quantize"))
+    rank: Literal["measured", "noise"] = "measured"
+    engine: Literal["onnxruntime", "openvino"] = "onnxruntime"
     measurements: Positive = 60
     batch: Positive = 32
     parity: Mapping[str, Tolerance] = field(default_factory=lambda: QUANTIZED)
@@ -206,6 +226,12 @@ class MixedConfig:
     def __post_init__(self) -> None:
         if not math.isfinite(self.quality_drop):
             raise ConfigError("quality_drop must be finite", where="mixed", next_step="use 0.01, say")
+        if self.rank == "noise" and self.quantize.method != "static":
+            raise ConfigError(
+                f"method {self.quantize.method!r} has no Q/DQ to tell a layer's noise by",
+                where="mixed",
+                next_step='use rank = "measured"',
+            )
         if self.quantize.target in ("cuda", "tensorrt"):
             raise ConfigError(
                 f"latency on {self.quantize.target!r} cannot be measured by this stage, which times on the processor",
