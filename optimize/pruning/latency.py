@@ -24,6 +24,10 @@ class Reading:
         """How far the reading lies from the target, relative to the target."""
         return abs(self.share / target - 1)
 
+    def misses_at_most(self, target: float) -> float:
+        """How far the farther end of the interval lies from the target, relative to the target."""
+        return max(abs(self.low / target - 1), abs(self.high / target - 1))
+
     def to_json(self) -> dict[str, Any]:
         """JSON values, rounded to what a timing can tell."""
         return {key: round(value, 4) for key, value in asdict(self).items()}

@@ -223,13 +223,13 @@ def prune_to_latency(folder: Path) -> Row:
     made = build(load_recipe(path), store, _progress)
     samples = Data(made.recipe, store, environment()).samples("evaluation")
     arms = [open_session(artifact, store) for artifact in (made.reference.artifact, made.artifact)]
-    ratio = pace(arms[0], arms[1], samples, batch=32, pairs=PAIRS)
+    ratio = pace(arms[0], arms[1], samples, batch=32, pairs=4 * PAIRS)
     return Row(
         name="prune-to-latency",
         claim=f"scenes ResNet pruned to {target:g} of its latency at batch 32, timed again",
         value=f"{_interval(ratio)}, {100 * (ratio.ratio / target - 1):+.1f} % off the target",
-        bar="within 5 %",
-        met=abs(ratio.ratio / target - 1) <= 0.05,
+        bar="within 5 %, both ends of the interval",
+        met=max(abs(ratio.low / target - 1), abs(ratio.high / target - 1)) <= 0.05,
     )
 
 

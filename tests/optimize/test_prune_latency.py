@@ -3,6 +3,7 @@
 from bisect import bisect_right
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,3 +62,11 @@ def test_a_target_beyond_reach_gives_the_end_and_says_how_far_off_it_is() -> Non
     found = search(stairs.measure, stairs.rungs, 0.1)
     assert found.best.share == 0.7
     assert found.best.misses(0.1) > 5
+
+
+def test_a_target_is_surely_met_only_where_both_ends_of_the_interval_are_near() -> None:
+    sure = Reading(ratio=0.3, share=0.5, low=0.49, high=0.52)
+    unsure = Reading(ratio=0.3, share=0.5, low=0.45, high=0.51)
+    assert sure.misses_at_most(0.5) == pytest.approx(0.04)
+    assert unsure.misses(0.5) == 0
+    assert unsure.misses_at_most(0.5) == pytest.approx(0.1)
