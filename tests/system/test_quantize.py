@@ -321,6 +321,21 @@ def test_on_x86_products_write_float_and_activations_are_unsigned(blocks: Bench)
     assert kinds(model)["LayerNormalization"] == 3
 
 
+def test_products_of_two_activations_may_stay_in_float(blocks: Bench) -> None:
+    every, weighted = (onnx.load(str(blocks.quantize(products=which)[1])) for which in ("all", "weighted"))
+
+    def in_float(model: onnx.ModelProto) -> list[str]:
+        makers = {output: node.op_type for node in model.graph.node for output in node.output}
+        products = [node for node in model.graph.node if node.op_type == "MatMul"]
+        return [node.name for node in products if makers.get(node.input[0]) != "DequantizeLinear"]
+
+    assert in_float(every) == []
+    assert len(in_float(weighted)) == 2  # the attention's scores and its mix
+    known = {tensor.name for tensor in onnx.load(str(blocks.folder / "float" / "model.onnx")).graph.initializer}
+    left = [node for node in weighted.graph.node if node.name in in_float(weighted)]
+    assert not any(name in known for node in left for name in node.input)
+
+
 def test_overrides_change_the_types_of_what_they_name(blocks: Bench) -> None:
     left = blocks.quantize(overrides=(Override(match="down*", activations="float"),))[1]
     wide = blocks.quantize(overrides=(Override(match="down*", activations="uint16"),))[1]
