@@ -5,11 +5,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.onnx_model import ONNXModel
 
-from .on_graph import add_constant, array, constants, consumers
+from .on_graph import add_constant, array, constants, consumers, drop_unused, fresh, names, products
 
 DYNAMIC = ("MatMul", "Gemm", "Attention")  # embeddings (Gather) only where they are named, convolutions never pay
 WEIGHT_ONLY = ("MatMul", "Gemm")
@@ -64,6 +65,32 @@ def weight_only(
         )
         quantizer.process()
         made = quantizer.model.model
+    return made
+
+
+def channels(model: onnx.ModelProto, nodes: Collection[str]) -> onnx.ModelProto:
+    """A copy of the model in which the named products read int8 weights, a scale per output channel, dequantized.
+
+    Weights are symmetric and rounded to nearest, the widest of a channel at 127.
+    """
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    readers = []
+    for product in products(made, nodes):
+        weights = array(product.weight)
+        axis = 0 if product.transposed else 1
+        scales = np.abs(weights).max(axis=1 - axis, keepdims=True) / 127
+        scales[scales == 0] = 1.0  # a channel of zeros
+        name = f"{product.node.name}_weight"
+        integers = add_constant(made, f"{name}_int8", np.rint(weights / scales).astype(np.int8))
+        scale = add_constant(made, f"{name}_scale", scales.reshape(-1).astype(np.float32))
+        restored = fresh(f"{name}_restored", names(made))
+        node = onnx.helper.make_node("DequantizeLinear", [integers, scale], [restored], f"{restored}_node", axis=axis)
+        product.node.input[1] = restored
+        readers.append(node)
+    for node in reversed(readers):
+        made.graph.node.insert(0, node)
+    drop_unused(made)
     return made
 
 

@@ -157,8 +157,10 @@ class _Work:
         return made, notes
 
     def weight_only(self, model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, object]]:
-        """Weights in blocks under float activations."""
+        """Weights in blocks, or by channel, under float activations."""
         nodes = self.chosen(model)
+        if self.config.storage == "channels":
+            return on_weights.channels(model, nodes), {"activations": "float", "bits": [8]}
         bits = {}
         for node in model.graph.node:
             if node.name in nodes:

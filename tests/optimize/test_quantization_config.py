@@ -33,6 +33,8 @@ def test_only_what_needs_samples_depends_on_them(fields: dict[str, Any], uses: t
         ({"method": "dynamic", "bias_correction": True}, "bias_correction"),
         ({"method": "dynamic", "products": "weighted"}, "products means nothing to method 'dynamic'"),
         ({"method": "weight-only", "smooth": 0.5, "per_channel": False}, "smooth, per_channel mean nothing"),
+        ({"storage": "channels"}, "storage means nothing to method 'static'"),
+        ({"method": "weight-only", "storage": "channels", "bits": 4}, 'belong to storage "blocks"'),
         ({"ranges": "mse", "percentile": 99.0}, "percentile means nothing to ranges 'mse'"),
         ({"method": "dynamic", "target": "tensorrt"}, "no kernels for method 'dynamic'"),
         ({"method": "weight-only", "target": "tensorrt"}, "no kernels for method 'weight-only'"),

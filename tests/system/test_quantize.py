@@ -393,6 +393,19 @@ def test_blocks_carry_size_and_accuracy_level(blocks: Bench) -> None:
     assert all((one["bits"], one["block_size"], one["accuracy_level"]) == (4, 32, 4) for one in said)
 
 
+def test_weights_by_channel_are_integers_under_a_scale_each(blocks: Bench, pictures: Bench) -> None:
+    for bench in (blocks, pictures):  # MatMul, and a Gemm whose weight is transposed
+        made, path = bench.quantize(method="weight-only", storage="channels")
+        model = onnx.load(str(path))
+        products = [node for node in model.graph.node if node.op_type in ("MatMul", "Gemm")]
+        weighted = [node for node in products if node.input[1].endswith("_restored")]
+        integers = [tensor for tensor in model.graph.initializer if tensor.data_type == TensorProto.INT8]
+        assert len(weighted) == len(integers) == kinds(model)["DequantizeLinear"] > 0
+        assert all(np.abs(onnx.numpy_helper.to_array(tensor)).max() == 127 for tensor in integers)
+        assert made.requires == {}
+        assert bench.sqnr(path) > 20
+
+
 def test_embeddings_are_left_alone_unless_they_are_named(tmp_path: Path) -> None:
     graph = Graph()
     table = graph.constant("table", graph.random.normal(size=(50, WIDTH)))

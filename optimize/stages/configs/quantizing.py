@@ -69,6 +69,7 @@ class Override:
 
 _QUANTIZATION = "../quantization"
 _BLOCKS: Mapping[str, Any] = {"bits": 8, "block_size": 128, "accuracy_level": 0}
+_WEIGHTS: Mapping[str, Any] = {**_BLOCKS, "storage": "blocks"}
 _RANGES: Mapping[str, Any] = {
     "ranges": "minmax",
     "percentile": 99.99,
@@ -76,8 +77,8 @@ _RANGES: Mapping[str, Any] = {
     "products": "all",  # the other methods quantize weighted products alone anyway
 }
 _FOREIGN: Mapping[Method, Mapping[str, Any]] = {  # what means nothing to a method, and must stay as it is
-    "static": _BLOCKS,
-    "dynamic": {**_BLOCKS, **_RANGES},
+    "static": _WEIGHTS,
+    "dynamic": {**_WEIGHTS, **_RANGES},
     "weight-only": {**_RANGES, "smooth": None, "per_channel": True},
 }
 
@@ -89,7 +90,9 @@ class QuantizeConfig:
     `method` is ``static`` (8-bit weights and activations as Q/DQ, ranges from the calibration split), ``dynamic``
     (8-bit weights, activation ranges measured at run time; for transformers) or ``weight-only`` (`bits`-bit weights in
     blocks of `block_size` under float activations; `accuracy_level` 4 lets the kernel multiply in int8, 0 leaves it to
-    choose).
+    choose). `storage` ``channels`` keeps weight-only int8 weights with a scale per output channel under a plain
+    DequantizeLinear instead: OpenVINO multiplies those in int8, rounding activations at run time row by row, where ONNX
+    Runtime restores the floats on every run and is slow.
 
     `ranges` says how a static range is made from what was seen; `percentile` is the share in percent that the method
     of that name keeps. `smooth` migrates that share of the activations' outliers into the weights (SmoothQuant's alpha,
@@ -126,6 +129,7 @@ class QuantizeConfig:
     bits: Literal[4, 8] = 8
     block_size: Literal[16, 32, 64, 128, 256] = 128
     accuracy_level: Literal[0, 1, 2, 3, 4] = 0
+    storage: Literal["blocks", "channels"] = "blocks"
     exclude: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
     products: Literal["all", "weighted"] = "all"
@@ -146,6 +150,12 @@ class QuantizeConfig:
                 f"percentile means nothing to ranges {self.ranges!r}",
                 where="quantize",
                 next_step='remove it, or use ranges = "percentile"',
+            )
+        if self.storage == "channels" and any(getattr(self, name) != default for name, default in _BLOCKS.items()):
+            raise ConfigError(
+                f'{", ".join(_BLOCKS)} belong to storage "blocks"',
+                where="quantize",
+                next_step='remove them, or use storage = "blocks"',
             )
         if self.target == "auto":  # whichever processor it becomes, the stage asks again under its name
             contracts = [contract for contract in TARGETS.values() if not contract.gpu]
@@ -178,6 +188,8 @@ class QuantizeConfig:
             raise refuse("dynamic kernels take 8-bit weights", 'use "int8", or method weight-only')
         if override.weights == "int4" and self.target in ("cuda", "tensorrt") and self.method == "static":
             raise refuse("4-bit weights under 8-bit activations have no kernel there", 'use "int8" or "float"')
+        if override.weights == "int4" and self.storage == "channels":
+            raise refuse('storage "channels" holds 8-bit weights', 'use "int8", or storage "blocks"')
         if override.per_channel is not None and self.method != "static":
             raise refuse(f"method {self.method!r} has one granularity for all nodes", "remove per_channel there")
 
