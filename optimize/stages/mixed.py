@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from ..artifact import Artifact
 from ..errors import StageError
 from ..pace import Pace, pace
 from ..quality import scores
+from ..quantization import on_weights
 from ..samples import Array
 from ..sensitivity import Choice, Layers, Point, search, search_by_noise
 from ..sessions.session import Session, open_onnx, open_session
 from . import quantize
-from .configs import MixedConfig, QuantizeConfig
+from .configs import MixedConfig
 from .stage import Context, Made
 
 _PAIRS, _PAIRS_AGAIN = 8, 24
@@ -36,7 +38,7 @@ def run(config: MixedConfig, parent: Artifact, context: Context) -> Made:
     if chosen.low >= 1:
         raise StageError(_slower(chosen.latency, chosen.low, chosen.high), next_step="leave this stage out")
     context.progress(0.9, "quantizing the choice")
-    made = quantize.run(trial.quantized(chosen.kept), parent, context)
+    made = trial.make(chosen.kept, context)
     context.progress(0.95, "timing the choice again")
     again = trial.time(context.folder / quantize.FILE, pairs=_PAIRS_AGAIN)  # the fastest of many looks too fast
     if again.high >= 1:
@@ -49,6 +51,7 @@ def run(config: MixedConfig, parent: Artifact, context: Context) -> Made:
         "latency": again.ratio,
         "measured": len(choice.points),
         "engine": config.engine,
+        "kept_as": config.keep,
         "ranked_by": config.rank,
     }
     return replace(made, notes={**made.notes, **notes})
@@ -83,10 +86,15 @@ class _Trial:
         everything = open_session(parent, context.store, threads=context.environment.cores, engine=config.engine)
         self.before = self._scores(everything)
 
-    def quantized(self, kept: Layers) -> QuantizeConfig:
-        """The quantize configuration that keeps these layers in float too."""
+    def make(self, kept: Layers, context: Context) -> Made:
+        """Quantize all but these layers into the context's folder; of these, at most the weights."""
         names = tuple(glob.escape(name) for name in sorted(kept))
-        return replace(self.config.quantize, exclude=(*self.config.quantize.exclude, *names))
+        config = replace(self.config.quantize, exclude=(*self.config.quantize.exclude, *names))
+        made = quantize.run(config, self.parent, context)
+        if self.config.keep == "int8-weights" and kept:
+            path = context.folder / quantize.FILE
+            path.write_bytes(on_weights.channels(onnx.load(path), kept).SerializeToString(deterministic=True))
+        return made
 
     def within(self, name: str) -> Context:
         """The stage's context with an empty folder of its own, and no progress of its own."""
@@ -99,7 +107,7 @@ class _Trial:
         """Quantize with these layers in float, score on the calibration split, and time beside the parent."""
         context = self.within("candidate")
         try:
-            quantize.run(self.quantized(kept), self.parent, context)
+            self.make(kept, context)
         except StageError:
             if not kept:
                 raise

@@ -124,6 +124,7 @@ def test_candidates_are_timed_in_the_engine_that_is_named(tmp_path: Path) -> Non
     path = recipe(tmp_path, 0.02, rank="noise", engine="openvino")
     artifact = build(load_recipe(path), Store(tmp_path / "s" / "store")).artifact
     assert artifact.made_by.notes["engine"] == "openvino"
+    assert artifact.made_by.notes["kept_as"] == "float"
     assert "openvino" in artifact.made_by.environment["libraries"]
 
 

@@ -211,6 +211,9 @@ class MixedConfig:
     `rank` says what is tried first. ``measured``: every layer alone in float, then together as the floor asks, which is
     thorough and takes a candidate per layer. ``noise``: the layers whose output integers disturb most (one run tells it
     of all) in float until the floor holds, which takes few candidates; for networks of many layers, static only.
+
+    `keep` says what becomes of the layers that are not quantized so: ``float``, or ``int8-weights``, which OpenVINO
+    multiplies in int8 all the same, rounding activations row by row at run time: closer than static ranges, and slower.
     """
 
     takes: ClassVar[Format] = "onnx"
@@ -230,6 +233,7 @@ class MixedConfig:
     quality_drop: Annotated[float, Field(ge=0)]
     quantize: QuantizeConfig = field(default_factory=lambda: QuantizeConfig(kind="quantize"))
     rank: Literal["measured", "noise"] = "measured"
+    keep: Literal["float", "int8-weights"] = "float"
     engine: Literal["onnxruntime", "openvino"] = "onnxruntime"
     measurements: Positive = 60
     batch: Positive = 32
@@ -238,6 +242,12 @@ class MixedConfig:
     def __post_init__(self) -> None:
         if not math.isfinite(self.quality_drop):
             raise ConfigError("quality_drop must be finite", where="mixed", next_step="use 0.01, say")
+        if self.keep == "int8-weights" and self.engine != "openvino":
+            raise ConfigError(
+                "weights alone in int8 are slower than float in ONNX Runtime",
+                where="mixed",
+                next_step='use engine = "openvino", or keep = "float"',
+            )
         if self.rank == "noise" and self.quantize.method != "static":
             raise ConfigError(
                 f"method {self.quantize.method!r} has no Q/DQ to tell a layer's noise by",
