@@ -97,13 +97,25 @@ def _minilm_candidates(store: Store) -> Sequence[Candidate]:
                 continue
             found = Candidate(
                 name=f"{file.stem} in {engine}",
-                arithmetic=("bfloat16" if engine == "openvino-bf16" else "float32") if floats else INT8,
+                arithmetic=_arithmetic(made, engine),
                 pace=ratio,
                 neighbours=float(overlap(*truth, *mine).mean()),
             )
             _measured.append(found)
             _note(str(found))
     return _measured
+
+
+def _arithmetic(made: Build, engine: Engine) -> str:
+    """What products are computed in; weights that alone are integers are multiplied so in OpenVINO only, not in bf16."""
+    floats, notes = "bfloat16" if engine == "openvino-bf16" else "float32", made.artifact.made_by.notes
+    if made.artifact.digest == made.reference.artifact.digest:
+        return floats
+    if engine == "openvino":
+        return INT8
+    if notes.get("method") == "weight-only":
+        return f"{floats} on int8 weights"
+    return f"int8 and {floats}" if "kept_as" in notes else INT8
 
 
 def _built(file: Path, store: Store) -> Build | None:
