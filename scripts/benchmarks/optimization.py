@@ -107,7 +107,7 @@ def _minilm_candidates(store: Store) -> Sequence[Candidate]:
 
 
 def _arithmetic(made: Build, engine: Engine) -> str:
-    """What products are computed in; only OpenVINO, and not in bf16, multiplies int8 weights of float activations so."""
+    """What products are computed in: weights that alone are integers stay so in OpenVINO only, and not in bf16."""
     floats, notes = "bfloat16" if engine == "openvino-bf16" else "float32", made.artifact.made_by.notes
     if made.artifact.digest == made.reference.artifact.digest:
         return floats
