@@ -5,6 +5,7 @@ values are INVALID and never a PASS.
 """
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from .cost import usd_per_million
 from .load.run import CENSORED, OK
 from .measurement import METRICS, spell
 from .pairs import Arm, GateRun, SlotRecord
+from .server_statistics import mean_compute, mean_queue
 from .verdict import Finding
 
 MEMORY_GRANULARITY = 2 << 20  # bytes; allocators and huge pages move in steps of this size
@@ -42,8 +44,28 @@ def slot_value(record: SlotRecord, metric: str, usd_hour: float) -> float | None
         return usd_per_million(record.throughput, usd_hour) if record.throughput else None
     if metric == "errors":
         return float(np.mean(record.status != OK)) if record.status.size else None
-    value: float | None = getattr(record, metric) if metric in ("throughput", "peak_memory", "startup") else None
+    if metric in _TOLD:
+        return _TOLD[metric](record)
+    attribute = "load_seconds" if metric == "load_time" else metric
+    own = ("throughput", "peak_memory", "startup", "load_seconds", "first_inference")
+    value: float | None = getattr(record, attribute) if attribute in own else None
     return value
+
+
+def _leak(record: SlotRecord) -> float | None:
+    """The growth of which one can be sure; at least a byte, since the statistics work on logarithms."""
+    lower = record.memory.get("growth", {}).get("lower")
+    return None if lower is None else max(1.0, float(lower))
+
+
+_TOLD: Mapping[str, Callable[[SlotRecord], float | None]] = {
+    "queue": lambda record: mean_queue(record.server),
+    "compute": lambda record: mean_compute(record.server),
+    "steady_memory": lambda record: record.memory.get("last"),
+    "leak": _leak,
+    "device_memory": lambda record: record.device.get("peak"),
+    "energy": lambda record: record.energy.get("per_inference"),
+}
 
 
 def slot_values(run: GateRun, metric: str) -> tuple[list[float], list[float], list[int]]:

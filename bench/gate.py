@@ -5,8 +5,7 @@ decision is `bench.judge` on what lies in the folder. Places nothing and knows n
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,16 +19,18 @@ from optimize.samples import Samples
 
 from . import cost, pairs
 from .budget import Budget, budget_from_json
+from .device import DeviceProbe, EnergyMeter
 from .errors import LoadError
 from .judge import Verdict, judge
 from .load.on_locust import load, saturate
 from .load.payload import Payload
-from .load.run import LoadRun, Saturation
+from .load.run import OK, LoadRun, Saturation
 from .load.validity import breaches, saturation_breaches
 from .pairs import Arm, GateRun, RunHeader, Slot, SlotRecord
 from .probes import MemoryProbe, alive, control_seconds, load_average
 from .quality import served
 from .schedule import poisson
+from .server_statistics import window
 from .targets import Endpoint, Host
 
 Progress = Callable[[str, float], None]
@@ -248,30 +249,31 @@ def _faulty(record: SlotRecord, error: SeatrialError, *, again: bool) -> SlotRec
 
 
 def _measured(setup: _Setup, record: SlotRecord, endpoint: Endpoint, began: float) -> SlotRecord:
-    """Warm-up, the pair's share of the evaluation set, open-loop load, saturation; memory throughout."""
-    with _memory(endpoint) as memory:
-        design, inputs = setup.budget.design, setup.samples.inputs
+    """Warm-up, the pair's share of the evaluation set, open-loop load, saturation; memory throughout.
+
+    The largest batch is asked for first and last: arenas grow to it at once, and what the server still holds after it
+    is the steady state.
+    """
+    design, inputs = setup.budget.design, setup.samples.inputs
+    batches = (1, setup.quality_batch, design.saturation_batch)
+    probes = MemoryProbe(endpoint.pids), DeviceProbe(endpoint.pids, endpoint.device_baseline)
+    with probes[0] as memory, probes[1] as device:
         fixed = served.fixed_batch(endpoint, inputs)
+        memory.mark("loaded")
+        asked = time.perf_counter()
         served.warm_up(endpoint, inputs, (1,), 1)
-        record = replace(record, startup=time.perf_counter() - began)
-        batches = (1, setup.quality_batch, design.saturation_batch)
+        first, startup = time.perf_counter() - asked, time.perf_counter() - began
+        record = replace(record, load_seconds=endpoint.load_seconds, first_inference=first, startup=startup)
+        served.warm_up(endpoint, inputs, (max(batches),), 1)
+        memory.mark("largest_first")
         served.warm_up(endpoint, inputs, batches, design.warmup_requests)
         record = _quality(setup, record, endpoint)
-        record = _load(setup, record, endpoint, fixed or 1)
+        record = _load(setup, record, endpoint, fixed or 1, memory)
         record = _saturation(setup, record, endpoint, fixed or design.saturation_batch)
-    return replace(record, memory=memory, peak_memory=memory.get("peak"))
-
-
-@contextmanager
-def _memory(endpoint: Endpoint) -> Iterator[dict[str, Any]]:
-    """Filled with the probe's result on leaving; stays empty where the server runs elsewhere."""
-    found: dict[str, Any] = {}
-    if not endpoint.pids:
-        yield found
-        return
-    with MemoryProbe(endpoint.pids) as probe:
-        yield found
-    found.update(probe.result.to_json())
+        served.warm_up(endpoint, inputs, (max(batches),), 1)
+        memory.mark("largest_last")
+    told = memory.to_json()
+    return replace(record, memory=told, peak_memory=told.get("peak"), device=device.to_json())
 
 
 def _quality(setup: _Setup, record: SlotRecord, endpoint: Endpoint) -> SlotRecord:
@@ -282,15 +284,19 @@ def _quality(setup: _Setup, record: SlotRecord, endpoint: Endpoint) -> SlotRecor
     return replace(record, quality=served.scores(setup.metric, outputs, labels), quality_start=start)
 
 
-def _load(setup: _Setup, record: SlotRecord, endpoint: Endpoint, batch: int) -> SlotRecord:
+def _load(setup: _Setup, record: SlotRecord, endpoint: Endpoint, batch: int, memory: MemoryProbe) -> SlotRecord:
     design = setup.budget.design
-    run = setup.generator.load(
-        endpoint,
-        poisson(design.rate, design.seconds, record.slot.seed),
-        Payload.build(endpoint, setup.samples.inputs, batch=batch),
-        folder=setup.folder / "load" / record.name,
-        cores=design.client_cores,
-    )
+    with EnergyMeter() as energy, window(endpoint) as counting:
+        run = setup.generator.load(
+            endpoint,
+            poisson(design.rate, design.seconds, record.slot.seed),
+            Payload.build(endpoint, setup.samples.inputs, batch=batch),
+            folder=setup.folder / "load" / record.name,
+            cores=design.client_cores,
+            progress=counting.begin,
+        )
+    answered = run.done[run.status == OK]
+    memory.answered(run.start + answered)
     return replace(
         record,
         latency=run.done - run.intended,
@@ -298,6 +304,8 @@ def _load(setup: _Setup, record: SlotRecord, endpoint: Endpoint, batch: int) -> 
         lag=run.sent - run.intended,
         status=run.status.astype(np.int64),
         breaches=breaches(run, setup.budget.load),
+        server=counting.counted,
+        energy=energy.to_json(answered.size * batch),
         load={"client_cpu": run.client_cpu, "reasons": {str(key): text for key, text in run.reasons.items()}},
     )
 
