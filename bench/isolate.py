@@ -61,24 +61,26 @@ def isolated(
         )
     call = pickle.dumps((tuple(cores), function, arguments))
     where = getattr(function, "__qualname__", str(function))
-    with tempfile.TemporaryFile() as said:
-        process = _started(said)
+    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as said:
+        asked.write(call)
+        asked.seek(0)
+        process = _started(asked, said)
         try:
             with watch(process.pid) if watch else nullcontext():
-                reply = _answer(process, call, timeout, tick, where)
+                reply = _answer(process, timeout, tick, where)
         finally:
             _end(process)
         result: Result = _result(reply, process.returncode, said, where)
         return result
 
 
-def _started(said: IO[bytes]) -> "subprocess.Popen[bytes]":
+def _started(asked: IO[bytes], said: IO[bytes]) -> "subprocess.Popen[bytes]":
     """The process, in a session of its own so that Ctrl-C at our terminal reaches it through us alone."""
     surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
     try:
         return subprocess.Popen(
             [sys.executable, "-c", _START],
-            stdin=subprocess.PIPE,
+            stdin=asked,
             stdout=subprocess.PIPE,
             stderr=said,
             env=surroundings,
@@ -88,15 +90,13 @@ def _started(said: IO[bytes]) -> "subprocess.Popen[bytes]":
         raise MachineError(f"no process can be started: {error}", next_step="free memory or processes") from error
 
 
-def _answer(process: "subprocess.Popen[bytes]", call: bytes, timeout: float, tick: Tick | None, where: str) -> bytes:
+def _answer(process: "subprocess.Popen[bytes]", timeout: float, tick: Tick | None, where: str) -> bytes:
     """What the process wrote, once it has ended."""
     began = time.monotonic()
-    given: bytes | None = call
     while True:
         try:
-            return process.communicate(given, timeout=_TICK)[0]
+            return process.communicate(timeout=_TICK)[0]
         except subprocess.TimeoutExpired:
-            given = None  # what is left of it is sent by the next call
             ran = time.monotonic() - began
             if tick is not None:
                 tick(ran)
@@ -113,10 +113,8 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            with suppress(BrokenPipeError):
-                stream.close()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def _result(reply: bytes, code: int, said: IO[bytes], where: str) -> Any:

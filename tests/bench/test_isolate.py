@@ -42,10 +42,6 @@ def leave_a_child(path: str) -> None:
     time.sleep(60)
 
 
-def arrays(count: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return np.arange(float(count))
-
-
 def hold(mib: int) -> int:
     block = bytearray(mib * MIB)
     block[::4096] = b"x" * len(block[::4096])
@@ -68,8 +64,14 @@ def test_a_call_runs_elsewhere_on_the_core_it_was_given_and_its_result_comes_bac
     assert capfd.readouterr().out == ""
 
 
-def test_large_results_travel_whole() -> None:
-    np.testing.assert_array_equal(isolated(arrays, 1_000_000), np.arange(1e6))
+def same(array: np.ndarray[tuple[int], np.dtype[np.float64]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    time.sleep(0.3)  # longer than a tick, so that the call is asked for more than once
+    return array
+
+
+def test_large_arguments_and_results_travel_whole() -> None:
+    array = np.arange(1e6)
+    np.testing.assert_array_equal(isolated(same, array, timeout=30.0), array)
 
 
 def test_our_own_errors_come_back_as_they_are() -> None:
@@ -101,7 +103,7 @@ def test_a_call_that_overruns_is_ended_with_its_children(tmp_path: Path) -> None
 
 def test_cores_that_are_not_there_are_refused_before_anything_starts() -> None:
     with pytest.raises(MachineError, match="no cores \\[4096\\]"):
-        isolated(arrays, 1, cores=(4096,))
+        isolated(refuse, cores=(4096,))
 
 
 def test_it_can_be_watched_from_outside_while_it_runs() -> None:

@@ -132,6 +132,7 @@ def test_help_teaches_every_verb(tmp_path: Path) -> None:
         "init",
         "parity",
         "coverage",
+        "measure",
         "load",
         "gate",
         "report",
