@@ -163,8 +163,9 @@ def fitting(artifact: Artifact, samples: Mapping[str, Array]) -> dict[str, Array
     """The samples of the artifact's inputs, in their order and dtype.
 
     Raises:
-        StageError: an input has no samples, or samples of another rank or fixed size.
+        StageError: an input has no samples, or samples of another rank or fixed size, or numpy lacks its dtype.
     """
+    check_inputs(artifact)
     found = {}
     for spec in artifact.inputs:
         array = samples.get(spec.name)
@@ -184,6 +185,21 @@ def fitting(artifact: Artifact, samples: Mapping[str, Array]) -> dict[str, Array
             )
         found[spec.name] = np.ascontiguousarray(array, dtype=spec.dtype)
     return found
+
+
+def check_inputs(artifact: Artifact) -> None:
+    """Whether samples of the artifact's inputs can be made at all.
+
+    Raises:
+        StageError: numpy has no such dtype.
+    """
+    for spec in artifact.inputs:
+        if spec.dtype == "bfloat16":
+            raise StageError(
+                f"input {spec.name!r} is bfloat16, which numpy does not know",
+                where=artifact.short,
+                next_step="export the model with inputs of float32 and cast inside",
+            )
 
 
 def _single(batch: int) -> str:

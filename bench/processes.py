@@ -13,6 +13,8 @@ import psutil
 
 _FORGET_HIGH_WATER = "5"  # what /proc/PID/clear_refs takes for it, see proc_pid_clear_refs(5)
 
+_CGROUPS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))  # alone, or beside version 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resident:
@@ -65,10 +67,14 @@ def forget_high_water(pid: int) -> bool:
 
 def group_peak(pid: int) -> int | None:
     """Bytes that the process's cgroup (v2) held at most, page cache and neighbours in it included; None if unknown."""
-    with suppress(OSError, ValueError):
-        for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
-            if line.startswith("0::"):
-                return int((Path("/sys/fs/cgroup") / line[3:].lstrip("/") / "memory.peak").read_text())
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    group = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), None)
+    for mount in _CGROUPS if group is not None else ():
+        with suppress(OSError, ValueError):
+            return int((mount / str(group) / "memory.peak").read_text())
     return None
 
 

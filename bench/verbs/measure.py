@@ -92,6 +92,7 @@ def _artifact(
     seconds, batch, threads = plan
     kept = store()
     artifact = kept.get(ref)
+    measuring.check_inputs(artifact)
     if recipe is not None:
         samples = _evaluation(recipe)
     else:

@@ -183,6 +183,20 @@ def test_the_kernels_own_figures_are_read_right() -> None:
     assert probes.alive((os.getpid(),))
 
 
+def test_the_peak_of_the_control_group_is_told_where_the_kernel_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = [line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::/")]
+    if not groups:
+        pytest.skip("this kernel has no cgroups of version 2")
+    monkeypatch.setattr(processes, "_CGROUPS", (tmp_path / "gone", tmp_path))
+    assert processes.group_peak(os.getpid()) is None
+    place = tmp_path / groups[0].removeprefix("0::/")
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "memory.peak").write_text("123456\n")
+    assert processes.group_peak(os.getpid()) == 123456
+
+
 def test_who_listens_on_a_port_is_found() -> None:
     import socket
 
