@@ -28,7 +28,7 @@ from .load.run import CENSORED, OK, LoadRun
 from .measured import ACHIEVED, LATENCY, SERVICE, Summary
 from .measurement import METRICS, Measurement, Metric
 from .probes import MemoryProbe
-from .processes import listener
+from .processes import listener, spelled
 from .schedule import Schedule
 from .server_statistics import mean_compute, mean_queue, window
 from .targets import Endpoint
@@ -38,6 +38,7 @@ Progress = Callable[[float], None]
 
 Taken = list[tuple[Metric, str, Sequence[float]]]
 
+_ELSEWHERE = "the server's process is not to be found on this machine"
 _GRACE = 120.0  # seconds for starting, opening the model and the first inferences, beside the scenarios
 _SHARE_OF_START = 2.0  # seconds that progress allows for the start
 
@@ -114,6 +115,7 @@ def measure_endpoint(
     payload = Payload.build(endpoint, samples, batch=batch)
     measured.open_run(folder)
     pids = endpoint.pids or local_server(endpoint)
+    watched = ", ".join(spelled(pid) for pid in pids)  # a port may belong to a proxy of a container: say whose memory
     with (
         MemoryProbe(pids) as memory,
         DeviceProbe(pids) as device,
@@ -131,12 +133,10 @@ def measure_endpoint(
     memory.answered(run.start + answered)
     about = {
         "subject": {"name": endpoint.url + endpoint.path, "model": endpoint.model, "version": endpoint.version},
-        "memory": memory.to_json() or {"unavailable": "the server's process is not to be found on this machine"},
+        "memory": {"of": watched} | memory.to_json() if pids else {"unavailable": _ELSEWHERE},
         "server": counting.counted,
-        "device": device.to_json() if pids else {"unavailable": "the server's process is not on this machine"},
-        "energy": energy.to_json(answered.size * batch)
-        if pids
-        else {"unavailable": "the server is not on this machine"},
+        "device": device.to_json() if pids else {"unavailable": _ELSEWHERE},
+        "energy": energy.to_json(answered.size * batch) if pids else {"unavailable": _ELSEWHERE},
     }
     scenario = f"{schedule.law} {schedule.rate:g}/s for {schedule.seconds:g} s" + (
         f", batches of {batch}" if batch > 1 else ""

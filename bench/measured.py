@@ -192,6 +192,8 @@ def _notes(about: Mapping[str, Any], figures: Sequence[Figure]) -> list[str]:
     for name in ("memory", "server", "device", "energy"):
         if why := about.get(name, {}).get("unavailable"):
             notes.append(f"{name}: {why}")
+    if whose := about.get("memory", {}).get("of"):
+        notes.append(f"memory is that of {whose} and its children")
     if note := about.get("memory", {}).get("growth", {}).get("note"):
         notes.append(f"memory {note}")
     return notes

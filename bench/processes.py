@@ -109,6 +109,14 @@ def listener(port: int) -> tuple[int, ...]:
     return ()
 
 
+def spelled(pid: int) -> str:
+    """A process for people: ``tritonserver (4711)``."""
+    try:
+        return f"{psutil.Process(pid).name()} ({pid})"
+    except psutil.Error:
+        return f"process {pid}"
+
+
 def _lines(text: str) -> list[tuple[str, str]]:
     """``Name:   value`` lines of a file under /proc."""
     parts = (line.partition(":") for line in text.splitlines())

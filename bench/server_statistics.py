@@ -71,13 +71,13 @@ class Window:
     Keys of `counted`: `requests` answered, `failures`, `inferences` (batch rows), `executions`; `queue`,
     `compute_input`, `compute_infer` and `compute_output` in seconds summed over requests; `batch_sizes` from the size
     of an execution (as text) to how many there were; `metrics`, the differences of the Prometheus counters where the
-    endpoint names them. Where there is nothing to tell, `unavailable` alone, with the reason.
+    endpoint names them, or `metrics_unavailable` with the reason. Where there is nothing to tell, `unavailable` alone.
     """
 
     endpoint: Endpoint
     counted: dict[str, Any] = field(default_factory=dict)
     _first: ModelStatistics | str = ""
-    _metrics: Mapping[str, float] = field(default_factory=dict)
+    _metrics: Mapping[str, float] | str = field(default_factory=dict)
     _begun: bool = False
 
     def begin(self, share: float = 0.0) -> None:
@@ -95,13 +95,12 @@ class Window:
             self.counted["unavailable"] = self._first if isinstance(self._first, str) else last
             return
         self.counted.update(difference(self._first, last))
-        found = {
-            name: value - self._metrics[name]
-            for name, value in counters(self.endpoint).items()
-            if name in self._metrics and value > self._metrics[name]
-        }
-        if found:
-            self.counted["metrics"] = found
+        now = counters(self.endpoint)
+        if isinstance(now, str) or isinstance(self._metrics, str):
+            self.counted["metrics_unavailable"] = now if isinstance(now, str) else self._metrics
+        elif now:
+            moved = {name: value - self._metrics.get(name, 0.0) for name, value in now.items()}
+            self.counted["metrics"] = {name: value for name, value in moved.items() if value}
 
 
 @contextmanager
@@ -161,16 +160,23 @@ def mean_compute(counted: Mapping[str, Any]) -> float | None:
     return sum(counted[part] for part in parts) / counted["requests"] if counted.get("requests") else None
 
 
-def counters(endpoint: Endpoint) -> dict[str, float]:
-    """The model's Prometheus counters by name and further labels; empty where the endpoint names no metrics."""
+def counters(endpoint: Endpoint) -> dict[str, float] | str:
+    """The model's Prometheus counters by name and further labels, or why there are none.
+
+    Empty where the endpoint names no metrics.
+    """
     if endpoint.metrics_url is None:
         return {}
-    parts = urlsplit(endpoint.metrics_url)
     try:
+        parts = urlsplit(endpoint.metrics_url)
         status, text = fetch(parts.hostname or "", parts.port or 80, "GET", parts.path or "/metrics")
-    except (TargetError, ValueError):
-        return {}
-    return parsed(text.decode(errors="replace"), endpoint.model, endpoint.version) if status == 200 else {}
+    except TargetError as error:
+        return error.what
+    except ValueError as error:
+        return f"not a URL of metrics: {endpoint.metrics_url} ({error})"
+    if status != 200:
+        return f"no metrics at {endpoint.metrics_url} (HTTP {status})"
+    return parsed(text.decode(errors="replace"), endpoint.model, endpoint.version)
 
 
 def parsed(text: str, model: str, version: str) -> dict[str, float]:

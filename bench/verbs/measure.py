@@ -1,6 +1,7 @@
 """The measure verb: one artifact in process, or one endpoint under load."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..measure import Progress
     from ..measured import Summary
+    from ..targets import Endpoint
 
 _HOST_AND_PORT = re.compile(r"(?!sha256:)(\[[\da-fA-F:]+\]|[\w.-]+):\d+(/.*)?")
 
@@ -35,6 +37,9 @@ def measure(
     threads: Annotated[int, typer.Option(min=1, help="In process: threads of the engine, each with a core.")] = 1,
     rate: Annotated[float, typer.Option(help="Of a server: mean arrivals per second (Poisson).")] = 50.0,
     seed: Annotated[int, typer.Option(help="Seed of random samples and arrival times.")] = 1,
+    metrics_url: Annotated[
+        str | None, typer.Option(help="Of a server: where its Prometheus counters are, http://127.0.0.1:8002/metrics.")
+    ] = None,
     own_target: Annotated[
         bool, typer.Option("--i-own-this-target", help="Allow a server that is not on this machine.")
     ] = False,
@@ -48,6 +53,7 @@ def measure(
     Exit 1 where requests failed, 4 where the load broke a rule of validity.
     """
     from .. import measured
+    from ..targets import endpoint_of
 
     folder = out_folder or run_folder("measure")
     with progress() as report:
@@ -56,7 +62,8 @@ def measure(
             report("measure", share, subject)
 
         if is_url(subject):
-            summary = _endpoint(subject, recipe, (rate, seconds, seed), batch or 1, own_target, folder, tell)
+            given = replace(endpoint_of(subject), metrics_url=metrics_url)
+            summary = _endpoint(given, recipe, (rate, seconds, seed), batch or 1, own_target, folder, tell)
         else:
             summary = _artifact(subject, recipe, seed, (seconds, batch or 32, threads), folder, tell)
     if json_:
@@ -103,7 +110,7 @@ def _artifact(
 
 
 def _endpoint(
-    url: str,
+    endpoint: "Endpoint",
     recipe: Path | None,
     arrivals: tuple[float, float, int],
     batch: int,
@@ -114,9 +121,7 @@ def _endpoint(
     from .. import measure as measuring
     from ..load.inputs import random_inputs
     from ..schedule import poisson
-    from ..targets import endpoint_of
 
-    endpoint = endpoint_of(url)
     samples = _evaluation(recipe) if recipe is not None else random_inputs(endpoint, 64 * batch, arrivals[2])
     return measuring.measure_endpoint(
         endpoint, poisson(*arrivals), samples, folder=folder, batch=batch, own_target=own_target, progress=tell

@@ -133,6 +133,18 @@ def test_a_server_that_counts_nothing_says_why_and_is_no_error(page: tuple[int, 
     assert said in counting.lines(window.counted)[0][2]
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/metrics", "http://[", "http://x:y/", None])
+def test_metrics_that_cannot_be_read_say_why_and_leave_the_rest(url: str | None) -> None:
+    stats = json.dumps({"model_stats": [reply(3, 3)]}).encode()
+    with answering({"/v2/models/m/versions/1/stats": lambda: (200, stats)}) as endpoint:
+        metrics = url or f"http://{endpoint.url}/nothing"
+        with counting.window(replace(endpoint, metrics_url=metrics)) as window:
+            pass
+    assert window.counted["requests"] == 0
+    assert window.counted["metrics_unavailable"]
+    assert "metrics" not in window.counted
+
+
 def test_a_server_that_is_gone_is_no_error_either() -> None:
     endpoint = Endpoint(url="127.0.0.1:9", model="m", version="1", inputs=(), outputs=())
     with counting.window(endpoint) as window:
