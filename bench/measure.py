@@ -25,7 +25,7 @@ from .isolate import isolated
 from .load.on_locust import load
 from .load.payload import Payload
 from .load.run import CENSORED, OK, LoadRun
-from .measured import ACHIEVED, LATENCY, SERVICE, Summary
+from .measured import ACHIEVED, LATENCY, MODEL_MEMORY, SERVICE, Summary
 from .measurement import METRICS, Measurement, Metric
 from .probes import MemoryProbe
 from .processes import listener, spelled
@@ -209,7 +209,8 @@ def _single(batch: int) -> str:
 def _ran(told: Mapping[str, Any], artifact: Artifact, seen_from_outside: int) -> Taken:
     """What an isolated measurement tells. The process knows its own high-water mark to the last moment, the probe
     outside may miss that moment."""
-    offline, last = f"Offline, batches of {told['batch']}", told["phases"]["largest_last"]
+    offline, phases = f"Offline, batches of {told['batch']}", told["phases"]
+    first, last = phases["started"], phases["largest_last"]
     return [
         (LATENCY, _single(told["single_batch"]), told["single_stream"]),
         (METRICS["throughput"], offline, [told["batch"] / seconds for seconds in told["offline"]]),
@@ -218,6 +219,7 @@ def _ran(told: Mapping[str, Any], artifact: Artifact, seen_from_outside: int) ->
         (METRICS["file_size"], "in the store", [artifact.size]),
         (METRICS["peak_memory"], "the whole process", [max(seen_from_outside, last["high_water"])]),
         (METRICS["steady_memory"], "after the last inference", [last["now"]]),
+        (MODEL_MEMORY, "the model's own part", [last["high_water"] - first["now"]]),
     ]
 
 

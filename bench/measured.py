@@ -32,6 +32,9 @@ _BLOCKS = 20
 
 LATENCY = Metric(name="latency", unit="s", direction="lower", summary="seconds of each request or inference")
 SERVICE = Metric(name="service", unit="s", direction="lower", summary="seconds from the actual send to the reply")
+MODEL_MEMORY = Metric(
+    name="model_memory", unit="B", direction="lower", summary="high water above the process with its engine, no model"
+)
 ACHIEVED = Metric(name="achieved", unit="1/s", direction="higher", summary="answered inferences per second offered")
 
 

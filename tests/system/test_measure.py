@@ -139,6 +139,7 @@ def test_an_artifact_is_measured_in_a_pinned_process(tiny: Built, tmp_path: Path
     phases = told["about"]["memory"]["phases"]
     assert phases["loaded"]["now"] > phases["started"]["now"]
     assert value(told, "peak_memory") >= phases["largest_last"]["high_water"]
+    assert 0 < value(told, "model_memory") < value(told, "peak_memory")
     assert value(told, "throughput") > 1 / value(told, "latency")  # batches do better than one at a time
     assert len(told["about"]["cores"]) == 1
     assert "unavailable" in told["about"]["memory"]["allocators"]["torch"]
