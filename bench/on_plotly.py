@@ -15,14 +15,25 @@ import plotly.graph_objects as go
 from optimize.on_plotly import fragment
 
 BASE_COLOUR, CANDIDATE_COLOUR, LIMIT_COLOUR = "#8a8f98", "#2f7ed8", "#d9534f"
+Array = npt.NDArray[np.float64]
 WORSE, BETTER = LIMIT_COLOUR, "#3a9d5d"
+_MOMENTS = 2000  # of a run over time
 _POINTS = 400  # of a distribution drawn; the tail is kept whole
 
 
-def latency_cdf(base: npt.NDArray[np.float64], candidate: npt.NDArray[np.float64]) -> str:
+def latency_cdf(base: Array, candidate: Array) -> str:
     """Both arms' latency distributions (seconds in, milliseconds drawn), the tail stretched so that p99 is visible."""
+    return _distributions([("base", base, BASE_COLOUR), ("candidate", candidate, CANDIDATE_COLOUR)])
+
+
+def latency_curve(values: Array) -> str:
+    """One run's latency distribution, drawn as `latency_cdf` draws two."""
+    return _distributions([("latency", values, CANDIDATE_COLOUR)])
+
+
+def _distributions(arms: Sequence[tuple[str, Array, str]]) -> str:
     figure = go.Figure()
-    for name, values, colour in (("base", base, BASE_COLOUR), ("candidate", candidate, CANDIDATE_COLOUR)):
+    for name, values, colour in arms:
         x, y = thinned_tail(values)
         label = [f"p{100 * (1 - 10**-each):.4g}" for each in y]
         figure.add_scatter(
@@ -36,13 +47,32 @@ def latency_cdf(base: npt.NDArray[np.float64], candidate: npt.NDArray[np.float64
         )
     ticks = {0: "0", 1: "90 %", 2: "99 %", 3: "99.9 %", -np.log10(0.5): "50 %"}
     figure.update_yaxes(tickvals=list(ticks), ticktext=list(ticks.values()), title="requests answered within")
-    shown = log_ticks(1e3 * min(base.min(), candidate.min()), 1e3 * max(base.max(), candidate.max()))
+    shown = log_ticks(1e3 * min(arm[1].min() for arm in arms), 1e3 * max(arm[1].max() for arm in arms))
     figure.update_xaxes(title="latency from the intended send, ms", type="log")
     figure.update_xaxes(tickvals=shown, ticktext=[f"{each:g}" for each in shown])
     return fragment(figure, 330)
 
 
-def thinned_tail(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def latency_over_time(at: Array, latency: Array) -> str:
+    """Latency by the time a request was due (seconds in), the slowest of each moment where there are many."""
+    order = np.argsort(at, kind="stable")
+    parts = np.array_split(order, min(_MOMENTS, order.size))
+    kept = np.array([part[np.argmax(latency[part])] for part in parts if part.size])
+    figure = go.Figure()
+    figure.add_scattergl(
+        x=at[kept].tolist(),
+        y=(1e3 * latency[kept]).tolist(),
+        mode="markers",
+        marker={"color": CANDIDATE_COLOUR, "size": 4},
+        hovertemplate="due at %{x:.2f} s: %{y:.3g} ms<extra></extra>",
+        showlegend=False,
+    )
+    figure.update_xaxes(title="seconds into the run")
+    figure.update_yaxes(title="latency, ms", rangemode="tozero")
+    return fragment(figure, 260)
+
+
+def thinned_tail(values: Array) -> tuple[Array, Array]:
     """At most some hundred points of the distribution, as values and ``-log10(1 - share)``, to stretch the tail."""
     ordered = np.sort(values)
     share = (np.arange(ordered.size) + 0.5) / ordered.size
@@ -217,3 +247,44 @@ def controls(points: Sequence[tuple[int, str, float]]) -> str:
     figure.update_xaxes(title="slot, in the order taken", tickformat="d")
     figure.update_yaxes(title="control, ms", rangemode="tozero")
     return fragment(figure, 220)
+
+
+def trend(
+    points: Sequence[tuple[str, float, str]], changes: Sequence[tuple[int, float, float]], *, unit: str, drift: str = ""
+) -> str:
+    """A metric over its gates: points are (time, value, what to say of it); changes (index, level before, after)."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=list(range(1, len(points) + 1)),
+        y=[point[1] for point in points],
+        customdata=[point[2] for point in points],
+        mode="lines+markers",
+        line={"color": CANDIDATE_COLOUR, "width": 1.2},
+        marker={"size": 7, "color": CANDIDATE_COLOUR},
+        hovertemplate="%{customdata}<extra></extra>",
+        showlegend=False,
+    )
+    for number, (index, before, after) in enumerate(changes):
+        ends = [changes[number - 1][0] if number else 0, changes[number + 1][0] if number + 1 < len(changes) else None]
+        worse = {"color": LIMIT_COLOUR, "width": 1.5, "dash": "dot"}
+        figure.add_vline(x=index + 0.5, line=worse)
+        spans = ((before, (ends[0] or 0) + 1, index), (after, index + 1, ends[1] or len(points)))
+        for level, start, stop in spans:
+            figure.add_scatter(
+                x=[start, stop],
+                y=[level, level],
+                mode="lines",
+                line={"color": BASE_COLOUR, "width": 3},
+                opacity=0.6,
+                hoverinfo="skip",
+                showlegend=False,
+            )
+    step = max(1, len(points) // 8)
+    shown = list(range(1, len(points) + 1, step))
+    figure.update_xaxes(
+        title="gate, oldest first", tickvals=shown, ticktext=[points[each - 1][0][:10] for each in shown]
+    )
+    figure.update_yaxes(title=unit, rangemode="normal")
+    if drift:
+        figure.add_annotation(x=0, y=1.08, xref="paper", yref="paper", text=drift, showarrow=False, xanchor="left")
+    return fragment(figure, 300)

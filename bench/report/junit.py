@@ -1,10 +1,12 @@
-"""A verdict as JUnit XML, which every CI system draws: one case per rule, and one for the run itself.
+"""JUnit XML, which every CI system draws: one case per rule of a verdict, and one for the run itself.
 
 FAIL is a failure, INVALID an error, INCONCLUSIVE a skip with its message (or a failure, by choice): a CI system knows
 no third answer. Rules that are only told never fail. Decides nothing.
 """
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree as xml
 
@@ -15,26 +17,60 @@ from .evidence import facts
 from .rows import title
 
 Inconclusive = Literal["skip", "fail"]
+Tag = Literal["failure", "error", "skipped"]
 _UNPRINTABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # not allowed in XML 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One test case, passed where it has no `tag`; `kind` is the outcome's own name, `lines` say more than that."""
+
+    name: str
+    tag: Tag | None = None
+    kind: str = ""
+    message: str = ""
+    lines: tuple[str, ...] = ()
+    output: str = ""
 
 
 def to_junit(verdict: Verdict, run: GateRun | None = None, *, inconclusive: Inconclusive = "skip") -> str:
     """The verdict as a JUnit document; `inconclusive` says what becomes of a rule that could not be told."""
-    cases = [_run_case(verdict)] + [_case(verdict, finding, inconclusive) for finding in verdict.findings]
-    count = {tag: str(sum(case.find(tag) is not None for case in cases)) for tag in ("failure", "error", "skipped")}
-    totals = {"tests": str(len(cases)), "failures": count["failure"], "errors": count["error"]}
-    spent = f"{60 * minutes(verdict, run):.1f}"
-    root = xml.Element("testsuites", {"name": "seatrial", "time": spent} | totals)
-    suite = xml.SubElement(
-        root,
-        "testsuite",
-        {"name": clean(title(verdict)), "skipped": count["skipped"], "timestamp": verdict.at, "time": spent} | totals,
-    )
     known = facts(verdict, run) if run is not None else [("budget", verdict.budget), ("measured", verdict.at)]
-    properties = xml.SubElement(suite, "properties")
-    for name, text in [("outcome", verdict.outcome), *known]:
-        xml.SubElement(properties, "property", {"name": name, "value": clean(text)})
-    suite.extend(cases)
+    return document(
+        title(verdict),
+        str(verdict.candidate["name"]),
+        [_run_case(verdict), *(_case(verdict, finding, inconclusive) for finding in verdict.findings)],
+        properties=[("outcome", verdict.outcome), *known],
+        at=verdict.at,
+        seconds=60 * minutes(verdict, run),
+    )
+
+
+def document(
+    suite: str,
+    subject: str,
+    cases: Sequence[Case],
+    *,
+    properties: Sequence[tuple[str, str]] = (),
+    at: str = "",
+    seconds: float = 0.0,
+) -> str:
+    """A JUnit document of one suite about one subject."""
+    count = {tag: str(sum(case.tag == tag for case in cases)) for tag in ("failure", "error", "skipped")}
+    totals = {
+        "tests": str(len(cases)),
+        "failures": count["failure"],
+        "errors": count["error"],
+        "time": f"{seconds:.1f}",
+    }
+    root = xml.Element("testsuites", {"name": "seatrial"} | totals)
+    about = {"name": clean(suite), "skipped": count["skipped"]} | ({"timestamp": at} if at else {})
+    held = xml.SubElement(root, "testsuite", about | totals)
+    listed = xml.SubElement(held, "properties")
+    for name, text in properties:
+        xml.SubElement(listed, "property", {"name": name, "value": clean(text)})
+    for case in cases:
+        _add(held, case, clean(f"seatrial.{subject}"))
     xml.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + xml.tostring(root, encoding="unicode") + "\n"
 
@@ -44,34 +80,42 @@ def clean(text: str) -> str:
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
-def _run_case(verdict: Verdict) -> xml.Element:
+def _run_case(verdict: Verdict) -> Case:
     """The run as a whole: an error where it carries no verdict, a failure where the candidate itself broke."""
-    case = xml.Element("testcase", {"classname": _class(verdict), "name": "the run itself", "time": "0"})
-    if verdict.reasons and verdict.outcome in ("FAIL", "INVALID"):
-        tag = "failure" if verdict.outcome == "FAIL" else "error"
-        _add(case, tag, verdict.outcome, verdict.reasons[0], (*verdict.reasons, *next_steps(verdict)))
-    return case
+    name = "the run itself"
+    if not verdict.reasons or verdict.outcome not in ("FAIL", "INVALID"):
+        return Case(name=name)
+    return Case(
+        name=name,
+        tag="failure" if verdict.outcome == "FAIL" else "error",
+        kind=verdict.outcome,
+        message=verdict.reasons[0],
+        lines=(*verdict.reasons, *next_steps(verdict)),
+    )
 
 
-def _case(verdict: Verdict, finding: Finding, inconclusive: Inconclusive) -> xml.Element:
-    name = f"{finding.metric} {finding.rule} {finding.margin:g}"
-    case = xml.Element("testcase", {"classname": _class(verdict), "name": name, "time": "0"})
-    tags = {"FAIL": "failure", "INVALID": "error", "INCONCLUSIVE": "failure" if inconclusive == "fail" else "skipped"}
-    tag = tags.get(finding.outcome)
+def _case(verdict: Verdict, finding: Finding, inconclusive: Inconclusive) -> Case:
+    tags: dict[str, Tag] = {"FAIL": "failure", "INVALID": "error", "INCONCLUSIVE": "skipped"}
+    tag, message = tags.get(finding.outcome), finding.reason
+    if finding.outcome == "INCONCLUSIVE" and inconclusive == "fail":
+        tag = "failure"
     if tag is not None and verdict.outcome == "INVALID" and verdict.reasons:
-        _add(case, "skipped", finding.outcome, f"the run carries no verdict. {finding.reason}", ())
+        tag, message = "skipped", f"the run carries no verdict. {message}"
     elif tag is not None and not finding.gating:
-        _add(case, "skipped", finding.outcome, f"told only, decides nothing: {finding.outcome}. {finding.reason}", ())
-    elif tag is not None:
-        _add(case, tag, finding.outcome, finding.reason, ())
-    xml.SubElement(case, "system-out").text = clean(finding.reason)
-    return case
+        tag, message = "skipped", f"told only, decides nothing: {finding.outcome}. {message}"
+    return Case(
+        name=f"{finding.metric} {finding.rule} {finding.margin:g}",
+        tag=tag,
+        kind=finding.outcome,
+        message=message,
+        output=finding.reason,
+    )
 
 
-def _class(verdict: Verdict) -> str:
-    return clean(f"seatrial.{verdict.candidate['name']}")
-
-
-def _add(case: xml.Element, tag: str, kind: str, message: str, lines: tuple[str, ...]) -> None:
-    kinds = {} if tag == "skipped" else {"type": kind}
-    xml.SubElement(case, tag, {"message": clean(message)} | kinds).text = clean("\n".join(lines)) or None
+def _add(suite: xml.Element, case: Case, class_name: str) -> None:
+    made = xml.SubElement(suite, "testcase", {"classname": class_name, "name": clean(case.name), "time": "0"})
+    if case.tag is not None:
+        kinds = {} if case.tag == "skipped" else {"type": case.kind}
+        xml.SubElement(made, case.tag, {"message": clean(case.message)} | kinds).text = clean("\n".join(case.lines))
+    if case.output:
+        xml.SubElement(made, "system-out").text = clean(case.output)
