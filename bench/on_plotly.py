@@ -249,10 +249,8 @@ def controls(points: Sequence[tuple[int, str, float]]) -> str:
     return fragment(figure, 220)
 
 
-def trend(
-    points: Sequence[tuple[str, float, str]], changes: Sequence[tuple[int, float, float]], *, unit: str, drift: str = ""
-) -> str:
-    """A metric over its gates: points are (time, value, what to say of it); changes (index, level before, after)."""
+def trend(points: Sequence[tuple[str, float, str]], steps: Sequence[tuple[int, float, float]], *, unit: str) -> str:
+    """A metric over its gates: points are (time, value, what to say of it), steps (index, level before, after)."""
     figure = go.Figure()
     figure.add_scatter(
         x=list(range(1, len(points) + 1)),
@@ -264,27 +262,21 @@ def trend(
         hovertemplate="%{customdata}<extra></extra>",
         showlegend=False,
     )
-    for number, (index, before, after) in enumerate(changes):
-        ends = [changes[number - 1][0] if number else 0, changes[number + 1][0] if number + 1 < len(changes) else None]
-        worse = {"color": LIMIT_COLOUR, "width": 1.5, "dash": "dot"}
-        figure.add_vline(x=index + 0.5, line=worse)
-        spans = ((before, (ends[0] or 0) + 1, index), (after, index + 1, ends[1] or len(points)))
-        for level, start, stop in spans:
-            figure.add_scatter(
-                x=[start, stop],
-                y=[level, level],
-                mode="lines",
-                line={"color": BASE_COLOUR, "width": 3},
-                opacity=0.6,
-                hoverinfo="skip",
-                showlegend=False,
-            )
-    step = max(1, len(points) // 8)
-    shown = list(range(1, len(points) + 1, step))
-    figure.update_xaxes(
-        title="gate, oldest first", tickvals=shown, ticktext=[points[each - 1][0][:10] for each in shown]
-    )
-    figure.update_yaxes(title=unit, rangemode="normal")
-    if drift:
-        figure.add_annotation(x=0, y=1.08, xref="paper", yref="paper", text=drift, showarrow=False, xanchor="left")
-    return fragment(figure, 300)
+    edges = [0, *(index for index, _, _ in steps), len(points)]
+    levels = [*(before for _, before, _ in steps), *([steps[-1][2]] if steps else [])]
+    for level, (start, stop) in zip(levels, pairwise(edges), strict=False):
+        figure.add_scatter(
+            x=[start + 1, stop],
+            y=[level, level],
+            mode="lines",
+            line={"color": BASE_COLOUR, "width": 5},
+            opacity=0.5,
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    for index, _, _ in steps:
+        figure.add_vline(x=index + 0.5, line={"color": LIMIT_COLOUR, "width": 1.5, "dash": "dot"})
+    shown = list(range(1, len(points) + 1, max(1, -(-len(points) // 8))))
+    figure.update_xaxes(title="gates, oldest first", tickvals=shown, ticktext=[points[at - 1][0][:10] for at in shown])
+    figure.update_yaxes(title=unit)
+    return fragment(figure, 260)

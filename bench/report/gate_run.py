@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from .. import gate
+from ..baseline import measurements_of
 from .benchmark_file import from_gate
 from .junit import to_junit
 from .markdown import to_markdown
@@ -30,4 +31,8 @@ def told(folder: Path) -> Told:
         junit=lambda inconclusive: to_junit(verdict, run, inconclusive=inconclusive),
         html=lambda path: write_html(path, title=title(verdict), verdict=verdict, run=run),
         pytest_benchmark=lambda: from_gate(run),
+        measured=lambda arm: (
+            str((run.header.base if arm == "base" else run.header.candidate)["name"]),
+            measurements_of(run, arm),
+        ),
     )

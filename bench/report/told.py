@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..measurement import Measurement
+from ..pairs import Arm
 from .junit import Case, Inconclusive, document
 from .markdown import escape
 from .page import write_page
@@ -21,7 +23,10 @@ _DEEPEST = 3  # levels of a document that are listed; below that its JSON says m
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """One run's report: its kind, exit code, JSON document, and what makes the other forms when they are asked for."""
+    """One run's report: its kind, exit code, JSON document, and what makes the other forms when they are asked for.
+
+    `measured` gives the model and its raw values of an arm (a run of one model may ignore which), for a baseline.
+    """
 
     kind: str
     exit_code: int
@@ -31,6 +36,7 @@ class Told:
     junit: Callable[[Inconclusive], str]
     html: Callable[[Path], None]
     pytest_benchmark: Callable[[], Mapping[str, Any]] | None = None
+    measured: Callable[[Arm], tuple[str, list[Measurement]]] | None = None
 
 
 class Result(Protocol):
