@@ -23,7 +23,6 @@ SPOILED: Mapping[str, str] = {  # the first word of a broken rule of `bench.load
     "control": "the machine itself changed between the arms: run where nothing else runs",
     "offered": "lower design.rate until the base carries it",
     "dropped": "lower design.rate until the base carries it",
-    "pairs were measured": "the run ended early: run it again, and let it end",
 }
 
 
@@ -59,8 +58,10 @@ def _passed(verdict: Verdict) -> Iterator[str]:
 def _failed(verdict: Verdict) -> Iterator[str]:
     if verdict.reasons:
         yield "serve the candidate by itself (seatrial place, seatrial up) and read the server's log"
-    for finding in _gating(verdict, "FAIL"):
-        yield f"{finding.metric}: {FAILURES.get(finding.metric, 'the page shows it pair by pair')}"
+    failed = dict.fromkeys(finding.metric for finding in _gating(verdict, "FAIL"))
+    told = {metric: FAILURES.get(metric, "the page shows it pair by pair") for metric in failed}
+    for step in dict.fromkeys(told.values()):
+        yield f"{', '.join(metric for metric in failed if told[metric] == step)}: {step}"
 
 
 def _unsettled(verdict: Verdict) -> Iterator[str]:
@@ -78,7 +79,10 @@ def _unsettled(verdict: Verdict) -> Iterator[str]:
 
 def _spoiled(verdict: Verdict) -> Iterator[str]:
     text = " ".join(verdict.summary)
-    yield from (step for sign, step in SPOILED.items() if sign in text)
+    known = [step for sign, step in SPOILED.items() if sign in text]
+    yield from known
+    if not known and "pairs were measured" in text:
+        yield "the run ended early: run it again, and let it end"
     if any("no values" in finding.reason for finding in _gating(verdict, "INVALID")):
         yield "a metric was never measured: drop its limit, or measure where it can be measured"
     yield "nothing was decided: mend what the reasons name, and run the gate again"

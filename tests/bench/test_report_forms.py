@@ -110,6 +110,11 @@ def test_every_outcome_but_a_pass_says_what_to_do(make_run: RunMaker, budget: Bu
     assert next_steps(judge(make_run(latency=0.6), budget)) == ()
 
 
+def test_metrics_with_the_same_advice_share_a_step(make_run: RunMaker, budget: Budget) -> None:
+    steps = next_steps(judge(make_run(latency=1.5, throughput=0.5), budget))
+    assert [step.split(":")[0] for step in steps] == ["p50, p99", "throughput", "cost"]
+
+
 def test_more_pairs_are_asked_for_as_many_as_the_findings_need(make_run: RunMaker, budget: Budget) -> None:
     verdict = replace(judge(make_run(noise=0.12), budget), seconds=120.0)
     needed = max(each.pairs_needed or 0 for each in verdict.findings if each.outcome == "INCONCLUSIVE" and each.gating)
