@@ -16,7 +16,7 @@ from .markdown import escape
 from .page import write_page
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 _DEEPEST = 3  # levels of a document that are listed; below that its JSON says more than a list would
 
@@ -46,25 +46,38 @@ class Result(Protocol):
         """The result as JSON values."""
 
 
-def recomputed(kind: str, folder: Path, result: Result) -> Told:
-    """The report of a result that only knows its own JSON."""
+def recomputed(
+    kind: str,
+    folder: Path,
+    result: Result,
+    *,
+    table: Callable[[], "RenderableType"] | None = None,
+    page: Callable[[Path], None] | None = None,
+    measured: Callable[[Arm], tuple[str, list[Measurement]]] | None = None,
+) -> Told:
+    """The report of a result that knows its own JSON; with a `table` and a `page` of its own where it has them."""
     document_ = dict(result.to_json())
     exit_code = int(getattr(result, "exit_code", 0))
-    lines = flat(document_)
+    name, lines = f"{kind}: {folder.name}", flat(document_)
+    reasons = [str(reason) for reason in document_.get("breaches", ())]
+
+    def plain(path: Path) -> None:
+        outcome = {1: "FAIL", 3: "INCONCLUSIVE", 4: "INVALID"}.get(exit_code, "")
+        given = {"outcome": outcome, "reasons": reasons, "figures": [], "sections": [], "lines": lines}
+        write_page(path, "run.html.j2", title=name, **given)
+
     return Told(
         kind=kind,
         exit_code=exit_code,
         document=document_,
-        show=lambda console: show_lines(console, kind, lines),
-        markdown=lambda: markdown_lines(f"{kind}: {folder.name}", lines),
+        show=lambda console: console.print(table()) if table is not None else show_lines(console, kind, lines),
+        markdown=lambda: markdown_lines(name, lines),
         junit=lambda inconclusive: document(
-            f"{kind} {folder.name}", kind, [exit_case(kind, exit_code, inconclusive)], properties=lines
+            name, kind, [exit_case(kind, exit_code, inconclusive, reasons)], properties=lines
         ),
-        html=lambda path: write_page(
-            path, "run.html.j2", title=f"{kind}: {folder.name}", outcome="", reasons=[], figures=[], sections=[],
-            lines=lines,
-        ),
-    )  # fmt: skip
+        html=page or plain,
+        measured=measured,
+    )
 
 
 def exit_case(name: str, exit_code: int, inconclusive: Inconclusive, reasons: Sequence[str] = ()) -> Case:

@@ -11,6 +11,7 @@ from xml.etree import ElementTree as xml
 import numpy as np
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from bench import pairs
@@ -145,6 +146,18 @@ def test_any_result_that_knows_its_json_has_every_form(tmp_path: Path, monkeypat
     console = CliRunner().invoke(app, [str(tmp_path)])
     assert console.exit_code == 3
     assert "212.5" in console.output
+
+
+def test_a_result_may_bring_its_own_table_and_page(tmp_path: Path) -> None:
+    def page(path: Path) -> None:
+        path.write_text("my page")
+
+    told = recomputed("answer", tmp_path, Answer(0), table=lambda: "my table", page=page)
+    console = Console(record=True)
+    told.show(console)
+    told.html(tmp_path / "page.html")
+    assert console.export_text() == "my table\n"
+    assert (tmp_path / "page.html").read_text() == "my page"
 
 
 def test_nested_documents_are_listed_to_a_depth() -> None:
