@@ -40,6 +40,7 @@ def told(folder: Path) -> Told:
         html=lambda path: write_page(
             path,
             "run.html.j2",
+            tables=[],
             title=name,
             outcome=outcome,
             reasons=reasons,

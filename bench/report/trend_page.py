@@ -90,6 +90,7 @@ def write_html(path: Path, model: str, machine: str, found: Sequence[Series]) ->
     write_page(
         path,
         "run.html.j2",
+        tables=[],
         title=f"{model} over its gates",
         outcome="",
         reasons=[],

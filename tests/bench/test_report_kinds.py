@@ -126,7 +126,14 @@ class Answer:
     exit_code: int
 
     def to_json(self) -> Mapping[str, Any]:
-        return {"schema": 1, "limit": {"rate": 212.5, "low": 200.0}, "probes": list(range(20)), "said": "<b>|"}
+        record = {"metric": "p50", "unit": "s", "value": 0.0021, "interval": (0.002, 0.0022), "raw": [1, 2, 3], "n": 4}
+        return {
+            "schema": 1,
+            "figures": (record,),
+            "limit": {"rate": 212.5, "low": 200.0},
+            "probes": list(range(20)),
+            "said": "<b>|",
+        }
 
 
 def test_any_result_that_knows_its_json_has_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,13 +146,17 @@ def test_any_result_that_knows_its_json_has_every_form(tmp_path: Path, monkeypat
     assert "<failure" in told.junit("fail")
     assert "| limit.rate | 212.5 |" in told.markdown()
     assert "20 values" in told.markdown()
+    assert "| metric | unit | value | interval | n |" in told.markdown()
+    assert "| p50 | s | 2.1 ms | 2 ms … 2.2 ms | 4 |" in told.markdown()
     told.html(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "limit.rate" in page
+    assert "<td>2 ms … 2.2 ms</td>" in page
     assert "<b>|" not in page.split("<main>")[1]
     console = CliRunner().invoke(app, [str(tmp_path)])
     assert console.exit_code == 3
     assert "212.5" in console.output
+    assert "2 ms … 2.2 ms" in console.output
 
 
 def test_a_result_may_bring_its_own_table_and_page(tmp_path: Path) -> None:
