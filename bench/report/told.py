@@ -112,7 +112,7 @@ class Listed:
 
 
 def tables(value: Mapping[str, Any]) -> list[Listed]:
-    """Every list of records at the top of a document, as a table; columns of anything but single values are left out."""
+    """Every list of records at the top of a document, as a table; columns of other things than values are left out."""
     found = []
     for name, items in value.items():
         if not isinstance(items, list | tuple) or not items or not all(isinstance(each, Mapping) for each in items):
