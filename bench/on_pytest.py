@@ -6,7 +6,8 @@
 Run both versions in turns (base, candidate, candidate, base, ...), each into its own file with ``--benchmark-json``;
 then ``pytest --budget-base 'base-*.json' --budget-candidate 'candidate-*.json'`` runs no benchmark but turns every
 budget into a test: PASS passes, FAIL fails, INCONCLUSIVE is skipped with its reason, INVALID is an error. The judgement
-is `bench.rounds`; without these options the plugin changes nothing.
+is `bench.rounds`; without these options the plugin changes nothing. It is asked for (``-p bench.on_pytest``) and never
+loaded by itself: a plugin that every pytest loads would put this package before a project's own of that name.
 """
 
 from collections.abc import Iterator, Sequence

@@ -25,6 +25,8 @@ SPOILED: Mapping[str, str] = {  # the first word of a broken rule of `bench.load
     "dropped": "lower design.rate until the base carries it",
 }
 
+MANY = 40  # pairs; beyond, another pair is the wrong means
+
 
 def next_steps(verdict: Verdict) -> tuple[str, ...]:
     """What a reader may do about the verdict, most useful first; empty for a PASS."""
@@ -71,7 +73,13 @@ def _unsettled(verdict: Verdict) -> Iterator[str]:
         pairs = max(each for each in needed if each is not None)
         per_pair = minutes(verdict) / verdict.pairs if verdict.pairs else 0.0
         takes = f", about {pairs * per_pair:.0f} minutes" if per_pair else ""
-        yield f"set design.pairs to {pairs} in the budget{takes}, and run the gate again"
+        if pairs <= MANY:
+            yield f"set design.pairs to {pairs} in the budget{takes}, and run the gate again"
+        else:
+            yield (
+                f"this machine is too noisy for the margin ({pairs} pairs would be needed{takes}): quieten it, "
+                "lengthen the slots (design.seconds), or widen the margin"
+            )
     for finding in open_:
         if finding.pairs_needed is None or finding.pairs_needed <= verdict.pairs:
             yield f"{finding.metric}: the change lies close to the margin, where more pairs tell little; decide by hand"

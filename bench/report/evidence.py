@@ -33,7 +33,8 @@ def latencies(run: GateRun, arm: Arm) -> Array:
 def ratio_rows(verdict: Verdict, run: GateRun) -> list[RatioRow]:
     """Pair-by-pair ratios of the metrics that vary between slots, with what was found about them."""
     found: list[RatioRow] = []
-    for metric in PLOTTED:
+    judged = [each.metric for each in verdict.findings if each.ratio is not None and each.method not in ("exact", "")]
+    for metric in dict.fromkeys((*PLOTTED, *(each for each in judged if each != "cost"))):  # cost mirrors throughput
         base, candidate, _ = slot_values(run, metric)
         finding = next((each for each in verdict.findings if each.metric == metric and each.ratio is not None), None)
         if not base or min(base) <= 0 or (finding is None and metric == "startup"):

@@ -14,7 +14,7 @@ from ..pairs import GateRun
 from ..verdict import Finding, Verdict
 from .advice import minutes, next_steps
 from .evidence import facts
-from .rows import title
+from .rows import named, title
 
 Inconclusive = Literal["skip", "fail"]
 Tag = Literal["failure", "error", "skipped"]
@@ -104,7 +104,7 @@ def _case(verdict: Verdict, finding: Finding, inconclusive: Inconclusive) -> Cas
     elif tag is not None and not finding.gating:
         tag, message = "skipped", f"told only, decides nothing: {finding.outcome}. {message}"
     return Case(
-        name=f"{finding.metric} {finding.rule} {finding.margin:g}",
+        name=f"{named(finding)} {finding.rule} {finding.margin:g}",
         tag=tag,
         kind=finding.outcome,
         message=message,

@@ -22,7 +22,8 @@ def to_markdown(verdict: Verdict, run: GateRun | None = None) -> str:
     lines += [_line(row) for row in rows(verdict)]
     if steps := next_steps(verdict):
         lines += ["", "**What to do next**", "", *(f"{i}. {escape(step)}" for i, step in enumerate(steps, start=1))]
-    lines += ["", *(f"> {escape(note)}" for note in verdict.notes)]
+    if verdict.notes:
+        lines += ["", *(f"> {escape(note)}" for note in verdict.notes)]
     if run is not None:
         lines += _details(verdict, run)
     lines += ["", f"{verdict.pairs} pairs on {verdict.scope}, {verdict.at}; budget `{short(verdict.budget)}`.", ""]

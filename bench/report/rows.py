@@ -46,7 +46,7 @@ def rows(verdict: Verdict) -> list[Row]:
     ordered = sorted(verdict.findings, key=lambda finding: not finding.gating)
     return [
         Row(
-            metric=finding.metric,
+            metric=named(finding),
             outcome=finding.outcome,
             base=_value(finding.base, finding),
             candidate=_value(finding.candidate, finding),
@@ -59,6 +59,12 @@ def rows(verdict: Verdict) -> list[Row]:
         )
         for finding in ordered
     ]
+
+
+def named(finding: Finding) -> str:
+    """The metric, and of which part of the samples where a finding speaks of one."""
+    about = getattr(finding, "about", "")
+    return f"{finding.metric}, {about}" if about else finding.metric
 
 
 def title(verdict: Verdict) -> str:

@@ -10,6 +10,7 @@ from bench.budget import Budget, Limit
 from bench.judge import judge
 from bench.pairs import GateRun
 from bench.report import gate_cost, next_steps, to_junit, to_markdown
+from bench.report.advice import MANY
 from bench.report.junit import Inconclusive
 from bench.verdict import Verdict
 
@@ -101,7 +102,7 @@ def verdict_of(make_run: RunMaker, budget: Budget, outcome: str) -> Verdict:
 
 @pytest.mark.parametrize(
     ("outcome", "said"),
-    [("FAIL", "waterfall"), ("INCONCLUSIVE", "set design.pairs to"), ("INVALID", "run the gate again")],
+    [("FAIL", "waterfall"), ("INCONCLUSIVE", "pairs"), ("INVALID", "run the gate again")],
 )
 def test_every_outcome_but_a_pass_says_what_to_do(make_run: RunMaker, budget: Budget, outcome: str, said: str) -> None:
     verdict = verdict_of(make_run, budget, outcome)
@@ -115,11 +116,25 @@ def test_metrics_with_the_same_advice_share_a_step(make_run: RunMaker, budget: B
     assert [step.split(":")[0] for step in steps] == ["p50, p99", "throughput", "cost"]
 
 
+def settled_by(make_run: RunMaker, budget: Budget, noise: float, margin: float) -> tuple[Verdict, int]:
+    """A verdict that one metric leaves open, and how many pairs it needs."""
+    limits = (Limit(metric="p50", max_regression=margin),)
+    verdict = replace(judge(make_run(noise=noise), replace(budget, limits=limits)), seconds=120.0)
+    return verdict, max(each.pairs_needed or 0 for each in verdict.findings)
+
+
 def test_more_pairs_are_asked_for_as_many_as_the_findings_need(make_run: RunMaker, budget: Budget) -> None:
-    verdict = replace(judge(make_run(noise=0.12), budget), seconds=120.0)
-    needed = max(each.pairs_needed or 0 for each in verdict.findings if each.outcome == "INCONCLUSIVE" and each.gating)
+    verdict, needed = settled_by(make_run, budget, 0.12, 0.15)
+    assert verdict.pairs < needed <= MANY
     takes = f"about {needed * 2 / verdict.pairs:.0f} minutes"
     assert next_steps(verdict)[0] == f"set design.pairs to {needed} in the budget, {takes}, and run the gate again"
+
+
+def test_where_pairs_are_the_wrong_means_it_says_so(make_run: RunMaker, budget: Budget) -> None:
+    verdict, needed = settled_by(make_run, budget, 0.12, 0.05)
+    assert needed > MANY
+    assert "too noisy" in next_steps(verdict)[0]
+    assert f"{needed} pairs" in next_steps(verdict)[0]
 
 
 def test_the_gate_s_own_cost_is_machine_time_at_the_pinned_price(make_run: RunMaker, budget: Budget) -> None:
