@@ -2,7 +2,7 @@
 
 import typer
 
-from .verbs import gate, load, measure, report
+from .verbs import baseline, gate, load, measure, report, trend
 
 PANEL = "bench: measure and judge"
 
@@ -13,3 +13,5 @@ def add_verbs(app: typer.Typer, hosting: gate.Hosting) -> None:
     app.command(rich_help_panel=PANEL)(load.load)
     gate.add_verbs(app, PANEL, hosting)
     app.command(rich_help_panel=PANEL)(report.report)
+    app.add_typer(baseline.app, name="baseline", rich_help_panel=PANEL)
+    app.command(rich_help_panel=PANEL)(trend.trend)
