@@ -15,6 +15,7 @@ from .budget import Budget
 from .findings import complete_pairs, error_limit, findings_of, limits_of, pooled_errors
 from .measurement import spell
 from .pairs import ARMS, GateRun, SlotRecord
+from .quality.findings import check_findings
 from .verdict import EXIT_CODES, Finding, Outcome, Verdict
 
 __all__ = ["EXIT_CODES", "Finding", "Outcome", "Verdict", "health", "judge"]
@@ -28,6 +29,7 @@ def judge(run: GateRun, budget: Budget) -> Verdict:
     """Judge a run, whole or broken off, against a budget."""
     broken, invalid = health(run, budget)
     findings = [finding for limit in limits_of(budget) for finding in findings_of(run, budget, limit)]
+    findings += check_findings(run, budget)
     findings = _decide_failures(findings, budget.alpha_fail)
     return Verdict(
         outcome=_outcome(findings, broken, invalid),
