@@ -168,3 +168,9 @@ def _outcome(findings: Sequence[Finding], broken: Sequence[str], invalid: Sequen
         return "INVALID"
     worst: tuple[Outcome, ...] = ("INVALID", "FAIL", "INCONCLUSIVE")
     return next((outcome for outcome in worst if outcome in gating), "PASS")
+
+
+def decide(findings: Sequence[Finding], alpha: float) -> tuple[list[Finding], Outcome]:
+    """What follows from findings that stand by themselves, outside a run of pairs: Holm, then the outcome."""
+    decided = _decide_failures(findings, alpha)
+    return decided, _outcome(decided, (), ())

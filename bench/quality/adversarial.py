@@ -4,7 +4,7 @@ A transfer attack: quantized and compiled artifacts have no usable gradient, and
 orders the work; the gradient steps are `quality.on_torch`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,37 +13,54 @@ from optimize.errors import ConfigError
 from optimize.samples import Samples
 from optimize.store import Store
 
-from .checks import AdversarialCheck, Check
+from . import served
+from .checks import Check
 from .quantities import Array
+from .suite import Suite, attacks, spread
 
-Crafted = Mapping[str, Mapping[str, Array]]
-"""By variant, whole inputs for the samples that the variant asks."""
+Progress = Callable[[str, float], None]
 
 
-def attacks(checks: Sequence[Check]) -> list[AdversarialCheck]:
-    """The checks that need attacked inputs."""
-    return [check for check in checks if isinstance(check, AdversarialCheck)]
+def source_of(targets: Sequence[object], store: Store) -> Artifact | None:
+    """The source that the first artifact among `targets` was made from; None where there is none."""
+    artifacts = [each for each in targets if isinstance(each, Artifact)]
+    return store.history(artifacts[0])[-1] if artifacts else None
+
+
+def prepared(
+    checks: tuple[Check, ...],
+    samples: Samples,
+    metric: served.Metric,
+    source: Artifact | None,
+    store: Store,
+    progress: Progress = lambda what, share: None,
+) -> Suite:
+    """A suite with its attacked inputs made, where it has attacks.
+
+    Raises:
+        ConfigError: it has, and there is no torch source, no labels, or no float input.
+    """
+    crafted = craft(checks, source, store, samples, progress) if attacks(checks) else {}
+    return Suite(checks=checks, samples=samples, metric=metric, crafted=crafted)
 
 
 def craft(
     checks: Sequence[Check],
-    source: Artifact,
+    source: Artifact | None,
     store: Store,
     samples: Samples,
-    rows: Callable[[int, int], Array],
-    progress: Callable[[str, float], None] = lambda what, share: None,
+    progress: Progress = lambda what, share: None,
 ) -> dict[str, dict[str, Array]]:
-    """The attacked inputs of every adversarial check, `rows(n, count)` saying which samples are asked.
+    """The attacked inputs of every adversarial check, for the samples that a suite asks.
 
     Raises:
         ConfigError: the source is not a torch module, the samples have no labels, or no input is a float.
     """
     wanted = attacks(checks)
-    if not wanted:
-        return {}
-    if source.format != "torch":
+    if source is None or source.format != "torch":
+        given = "there is no artifact to find it by" if source is None else f"{source.short} is {source.format}"
         raise ConfigError(
-            f"an attack needs the source's gradients, and {source.short} is {source.format}",
+            f"an attack needs the source's gradients, and {given}",
             where=wanted[0].label,
             next_step="drop the adversarial checks, or start the recipe from a torch factory",
         )
@@ -57,7 +74,7 @@ def craft(
     bounds = {name: (float(array.min()), float(array.max())) for name, array in samples.inputs.items() if _float(array)}
     for number, check in enumerate(wanted):
         progress(check.label, number / len(wanted))
-        chosen = rows(len(samples), check.samples)
+        chosen = spread(len(samples), check.samples)
         inputs = {name: array[chosen] for name, array in samples.inputs.items()}
         steps = 1 if check.attack == "fgsm" else check.steps
         (variant,) = check.variants

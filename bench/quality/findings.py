@@ -141,14 +141,20 @@ def _finding(
         return replace(blank, reason=f"{check.label}: too little to judge by ({error}).")
     sign = -1.0 if quantity.higher_is_better else 1.0
     filled = replace(
-        blank, base=estimate.base, candidate=estimate.candidate, n=estimate.n, p=estimate.p, method=estimate.method
+        blank,
+        base=estimate.base,
+        candidate=estimate.candidate,
+        n=estimate.n,
+        p=estimate.p,
+        method=estimate.method,
+        about="" if estimate.about in blank.metric else estimate.about,
     )
     reach = stats.detectable(estimate.se, alpha=alpha_pass)
     if rule == "max_drop":
         ends = sorted((sign * estimate.lower, sign * estimate.upper))
         filled = replace(
             filled,
-            difference=sign * estimate.value,
+            difference=0.0 + sign * estimate.value,
             interval=(ends[0], ends[1]),
             bound=sign * margin,
             certifiable=max(reach, estimate.upper - estimate.value),
@@ -167,7 +173,7 @@ def _finding(
 
 
 def _reason(finding: Finding, estimate: Estimate) -> str:
-    about = f", {estimate.about}," if estimate.about and estimate.about not in finding.metric else ""
+    about = f", {finding.about}," if finding.about else ""
     value = spell(estimate.candidate, finding.unit)
     if finding.rule == "max_drop":
         before = spell(estimate.base or 0.0, finding.unit)

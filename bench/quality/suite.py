@@ -4,7 +4,7 @@ Both arms of a pair are asked the same samples and the same spoiled inputs, so e
 server: it is handed a callable that answers. Judges nothing.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,6 @@ from optimize.errors import ConfigError
 from optimize.samples import Samples
 
 from . import served
-from .adversarial import attacks
 from .checks import AdversarialCheck, Check, CorruptionCheck, FairnessCheck
 from .corruption import Range, corrupted
 from .evidence import CLEAN, packed
@@ -29,6 +28,11 @@ Ask = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 MOST = 1 << 24  # bytes of outputs that one share may keep
 
 
+def attacks(checks: Sequence[Check]) -> list[AdversarialCheck]:
+    """The checks that need attacked inputs."""
+    return [check for check in checks if isinstance(check, AdversarialCheck)]
+
+
 def spread(n: int, count: int) -> Array:
     """`count` of n samples, evenly spread over them; all where there are fewer."""
     return np.unique(np.linspace(0, n - 1, min(n, count)).astype(np.int64))
@@ -36,7 +40,7 @@ def spread(n: int, count: int) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """Checks over an evaluation set with labels; `crafted` holds the attacked inputs (`adversarial.craft`)."""
+    """Checks over an evaluation set with labels; `crafted` holds the attacked inputs (`quality.adversarial`)."""
 
     checks: tuple[Check, ...]
     samples: Samples
