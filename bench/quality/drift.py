@@ -14,7 +14,7 @@ from .quantities import Array, Quantity, Scores, SetStatistic, Worst
 
 _BINS = 10  # of a PSI, holding equally many of the reference's values
 _POINTS = 50  # thresholds at which two distributions are compared
-_COLUMNS = 64  # elements of an output that ks and psi look at, evenly spread
+_COLUMNS = 16  # elements of an output that ks and psi look at, evenly spread
 
 
 def quantity(check: DriftCheck, evidence: Evidence) -> Quantity:

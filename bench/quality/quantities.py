@@ -7,6 +7,7 @@ the worst of several quantities. Which limit they must keep is not their busines
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ from .. import stats
 
 Array = np.ndarray[Any, np.dtype[Any]]
 RESAMPLES = 500  # the standard error of a standard error is then 3 %
-_CHUNK = 1 << 22  # numbers held by one block of resampling weights
+_CHUNK = 1 << 22  # weights held as floats at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +138,7 @@ class SetStatistic:
 
     def level(self, limit: float, alpha: float) -> Estimate:
         """The candidate's value."""
-        value, drawn = self._value(self.candidate), self._resampled(self.candidate)
+        value, drawn = self._value(self.candidate), self._drawn
         sign = -1.0 if self.higher_is_better else 1.0
         found = _normal(value, drawn, alpha, sign * limit, sign, len(self.candidate), self.name)
         return replace(found, base=None if self.base is None else self._value(self.base), candidate=value)
@@ -148,23 +149,37 @@ class SetStatistic:
             raise ValueError(f"{self.name} has no base")
         base, value = self._value(self.base), self._value(self.candidate)
         sign = -1.0 if self.higher_is_better else 1.0
-        drawn = sign * (self._resampled(self.candidate) - self._resampled(self.base))
+        drawn = sign * (self._drawn - self._drawn_base)
         found = _normal(sign * (value - base), drawn, alpha, margin, 1.0, len(self.candidate), self.name)
         return replace(found, base=base, candidate=value)
 
     def _value(self, rows: Array) -> float:
         return float(self.combine(rows.mean(axis=0)))
 
-    def _resampled(self, rows: Array) -> Array:
-        """The statistic on `RESAMPLES` draws of n samples with replacement; the same draws for every call."""
-        random, n = np.random.default_rng(0), len(rows)
-        size = max(1, _CHUNK // n)
-        parts = []
-        for start in range(0, RESAMPLES, size):
-            drawn = random.integers(0, n, (min(size, RESAMPLES - start), n))
-            weights = np.stack([np.bincount(each, minlength=n) for each in drawn]) / n
-            parts.append(self.combine(weights @ rows))
-        return np.concatenate(parts)
+    @cached_property
+    def _drawn(self) -> Array:
+        """The candidate's statistic over the resamples."""
+        return _resampled(self.candidate, self.combine)
+
+    @cached_property
+    def _drawn_base(self) -> Array:
+        return _resampled(self.candidate if self.base is None else self.base, self.combine)
+
+
+def _resampled(rows: Array, combine: Callable[[Array], Array]) -> Array:
+    """A statistic on `RESAMPLES` draws of n samples with replacement; the same draws for every call."""
+    counts, n = _counts(len(rows)), len(rows)
+    size = max(1, _CHUNK // n)
+    blocks = [counts[start : start + size] / n for start in range(0, RESAMPLES, size)]
+    return np.concatenate([combine(block @ rows) for block in blocks])
+
+
+@lru_cache(maxsize=2)
+def _counts(n: int) -> Array:
+    """How often each of n samples is drawn, uint8 [RESAMPLES, n]."""
+    random = np.random.default_rng(0)
+    drawn = (np.bincount(random.integers(0, n, n), minlength=n) for _ in range(RESAMPLES))
+    return np.stack([each.astype(np.uint8) for each in drawn])
 
 
 def _normal(value: float, drawn: Array, alpha: float, limit: float, sign: float, n: int, name: str) -> Estimate:

@@ -37,15 +37,15 @@ from tests.models.sabotaged import blanking, shy
 pytestmark = pytest.mark.system
 CHECKS: tuple[Check, ...] = (
     FairnessCheck(by="class", max_drop=0.06),
-    CorruptionCheck(corruption="scale", max_drop=0.05, samples=400),
-    CorruptionCheck(corruption="rounding", max_drop=0.05, samples=400, severities=(1, 2)),
-    AdversarialCheck(attack="fgsm", epsilon=0.1, max_drop=0.25, samples=200),
+    CorruptionCheck(corruption="scale", max_drop=0.05, samples=200),
+    CorruptionCheck(corruption="rounding", max_drop=0.05, samples=200, severities=(1, 2)),
+    AdversarialCheck(attack="fgsm", epsilon=0.1, max_drop=0.25, samples=100),
     CalibrationCheck(statistic="ece", max_drop=0.25),
     SegmentsCheck(columns=("class",), max_drop=0.10, gating=False),
     DriftCheck(statistic="flips", at_most=0.10),
 )
 BUDGET = Budget(
-    design=Design(pairs=4, rate=80.0, seconds=1.0, saturation_seconds=0.3, seed=5),
+    design=Design(pairs=4, rate=80.0, seconds=0.5, saturation_seconds=0.2, seed=5),
     limits=(Limit(metric="quality", max_drop=0.06), Limit(metric="p50", max_regression=1.0, gating=False)),
     load=LoadLimits(lag=0.1, client_cpu=1.0, arrival_p=0.0, offered=0.5),
     checks=CHECKS,
