@@ -41,7 +41,7 @@ def severities(panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[f
     across = min(_ACROSS, len(panels))
     down = -(-len(panels) // across)
     figure = make_subplots(
-        rows=down, cols=across, subplot_titles=list(panels), shared_yaxes=True, vertical_spacing=0.3 / down
+        rows=down, cols=across, subplot_titles=list(panels), shared_yaxes="all", vertical_spacing=0.3 / down
     )
     for index, curves in enumerate(panels.values()):
         for name, (x, y) in curves.items():
@@ -50,15 +50,13 @@ def severities(panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[f
                 y=list(y),
                 mode="lines+markers",
                 name=name,
-                legendgroup=name,
-                showlegend=index == 0,
+                showlegend=False,  # it would stand on the panels' titles; the page says which colour is whose
                 line={"color": _COLOURS[name], "width": 2},
                 hovertemplate=f"{name}, severity %{{x}}: %{{y:.3f}}<extra></extra>",
                 row=index // across + 1,
                 col=index % across + 1,
             )
     figure.update_xaxes(dtick=1)
-    figure.update_layout(legend={"y": 1.12 if down == 1 else 1.06})
     return fragment(figure, 60 + 220 * down)
 
 

@@ -43,10 +43,11 @@ class Row:
 
 def rows(assessment: Assessment) -> list[Row]:
     """The findings as text, in the checks' order; one that does not gate is only told."""
-    return [_row(finding) for finding in assessment.findings]
+    judged = assessment.outcome is not None
+    return [_row(finding, "told" if judged else "") for finding in assessment.findings]
 
 
-def _row(finding: Finding) -> Row:
+def _row(finding: Finding, told: str) -> Row:
     unit = finding.unit
     change, interval = "", ""
     if finding.difference is not None:
@@ -57,7 +58,7 @@ def _row(finding: Finding) -> Row:
         interval = f"{low:+.4f} … {high:+.4f}" if paired else f"{spell(low, unit)} … {spell(high, unit)}"
     broken = finding.outcome == "INVALID"
     return Row(
-        outcome=finding.outcome if finding.gating else "INVALID" if broken else "",
+        outcome=finding.outcome if finding.gating else "INVALID" if broken else told,
         check=finding.metric,
         about=finding.reason.removeprefix(f"{finding.metric}: ") if broken else finding.about,
         base="" if finding.base is None else spell(finding.base, unit),
@@ -139,7 +140,7 @@ def plots(assessment: Assessment, checks: Sequence[Check]) -> list[tuple[str, st
         made.append(("Reliability", lead, on_plotly.reliability(curves)))
     spoilt = {str(check.corruption): check for check in usable if isinstance(check, CorruptionCheck)}
     if spoilt:
-        lead = "Mean score as the inputs get worse; the leftmost dot is the clean set."
+        lead = "Mean score by severity, from the clean set (0) on; the candidate in blue, the base in grey."
         curves_ = {kind: _severities(assessment, check) for kind, check in spoilt.items()}
         made.append(("Corrupted inputs", lead, on_plotly.severities(curves_)))
     for check in usable:
