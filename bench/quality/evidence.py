@@ -47,6 +47,8 @@ class Evidence:
             ConfigError: the models have no such output, or it holds no numbers.
         """
         known = list(self.candidate.outputs)
+        if not known:
+            raise ConfigError("no outputs were kept: they hold no numbers, or too many", next_step="ask fewer samples")
         chosen = name or known[0]
         if chosen not in known:
             raise ConfigError(f"a check names output {chosen!r}", next_step=f"kept are {', '.join(known)}")

@@ -18,6 +18,8 @@ from .evidence import Evidence
 from .metrics import predicted
 from .quantities import Array, Estimate, Quantity, Scores, Worst
 
+_MOST = 40  # groups whose gaps are looked at pair by pair
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
@@ -86,6 +88,10 @@ def quantity(check: FairnessCheck, evidence: Evidence) -> Quantity:
     parts = groups(check, evidence)
     if check.statistic == "worst":
         return Worst(name=check.label, parts=parts)
+    if len(parts) > _MOST:
+        raise ConfigError(
+            f"{len(parts)} groups make too many pairs", where=check.label, next_step='use statistic = "worst"'
+        )
     gaps = [Gap(high=one, low=other) for one, other in permutations(parts, 2)]
     return Worst(name=check.label, parts=gaps)
 

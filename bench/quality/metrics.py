@@ -12,6 +12,7 @@ from .evidence import Evidence
 from .quantities import Array, Quantity, Scores, SetStatistic
 
 _BLOCK = 256  # rows of the similarity matrix at once
+_MOST = 20_000_000  # samples times classes that F1 is computed over: half a gigabyte
 
 
 def quantity(check: MetricCheck, evidence: Evidence) -> Quantity:
@@ -27,6 +28,8 @@ def quantity(check: MetricCheck, evidence: Evidence) -> Quantity:
     if check.metric == "f1_macro":
         known = evidence.classes()
         count = int(max(known.max() + 1, second.shape[-1]))
+        if len(known) * count > _MOST:
+            raise ConfigError(f"{len(known)} samples of {count} classes are too many for F1", where=check.label)
         rows = [None if each is None else confusion_rows(predicted(each), known, count) for each in (first, second)]
         return SetStatistic(
             name="f1_macro", base=rows[0], candidate=_given(rows[1]), combine=f1_macro, higher_is_better=True

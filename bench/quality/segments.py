@@ -36,6 +36,14 @@ def quantity(check: SegmentsCheck, evidence: Evidence, *, against_base: bool) ->
     Raises:
         ConfigError: a column that is not there, or no segment large enough.
     """
+    return Worst(name=check.label, parts=confirmed(check, evidence, against_base=against_base))
+
+
+def confirmed(check: SegmentsCheck, evidence: Evidence, *, against_base: bool) -> list[Scores]:
+    """The segments found on the search half, as scores of their members on the other.
+
+    Raises: as `quantity`.
+    """
     base, candidate = evidence.scores()
     badness = base - candidate if against_base and base is not None else -candidate
     parts = []
@@ -50,7 +58,7 @@ def quantity(check: SegmentsCheck, evidence: Evidence, *, against_base: bool) ->
             where=check.label,
             next_step="ask more evaluation samples, or lower support",
         )
-    return Worst(name=check.label, parts=parts)
+    return parts
 
 
 def columns_of(check: SegmentsCheck, evidence: Evidence) -> dict[str, Array]:

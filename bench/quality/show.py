@@ -15,11 +15,12 @@ from optimize.store import write_atomically
 from ..measurement import spell
 from ..report import MEANINGS, STYLES
 from ..verdict import Finding
-from . import calibration
+from . import calibration, segments
 from .assess import Assessment
-from .checks import CalibrationCheck, Check, CorruptionCheck, FairnessCheck
+from .checks import CalibrationCheck, Check, CorruptionCheck, FairnessCheck, SegmentsCheck
 from .fairness import groups
 from .findings import by_variant
+from .quantities import Scores
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -145,13 +146,22 @@ def plots(assessment: Assessment, checks: Sequence[Check]) -> list[tuple[str, st
         made.append(("Corrupted inputs", lead, on_plotly.severities(curves_)))
     for check in usable:
         if isinstance(check, FairnessCheck) and check.statistic == "worst":
-            found = [
-                (part.name, None if part.base is None else float(part.base.mean()), float(part.candidate.mean()))
-                for part in groups(check, assessment.evidence)
-            ]
             lead = "The rate in every group, both arms."
-            made.append((f"{check.rate.capitalize()} by {check.by}", lead, on_plotly.groups(found)))
+            shown = on_plotly.groups(_means(groups(check, assessment.evidence)))
+            made.append((f"{check.rate.capitalize()} by {check.by}", lead, shown))
+        if isinstance(check, SegmentsCheck):
+            lost = assessment.evidence.base is not None
+            found = segments.confirmed(check, assessment.evidence, against_base=lost)
+            lead = "Segments that one half of the samples suggested, with their scores on the other half."
+            made.append(("Segments", lead, on_plotly.groups(_means(found))))
     return made
+
+
+def _means(parts: Sequence[Scores]) -> list[tuple[str, float | None, float]]:
+    return [
+        (part.name, None if part.base is None else float(part.base.mean()), float(part.candidate.mean()))
+        for part in parts
+    ]
 
 
 def _usable(assessment: Assessment, check: Check) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from optimize.artifact import digest_bytes
-from optimize.errors import ConfigError
+from optimize.errors import ConfigError, SeatrialError
 from optimize.samples import Samples
 
 from . import served
@@ -25,7 +25,7 @@ from .segments import derived
 Ask = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 """Answers inputs of any number of samples: outputs by name, first axis the sample."""
 
-MOST = 1 << 24  # bytes of outputs that one share may keep
+MOST = 1 << 25  # bytes of outputs that one share may keep; wider ones are not kept, and checks on them INVALID
 
 
 def attacks(checks: Sequence[Check]) -> list[AdversarialCheck]:
@@ -77,20 +77,16 @@ class Suite:
         """One share's raw values; `answers` are those to samples `start` to `stop` as they are. Empty without checks.
 
         Raises:
-            ConfigError: outputs too wide to keep.
             SourceError: the metric raised.
+            AnswerError: the model does not answer spoiled inputs, or with NaN; says with which.
         """
         if not self.checks:
             return {}
         share = self.samples.take(start, stop)
         labels = np.asarray(share.labels)
         kept = {name: array for name, array in answers.items() if array.dtype.kind in "iuf"}
-        if (size := sum(array.nbytes for array in kept.values())) > MOST:
-            raise ConfigError(
-                f"{size >> 20} MiB of outputs in one share are too much to keep",
-                where="checks",
-                next_step="use fewer evaluation samples or more pairs",
-            )
+        if sum(array.nbytes for array in kept.values()) > MOST:
+            kept = {}
         scores = {CLEAN: served.scores(self.metric, answers, labels)}
         rows, digests = {CLEAN: np.arange(len(labels))}, {}
         for name in self._variants:
@@ -102,7 +98,11 @@ class Suite:
                 continue
             inputs = self._inputs(name, chosen)
             digests[name] = digest_bytes(b"".join(_bytes(inputs[key]) for key in sorted(inputs)))
-            scores[name] = served.scores(self.metric, ask(inputs), labels[rows[name]])
+            try:
+                scores[name] = served.scores(self.metric, ask(inputs), labels[rows[name]])
+            except SeatrialError as error:
+                error.where = f"asked with {name}: {error.where}"
+                raise
         return {
             "asked": {
                 "start": start,

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from optimize.artifact import Artifact
     from optimize.store import Store
 
+    from ..quality.assess import Assessment
+    from ..quality.checks import Check
     from ..targets import Endpoint
 
 Target = Annotated[str, typer.Argument(help="An artifact, or a served model: http://127.0.0.1:8000/v2/models/NAME.")]
@@ -34,15 +36,42 @@ def quality(
     Without --budget every figure is told and none judged (exit 0). With it PASS (0), FAIL (1), INCONCLUSIVE (3) or
     INVALID (4), by the same rules as in a gate. Attacks need the source: an artifact whose recipe started from torch.
     """
+    from ..quality import show
+
+    found, checks, facts = _look(target, against, recipe, budget)
+    title = target if against is None else f"{target} against {against}"
+    if html is not None:
+        show.write_html(html, title=title, assessment=found, checks=checks, facts=facts)
+    if json_:
+        emit(facts | found.to_json())
+    else:
+        out.print(f"[bold]{found.outcome or 'told, not judged'}[/] {title}", highlight=False)
+        out.print(show.table(found))
+        for name in ("samples", "attacks"):
+            out.print(f"{name}: {facts[name]}", style="dim", highlight=False)
+        if html is not None:
+            out.print(f"page: {html}", soft_wrap=True)
+    raise typer.Exit(found.exit_code)
+
+
+def _look(
+    target: str, against: str | None, recipe: Path, budget: Path | None
+) -> tuple["Assessment", tuple["Check", ...], dict[str, str]]:
+    """What was found, by which checks, and what a reader should know of how.
+
+    Raises:
+        ConfigError: the budget has no checks, or one that cannot be asked of these samples.
+    """
     from optimize.data import Data
     from optimize.errors import ConfigError
     from optimize.quality import metric
     from optimize.recipe import load_recipe
 
     from ..budget import load_budget
-    from ..quality import adversarial, show
+    from ..quality import adversarial
     from ..quality.assess import answering, assess
     from ..quality.defaults import default_checks
+    from ..quality.suite import attacks
 
     loaded, kept = load_recipe(recipe), store()
     limits = load_budget(budget) if budget is not None else None
@@ -65,26 +94,14 @@ def quality(
             progress=lambda what, share: report("quality", share, what),
             **alphas,
         )
-    title = target if against is None else f"{target} against {against}"
-    if html is not None:
-        facts = {
-            "candidate": target,
-            "base": against or "none",
-            "samples": f"{len(samples)}, {samples.digest}",
-            "budget": limits.digest if limits else "none: told, not judged",
-            "attacks": "on the source's gradients" if attackable else "never run: no torch source at hand",
-        }
-        show.write_html(html, title=title, assessment=found, checks=checks, facts=facts)
-    if json_:
-        emit({"candidate": target, "base": against, "samples": samples.digest} | found.to_json())
-    else:
-        out.print(f"[bold]{found.outcome or 'told, not judged'}[/] {title}, {len(samples)} samples", highlight=False)
-        out.print(show.table(found))
-        if not attackable:
-            out.print("adversarial: never run, no torch source at hand", style="dim")
-        if html is not None:
-            out.print(f"page: {html}", soft_wrap=True)
-    raise typer.Exit(found.exit_code)
+    facts = {
+        "candidate": target,
+        "base": against or "none",
+        "samples": f"{len(samples)}, {samples.digest}",
+        "budget": limits.digest if limits else "none: told, not judged",
+        "attacks": "on the source's gradients" if attacks(checks) else "never run",
+    }
+    return found, checks, facts
 
 
 def _target(text: str, kept: "Store") -> "Artifact | Endpoint":

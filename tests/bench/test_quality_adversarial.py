@@ -53,7 +53,7 @@ def loss(x: Array) -> float:
 
 
 @given(st.floats(1e-3, 1.0), st.integers(1, 8))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_an_attack_keeps_its_epsilon_and_the_data_s_bounds_and_raises_the_loss(epsilon: float, steps: int) -> None:
     x = moved(epsilon, steps)
     assert x.dtype == X.dtype

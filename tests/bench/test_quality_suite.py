@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.errors import AnswerError
+from bench.quality.assess import assess
 from bench.quality.checks import (
     AdversarialCheck,
     CalibrationCheck,
@@ -19,6 +21,7 @@ from bench.quality.checks import (
     MetricCheck,
     SegmentsCheck,
 )
+from bench.quality.defaults import default_checks
 from bench.quality.evidence import Evidence, gathered, packed, unpacked
 from bench.quality.findings import findings_of
 from bench.quality.suite import Ask, Suite, shares, spread
@@ -254,3 +257,47 @@ def test_arrays_survive_being_packed(dtype: str, size: int) -> None:
 def test_a_spread_is_even_and_never_more_than_there_is() -> None:
     assert spread(10, 100).tolist() == list(range(10))
     assert spread(101, 3).tolist() == [0, 50, 100]
+
+
+def test_a_model_that_breaks_on_spoiled_inputs_is_told_with_which() -> None:
+    def ask(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        if np.abs(inputs["x"]).max() > 2 * np.abs(SAMPLES.inputs["x"]).max() - 1e-3:
+            raise AnswerError("1 of 5 numbers in an answer are NaN or infinite", where="output 'logits' of m")
+        return {"logits": base(inputs["x"])}
+
+    check = CorruptionCheck(corruption="scale", max_drop=0.1)
+    with pytest.raises(AnswerError) as raised:
+        list(shares(suite((check,)), ask, 1))
+    assert "scale:5" in raised.value.where
+
+
+def test_outputs_too_wide_to_keep_are_invalid_and_the_scores_still_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.quality.suite.MOST", 1000)
+    found = judged(base, (MetricCheck(metric="score", max_drop=0.05), DriftCheck(at_most=0.1)))
+    assert found["metric score"].outcome == "PASS"
+    assert found["drift flips"].outcome == "INVALID"
+    assert "kept" in found["drift flips"].reason
+
+
+def test_a_default_look_asks_what_the_samples_allow() -> None:
+    both = default_checks(SAMPLES, against=True, attack=True)
+    alone = default_checks(SAMPLES, against=False, attack=False)
+    assert not any(check.gating for check in (*both, *alone))
+    assert {check.kind for check in both} == {
+        "metric", "calibration", "fairness", "segments", "corruption", "adversarial", "drift",
+    }  # fmt: skip
+    assert {check.kind for check in alone} == {"metric", "calibration", "fairness", "segments", "corruption"}
+    assert {check.corruption for check in both if isinstance(check, CorruptionCheck)} == {
+        "noise", "missing", "scale", "rounding",
+    }  # fmt: skip
+    assert len({check.label for check in both}) == len(both)
+
+
+def test_an_assessment_judges_by_gating_checks_alone() -> None:
+    told = (MetricCheck(metric="score", max_drop=0.0, gating=False),)
+    assert assess(suite(told), answering(base), answering(base)).outcome is None
+    failed = assess(suite(CHECKS), answering(blind_to_one), answering(base))
+    assert failed.outcome == "FAIL"
+    assert failed.exit_code == 1
+    assert json.loads(json.dumps(failed.to_json()))["outcome"] == "FAIL"
+    assert assess(suite(CHECKS), answering(base), answering(base)).exit_code == 0
