@@ -151,7 +151,7 @@ def _finding(
     )
     reach = stats.detectable(estimate.se, alpha=alpha_pass)
     if rule == "max_drop":
-        ends = sorted((sign * estimate.lower, sign * estimate.upper))
+        ends = sorted((0.0 + sign * estimate.lower, 0.0 + sign * estimate.upper))
         filled = replace(
             filled,
             difference=0.0 + sign * estimate.value,

@@ -86,5 +86,8 @@ def groups(rows: Sequence[tuple[str, float | None, float]]) -> str:
                 marker={"size": 11, "color": _COLOURS[arm]},
                 hovertemplate=f"%{{y}}, {arm}: %{{x:.3f}}<extra></extra>",
             )
+    known = [value for row in rows for value in row[1:] if value is not None]
+    room = 0.05 * (max(known) - min(known)) or 0.05
+    figure.update_xaxes(range=[min(known) - room, max(known) + room])
     figure.update_yaxes(autorange="reversed", type="category")
     return fragment(figure, 100 + 26 * len(rows))

@@ -103,10 +103,11 @@ class Scores:
             raise ValueError(f"{self.name} has no base")
         good, other = (self.base, self.candidate) if self.higher_is_better else (self.candidate, self.base)
         found = stats.paired_drop(good, other, margin, alpha=alpha)
+        unseen = _unseen(found.n, alpha) if found.lower == found.upper else 0.0
         return Estimate(
             value=found.drop,
-            lower=found.lower,
-            upper=found.upper,
+            lower=found.lower - unseen,
+            upper=found.upper + unseen,
             p=found.p_exceeds,
             n=found.n,
             se=found.se,
@@ -183,16 +184,24 @@ def _counts(n: int) -> Array:
 
 
 def _normal(value: float, drawn: Array, alpha: float, limit: float, sign: float, n: int, name: str) -> Estimate:
-    """Normal bounds around a value; `limit` is on the scale where ``sign * value`` is worse when greater."""
+    """Normal bounds around a value; `limit` is on the scale where ``sign * value`` is worse when greater.
+
+    Where no resample differs, the bounds reach as far as a share of samples goes that n samples may never show.
+    """
     from scipy.stats import norm
 
-    se = float(np.std(drawn, ddof=1))
-    reach, excess = float(norm.ppf(1 - alpha)) * se, sign * value - limit
-    p = float(norm.sf(excess / se)) if se > 0 else float(excess <= 0)
+    se, excess = float(np.std(drawn, ddof=1)), sign * value - limit
+    reach = float(norm.ppf(1 - alpha)) * se if se > 0 else _unseen(n, alpha)
+    p = float(norm.sf(excess / se)) if se > 0 else float(excess <= reach)
     return Estimate(
         value=value, lower=value - reach, upper=value + reach, p=p, n=n, se=se, method="bootstrap", about=name,
         candidate=value,
     )  # fmt: skip
+
+
+def _unseen(n: int, alpha: float) -> float:
+    """The largest share of samples of which n draws show none with probability `alpha`."""
+    return stats.clopper_pearson(0, n, alpha)[1]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -154,3 +154,17 @@ def test_the_worst_passes_only_where_each_part_would_and_fails_only_after_correc
     level, levels = worst.level(0.5, 0.05), [part.level(0.5, 0.05) for part in parts]
     assert level.lower == min(one.lower for one in levels)
     assert level.upper >= min(one.upper for one in levels)
+
+
+@pytest.mark.parametrize("n", [50, 500])
+def test_answers_that_never_differ_are_not_thereby_known_exactly(n: int) -> None:
+    known = np.arange(n) % 3
+    rows = metrics.confusion_rows(known, known, 3)
+    found = SetStatistic(
+        name="f1", base=rows, candidate=rows, combine=metrics.f1_macro, higher_is_better=True
+    ).worsening(0.01, 0.05)
+    assert found.upper == pytest.approx(1 - 0.05 ** (1 / n))  # the rule of three
+    assert found.p == 1
+    loss = np.random.default_rng(n).normal(size=n)
+    same = Scores(name="loss", base=loss, candidate=loss, higher_is_better=False).worsening(0.01, 0.05)
+    assert same.upper == -same.lower == pytest.approx(found.upper)
