@@ -101,7 +101,7 @@ class SegmentsCheck(Rules):
 
     Without columns named: the loader's, or where it gives none, the class and simple statistics of the inputs. A
     segment holds at least `support` samples in either half of the evaluation set: it is found on one half and judged on
-    the other.
+    the other. PASS says that none of the `beam` worst found is beyond the margin there, not that there is none.
     """
 
     kind: Literal["segments"] = "segments"

@@ -1,5 +1,6 @@
 """Weak segments: a planted one is found and confirmed, and noise alone yields none."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,17 @@ def test_noise_alone_yields_no_segment() -> None:
     found = [judged(seed, 0.0) for seed in range(40)]
     assert all(each.p is not None and each.p > 0.01 for each in found)
     assert sum(each.outcome == "PASS" for each in found) >= 35
+
+
+def test_the_worst_of_many_segments_is_beyond_a_margin_of_nothing_in_one_of_twenty_at_most() -> None:
+    """Arms that err alike and apart: judged on the half that was searched, nearly every worst segment looks beyond."""
+    check, beyond = SegmentsCheck(max_drop=0.0, support=40), 0
+    for seed in range(40):
+        at, random = evidence(seed, planted=0.0), np.random.default_rng([seed, 1])
+        apart = Answers(scores={CLEAN: (random.random(len(at.labels)) < 0.9).astype(float)})
+        found = findings_of((check,), replace(at, candidate=apart), alpha_pass=0.05, alpha_fail=0.01)[0]
+        beyond += found.p is not None and found.p <= 0.05
+    assert beyond <= 6  # 2 expected; P(more than 6 of 40) = 0.3 %
 
 
 def test_the_same_samples_would_have_reported_noise() -> None:

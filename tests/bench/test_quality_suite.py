@@ -138,6 +138,23 @@ def test_a_sabotage_fails_by_the_check_that_is_about_it(sabotage: Model, by: set
     assert not beyond(found) & not_by
 
 
+def test_within_by_value_and_beyond_by_its_bound_is_neither() -> None:
+    def loses_a_little(x: Array) -> Array:
+        logits = base(x).copy()
+        hit = np.modf(1000 * np.abs(x[:, 5]))[0] < 0.035
+        logits[hit] = np.roll(logits[hit], 1, axis=1)
+        return logits
+
+    check = MetricCheck(metric="accuracy", max_drop=0.04)
+    found = judged(loses_a_little, (check,))[check.label]
+    assert found.difference is not None
+    assert found.interval is not None
+    assert -0.04 < found.difference < -0.03
+    assert found.interval[0] < -0.04
+    assert found.outcome == "INCONCLUSIVE"
+    assert judged(loses_a_little, (MetricCheck(metric="accuracy", max_drop=0.06),))[check.label].outcome == "PASS"
+
+
 def test_the_reason_names_the_class_and_what_it_lost() -> None:
     found = judged(blind_to_one)["fairness worst score by class"]
     assert "class 3" in found.reason
