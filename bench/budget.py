@@ -6,7 +6,9 @@ Read from TOML (`load_budget`) and checked here, before a server is started; hol
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from optimize import config
 from optimize.artifact import canonical, digest_bytes
@@ -14,6 +16,7 @@ from optimize.errors import ConfigError
 
 from .load.validity import LoadLimits
 from .measurement import METRICS, Metric
+from .quality.checks import Check, check_from_json, check_to_json
 
 RULES = ("max_regression", "max_drop", "at_least", "at_most")
 _ABSOLUTE_ONLY = ("quality", "errors")
@@ -120,7 +123,8 @@ class Budget:
 
     `alpha_pass` bounds the chance of passing a regression of exactly the margin, per metric; `alpha_fail` the chance of
     failing any metric that is within its margin, over the whole family. `price` names a line of ``prices.toml``,
-    `recipe` the recipe (relative to the budget's file) whose evaluation samples and metric judge quality.
+    `recipe` the recipe (relative to the budget's file) whose evaluation samples and metric judge quality. `checks` ask
+    more of quality than that one metric.
     """
 
     recipe: str | None = None
@@ -130,6 +134,7 @@ class Budget:
     alpha_pass: float = 0.05
     alpha_fail: float = 0.01
     price: str = "aws-c7i-large"
+    checks: tuple[Annotated[Check, Field(discriminator="kind")], ...] = ()
 
     def __post_init__(self) -> None:
         names = [limit.metric for limit in self.limits]
@@ -139,6 +144,11 @@ class Budget:
         if twice:
             raise ConfigError(
                 f"metric {twice[0]!r} is limited twice", where="limits", next_step="put its rules in one table"
+            )
+        labels = [check.label for check in self.checks]
+        if again := sorted({label for label in labels if labels.count(label) > 1}):
+            raise ConfigError(
+                f"check {again[0]!r} stands twice", where="checks", next_step="put its rules in one table"
             )
         for name in ("alpha_pass", "alpha_fail"):
             if not 0 < getattr(self, name) < 0.5:
@@ -171,7 +181,9 @@ class Budget:
     def to_json(self) -> dict[str, Any]:
         """The budget as JSON values, as it is kept beside a run."""
         design = asdict(self.design) | {"client_cores": list(self.design.client_cores)}
-        return asdict(self) | {"design": design, "limits": [asdict(limit) for limit in self.limits]}
+        said = asdict(self) | {"design": design, "limits": [asdict(limit) for limit in self.limits]}
+        del said["checks"]  # absent where empty: budgets without checks keep their digests
+        return said | ({"checks": [check_to_json(check) for check in self.checks]} if self.checks else {})
 
     @property
     def digest(self) -> str:
@@ -202,6 +214,7 @@ def budget_from_json(value: Any) -> Budget:
                 "design": Design(**value["design"] | {"client_cores": tuple(value["design"]["client_cores"])}),
                 "limits": tuple(Limit(**limit) for limit in value["limits"]),
                 "load": LoadLimits(**value["load"]),
+                "checks": tuple(check_from_json(check) for check in value.get("checks", ())),
             }
         )
     except (KeyError, TypeError) as error:

@@ -29,6 +29,7 @@ from .load.validity import breaches, saturation_breaches
 from .pairs import Arm, GateRun, RunHeader, Slot, SlotRecord
 from .probes import MemoryProbe, alive, control_seconds, load_average
 from .quality import served
+from .quality.suite import Ask, Suite
 from .schedule import poisson
 from .server_statistics import window
 from .targets import Endpoint, Host
@@ -59,6 +60,11 @@ class _Setup:
     folder: Path
     generator: Generator
     quality_batch: int
+    suite: Suite
+
+    def ask(self, endpoint: Endpoint) -> Ask:
+        """What answers the suite's inputs: the served model, in the quality batches."""
+        return lambda inputs: served.answers(endpoint, inputs, self.quality_batch)
 
     def share(self, pair: int) -> tuple[int, int]:
         """The samples that a pair asks in both arms; all pairs together ask every sample once."""
@@ -78,11 +84,13 @@ def gate(
     max_batch: int | None = None,
     progress: Progress | None = None,
     generator: Generator | None = None,
+    suite: Suite | None = None,
 ) -> Verdict:
     """Compare two artifacts on this machine and judge the candidate.
 
     Every slot gets a fresh server from `host`, which takes batches up to `max_batch` where that is known. `samples` is
-    the evaluation set with labels, `metric` scores answers sample by sample. Raw results go into `folder` as they come:
+    the evaluation set with labels, `metric` scores answers sample by sample; `suite` asks the budget's checks and is
+    only needed where these hold attacks, whose inputs are made beforehand. Raw results go into `folder` as they come:
     an interruption leaves a folder that `read_run` reads, and the verdict (also in ``verdict.json``) is recomputed from
     it by `rejudge`, bit for bit.
 
@@ -100,7 +108,9 @@ def gate(
         folder=folder,
         generator=generator or Generator(),
         quality_batch=min(budget.design.quality_batch, max_batch or budget.design.quality_batch),
+        suite=suite or Suite(checks=budget.checks, samples=samples, metric=metric),
     )
+    setup.suite.ready()
     check_batch(budget, max_batch)
     pairs.write_header(folder, _header(setup))
     plan = pairs.plan(budget.design.pairs, budget.design.seed)
@@ -281,7 +291,8 @@ def _quality(setup: _Setup, record: SlotRecord, endpoint: Endpoint) -> SlotRecor
     share = setup.samples.take(start, stop)
     outputs = served.answers(endpoint, share.inputs, setup.quality_batch)
     labels = np.asarray(share.labels)
-    return replace(record, quality=served.scores(setup.metric, outputs, labels), quality_start=start)
+    record = replace(record, quality=served.scores(setup.metric, outputs, labels), quality_start=start)
+    return replace(record, checks=setup.suite.measure(setup.ask(endpoint), outputs, start, stop))
 
 
 def _load(setup: _Setup, record: SlotRecord, endpoint: Endpoint, batch: int, memory: MemoryProbe) -> SlotRecord:

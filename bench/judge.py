@@ -15,6 +15,7 @@ from .budget import Budget
 from .findings import complete_pairs, error_limit, findings_of, limits_of, pooled_errors
 from .measurement import spell
 from .pairs import ARMS, GateRun, SlotRecord
+from .quality.findings import check_findings
 from .verdict import EXIT_CODES, Finding, Outcome, Verdict
 
 __all__ = ["EXIT_CODES", "Finding", "Outcome", "Verdict", "health", "judge"]
@@ -28,6 +29,7 @@ def judge(run: GateRun, budget: Budget) -> Verdict:
     """Judge a run, whole or broken off, against a budget."""
     broken, invalid = health(run, budget)
     findings = [finding for limit in limits_of(budget) for finding in findings_of(run, budget, limit)]
+    findings += check_findings(run, budget)
     findings = _decide_failures(findings, budget.alpha_fail)
     return Verdict(
         outcome=_outcome(findings, broken, invalid),
@@ -166,3 +168,9 @@ def _outcome(findings: Sequence[Finding], broken: Sequence[str], invalid: Sequen
         return "INVALID"
     worst: tuple[Outcome, ...] = ("INVALID", "FAIL", "INCONCLUSIVE")
     return next((outcome for outcome in worst if outcome in gating), "PASS")
+
+
+def decide(findings: Sequence[Finding], alpha: float) -> tuple[list[Finding], Outcome]:
+    """What follows from findings that stand by themselves, outside a run of pairs: Holm, then the outcome."""
+    decided = _decide_failures(findings, alpha)
+    return decided, _outcome(decided, (), ())

@@ -15,6 +15,7 @@ from bench.load import on_locust
 from bench.load.payload import Payload
 from bench.load.run import Saturation
 from bench.load.summary import LoadSummary, summarise
+from bench.quality.adversarial import prepared
 from bench.report import StageRow, write_html
 from bench.schedule import poisson
 from bench.targets import endpoint_of
@@ -112,6 +113,7 @@ def ship(
         max_batch=deployment.max_batch_size or None,
         samples=data.samples("evaluation"),
         metric=metric(recipe),
+        suite=prepared(budget.checks, data.samples("evaluation"), metric(recipe), made.source.artifact, store),
         folder=run,
         progress=lambda what, share: progress("gate", share, what),
     )

@@ -46,21 +46,25 @@ def add_verbs(app: typer.Typer, panel: str, hosting: Hosting) -> None:
         from .. import gate as gating
         from .. import report as reporting
         from ..budget import load_budget
+        from ..quality import adversarial
 
         limits = load_budget(budget)
         loaded = load_recipe(recipe or limits.recipe_path(budget))
         kept, folder = store(), out_folder or run_folder("gate")
         samples = Data(loaded, kept, machine.environment()).samples("evaluation")
         host, max_batch = hosting(deployment, machine.home() / "work")
+        one, other, score = kept.get(base), kept.get(candidate), metric(loaded)
         with progress() as report:
+            source = adversarial.source_of((one, other), kept)
             verdict = gating.gate(
-                kept.get(base),
-                kept.get(candidate),
+                one,
+                other,
                 limits,
                 host=host,
                 max_batch=max_batch,
                 samples=samples,
-                metric=metric(loaded),
+                metric=score,
+                suite=adversarial.prepared(limits.checks, samples, score, source, kept),
                 folder=folder,
                 progress=lambda what, share: report("gate", share, what),
             )
