@@ -6,7 +6,7 @@ that was killed is unlinked by Python's resource tracker; its registration ends 
 
 import http.client
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.shared_memory import SharedMemory
@@ -63,8 +63,8 @@ def laid_out(
 
 
 @contextmanager
-def registered(endpoint: Endpoint, regions: Sequence[Region]) -> Iterator[dict[str, messages.Array]]:
-    """The regions made, filled and registered for a block, as bytes (uint8) by name; unregistered and unlinked after.
+def registered(endpoint: Endpoint, regions: Sequence[Region]) -> Iterator[Callable[[str], bytes]]:
+    """The regions made, filled and registered for a block, which can read them by name; unregistered and unlinked after.
 
     Raises:
         MachineError: shared memory has no room.
@@ -85,11 +85,7 @@ def registered(endpoint: Endpoint, regions: Sequence[Region]) -> Iterator[dict[s
             stack.callback(_gone, memories[region.name])
             stack.callback(_unregister, endpoint, region.name)
             _register(endpoint, region)
-        views = {name: _bytes(memory) for name, memory in memories.items()}
-        try:
-            yield views
-        finally:
-            views.clear()
+        yield lambda name: _bytes(memories[name]).tobytes()
 
 
 def _filled(region: Region) -> SharedMemory:
@@ -103,8 +99,7 @@ def _bytes(memory: SharedMemory) -> messages.Array:
 
 
 def _gone(memory: SharedMemory) -> None:
-    with suppress(BufferError):  # a view that somebody still holds; the mapping goes with this process
-        memory.close()
+    memory.close()
     memory.unlink()
 
 
