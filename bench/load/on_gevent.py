@@ -25,7 +25,7 @@ from .wire import Address, Connection, HttpConnection, Wire
 
 WARMUP_SECONDS = 20.0  # for all warm-up requests together
 LEAD_SECONDS = 250e-6  # waking up and fetching a connection take about so long; what is left of it is spun away
-LEAD_SHARE = 0.1  # of the mean gap between arrivals, so that spinning takes at most so much of the core
+LEAD_SHARE = 0.05  # of the mean gap between arrivals, so that spinning takes at most so much of the core
 STOPPED_DRAIN = 2.0  # seconds that late replies have after a run was stopped early
 
 _CLOCK_MONOTONIC, _TFD_NONBLOCK, _TFD_CLOEXEC, _TFD_ABSTIME = 1, os.O_NONBLOCK, os.O_CLOEXEC, 1
@@ -116,7 +116,10 @@ def warm(connections: Sequence[Connection], requests: Sequence[bytes], count: in
 
 
 class OpenLoop:
-    """Every arrival of a worker's share at its time: one dispatcher, and one greenlet per request in flight."""
+    """Every arrival of a worker's share at its time: one dispatcher, and one sender per request in flight.
+
+    A sender keeps its connection and waits for the next arrival: a fresh greenlet each would cost as much as a send.
+    """
 
     def __init__(
         self,
@@ -138,44 +141,59 @@ class OpenLoop:
         self._status = np.full(count, CENSORED, np.int16)
         self._ended: list[int] = []
         self._start = self._end = nan
+        self._waiting: list[gevent.Greenlet] = []  # senders with nothing to do
+        self._over = False
         self.idle: list[Connection] = []
         self.reasons: dict[int, str] = {}
 
     def run(self, start: float, stopped: Any) -> None:
         """Send this share of the schedule; wait for late replies up to the drain limit."""
         self._start = start
-        flying, pacer = Group(), Pacer()
-        dispatcher = gevent.spawn(self._dispatch, flying, pacer)
+        senders, pacer = Group(), Pacer()
+        dispatcher = gevent.spawn(self._dispatch, senders, pacer)
         gevent.wait([dispatcher, stopped], count=1)
         if not dispatcher.ready():
             dispatcher.kill()
         elif dispatcher.exception:
             raise dispatcher.exception
-        drained = gevent.spawn(flying.join, timeout=self._drain)
+        self._over = True
+        gevent.killall(self._waiting)
+        drained = gevent.spawn(senders.join, timeout=self._drain)
         gevent.wait([drained, stopped], count=1)
         if stopped.is_set():
             drained.join(timeout=min(STOPPED_DRAIN, self._drain))
         drained.kill()
         self._end = now()
-        flying.kill(block=True, timeout=5)
+        senders.kill(block=True, timeout=5)
         pacer.close()
 
-    def _dispatch(self, flying: Group, pacer: Pacer) -> None:
-        send = self._sender()
+    def _dispatch(self, senders: Group, pacer: Pacer) -> None:
+        send, waiting, resume = self._sender(), self._waiting, gevent.get_hub().loop.run_callback
         pacer.until(self._start - 1e-3)
         for index, wake in enumerate((self._intended + (self._start - self._lead)).tolist()):
             pacer.until(wake)
-            if len(flying) < self._in_flight:
-                flying.spawn(send, index)
+            if waiting:
+                resume(waiting.pop().switch, index)
+            elif len(senders) < self._in_flight:
+                senders.spawn(send, index)
         pacer.until(self._start + self._schedule.seconds)
 
     def _sender(self) -> Callable[[int], None]:
-        sent, done, status, idle, requests = self._sent, self._done, self._status, self.idle, self._requests
-        connect, ended, reasons = self._connect, self._ended.append, self.reasons
+        sent, done, status, requests = self._sent, self._done, self._status, self._requests
+        ended, reasons, waiting, hub = self._ended.append, self.reasons, self._waiting, gevent.get_hub()
         deadlines = (self._intended + self._start).tolist()
 
         def send(index: int) -> None:
-            connection, due, begun = idle.pop() if idle else connect(), deadlines[index], 0.0
+            connection = self.idle.pop() if self.idle else self._connect()
+            while True:
+                exchange(connection, index)
+                if self._over:
+                    return
+                waiting.append(gevent.getcurrent())
+                index = hub.switch()  # until the dispatcher has the next arrival
+
+        def exchange(connection: Connection, index: int) -> None:
+            due, begun = deadlines[index], 0.0
             try:
                 connection.open()
                 while now() < due:
@@ -191,7 +209,6 @@ class OpenLoop:
             status[index] = code
             if code != OK:
                 reasons.setdefault(code, text)
-            idle.append(connection)
             ended(index)
 
         return send

@@ -64,7 +64,7 @@ def laid_out(
 
 @contextmanager
 def registered(endpoint: Endpoint, regions: Sequence[Region]) -> Iterator[Callable[[str], bytes]]:
-    """The regions made, filled and registered for a block, which can read them by name; unregistered and unlinked after.
+    """The regions made, filled and registered for a block, which can read them; unregistered and unlinked afterwards.
 
     Raises:
         MachineError: shared memory has no room.

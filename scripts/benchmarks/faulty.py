@@ -16,7 +16,7 @@ class Faulty:
     """A KServe-like server that answers one request at a time, each after `service` seconds, and fails on cue.
 
     The first request that it takes up `stall_after` seconds after its first one blocks everything for `stall` seconds;
-    after `die_after` it is gone; after `mute_after` it answers nothing.
+    after `die_after` it is gone; after `mute_after` it answers nothing. `served` is how long each service really took.
     """
 
     service: float = 0.002
@@ -25,6 +25,7 @@ class Faulty:
     die_after: float = float("inf")
     mute_after: float = float("inf")
     stalled: list[float] = field(default_factory=list)
+    served: list[float] = field(default_factory=list)
     died: float = float("inf")
 
     @contextmanager
@@ -72,7 +73,9 @@ class Faulty:
                     if now - self.first > self.stall_after and not self.stalled:
                         self.stalled.append(now)
                         await asyncio.sleep(self.stall)
+                    now = time.monotonic()
                     await asyncio.sleep(self.service)
+                    self.served.append(time.monotonic() - now)
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
