@@ -9,7 +9,9 @@ import pytest
 
 from bench.errors import TargetError
 from bench.load.guard import AbortRules, address, check
+from bench.load.parameters import open_loop, peak
 from bench.load.wire import WIRES, Wire
+from bench.schedule import Schedule, constant, poisson
 from bench.targets import Endpoint
 from optimize.errors import ConfigError
 
@@ -46,6 +48,18 @@ def test_the_grpc_side_may_not_be_another_machine_either() -> None:
 def test_caps_hold(seconds: float, in_flight: int, workers: int) -> None:
     with pytest.raises(ConfigError, match="at most"):
         check(endpoint(), "http", seconds=seconds, in_flight=in_flight, workers=workers, own=True)
+
+
+def test_a_burst_may_not_hide_in_a_tame_mean() -> None:
+    given = {"in_flight": 8, "workers": 1, "warmup": 0, "drain": 1.0, "real_time": False}
+    offsets = np.concatenate([np.linspace(0, 0.5, 30_000), [59.0]])
+    burst = Schedule(law="constant", rate=500.0, seconds=60.0, seed=0, offsets=offsets)
+    assert peak(burst) == 30_000
+    with pytest.raises(ConfigError, match="30000/s is above the hard cap"):
+        open_loop(burst, **given)  # type: ignore[arg-type]
+    open_loop(poisson(19_900, 2, seed=1), **given)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="hard cap"):
+        open_loop(constant(21_000, 1), **given)  # type: ignore[arg-type]
 
 
 def test_abort_rules_speak_when_broken_and_only_then() -> None:

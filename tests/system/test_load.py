@@ -75,6 +75,7 @@ def test_a_target_that_cannot_be_is_told_by_name(triton: str, url: str, model: s
 def test_load_offers_the_schedule_and_keeps_every_time(endpoint: Endpoint, tmp_path: Path) -> None:
     schedule = poisson(120, 3, seed=3)
     told: list[float] = []
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
     run = load(endpoint, schedule, Payload.build(endpoint, samples()), folder=tmp_path, progress=told.append)
     assert np.array_equal(run.intended, schedule.offsets)
     assert np.all(run.status == 200)
@@ -86,6 +87,7 @@ def test_load_offers_the_schedule_and_keeps_every_time(endpoint: Endpoint, tmp_p
     assert summary.achieved_rate == pytest.approx(len(schedule) / 3, rel=0.02)
     assert summary.p50 is not None
     assert 1e-4 < summary.p50 < 0.05
+    assert {process.pid for process in psutil.Process().children(recursive=True)} == before
     assert told == sorted(told)
     assert 0 <= told[0] < 0.2
     assert told[-1] > 0.9
@@ -124,10 +126,9 @@ def test_requests_that_the_server_refuses_end_the_run_at_once(endpoint: Endpoint
     assert time.monotonic() - began < 40
 
 
-def test_load_leaves_no_process_behind(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_nobody_there_leaves_no_process_behind(endpoint: Endpoint, tmp_path: Path) -> None:
     before = {process.pid for process in psutil.Process().children(recursive=True)}
-    load(endpoint, poisson(20, 1, seed=1), Payload.build(endpoint, samples()), folder=tmp_path)
-    with pytest.raises(TargetError):
+    with pytest.raises(TargetError, match="cannot be loaded"):
         load(replace(endpoint, url="127.0.0.1:1"), constant(1, 1), Payload.build(endpoint, samples()), folder=tmp_path)
     assert {process.pid for process in psutil.Process().children(recursive=True)} == before
 
