@@ -191,11 +191,13 @@ def _options(parser: Any, **_: Any) -> None:
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def _init(environment: Any, runner: Any, **_: Any) -> None:
-    """Leave when the process that started this one has; the master's web UI shows the end when all workers are over."""
+    """Leave when the process that started this one has; print what Locust rounds; let the web UI show the end."""
     if GIVEN:
         gevent.spawn(_quit_when_orphaned, runner, GIVEN["parent"])
         if not isinstance(runner, MasterRunner):  # no points for charts, which cost a sender milliseconds each
             locust.stats.HISTORY_STATS_INTERVAL_SEC = 86400
+    if not isinstance(runner, WorkerRunner):
+        events.quit.add_listener(lambda **_: print(tables.digits(environment.stats), flush=True))  # type: ignore[no-untyped-call]
     if isinstance(runner, MasterRunner):
         over: list[str] = []
 

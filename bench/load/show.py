@@ -42,15 +42,15 @@ def read(scenario: Scenario, run: LoadRun | Saturation) -> Reading:
         summary = summarise(run)
         return Reading(
             score=found,
-            values=summary.to_json(),
-            lines=(head, *lines(summary)),
+            values=summary.to_json() | _wire(run),
+            lines=(head, *lines(summary), _wire_line(run)),
             breaches=tuple(dict.fromkeys((*run.faults, *summary.breaches))),
             failed=sum(failure.count for failure in summary.failures),
         )
     return Reading(
         score=found,
-        values=_closed_values(run),
-        lines=(head, *_closed_lines(run)),
+        values=_closed_values(run) | _wire(run),
+        lines=(head, *_closed_lines(run), _wire_line(run)),
         breaches=tuple(dict.fromkeys((*run.faults, *saturation_breaches(run)))),
         failed=run.errors,
     )
@@ -100,6 +100,15 @@ def _score_line(found: Score) -> Line:
         return found.scenario, f"{percent} {milliseconds(found.tail.observed)}", f"no bound from {found.tail.n} queries"
     bound = f"at most {milliseconds(found.tail.upper)} (99 % confidence, {found.tail.n} queries)"
     return found.scenario, f"{percent} {milliseconds(found.tail.observed)}", bound
+
+
+def _wire(run: LoadRun | Saturation) -> dict[str, Any]:
+    return {"protocol": run.about.get("protocol", "http"), "workers": run.about.get("workers", 1)}
+
+
+def _wire_line(run: LoadRun | Saturation) -> Line:
+    about = _wire(run)
+    return "protocol", about["protocol"], "1 load process" if about["workers"] == 1 else f"{about['workers']} workers"
 
 
 def _closed_values(run: Saturation) -> dict[str, Any]:

@@ -36,6 +36,15 @@ def add(stats: Any, kind: str, name: str, seconds: Floats, failures: Iterable[st
         stats.log_error(kind, name, failure)
 
 
+def digits(stats: Any) -> str:
+    """One line on all requests: Locust's own text tables cut milliseconds to whole numbers."""
+    total = stats.total
+    percentiles = ", ".join(
+        f"p{share * 100:g} {total.get_response_time_percentile(share):g}" for share in (0.5, 0.95, 0.99)
+    )
+    return f"{total.num_requests} requests, {total.num_failures} failed; milliseconds: {percentiles}"
+
+
 def rounded(milliseconds: Floats) -> dict[float, int]:
     """How many times there are of each, at three significant digits."""
     scale = 10.0 ** (2 - np.floor(np.log10(np.maximum(milliseconds, 1e-3))))

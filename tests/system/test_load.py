@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 from bench.errors import TargetError
 from bench.load.on_locust import AbortRules, load, saturate
@@ -26,6 +27,7 @@ from bench.targets import Endpoint, endpoint_of
 from optimize.artifact import TensorSpec
 from optimize.errors import ConfigError
 from scripts.benchmarks.faulty import Faulty
+from serve.cli import app
 from tests.models.echo import echoing, samples
 
 pytestmark = pytest.mark.system
@@ -267,10 +269,8 @@ def test_a_disk_that_fills_up_is_one_clear_error(endpoint: Endpoint, tmp_path: P
 
 def test_a_folder_that_cannot_be_is_one_clear_error(endpoint: Endpoint, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    command = [sys.executable, "-m", "serve.cli", "load", endpoint.url, "--model", "echo"]
-    command += ["--out", str(tmp_path / "file" / "run")]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 4, done.stderr
+    done = CliRunner().invoke(app, ["load", endpoint.url, "--model", "echo", "--out", str(tmp_path / "file" / "run")])
+    assert done.exit_code == 4, done.output
     assert "Not a directory" in done.stderr
     assert "Traceback" not in done.stderr
 

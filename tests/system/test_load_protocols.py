@@ -18,6 +18,7 @@ import grpc
 import numpy as np
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 from bench.errors import TargetError
 from bench.load import on_grpc, shared_memory
@@ -31,6 +32,7 @@ from bench.quality.served import _exchange
 from bench.schedule import constant, poisson
 from bench.targets import Endpoint, endpoint_of
 from optimize.artifact import TensorSpec
+from serve.cli import app
 from serve.triton.server import Server
 from tests.models.echo import echoing, samples
 
@@ -139,11 +141,9 @@ def test_grpc_errors_have_http_s_numbers(endpoint: Endpoint) -> None:
 
 def test_scenarios_by_the_command(endpoint: Endpoint, tmp_path: Path) -> None:
     for name, batch, figure in (("multi-stream", 8, "tail"), ("offline", 4, "samples_per_second")):
-        command = [sys.executable, "-m", "serve.cli", "load", endpoint.url, "--model", "echo", "--scenario", name]
-        command += ["--seconds", "1", "--batch", str(batch), "--concurrency", "3", "--out", str(tmp_path / name)]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, cwd=ROOT)
-        found = json.loads(done.stdout)
+        command = ["load", endpoint.url, "--model", "echo", "--scenario", name, "--seconds", "1", "--json"]
+        command += ["--batch", str(batch), "--concurrency", "3", "--out", str(tmp_path / name)]
+        found = json.loads(CliRunner().invoke(app, command).stdout)
         assert found["scenario"]["scenario"] == name
         assert found["scenario"][figure]
         assert (found["batch"], found["errors"]) == (batch, 0)
@@ -180,9 +180,12 @@ def test_four_workers_send_every_arrival_once(endpoint: Endpoint, tmp_path: Path
     assert np.all(run.status == 200)
     assert np.all(run.sent >= run.intended)  # one clock and one start in all four
     assert answered(endpoint) - before == len(schedule) + 4 * 5
-    master, _, _ = (tmp_path / "locust.log").read_text().partition("Response time percentiles")
-    [total] = re.findall(r"Aggregated +(\d+) ", master)
+    log = (tmp_path / "locust.log").read_text()
+    [total] = re.findall(r"Aggregated +(\d+) ", log.partition("Response time percentiles")[0])
     assert int(total) == len(schedule)
+    [[count, p50]] = re.findall(r"(\d+) requests, 0 failed; milliseconds: p50 ([0-9.]+)", log)
+    assert int(count) == len(schedule)
+    assert float(p50) == pytest.approx(float(np.median(run.latency)) * 1e3, rel=0.02)
 
 
 def test_a_killed_worker_makes_the_run_invalid_and_keeps_the_others(endpoint: Endpoint, tmp_path: Path) -> None:
