@@ -5,6 +5,7 @@ the caller's. Tails are reported with LoadGen's early-stopping bound, so that a 
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -119,6 +120,7 @@ def tail(seconds: Floats, quantile: float, confidence: float = CONFIDENCE) -> Ta
     )
 
 
+@cache
 def exceedances(n: int, quantile: float, confidence: float = CONFIDENCE) -> int | None:
     """How many of n may exceed a limit while the percentile is below it with that confidence; None: n is too small.
 

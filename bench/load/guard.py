@@ -24,8 +24,9 @@ MAX_WORKERS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbortRules:
-    """When a run is stopped early, to spare the target: over the last `window` seconds, of at least `least` arrivals.
+    """When a run is stopped early, to spare the target: over the last `window` seconds, of at least `least` requests.
 
+    Every load process judges its own share; the first that objects stops all.
     `errors` is the largest share of failed requests (0 to 1), `p99` the largest 99th percentile in seconds, counting
     how long unanswered requests have waited; None for either is no rule.
     """

@@ -166,6 +166,8 @@ class OpenLoop:
         self._end = now()
         senders.kill(block=True, timeout=5)
         pacer.close()
+        for connection in self.idle:
+            connection.close()
 
     def _dispatch(self, senders: Group, pacer: Pacer) -> None:
         send, waiting, resume = self._sender(), self._waiting, gevent.get_hub().loop.run_callback
@@ -185,12 +187,13 @@ class OpenLoop:
 
         def send(index: int) -> None:
             connection = self.idle.pop() if self.idle else self._connect()
-            while True:
+            try:
                 exchange(connection, index)
-                if self._over:
-                    return
-                waiting.append(gevent.getcurrent())
-                index = hub.switch()  # until the dispatcher has the next arrival
+                while not self._over:
+                    waiting.append(gevent.getcurrent())
+                    exchange(connection, hub.switch())  # back when the dispatcher has the next arrival
+            finally:
+                connection.close()
 
         def exchange(connection: Connection, index: int) -> None:
             due, begun = deadlines[index], 0.0
@@ -262,6 +265,8 @@ class ClosedLoop:
             users.spawn(self._back_to_back, connection, number)
         stopped.wait(timeout=max(0.0, start + self._seconds - now()))
         users.kill(block=True, timeout=5)
+        for connection in self._connections:
+            connection.close()
 
     def _back_to_back(self, connection: Connection, number: int) -> None:
         sent, done, status = self._sent.append, self._done.append, self._status.append

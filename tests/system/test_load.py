@@ -176,6 +176,8 @@ def test_loads_that_could_hurt_are_refused(endpoint: Endpoint, tmp_path: Path) -
     for url in ("203.0.113.1:8000", "example.org:8000"):
         with pytest.raises(TargetError, match="not this machine"):
             load(replace(endpoint, url=url), constant(1, 1), payload, folder=tmp_path)
+        with pytest.raises(TargetError, match="not this machine"):
+            saturate(replace(endpoint, url=url), payload, seconds=1, concurrency=1, folder=tmp_path)
     with pytest.raises(ConfigError, match="cap"):
         load(endpoint, constant(30_000, 1), payload, folder=tmp_path)
     with pytest.raises(ConfigError, match="seconds"):
