@@ -191,9 +191,10 @@ def _wait(
         missing -= set(lost)
         if lost and (name == "ready.json" or len(lost) == len(processes)):
             worker, why = next(iter(lost.items()))
+            told = (exchange / f"worker-{worker}-failed.json").exists()
             raise LoadError(
                 f"nothing was measured, a load process was lost: {why}",
-                where=_tail(exchange / f"worker-{worker}.log"),
+                where="" if told else _tail(exchange / f"worker-{worker}.log"),
                 next_step="free processor time and disk, or lower the rate; then run it again",
             )
         if tick:
