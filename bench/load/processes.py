@@ -73,9 +73,14 @@ def running(
     lead: list[Process] = []
     grace = 0.0
     try:
-        master = _master(exchange, parameters[0], cap, ui) if ui or len(parameters) > 1 else None
-        lead = [master[0]] if master else []
-        role = _role_of_worker(master[1]) if master else _role_of_one(cap)
+        role = _role_of_one(cap)
+        if ui or len(parameters) > 1:
+            port, web = _free_ports(2)
+            master = _role_of_master(port, web, len(parameters), cap, ui is not None)
+            lead.append(_started(exchange, "master", parameters[0], master))
+            role = _role_of_worker(port)
+            if ui:
+                ui(f"http://127.0.0.1:{web}")
         for worker, given in enumerate(parameters):
             processes.append(_started(exchange, f"worker-{worker}", given, role))
         _wait(processes, exchange, "ready.json", time.monotonic() + _READY_SECONDS)
@@ -110,18 +115,13 @@ def _outcome(
     return Outcome(results=results, faults=tuple(said), interrupted=interrupted)
 
 
-def _master(exchange: Path, given: dict[str, Any], cap: int, ui: Callable[[str], None] | None) -> tuple[Process, int]:
-    """Locust's master on free ports of this machine; headless, or with its web UI."""
-    port, web = _free_ports(2)
+def _role_of_master(port: int, web: int, workers: int, cap: int, ui: bool) -> list[str]:
+    """Adds up what the workers report, on ports of this machine alone; headless, or with its web UI."""
+    count = str(workers)
     role = ["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", str(port)]
-    role += ["--expect-workers", str(given["workers"]), "--expect-workers-max-wait", str(int(_READY_SECONDS))]
-    role += ["--users", str(given["workers"]), "--spawn-rate", str(given["workers"]), "--run-time", f"{cap}s"]
-    role += ["--only-summary"]
-    role += ["--autostart", "--web-host", "127.0.0.1", "--web-port", str(web)] if ui else ["--headless"]
-    process = _started(exchange, "master", given, role)
-    if ui:
-        ui(f"http://127.0.0.1:{web}")
-    return process, port
+    role += ["--expect-workers", count, "--expect-workers-max-wait", str(int(_READY_SECONDS))]
+    role += ["--users", count, "--spawn-rate", count, "--run-time", f"{cap}s", "--only-summary"]
+    return role + (["--autostart", "--web-host", "127.0.0.1", "--web-port", str(web)] if ui else ["--headless"])
 
 
 def _role_of_worker(port: int) -> list[str]:

@@ -25,11 +25,10 @@ from bench.load.run import LoadRun
 from bench.schedule import Schedule, poisson
 from bench.targets import Endpoint, endpoint_of
 from optimize.errors import MissingError
+from scripts.benchmarks.faulty import Faulty
+from scripts.benchmarks.rows import Row, Rows
+from scripts.benchmarks.rows import main as run
 from serve.triton.on_pytriton import serving
-
-from .faulty import Faulty
-from .rows import Row, Rows
-from .rows import main as run
 
 SERVICE, STALL, STALL_AFTER, RATE, SECONDS = 0.008, 2.0, 25.0, 50.0, 60.0
 PERIODS = 4  # threads of the sender that measures from the actual send; users of the closed loop
@@ -206,6 +205,7 @@ def rival(name: str, endpoint: Endpoint, payload: Path, core: int) -> float:
     command += [str(payload), "3", str(CONCURRENCY)]
     done = subprocess.run(
         command,
+        cwd=ECHO.parents[1],
         capture_output=True,
         text=True,
         check=True,
