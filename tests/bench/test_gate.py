@@ -22,7 +22,7 @@ from bench.errors import TargetError
 from bench.gate import Generator, gate, read_gate, rejudge
 from bench.load.payload import Payload
 from bench.load.run import LoadRun, Saturation
-from bench.load.wire import Connection
+from bench.load.wire import HttpConnection
 from bench.quality import served
 from bench.schedule import Schedule
 from bench.targets import Endpoint
@@ -100,7 +100,7 @@ class Clock:
     def made_load(self, endpoint: Endpoint, schedule: Schedule, payload: Payload, **ignored: Any) -> LoadRun:
         self.calls += 1
         random = np.random.default_rng(self.calls)
-        connection = Connection(endpoint.address, create_connection)
+        connection = HttpConnection(endpoint.address, create_connection)
         connection.open()
         status = np.full(len(schedule), 200, np.int16)
         for index in range(5):
