@@ -1,5 +1,6 @@
 """How a load run looks, on a terminal and as JSON: its scenario's figure, and what surrounds it. Decides nothing."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,13 +57,13 @@ def read(scenario: Scenario, run: LoadRun | Saturation) -> Reading:
     )
 
 
-def table(reading: Reading) -> Table:
-    """One figure a line, the scenario's own first."""
+def table(rows: Iterable[Line]) -> Table:
+    """One figure a line."""
     shown = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=False)
     shown.add_column("what")
     shown.add_column("value", justify="right")
     shown.add_column("about")
-    for what, value, about in reading.lines:
+    for what, value, about in rows:
         shown.add_row(what, value, about)
     return shown
 

@@ -92,9 +92,9 @@ def _lines(summary: LoadSummary) -> list[tuple[str, str, str]]:
 def _show(console: "Console", summary: LoadSummary) -> None:
     from rich.text import Text
 
-    from ..load.show import summary_table
+    from ..load.show import table
 
-    console.print(summary_table(summary))
+    console.print(table(_lines(summary)))
     for breach in summary.breaches:
         console.print(Text.assemble(("INVALID ", "bold red"), breach))
 

@@ -130,7 +130,7 @@ def _print(reading: "Reading", folder: Path, as_json: bool) -> None:
     if as_json:
         emit(reading.to_json() | {"run": str(folder)})
     else:
-        out.print(table(reading))
+        out.print(table(reading.lines))
         for breach in reading.breaches:
             out.print(f"[bold red]INVALID[/] {breach}")
         out.print(f"run: {folder}", soft_wrap=True)
