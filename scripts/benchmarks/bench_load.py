@@ -24,7 +24,7 @@ from bench.load.payload import Payload
 from bench.load.run import LoadRun
 from bench.schedule import Schedule, poisson
 from bench.targets import Endpoint, endpoint_of
-from optimize.errors import MissingError
+from optimize.errors import MachineError, MissingError
 from scripts.benchmarks.faulty import Faulty
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run
@@ -229,25 +229,21 @@ def perf_analyzer(folder: Path) -> Row:
             found = load(endpoint, poisson(300, 20, turn), payload, folder=folder / str(turn), cores=[core])
             ours.append(float(np.quantile(found.latency, 0.99)))
             table = folder / f"{turn}.csv"
-            command = [str(binary), "-m", endpoint.model, "-u", endpoint.url, "-i", "http", "-p", "7000", "-r", "3"]
-            command += [
-                "-s",
-                "999",
-                "--request-rate-range",
-                "300",
-                "--request-distribution",
-                "poisson",
-                "-f",
-                str(table),
-            ]
-            subprocess.run(
+            command = [str(binary), "-m", endpoint.model, "-u", endpoint.url, "-i", "http", "--shape", "x:4"]
+            command += ["-p", "7000", "-r", "6", "-s", "999", "--request-rate-range", "300"]
+            command += ["--request-distribution", "poisson", "-f", str(table)]
+            done = subprocess.run(
                 command,
                 env=os.environ | {"LD_LIBRARY_PATH": str(libraries)},
                 capture_output=True,
+                text=True,
                 timeout=90,
-                check=True,
+                check=False,
                 preexec_fn=lambda: os.sched_setaffinity(0, {core}),
             )
+            if done.returncode:
+                said = " ".join((done.stderr or done.stdout).split())[-300:]
+                raise MachineError(f"perf_analyzer ended with {done.returncode}: {said}", next_step="run it again")
             with table.open() as stream:
                 theirs.append(float(next(csv.DictReader(stream))["p99 latency"]) / 1e6)
     ratio = median(one / other for one, other in zip(ours, theirs, strict=True))
