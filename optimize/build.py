@@ -9,14 +9,14 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import psutil
 
-from . import gain
+from . import gain, rounding, sweep
 from .artifact import Artifact, File, Provenance, canonical, digest_bytes
 from .data import Data
 from .environment import environment, now
@@ -40,6 +40,7 @@ from .stages.configs import (
 )
 from .stages.stage import Context, code_digest, libraries, stage
 from .store import Store
+from .sweep import Point
 from .targets import broken, resolve
 
 Progress = Callable[[str, float, str], None]
@@ -232,7 +233,7 @@ class _Builder:
         except KeyboardInterrupt as error:
             error.add_note(f"stopped in {label}; what was finished before it is kept, run the same command to go on")
             raise
-        note = {"digest": kept.digest, "agreements": [asdict(agreement) for agreement in agreements]}
+        note = {"digest": kept.digest, "agreements": [agreement.to_json() for agreement in agreements]}
         self.store.remember("steps", _digest(ingredients), note)
         self.store.remember("ingredients", kept.digest, dict(ingredients or {}))
         shutil.rmtree(self._checkpoints(ingredients), ignore_errors=True)
@@ -251,10 +252,7 @@ class _Builder:
     def _agreements(self, ingredients: Mapping[str, Any] | None) -> tuple[Agreement, ...]:
         """How the step agreed with its parent when it was made, where that was noted."""
         rows = (self.store.recall("steps", _digest(ingredients)) or {}).get("agreements", [])
-        return tuple(
-            Agreement(**row | {"tolerance": Tolerance(**row["tolerance"]), "broken": tuple(row["broken"])})
-            for row in rows
-        )
+        return tuple(Agreement.from_json(row) for row in rows)
 
     def _source_ingredients(self, *, load: bool = True) -> dict[str, Any] | None:
         golden = self.data.digest("golden", load=load)
@@ -345,11 +343,18 @@ class _Builder:
         contract: Mapping[str, Tolerance] | None = getattr(config, "parity", None)
         if contract is None or artifact.planned:
             return ()
+        from .sessions.on_ort_graph import Exposed
+
         self.progress(label, 0.96, "comparing with the parent")
         samples = self.data.samples("calibration").take(256)
         reference = open_session(parent, self.store, threads=self.environment.cores)
         candidate = _candidate(artifact, folder, self.environment.cores)
-        agreements = compare(reference, candidate, samples, contract)
+        points: tuple[Point, ...] = ()
+        if not contract:  # only rounding may differ, whatever the shape
+            graph = Exposed(folder / "model.onnx").graph(samples.take(1).inputs)
+            contract = rounding.contract(graph, graph, artifact.outputs)
+            points = sweep.points(artifact.inputs, samples)
+        agreements = compare(reference, candidate, samples, contract, inputs=artifact.inputs, points=points)
         where = f"{label} of {self.recipe.path.name}, {artifact.short}"
         enforce(agreements, where)
         if isinstance(config, QuantizeConfig) and config.coverage:

@@ -3,7 +3,7 @@
 Types and arithmetic only. Whoever reads a graph (`sessions.on_ort_graph`) fills these in; `coverage` judges them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -36,10 +36,36 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """What ran, in order of execution; `tensors` holds every tensor whose shape is known."""
+    """What ran, in order of execution; `tensors` holds every tensor whose shape is known.
+
+    `engine` and `machine` (an architecture: ``x86_64``) say who ran it, "" where that is not known.
+    """
 
     operations: tuple[Operation, ...]
     tensors: Mapping[str, Tensor]
+    engine: str = ""
+    machine: str = ""
+
+
+def in_order(operations: Sequence[Operation]) -> tuple[Operation, ...]:
+    """The operations, each after what makes its inputs: a file need not be sorted."""
+    made = {name for each in operations for name in each.outputs}
+    found: list[Operation] = []
+    done: set[str] = {""}
+    left = list(operations)
+    while left:
+        ready, waiting = [], []
+        for each in left:
+            if all(name in done or name not in made for name in each.inputs):
+                ready.append(each)
+                done.update(each.outputs)
+            else:
+                waiting.append(each)
+        if not ready:  # a circle: no file that an engine takes has one
+            return (*found, *waiting)
+        found += ready
+        left = waiting
+    return tuple(found)
 
 
 def macs(operation: Operation, tensors: Mapping[str, Tensor]) -> int | None:

@@ -107,7 +107,7 @@ def _step(step: Step, row: Figures) -> dict[str, Any]:
         "cached": step.cached,
         "dropped": step.dropped,
         "seconds": step.seconds,
-        "agreements": [asdict(agreement) for agreement in step.agreements],
+        "agreements": [agreement.to_json() for agreement in step.agreements],
     }
 
 
