@@ -268,26 +268,45 @@ def reproduce(
 def parity(
     reference: Ref,
     candidate: Annotated[str, typer.Argument(help="The artifact to hold against REFERENCE.")],
-    recipe: Annotated[Path, typer.Option(help="The recipe whose calibration samples to compare on.")],
+    recipe: Annotated[
+        Path | None, typer.Option(help="The recipe whose calibration samples to compare on; else the candidate's own.")
+    ] = None,
+    bisect: Annotated[
+        bool, typer.Option("--bisect", help="Beyond tolerance, look for the first node whose output disagrees (ONNX).")
+    ] = False,
+    html: Annotated[Path | None, typer.Option(help="Write the comparison's page there.")] = None,
     json_: Json = False,
 ) -> None:
-    """Measure how far CANDIDATE's answers are from REFERENCE's on real samples, at batch 1, 2 and 32."""
-    from dataclasses import asdict
+    """Measure how far CANDIDATE's answers are from REFERENCE's on real samples, over batch sizes and dynamic lengths.
 
-    from . import parity as comparing
-    from .data import Data
+    The contract is the stage's own where REFERENCE is CANDIDATE's parent, else what number formats and depth explain.
+    Sizes are 1, 2, what is expected and the greatest. Exit code 1: beyond tolerance.
+    """
+    from . import comparison as comparing
+    from . import show_parity as showing
     from .recipe import load_recipe
-    from .sessions.session import open_session
-    from .show import parity_table
+    from .reproduce import recorded_recipe
 
     kept = store()
-    samples = Data(load_recipe(recipe), kept, machine.environment()).samples("calibration").take(256)
-    one, other = (open_session(kept.get(name), kept) for name in (reference, candidate))
-    agreements = comparing.compare(one, other, samples, {})
+    one, other = kept.get(reference), kept.get(candidate)
+    told = load_recipe(recipe) if recipe is not None else recorded_recipe(other, kept)
+    with progress() as report:
+        found = comparing.hold(one, other, told, kept, bisect=bisect, progress=report)
+    if html is not None:
+        showing.write_html(html, found)
+        err.print(f"page: {html}", highlight=False)
     if json_:
-        emit({"agreements": [asdict(row) for row in agreements]})
+        emit(found.to_json())
     else:
-        out.print(parity_table(agreements))
+        out.print(showing.parity_table(found))
+        out.print(f"contract: {found.basis}", highlight=False, markup=False)
+        if found.left_out:
+            out.print(f"left out, the reference refuses it: {showing.left_out(found.left_out)}", highlight=False)
+        out.print(showing.verdict(found), highlight=False, markup=False)
+        for line in showing.lines(found.divergence) if found.divergence is not None else ():
+            out.print(line, highlight=False, markup=False)
+    if found.broken:
+        raise typer.Exit(1)
 
 
 def coverage(

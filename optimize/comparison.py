@@ -15,6 +15,7 @@ from .data import Data
 from .divergence import Divergence, Pair, Reading
 from .environment import environment
 from .errors import ConfigError
+from .executed import Graph
 from .parity import Agreement, answers, compare
 from .recipe import Recipe
 from .samples import Array, Samples
@@ -81,8 +82,9 @@ def hold(
     _check(reference, candidate, bisect)
     progress("parity", 0.0, "loading samples")
     samples = Data(recipe, store, environment()).samples("calibration").take(SAMPLES)
-    one, other = (open_session(each, store, threads=environment().cores) for each in (reference, candidate))
-    contract, basis = _contract(reference, candidate, samples, store)
+    graphs = [_graph(each, samples, store) for each in (reference, candidate)]
+    one, other = (_session(each, graph, store) for each, graph in zip((reference, candidate), graphs, strict=True))
+    contract, basis = _contract(reference, candidate, graphs)
     points = sweep.points(candidate.inputs, samples, recipe.stages)
     rows: list[Agreement] = []
     left_out = []
@@ -123,22 +125,42 @@ def _check(reference: Artifact, candidate: Artifact, bisect: bool) -> None:
         )
 
 
+def _graph(artifact: Artifact, samples: Samples, store: Store) -> Graph | None:
+    """The artifact's graph as it is written, or None where it is not made of one."""
+    if not any(file.path == "model.onnx" for file in artifact.files):
+        return None
+    from .sessions.on_ort_graph import Exposed
+
+    return Exposed(store.path(artifact, "model.onnx")).graph(samples.take(1).inputs)
+
+
+def _session(artifact: Artifact, graph: Graph | None, store: Store) -> Session:
+    """The artifact open as it will run; as it is written where it computes in fp16 and this machine would not.
+
+    ONNX Runtime's CPU provider has hardly a kernel for fp16: it joins what stands between casts in float32 and hides
+    what overflows.
+    """
+    session = open_session(artifact, store, threads=environment().cores)
+    if graph is None or artifact.format != "onnx" or not graph.computes_in("float16"):
+        return session
+    from .sessions.on_ort_graph import Exposed
+
+    return Exposed(store.path(artifact, "model.onnx"))
+
+
 def _contract(
-    reference: Artifact, candidate: Artifact, samples: Samples, store: Store
+    reference: Artifact, candidate: Artifact, graphs: Sequence[Graph | None]
 ) -> tuple[Mapping[str, Tolerance], str]:
     """What the candidate was built under where the reference is its parent; else what rounding explains."""
     made = candidate.made_by
     if made.parent == reference.digest and (stated := made.config.get("parity")):
         return {name: Tolerance(**limits) for name, limits in stated.items()}, f"the {made.stage} stage's own"
-    held = [each for each in (reference, candidate) if any(file.path == "model.onnx" for file in each.files)]
+    held = [graph for graph in graphs if graph is not None]
     if not held:
         return EXACT, "that of two equal modules: neither has a graph to tell depth from"
-    from .sessions.on_ort_graph import Exposed
-
-    graphs = [Exposed(store.path(each, "model.onnx")).graph(samples.take(1).inputs) for each in held]
-    deepest = max(rounding.depths(graphs[-1]).values(), key=lambda depth: depth.variance)
+    deepest = max(rounding.depths(held[-1]).values(), key=lambda depth: depth.variance)
     basis = f"number formats and depth: {deepest.roundings} roundings on the longest path, sums of up to "
-    return rounding.contract(graphs[0], graphs[-1], candidate.outputs), f"{basis}{deepest.longest_sum} terms"
+    return rounding.contract(held[0], held[-1], candidate.outputs), f"{basis}{deepest.longest_sum} terms"
 
 
 def _worst(one: Session, other: Session, samples: Samples, broken: Agreement) -> Samples:

@@ -19,10 +19,11 @@ _FAR_LESS = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """One value in both graphs, by its tensor in each, and the candidate's operation that makes it."""
+    """One value in both graphs, by its tensor in each, and the operations that make it."""
 
     reference: str
     candidate: str
+    original: Operation
     operation: Operation
 
 
@@ -58,11 +59,16 @@ class Probe:
 class Divergence:
     """Where two graphs part. ``node``: its inputs agree and its output does not. ``gradual``: no such node, but the one
     named adds the most. ``engine``: as written both graphs agree, so the engine's fusions make the difference.
+
+    `node` and `operator` are the candidate's, `original` the reference's node that makes the same value; `between` are
+    the candidate's nodes that have no counterpart and stand between the agreeing inputs and the node.
     """
 
     kind: Literal["node", "gradual", "engine"]
     node: str = ""
     operator: str = ""
+    original: str = ""
+    between: tuple[str, ...] = ()
     tensor: str = ""
     error_in: float = 0.0
     error_out: float = 0.0
@@ -76,13 +82,15 @@ class Divergence:
 def pairs(reference: Graph, candidate: Graph) -> tuple[Pair, ...]:
     """The values that both graphs compute, in the candidate's order of execution.
 
-    Tensors belong together that have one name and one kind of maker; then outputs of nodes of one name and kind; then
-    the rest by place, where the sequences of kinds agree. A cast or a quantized form of a paired value is that value,
-    and that of its rectification where the candidate leaves this to the quantizer.
+    Tensors of one name belong together, unless that name went to another node when a rectification was dropped; then
+    outputs of nodes of one kind and name, or of one kind with the same weights; then the rest by place, where the
+    sequences of kinds agree. A cast or a quantized form of a paired value is that value, and that of its rectification
+    where the candidate leaves this to the quantizer.
     """
     makers = {name: each for each in reference.operations for name in each.outputs if name}
     origins = _origins(candidate)
     nodes = {(each.name, each.kind): each for each in reference.operations if each.name}
+    weighted = {(name, each.kind): each for each in reference.operations for name in _weights(reference, each)}
     places = _places(reference, candidate)
     rectified = _rectified(reference, candidate)
     of: dict[str, str] = {}  # the candidate's tensor to the reference's
@@ -93,14 +101,17 @@ def pairs(reference: Graph, candidate: Graph) -> tuple[Pair, ...]:
                 origin = origins[name]
                 match = of.get(origin) or (origin if origin in makers else None)
                 match = rectified.get(match or "", match)
-            elif name in makers and makers[name].kind == operation.kind:
-                match = name
             else:
-                twin = nodes.get((operation.name, operation.kind)) or places.get(operation.outputs[0])
+                twin = nodes.get((operation.name, operation.kind))
+                same = makers.get(name)
+                if same is not None and (same.kind == operation.kind or not (twin or same.kind in _CUTS)):
+                    twin = same
+                used = (weighted.get((weight, operation.kind)) for weight in _weights(candidate, operation))
+                twin = twin or next((each for each in used if each), None) or places.get(operation.outputs[0])
                 match = twin.outputs[index] if twin is not None and index < len(twin.outputs) else None
             if match and _alike(reference, match, candidate, name):
                 of[name] = match
-                found.append(Pair(reference=match, candidate=name, operation=operation))
+                found.append(Pair(reference=match, candidate=name, original=makers[match], operation=operation))
     return tuple(found)
 
 
@@ -180,6 +191,8 @@ class _Search:
             kind=kind,
             node=pair.operation.name or pair.candidate,
             operator=pair.operation.kind,
+            original=f"{pair.original.name or pair.reference} ({pair.original.kind})",
+            between=self._between(number),
             tensor=pair.candidate,
             error_in=error_in,
             error_out=reading.error,
@@ -191,18 +204,22 @@ class _Search:
         )
 
     def _parents(self, number: int) -> list[int]:
-        """The nearest pairs before this one, through whatever stands between and has no pair."""
-        found, seen, left = set(), set(), list(self._pairs[number].operation.inputs)
-        while left:
-            name = left.pop()
-            if name in seen or not name:
-                continue
-            seen.add(name)
-            if name in self._place:
-                found.add(self._place[name])
-            elif name in self._makers:
-                left += self._makers[name].inputs
-        return sorted(found)
+        """The nearest pairs before this one."""
+        taken = (name for each in self._region(number) for name in each.inputs)
+        return sorted({self._place[name] for name in taken if name in self._place})
+
+    def _between(self, number: int) -> tuple[str, ...]:
+        return tuple(f"{each.name or each.outputs[0]} ({each.kind})" for each in self._region(number)[1:])
+
+    def _region(self, number: int) -> list[Operation]:
+        """The pair's operation and, before it, whatever stands between and has no pair; constants' own included."""
+        found = [self._pairs[number].operation]
+        for operation in found:
+            for name in operation.inputs:
+                maker = self._makers.get(name)
+                if maker is not None and name not in self._place and maker not in found:
+                    found.append(maker)
+        return found
 
     def _ancestors(self, number: int) -> list[int]:
         found: set[int] = set()
@@ -240,16 +257,33 @@ def _rectified(reference: Graph, candidate: Graph) -> Mapping[str, str]:
     }
 
 
+def _weights(graph: Graph, operation: Operation) -> list[str]:
+    """Names of the constants with more than one axis that it takes."""
+    tensors = {name: graph.tensors[name] for name in operation.inputs if name in graph.tensors}
+    return [name for name, tensor in tensors.items() if tensor.constant and len(tensor.shape) > 1]
+
+
 def _places(reference: Graph, candidate: Graph) -> Mapping[str, Operation]:
-    """The reference's operation in the same place as the candidate's, by its first output."""
+    """The reference's operation in the same place as the candidate's, by its first output.
+
+    Both must take the same inputs of the graph, or none: a node that was fused away shifts what follows.
+    """
     one = [each for each in reference.operations if each.kind not in _BETWEEN]
     other = [each for each in candidate.operations if each.kind not in _BETWEEN]
+    given, taken = _given(reference), _given(candidate)
     same = SequenceMatcher(None, [each.kind for each in one], [each.kind for each in other], autojunk=False)
     return {
         other[block.b + step].outputs[0]: one[block.a + step]
         for block in same.get_matching_blocks()
         for step in range(block.size)
+        if given & set(one[block.a + step].inputs) == taken & set(other[block.b + step].inputs)
     }
+
+
+def _given(graph: Graph) -> set[str]:
+    """The graph's inputs."""
+    made = {name for each in graph.operations for name in each.outputs}
+    return {name for name, tensor in graph.tensors.items() if not tensor.constant and name not in made}
 
 
 def _alike(reference: Graph, one: str, candidate: Graph, other: str) -> bool:

@@ -46,6 +46,11 @@ class Graph:
     engine: str = ""
     machine: str = ""
 
+    def computes_in(self, dtype: str) -> bool:
+        """Whether any operation gives a tensor of that type."""
+        given = (self.tensors.get(name) for each in self.operations for name in each.outputs)
+        return any(tensor is not None and tensor.dtype == dtype for tensor in given)
+
 
 def in_order(operations: Sequence[Operation]) -> tuple[Operation, ...]:
     """The operations, each after what makes its inputs: a file need not be sorted."""

@@ -107,6 +107,36 @@ def bars(rows: Sequence[tuple[str, float]], title: str) -> str:
     return fragment(figure, 90 + 24 * len(rows))
 
 
+def walk(probes: Sequence[tuple[int, str, float, float]]) -> str:
+    """Error along a graph on a logarithmic scale, with what rounding explains as a line.
+
+    Probes are (place, tensor, error, limit); an error that is infinite stands at the top edge.
+    """
+    finite = [error for _, _, error, _ in probes if 0 < error < float("inf")] + [limit for *_, limit in probes if limit]
+    ceiling, floor = 10 * max(finite, default=1.0), 0.1 * min(finite, default=1e-9)
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[place for place, *_ in probes],
+        y=[limit or floor for *_, limit in probes],
+        mode="lines",
+        name="what rounding explains",
+        line={"color": QUIET, "width": 2},
+        hoverinfo="skip",
+    )
+    figure.add_scatter(
+        x=[place for place, *_ in probes],
+        y=[min(max(error, floor), ceiling) for _, _, error, _ in probes],
+        customdata=[(tensor, f"{error:.2e}") for _, tensor, error, _ in probes],
+        mode="markers",
+        name="difference",
+        marker={"size": 10, "color": [WORSE if not error <= limit else ACCENT for *_, error, limit in probes]},
+        hovertemplate="%{customdata[0]}: %{customdata[1]}<extra></extra>",
+    )
+    figure.update_xaxes(title="order of execution")
+    figure.update_yaxes(title="relative error", type="log", exponentformat="power")
+    return fragment(figure, 340)
+
+
 def _spelt(value: float | None, spelling: str) -> str:
     return "" if value is None else f"{value:{spelling}}"
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from .build import Build
-from .errors import ConfigError, MachineError, MissingError
+from .errors import ConfigError, MissingError
 from .figures import Figures, worth
+from .pages import write_page
 from .show import gain_lines, gain_text, pace_text, size_text
-from .store import write_atomically
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,21 +57,14 @@ def write_html(
     Raises:
         MachineError: the file cannot be written.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     from . import on_plotly
 
     notes = notes or Notes()
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     last, first = worth(build, rows), rows[0]
-    page = templates.get_template("build.html.j2").render(
-        title=build.recipe.name,
+    write_page(
+        path,
+        "build.html.j2",
+        title=f"build of {build.recipe.name}",
         headline=_headline(last, first),
         lines=gain_lines(build, rows),
         waterfall=on_plotly.waterfall([row.label for row in rows], _panels(rows)),
@@ -81,12 +74,7 @@ def write_html(
         sensitivities=on_plotly.bars(list(notes.sensitivities.items()), "error") if notes.sensitivities else "",
         coverage=on_plotly.bars(list(notes.coverage.items()), "share of MACs") if notes.coverage else "",
         facts=_facts(build, rows),
-        library=on_plotly.library(),
     )
-    try:
-        write_atomically(path, page.encode())
-    except OSError as error:
-        raise MachineError(f"cannot write: {error.strerror or error}", where=str(path)) from error
 
 
 def _headline(last: Figures, first: Figures) -> list[tuple[str, str]]:

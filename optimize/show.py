@@ -13,7 +13,6 @@ from .coverage import Coverage
 from .explore import Found
 from .figures import Figures, unmeasured
 from .pace import Pace
-from .parity import Agreement
 from .reproduce import Link
 
 
@@ -163,23 +162,6 @@ def front_table(found: Found) -> Table:
 def _short(value: Any) -> Any:
     """A note for one line of a table; what is a table itself is only counted."""
     return len(value) if isinstance(value, Mapping) else value
-
-
-def parity_table(agreements: Sequence[Agreement]) -> Table:
-    """Measures of agreement per output and batch size."""
-    table = _table(
-        left=("output",), right=("batch", "relative error", "cosine", "argmax agreement"), last=("contract",)
-    )
-    for row in agreements:
-        table.add_row(
-            row.output,
-            str(row.batch),
-            f"{row.relative_error:.2e}",
-            f"{row.cosine:.5f}",
-            f"{row.agreement:.4f}",
-            "; ".join(row.broken) or "kept",
-        )
-    return table
 
 
 def precision_table(found: Coverage) -> Table:
