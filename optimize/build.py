@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from . import gain, rounding, sweep
+from . import coverage, covered, gain, rounding, sweep
 from .artifact import Artifact, File, Provenance, canonical, digest_bytes
 from .data import Data
 from .environment import environment, now
@@ -24,8 +24,7 @@ from .parity import Agreement, compare, enforce
 from .quality import metric
 from .recipe import Recipe, as_json
 from .recipe_text import read_stage, to_toml
-from .samples import Samples
-from .sessions.session import Session, open_session
+from .sessions.session import open_new, open_session
 from .source import make_source, source_ingredients
 from .stages.configs import (
     CompileConfig,
@@ -212,7 +211,10 @@ class _Builder:
         def make(folder: Path) -> tuple[Artifact, tuple[Agreement, ...]]:
             return self._make(label, config, parent, origin, folder, self._checkpoints(ingredients))
 
-        return self._step(label, ingredients, make)
+        step = self._step(label, ingredients, make)
+        if step.cached and isinstance(config, QuantizeConfig):
+            self._promised(label, config, step.artifact, self.store.path(step.artifact, "model.onnx"))
+        return step
 
     def _step(
         self,
@@ -348,7 +350,7 @@ class _Builder:
         self.progress(label, 0.96, "comparing with the parent")
         samples = self.data.samples("calibration").take(256)
         reference = open_session(parent, self.store, threads=self.environment.cores)
-        candidate = _candidate(artifact, folder, self.environment.cores)
+        candidate = open_new(artifact, folder, threads=self.environment.cores)
         points: tuple[Point, ...] = ()
         if not contract:  # only rounding may differ, whatever the shape
             graph = Exposed(folder / "model.onnx").graph(samples.take(1).inputs)
@@ -357,32 +359,17 @@ class _Builder:
         agreements = compare(reference, candidate, samples, contract, inputs=artifact.inputs, points=points)
         where = f"{label} of {self.recipe.path.name}, {artifact.short}"
         enforce(agreements, where)
-        if isinstance(config, QuantizeConfig) and config.coverage:
-            self.progress(label, 0.98, "reading what runs in int8")
-            _cover(folder / "model.onnx", samples.take(1), config.coverage, where)
+        self._promised(label, config, artifact, folder / "model.onnx")
         return agreements
 
-
-def _cover(path: Path, sample: Samples, least: float, where: str) -> None:
-    """Hold what this machine really runs of the file against the share that the stage promises."""
-    from . import coverage
-    from .sessions.on_ort_graph import executed
-
-    coverage.enforce(coverage.coverage(executed(path, sample.inputs)), least, where)
-
-
-def _candidate(artifact: Artifact, folder: Path, threads: int) -> Session:
-    """The new files in the engine of their format."""
-    if artifact.format == "tensorrt":
-        from .sessions.on_tensorrt import EngineSession
-
-        return EngineSession(lambda name: folder / name, artifact.inputs, artifact.outputs)
-    from .sessions.on_ort import OrtSession
-
-    emulated = folder / "emulated.onnx"  # left where this machine has no kernels for the real one
-    if emulated.exists():
-        return OrtSession(emulated, threads=threads, optimize=False)
-    return OrtSession(folder / "model.onnx", threads=threads)
+    def _promised(self, label: str, config: StageConfig, artifact: Artifact, path: Path) -> None:
+        """What runs on this machine is held against what the stage promises of it, wherever the artifact was made."""
+        if isinstance(config, QuantizeConfig) and config.coverage and not broken(artifact.requires, self.environment):
+            self.progress(label, 0.98, "reading what runs in int8")
+            found = covered.recalled(artifact, self.store)
+            if found is None:
+                found = covered.on_samples(artifact, path, self.store, self.data.samples("calibration").take(1).inputs)
+            coverage.enforce(found, config.coverage, f"{label} of {self.recipe.path.name}, {artifact.short}")
 
 
 def _digest(ingredients: Mapping[str, Any] | None) -> str:

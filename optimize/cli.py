@@ -94,9 +94,6 @@ def init(
 def build(
     recipe: Recipe,
     report_: Annotated[Path | None, typer.Option("--report", help="Write the build's page (HTML) there.")] = None,
-    notes: Annotated[
-        Path | None, typer.Option(help="JSON for the page: sensitivities and coverage, measured elsewhere.")
-    ] = None,
     json_: Json = False,
 ) -> None:
     """Make what RECIPE says: each stage once, kept by content, compared with its parent.
@@ -116,10 +113,12 @@ def build(
         rows = figuring.figures(made, store(), report)
     broken = figuring.below_floor(made, rows)
     if report_ is not None:
+        from . import covered as covering
         from . import report as reporting
 
-        told = reporting.read_notes(notes) if notes is not None else None
-        reporting.write_html(report_, made, rows, search=store().recall("searches", loaded.digest), notes=told)
+        told = covering.coverages({step.label: step.artifact for step in made.all}, store())
+        search_ = store().recall("searches", loaded.digest)
+        reporting.write_html(report_, made, rows, search=search_, coverages=told)
         err.print(f"report: {report_}", highlight=False)
     if json_:
         emit(showing.build_json(made, rows) | {"below_floor": broken})
@@ -314,24 +313,16 @@ def coverage(
     length: Annotated[int, typer.Option(min=1, help="Length of dynamic axes after the batch.")] = 8,
     json_: Json = False,
 ) -> None:
-    """Show which arithmetic REF really runs in on this machine: share of MACs per precision, and unfused islands."""
-    from . import coverage as covering
-    from .errors import ConfigError
-    from .sessions.on_ort_graph import example_inputs, executed
+    """Show which arithmetic REF really runs in: share of MACs per precision, and unfused islands with the reason.
+
+    Of an ONNX file what ONNX Runtime runs on this machine, of an engine what TensorRT's inspector said at its building.
+    """
+    from . import covered as covering
     from .show import coverage_json, islands_table, precision_table
-    from .targets import check
 
     kept = store()
     artifact = kept.get(ref)
-    if artifact.format != "onnx":
-        raise ConfigError(
-            f"{artifact.short} is {artifact.format}, and coverage reads what ONNX Runtime runs",
-            next_step="name an onnx artifact; history lists them",
-        )
-    check(artifact.requires, machine.environment(), artifact.short)
-    found = covering.coverage(
-        executed(kept.path(artifact, "model.onnx"), example_inputs(artifact.inputs, length=length))
-    )
+    found = covering.measured(artifact, kept, length=length)
     if json_:
         emit(coverage_json(found) | {"digest": artifact.digest})
         return
@@ -339,5 +330,6 @@ def coverage(
     if found.islands:
         out.print(islands_table(found))
     out.print(f"{artifact.short}: {found.macs / 1e6:.2f} million MACs per sample, {len(found.islands)} islands")
+    out.print(f"run by {found.where}", markup=False, highlight=False)
     if found.unseen:
         out.print(f"not counted: {', '.join(found.unseen)}", markup=False)

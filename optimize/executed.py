@@ -52,6 +52,9 @@ class Graph:
         return any(tensor is not None and tensor.dtype == dtype for tensor in given)
 
 
+OPAQUE = "Opaque"  # the kind of an operation that computes and does not show what it costs
+
+
 def in_order(operations: Sequence[Operation]) -> tuple[Operation, ...]:
     """The operations, each after what makes its inputs: a file need not be sorted."""
     made = {name for each in operations for name in each.outputs}
@@ -122,6 +125,10 @@ def _recurrent(operation: Operation, inputs: _Inputs, out: Tensor) -> int:
     return int(inputs[0].shape[0] * inputs[0].shape[1] * (inputs[1].size + inputs[2].size))
 
 
+def _opaque(operation: Operation, inputs: _Inputs, out: Tensor) -> int:
+    raise KeyError(operation.name)
+
+
 def _einsum(operation: Operation, inputs: _Inputs, out: Tensor) -> int:
     """The product of all labelled axes; an ellipsis cannot be resolved from labels alone."""
     terms = str(operation.attributes["equation"]).replace(" ", "").split("->")[0].split(",")
@@ -147,4 +154,5 @@ _FORMULAS: Mapping[str, _Formula] = {
     "MultiHeadAttention": _attention,
     **dict.fromkeys(("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"), _recurrent),
     "Einsum": _einsum,
+    OPAQUE: _opaque,
 }

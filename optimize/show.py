@@ -123,7 +123,7 @@ def history_table(chain: Sequence[Artifact]) -> Table:
     """The chain of parents, newest first."""
     table = _table(left=("digest", "stage", "format"), right=("size",), last=("made at", "notes"))
     for artifact in chain:
-        notes = ", ".join(f"{key} {_short(value)}" for key, value in artifact.made_by.notes.items())
+        notes = ", ".join(f"{key} {short(value)}" for key, value in artifact.made_by.notes.items())
         table.add_row(
             artifact.digest.removeprefix("sha256:")[:12],
             artifact.made_by.stage,
@@ -159,9 +159,9 @@ def front_table(found: Found) -> Table:
     return table
 
 
-def _short(value: Any) -> Any:
-    """A note for one line of a table; what is a table itself is only counted."""
-    return len(value) if isinstance(value, Mapping) else value
+def short(value: Any) -> Any:
+    """A note for one line of a table; what is a table or a list itself is only counted."""
+    return len(value) if isinstance(value, Mapping | list | tuple) else value
 
 
 def precision_table(found: Coverage) -> Table:
