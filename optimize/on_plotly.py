@@ -104,7 +104,7 @@ def bars(rows: Sequence[tuple[str, float]], title: str, marked: Collection[str] 
         hovertemplate="%{y}: %{x:.4g}<extra></extra>",
     )
     figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(title=title)
+    figure.update_xaxes(title=title, rangemode="tozero")
     return fragment(figure, 90 + 24 * len(rows))
 
 
@@ -127,7 +127,7 @@ def shares(rows: Mapping[str, Mapping[str, float]]) -> str:
         )
     figure.update_layout(barmode="stack", bargap=0.35)
     figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(title="share of multiply-accumulates", tickformat=".0%", range=[0, 1])
+    figure.update_xaxes(title="share of multiply-accumulates", tickformat=".0%", range=[0, 1.01])
     return fragment(figure, 110 + 40 * len(rows))
 
 
