@@ -298,7 +298,8 @@ def parity(
         emit(found.to_json())
     else:
         out.print(showing.parity_table(found))
-        out.print(f"contract: {found.basis}", highlight=False, markup=False)
+        sources = " and ".join(sorted({point.source for point in found.points}))
+        out.print(f"contract: {found.basis}; sizes of: {sources}", highlight=False, markup=False)
         if found.left_out:
             out.print(f"left out, the reference refuses it: {showing.left_out(found.left_out)}", highlight=False)
         out.print(showing.verdict(found), highlight=False, markup=False)

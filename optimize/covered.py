@@ -9,9 +9,10 @@ from pathlib import Path
 
 from .artifact import Artifact, canonical, digest_bytes
 from .coverage import Coverage, coverage
-from .engine import LAYERS
+from .engine import LAYERS, MODEL
 from .environment import environment
-from .errors import ConfigError
+from .errors import ConfigError, StageError
+from .executed import macs
 from .inspected import read_layers
 from .samples import Array
 from .store import Store
@@ -28,7 +29,8 @@ def measured(artifact: Artifact, store: Store, *, length: int = 8) -> Coverage:
         ContractError: this machine breaks the artifact's hardware contract.
     """
     if artifact.format == "tensorrt" and any(file.path == LAYERS for file in artifact.files):
-        return coverage(read_layers(store.path(artifact, LAYERS).read_text(), length=length))
+        text = store.path(artifact, LAYERS).read_text()
+        return coverage(read_layers(text, length=length, costs=_costs(artifact, store, length)))
     if artifact.format != "onnx":
         said = "a plan, of which nothing ran yet" if artifact.planned else artifact.format
         raise ConfigError(
@@ -64,6 +66,20 @@ def coverages(artifacts: Mapping[str, Artifact], store: Store) -> dict[str, Cove
         if engine or (artifact.format == "onnx" and not broken(artifact.requires, environment())):
             found[label] = recalled(artifact, store) or measured(artifact, store)
     return found
+
+
+def _costs(artifact: Artifact, store: Store, length: int) -> dict[str, int]:
+    """MACs of every node of the graph that the engine was built from, as far as this machine can run it."""
+    from .sessions.on_ort_graph import Exposed, example_inputs
+
+    if not any(file.path == MODEL for file in artifact.files):
+        return {}
+    try:
+        graph = Exposed(store.path(artifact, MODEL)).graph(example_inputs(artifact.inputs, length=length))
+    except StageError:  # no kernels here for its types, bf16 for instance
+        return {}
+    found = {each.name: macs(each, graph.tensors) for each in graph.operations if each.name}
+    return {name: cost for name, cost in found.items() if cost is not None}
 
 
 def _key(artifact: Artifact) -> str:

@@ -36,13 +36,15 @@ _KINDS = (  # layer and parameter types, as TensorRT's own backend and its graph
 )
 _MOVING = re.compile(r"shuffle|reformat|noop|slice|identity|constant|reshape")
 _COMPUTING = re.compile(r"matmul|gemm|conv|einsum|attention|mha|lstm|gru", re.IGNORECASE)
+_ONNX = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
 _FORMATS = ("Format/Datatype", "Datatype", "DataType", "Format")
 
 
-def read_layers(text: str, *, length: int = 8) -> Graph:
+def read_layers(text: str, *, length: int = 8, costs: Mapping[str, int] | None = None) -> Graph:
     """The engine's layers as operations; a batch of unknown size counts as 1, other unknown axes as `length`.
 
-    A layer of the graph compiler that holds a product whose size is not told becomes an opaque operation.
+    A fused layer of the graph compiler that holds products becomes an opaque operation. It costs what the ONNX nodes
+    cost that its metadata names, by `costs` (MACs per node name); where one of them is unknown, so is the cost.
 
     Raises:
         IntegrityError: not the inspector's JSON.
@@ -63,13 +65,13 @@ def read_layers(text: str, *, length: int = 8) -> Graph:
     tensors: dict[str, Tensor] = {}
     for layer in layers:
         if isinstance(layer, Mapping):
-            operation, known = _layer(layer, length)
+            operation, known = _layer(layer, length, costs or {})
             operations.append(operation)
             tensors |= known
     return Graph(operations=tuple(operations), tensors=tensors, engine=ENGINE)
 
 
-def _layer(layer: Mapping[str, Any], length: int) -> tuple[Operation, dict[str, Tensor]]:
+def _layer(layer: Mapping[str, Any], length: int, costs: Mapping[str, int]) -> tuple[Operation, dict[str, Tensor]]:
     name = str(layer.get("Name", ""))
     given, made = (list(_tensors(layer.get(side), length)) for side in ("Inputs", "Outputs"))
     tensors = dict((*given, *made))
@@ -83,8 +85,14 @@ def _layer(layer: Mapping[str, Any], length: int) -> tuple[Operation, dict[str, 
     for each in inputs[:1]:
         if not tensors[each].dtype and len(inputs) > 1:  # "N/A due to dynamic shapes": the weights tell
             tensors[each] = Tensor(dtype=tensors[inputs[1]].dtype or "unknown", shape=tensors[each].shape)
+    named = _ONNX.findall(str(layer.get("Metadata", "")))
+    known = kind == OPAQUE and named and all(each in costs for each in named)
     operation = Operation(
-        name=name, kind=kind, inputs=tuple(inputs), outputs=tuple(each for each, _ in made) or (f"{name}.output",)
+        name=name,
+        kind=kind,
+        inputs=tuple(inputs),
+        outputs=tuple(each for each, _ in made) or (f"{name}.output",),
+        attributes={"macs": sum(costs[each] for each in named)} if known else {},
     )
     return operation, tensors
 

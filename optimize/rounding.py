@@ -57,7 +57,8 @@ def limit(one: Depth, other: Depth) -> float:
     u^2 for every tensor that is stored or quantized with unit roundoff u, for rounded weights once more, and K u^2 for
     a sum of K terms in float32 (its errors grow with the root of K and not with K: Higham and Mary, 2019). The limit is
     `MARGIN` standard deviations of both executions together: room for the extreme of many values and for layers that
-    amplify. Measured against it, sound float32, fp16 and int8 pairs stay below a half.
+    amplify. Measured tensor by tensor on two residual CNNs and a small transformer, sound pairs come to 0.02 of it in
+    float32, 0.12 in fp16 and 0.6 in int8.
     """
     return min(MARGIN * sqrt(one.variance + other.variance), WIDEST)
 

@@ -47,6 +47,17 @@ def test_the_form_with_io_tensors_counts_products_and_tells_what_it_cannot(lengt
         enforce(found, 0.5, "engine")
 
 
+def test_a_fused_layer_costs_what_the_nodes_cost_that_it_names() -> None:
+    text = (GOLDEN / "io-tensors.json").read_text()
+    costs = {"/qk/MatMul": 700, "/softmax/Softmax": 0, "/av/MatMul": 300}
+    found = coverage(read_layers(text, costs=costs))
+    assert [(layer.name, layer.precision, layer.macs) for layer in found.layers if layer.kind == "Opaque"] == [
+        ("_gemm_mha_v2_myl0_3", "fp16", 1000)
+    ]
+    assert not found.unseen
+    assert coverage(read_layers(text, costs={"/qk/MatMul": 700})).unseen  # in part is not at all
+
+
 def layer(**changes: object) -> str:
     tensor: dict[str, object] = {"Name": "x", "Dimensions": [1, 8, 4, 4], "Format/Datatype": "Half"}
     plain: dict[str, object] = {
