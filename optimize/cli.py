@@ -266,7 +266,10 @@ def reproduce(
 
 def parity(
     reference: Ref,
-    candidate: Annotated[str, typer.Argument(help="The artifact to hold against REFERENCE.")],
+    candidate: Annotated[
+        str,
+        typer.Argument(help="The artifact to hold against REFERENCE; else REFERENCE against its parent."),
+    ] = "",
     recipe: Annotated[
         Path | None, typer.Option(help="The recipe whose calibration samples to compare on; else the candidate's own.")
     ] = None,
@@ -278,16 +281,21 @@ def parity(
 ) -> None:
     """Measure how far CANDIDATE's answers are from REFERENCE's on real samples, over batch sizes and dynamic lengths.
 
-    The contract is the stage's own where REFERENCE is CANDIDATE's parent, else what number formats and depth explain.
-    Sizes are 1, 2, what is expected and the greatest. Exit code 1: beyond tolerance.
+    The contract is the stage's own where REFERENCE is CANDIDATE's parent, else what number formats and depth explain:
+    an artifact that was pruned or distilled is another function than its source. Sizes are 1, 2, what is expected and
+    the greatest. Exit code 1: beyond tolerance.
     """
     from . import comparison as comparing
     from . import show_parity as showing
+    from .errors import ConfigError
     from .recipe import load_recipe
     from .reproduce import recorded_recipe
 
     kept = store()
-    one, other = kept.get(reference), kept.get(candidate)
+    other = kept.get(candidate or reference)
+    if not candidate and other.made_by.parent is None:
+        raise ConfigError(f"{other.short} is a source and has no parent", next_step="name a second artifact")
+    one = kept.get(reference if candidate else str(other.made_by.parent))
     told = load_recipe(recipe) if recipe is not None else recorded_recipe(other, kept)
     with progress() as report:
         found = comparing.hold(one, other, told, kept, bisect=bisect, progress=report)

@@ -258,9 +258,13 @@ def test_the_verb_judges_prints_and_writes_a_page(
     export, quantized = (step.artifact.digest for step in tiny.build.steps[-2:])
     cli.parity(export, quantized, json_=True)
     told = json.loads(capsys.readouterr().out)
+    cli.parity("tiny", json_=True)  # against its parent, which is the same
+    assert json.loads(capsys.readouterr().out) == told
     assert told["kept"]
     assert told["contract"] == "the quantize stage's own"
     assert all(row["snr"] > 10 for row in told["agreements"])
+    with pytest.raises(ConfigError, match="has no parent"):
+        cli.parity(tiny.build.source.artifact.digest)
     page = tmp_path / "page.html"
     with pytest.raises(typer.Exit) as caught:  # a pruned student is not the teacher
         cli.parity("tiny.fp32", quantized, bisect=True, html=page)
