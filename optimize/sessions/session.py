@@ -6,6 +6,7 @@ The format decides, save that an ONNX file has two engines: ONNX Runtime, and Op
 
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal, Protocol
 
 from ..artifact import Artifact
@@ -61,3 +62,20 @@ def open_session(artifact: Artifact, store: Store, *, threads: int = 1, engine: 
     from .on_tensorrt import EngineSession
 
     return EngineSession(lambda name: store.path(artifact, name), artifact.inputs, artifact.outputs)
+
+
+def open_new(artifact: Artifact, folder: Path, *, threads: int = 1) -> Session:
+    """Open files that a stage has just made in `folder` and that no store keeps yet.
+
+    Where the stage left an emulation, since this machine has no kernels for the real file, that is opened.
+    """
+    if artifact.format == "tensorrt":
+        from .on_tensorrt import EngineSession
+
+        return EngineSession(lambda name: folder / name, artifact.inputs, artifact.outputs)
+    from .on_ort import OrtSession
+
+    emulated = folder / "emulated.onnx"
+    if emulated.exists():
+        return OrtSession(emulated, threads=threads, optimize=False)
+    return OrtSession(folder / "model.onnx", threads=threads)

@@ -116,11 +116,15 @@ def test_json_is_one_document_and_tables_are_for_people(tiny: Built) -> None:
 
 
 def test_parity_of_two_artifacts(tiny: Built) -> None:
-    done = seatrial("parity", "tiny.fp32", "tiny", "--recipe", str(TINY), "--json", home=tiny.home)
+    export = tiny.build.steps[-2].artifact.digest
+    done = seatrial("parity", export, "tiny", "--recipe", str(TINY), "--json", home=tiny.home)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["agreements"]
     assert {row["batch"] for row in rows} == {1, 2, 32}
     assert all(row["agreement"] > 0.8 for row in rows)
+    other = seatrial("parity", "tiny.fp32", "tiny", home=tiny.home)  # pruned and distilled: another function
+    assert other.returncode == 1
+    assert "beyond tolerance" in other.stdout
 
 
 def test_help_teaches_every_verb(tmp_path: Path) -> None:
