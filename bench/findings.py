@@ -14,7 +14,7 @@ from . import stats
 from .budget import Budget, Limit
 from .cost import usd_per_million
 from .load.run import CENSORED, OK
-from .measurement import METRICS, spell
+from .measurement import METRICS, spell, spell_minutes
 from .pairs import Arm, GateRun, SlotRecord
 from .verdict import Finding
 
@@ -209,7 +209,7 @@ def _regression(run: GateRun, budget: Budget, limit: Limit, blank: Finding) -> F
         outcome="PASS" if high < margin else "INCONCLUSIVE",
         method=estimate.method,
     )
-    return replace(finding, reason=_regression_reason(finding, high, margin))
+    return replace(finding, reason=_regression_reason(finding, high, margin, pair_seconds(run)))
 
 
 def floor_margin(limit: Limit, base: float) -> float:
@@ -219,7 +219,13 @@ def floor_margin(limit: Limit, base: float) -> float:
     return -math.log1p(-limit.floor / base) if limit.floor < base else math.inf
 
 
-def _regression_reason(finding: Finding, high: float, margin: float) -> str:
+def pair_seconds(run: GateRun) -> float:
+    """How long one pair takes in this run, from its usable slots; 0 where that is not known."""
+    seconds = [b.seconds + c.seconds for b, c in complete_pairs(run)]
+    return float(np.median(seconds)) if seconds else 0.0
+
+
+def _regression_reason(finding: Finding, high: float, margin: float, seconds: float) -> str:
     change = (
         f"{finding.metric} went from {spell(finding.base or 0, finding.unit)} to "
         f"{spell(finding.candidate or 0, finding.unit)} ({(finding.ratio or 1) - 1:+.1%})"
@@ -228,9 +234,20 @@ def _regression_reason(finding: Finding, high: float, margin: float) -> str:
     allowed = f"{math.expm1(margin):.1%} worse is allowed"
     if finding.outcome == "PASS":
         return f"{change}; at worst {worst}, {allowed}."
-    needed = finding.pairs_needed
-    more = f"about {needed} pairs would do" if needed and needed > finding.n else "it lies close to the margin"
-    return f"{change}; it could be {worst}, {allowed}; this run could certify {finding.certifiable:.1%}, {more}."
+    return (
+        f"{change}; it could be {worst}, {allowed}; this run could certify {finding.certifiable:.1%}, "
+        f"{_settles(finding, seconds)}."
+    )
+
+
+def _settles(finding: Finding, seconds: float) -> str:
+    """What would settle an inconclusive finding, with `seconds` for a pair."""
+    if finding.pairs_needed is None:
+        return "and no number of pairs up to 400 would do on this machine: lengthen the slots or widen the margin"
+    more = finding.pairs_needed - finding.n
+    if more <= 0:
+        return "so noise is not the matter: it lies close to the margin"
+    return f"{more} more pairs would do" + (f", about {spell_minutes(more * seconds)}" if seconds else "")
 
 
 def _absolute(run: GateRun, budget: Budget, blank: Finding) -> Finding:

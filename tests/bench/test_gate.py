@@ -4,6 +4,7 @@ The load generator is replaced by one that asks the server for real but makes up
 depend on this machine. The gate on real Triton and real Locust is tested under tests/system.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -31,6 +32,7 @@ from optimize.artifact import Artifact, File, Provenance, TensorSpec
 from optimize.errors import ConfigError, ContractError, MachineError, SeatrialError, SourceError
 from optimize.quality import accuracy
 from optimize.samples import Samples
+from optimize.store import write_atomically
 
 INPUTS = (TensorSpec(name="x", dtype="float32", shape=("batch", 4)),)
 OUTPUTS = (TensorSpec(name="scores", dtype="float32", shape=("batch", 3)),)
@@ -223,6 +225,45 @@ def test_the_verdict_is_the_same_from_the_folder(tmp_path: Path, samples: Sample
     stored = (tmp_path / "verdict.json").read_bytes()
     assert rejudge(tmp_path) == verdict
     assert (tmp_path / "verdict.json").read_bytes() == stored
+
+
+def test_a_gate_with_looks_stops_when_it_knows_and_has_asked_every_sample(
+    tmp_path: Path, samples: Samples, small: Budget
+) -> None:
+    looking = replace(small, design=replace(small.design, pairs=8, looks=(4, 6, 8)))
+    host = Host()
+    verdict = run(looking, samples, tmp_path / "early", host, Clock({"candidate": 0.001}))
+    assert (verdict.outcome, verdict.pairs, len(host.order)) == ("PASS", 4, 8)
+    quality = verdict.finding("quality")
+    assert quality is not None
+    assert quality.n == len(samples)
+    assert rejudge(tmp_path / "early") == verdict
+    host = Host()
+    tight = replace(looking, limits=(Limit(metric="p50", max_regression=0.0001), Limit(metric="quality", max_drop=0.1)))
+    verdict = run(tight, samples, tmp_path / "late", host, Clock())
+    assert (verdict.outcome, verdict.pairs, len(host.order)) == ("INCONCLUSIVE", 8, 16)
+    quality = verdict.finding("quality")
+    assert quality is not None
+    assert (quality.n, quality.outcome) == (len(samples), "PASS")  # asked by the first four pairs, and only by them
+    assert [each.quality.size > 0 for each in read_gate(tmp_path / "late")[0].arm("base")] == [True] * 4 + [False] * 4
+
+
+def test_a_full_disk_is_one_error_and_keeps_what_was_measured(
+    tmp_path: Path, samples: Samples, small: Budget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = write_atomically
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name.startswith("slot-03"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        written(path, data)
+
+    monkeypatch.setattr(pairs, "write_atomically", full)
+    with pytest.raises(OSError, match="No space left"):  # the command says so in one line
+        run(small, samples, tmp_path, Host())
+    monkeypatch.undo()
+    assert len(pairs.read_run(tmp_path).records) == 3
+    assert rejudge(tmp_path).outcome == "INVALID"
 
 
 def test_a_slower_candidate_fails(tmp_path: Path, samples: Samples, small: Budget) -> None:
