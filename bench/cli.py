@@ -2,7 +2,7 @@
 
 import typer
 
-from .verbs import gate, load, report
+from .verbs import gate, ledger, load, report, trials
 
 PANEL = "bench: measure and judge"
 
@@ -11,4 +11,6 @@ def add_verbs(app: typer.Typer, hosting: gate.Hosting) -> None:
     """Put floor 1's verbs into the command; `hosting` makes the fresh servers that a gate needs."""
     app.command(rich_help_panel=PANEL)(load.load)
     gate.add_verbs(app, PANEL, hosting)
+    trials.add_verbs(app, PANEL, hosting)
+    app.command(rich_help_panel=PANEL)(ledger.ledger)
     app.command(rich_help_panel=PANEL)(report.report)

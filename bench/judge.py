@@ -38,9 +38,8 @@ def judge(run: GateRun, budget: Budget) -> Verdict:
         over = verdict.outcome in ("PASS", "FAIL") or pairs == looks[-1] or len(complete_pairs(part)) < pairs
         if over:
             break
-    return replace(
-        verdict, budget=budget.digest, looks=looks, notes=(*_look_notes(verdict, looks, number), *_cost(part))
-    )
+    notes = (*_look_notes(verdict, looks, number), *_loss_notes(verdict), *_cost(part))
+    return replace(verdict, budget=budget.digest, looks=looks, notes=notes)
 
 
 def _judge_look(run: GateRun, budget: Budget, planned: int) -> Verdict:

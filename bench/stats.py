@@ -138,6 +138,11 @@ def certifiable_margin(estimate: Paired, *, alpha: float, power: float = 0.9) ->
     return math.expm1((_t(1 - alpha, estimate.df) + _t(power, estimate.df)) * estimate.se)
 
 
+def certifiable(n: int, sd: float, *, alpha: float, power: float = 0.9) -> float:
+    """`certifiable_margin` of a design of n pairs whose differences have the standard deviation `sd`."""
+    return math.expm1((_t(1 - alpha, n - 2) + _t(power, n - 2)) * sd / math.sqrt(n))
+
+
 def blocking_effect(estimate: Paired, margin: float, *, alpha: float, power: float = 0.9) -> float:
     """The relative regression that this design would have turned red with that power; `margin` on the log scale."""
     return math.expm1(margin + (_t(1 - alpha, estimate.df) + _t(power, estimate.df)) * estimate.se)
