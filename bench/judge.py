@@ -55,7 +55,7 @@ def _judge_look(run: GateRun, budget: Budget, planned: int) -> Verdict:
         candidate=run.header.candidate,
         pairs=len(complete_pairs(run)),
         confidence=1 - 2 * budget.alpha_pass,
-        budget=budget.digest,
+        budget="",  # the whole budget's digest, not this look's
         samples=run.header.samples,
         at=run.header.at,
         seconds=sum(record.seconds for record in run.records),

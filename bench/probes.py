@@ -176,7 +176,7 @@ def proportional(pid: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:")), 0)
 
 
-def control_seconds(repeats: int = 100, size: int = 256) -> float:
+def control_seconds(repeats: int = 60, size: int = 256) -> float:
     """Median time of a fixed matrix product: what the machine itself can do now, whatever model is served.
 
     On one core where the caller pinned one; 256 x 256 in float32 takes well under a millisecond a time. On two busy

@@ -21,7 +21,7 @@ from .budget import Budget
 from .gate import Generator, Progress, gate
 from .pairs import GateRun, read_run
 from .quality.served import Metric
-from .resample import blocks_of, outcomes
+from .resample import distinct, outcomes
 from .targets import Endpoint, Host
 from .verdict import Verdict
 
@@ -108,9 +108,7 @@ def _trial(
         verdicts.append(_gate(base, candidate, each, means, folder, number, gates))
         runs.append(read_run(folder))
         folders.append(str(folder))
-    drawn: Counter[str] = Counter()
-    if resample and any(blocks_of(run) for run in runs):
-        drawn = outcomes(runs, budget, count=resample, seed=budget.design.seed, exchange=not injected)
+    drawn = resampled(runs, budget, count=resample, exchange=not injected)
     return Trial(
         kind="drill" if injected else "aa",
         model=base.name,
@@ -119,7 +117,7 @@ def _trial(
         seconds=budget.design.seconds,
         pairs=budget.design.pairs,
         injected=injected,
-        outcomes=Counter(verdict.outcome for verdict in verdicts),
+        outcomes=dict(Counter(verdict.outcome for verdict in verdicts)),
         resampled=drawn,
         ratios=_ratios(verdicts),
         noise=noise_of(runs),
@@ -128,6 +126,13 @@ def _trial(
         runs=tuple(folders),
         at=now(),
     )
+
+
+def resampled(runs: Sequence[GateRun], budget: Budget, *, count: int, exchange: bool) -> dict[str, int]:
+    """How pseudo-gates of these runs end; empty where none is asked for, or the runs are too short."""
+    if not count or not distinct(runs, budget, exchange=exchange):
+        return {}
+    return dict(outcomes(runs, budget, count=count, seed=budget.design.seed, exchange=exchange))
 
 
 def _gate(

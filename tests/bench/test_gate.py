@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from bench import gate as gate_room
-from bench import pairs
+from bench import pairs, trials
+from bench.archive import Trial
 from bench.budget import Budget, Design, Limit
 from bench.errors import TargetError
 from bench.gate import Generator, gate, read_gate, rejudge
@@ -491,3 +492,55 @@ def test_a_metric_that_is_wrong_is_the_users_to_mend(
             folder=tmp_path,
             generator=Clock().generator,
         )
+
+
+def means(samples: Samples, folder: Path, host: Host, clock: Clock) -> trials.Means:
+    return trials.Means(host=host, samples=samples, metric=top1, folder=folder, generator=clock.generator)
+
+
+def test_aa_gates_an_artifact_against_itself_and_says_how_it_ended(
+    tmp_path: Path, samples: Samples, small: Budget
+) -> None:
+    host = Host()
+    trial = trials.aa(BASE, small, means(samples, tmp_path, host, Clock()), gates=2, resample=30)
+    assert trial.outcomes.get("FAIL", 0) == 0
+    assert sum(trial.outcomes.values()) == 2
+    assert sum(trial.resampled.values()) == 6 * 4  # all that there are: two of four blocks, each dealt in two ways
+    assert len(host.order) == 16
+    assert set(trial.noise) >= {"p50", "throughput", "startup"}
+    assert 0 < trial.noise["p50"].sd < 0.05
+    assert trial.slot_seconds > 0
+    assert [len(run.records) for run in trials.runs_of(trial)] == [8, 8]
+    assert Trial.from_json(trial.to_json()) == trial
+    assert trials.exit_code(trial, small) == 0
+
+
+def test_a_drill_slows_the_candidate_alone_and_a_gate_that_sleeps_is_told(
+    tmp_path: Path, samples: Samples, small: Budget
+) -> None:
+    only = replace(small, limits=(Limit(metric="p50", max_regression=0.05),))
+    honest, slowed = Host(), Host()
+    told: list[float] = []
+    given = means(samples, tmp_path / "seen", honest, Clock({"base-slower-30-percent": 0.0026}))
+    given = replace(given, progress=lambda what, share: told.append(share))
+    trial = trials.drill(BASE, only, given, slowed=slowed, slow=0.3)
+    assert trial.outcomes == {"FAIL": 1}
+    assert trial.ratios["p50"] == pytest.approx(1.3, abs=0.03)
+    assert (trial.kind, trial.injected, trial.model) == ("drill", 0.3, "base")
+    assert set(honest.order) == {"base"}
+    assert set(slowed.order) == {"base-slower-30-percent"}
+    assert told == sorted(told)
+    assert trials.exit_code(trial, only) == 0
+    blind = means(samples, tmp_path / "blind", honest, Clock())
+    asleep = trials.drill(BASE, only, blind, slowed=slowed, slow=0.3)
+    assert asleep.outcomes == {"PASS": 1}
+    assert trials.exit_code(asleep, only) == 1
+    assert "passed 1 of 1" in trials.complaint(asleep, only)
+
+
+def test_trials_without_a_valid_gate_show_nothing(tmp_path: Path, samples: Samples, small: Budget) -> None:
+    host = Host(refuse={"base": TargetError("no port")})
+    trial = trials.aa(BASE, small, means(samples, tmp_path, host, Clock()))
+    assert trial.outcomes == {"INVALID": 1}
+    assert trial.resampled == {}
+    assert trials.exit_code(trial, small) == 4
