@@ -235,18 +235,18 @@ def _regression_reason(finding: Finding, high: float, margin: float, seconds: fl
     if finding.outcome == "PASS":
         return f"{change}; at worst {worst}, {allowed}."
     return (
-        f"{change}; it could be {worst}, {allowed}; this run could certify {finding.certifiable:.1%}, "
-        f"{_settles(finding, seconds)}."
+        f"{change}; it could be {worst}, {allowed}; this run could certify {finding.certifiable:.1%} and "
+        f"would have blocked {finding.blocking:.1%}; {_settles(finding, seconds)}."
     )
 
 
 def _settles(finding: Finding, seconds: float) -> str:
     """What would settle an inconclusive finding, with `seconds` for a pair."""
     if finding.pairs_needed is None:
-        return "and no number of pairs up to 400 would do on this machine: lengthen the slots or widen the margin"
+        return "no number of pairs up to 400 would do on this machine: lengthen the slots or widen the margin"
     more = finding.pairs_needed - finding.n
     if more <= 0:
-        return "so noise is not the matter: it lies close to the margin"
+        return "noise is not the matter, it lies close to the margin"
     return f"{more} more pairs would do" + (f", about {spell_minutes(more * seconds)}" if seconds else "")
 
 

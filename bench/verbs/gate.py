@@ -1,6 +1,7 @@
 """The gate verb. It needs fresh servers, which this floor cannot start: `add_verbs` is handed what makes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -54,7 +55,7 @@ def add_verbs(app: typer.Typer, panel: str, hosting: Hosting) -> None:
         from ..budget import load_budget
 
         limits, folder = load_budget(budget), out_folder or run_folder("gate")
-        if _forecast(store().get(base), limits, plan=plan, json_=json_):
+        if _forecast(store().get(base), limits, folder, plan=plan, json_=json_):
             return
         made = hosting(deployment, machine.home() / "work", 0.0)
         verdict = _run(base, candidate, limits, recipe or limits.recipe_path(budget), made, folder)
@@ -79,7 +80,7 @@ def _run(
 
     loaded, kept = load_recipe(recipe), store()
     samples = Data(loaded, kept, machine.environment()).samples("evaluation")
-    with progress() as report:
+    with progress() as report, kept_on_interrupt(folder):
         return gating.gate(
             kept.get(base),
             kept.get(candidate),
@@ -94,6 +95,16 @@ def _run(
         )
 
 
+@contextmanager
+def kept_on_interrupt(folder: Path) -> Iterator[None]:
+    """Let an interruption say where the slots lie that were measured."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        error.add_note(f"every slot that was finished is kept in {folder}")
+        raise
+
+
 def _tell(verdict: "Verdict", folder: Path, *, json_: bool) -> None:
     from .. import report as reporting
 
@@ -106,17 +117,18 @@ def _tell(verdict: "Verdict", folder: Path, *, json_: bool) -> None:
     out.print(f"run: {folder}", soft_wrap=True)
 
 
-def _forecast(base: "Artifact", budget: "Budget", *, plan: bool, json_: bool) -> bool:
+def _forecast(base: "Artifact", budget: "Budget", folder: Path, *, plan: bool, json_: bool) -> bool:
     """Say what the gate will be able to say; True where that was all that was asked for."""
     from .. import archive, show
     from ..forecast import forecast
+    from ..preflight import preflight
 
     known = archive.trials(machine.home(), machine.environment())
     made = forecast(budget, known, base.name, base.format)
     if plan and json_:
-        emit(show.forecast_json(made))
+        emit(show.forecast_json(made) | {"preflight": list(preflight(budget, folder))})
     else:
-        for line in show.forecast_lines(made):
+        for line in (*show.forecast_lines(made), *preflight(budget, folder)):
             (out if plan else err).print(line, highlight=False, soft_wrap=True)
         if plan:
             out.print(show.forecast_table(made))

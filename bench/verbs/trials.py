@@ -9,7 +9,7 @@ from optimize import environment as machine
 from optimize.cli import Json, Ref, emit, err, out, progress, store
 
 from ..runs import run_folder
-from .gate import Hosting
+from .gate import Hosting, kept_on_interrupt
 
 Budgeted = Annotated[Path, typer.Option(help="The budget whose design and limits are tried (TOML).")]
 Recipe = Annotated[Path | None, typer.Option(help="Recipe with samples and metric; default: the one the budget names.")]
@@ -89,7 +89,7 @@ def _run(
     home, kept, work = machine.home(), store(), machine.home() / "work"
     artifact, folder = kept.get(ref), run_folder("drill" if slow else "aa")
     host, max_batch = hosting(deployment, work, 0.0)
-    with progress() as report:
+    with progress() as report, kept_on_interrupt(folder):
         means = trials.Means(
             host=host,
             samples=Data(loaded, kept, machine.environment()).samples("evaluation"),

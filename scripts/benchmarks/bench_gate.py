@@ -92,7 +92,7 @@ def aa_real(folder: Path) -> Row:
         claim="false FAIL on this machine's Triton: real A/A gates, and pseudo-gates of 6 pairs from their slots",
         value=f"real {real}; resampled {pseudo}; noise of a pair in p50 {noise.sd if noise else math.nan:.1%}",
         bar="0 or 1 FAIL of at least 40",
-        met=real.count == 0 and pseudo.n >= 40 and pseudo.count <= 1,
+        met=real.n > 0 and real.count == 0 and pseudo.n >= 40 and pseudo.count <= 1,
     )
 
 
