@@ -13,8 +13,6 @@ from optimize.cli import Json, emit, err, out, progress, store
 from ..runs import run_folder
 
 if TYPE_CHECKING:
-    from optimize.artifact import Artifact
-
     from ..budget import Budget
     from ..targets import Host
     from ..verdict import Verdict
@@ -55,7 +53,7 @@ def add_verbs(app: typer.Typer, panel: str, hosting: Hosting) -> None:
         from ..budget import load_budget
 
         limits, folder = load_budget(budget), out_folder or run_folder("gate")
-        if _forecast(store().get(base), limits, folder, plan=plan, json_=json_):
+        if _forecast(base, limits, folder, plan=plan, json_=json_):
             return
         made = hosting(deployment, machine.home() / "work", 0.0)
         verdict = _run(base, candidate, limits, recipe or limits.recipe_path(budget), made, folder)
@@ -117,14 +115,15 @@ def _tell(verdict: "Verdict", folder: Path, *, json_: bool) -> None:
     out.print(f"run: {folder}", soft_wrap=True)
 
 
-def _forecast(base: "Artifact", budget: "Budget", folder: Path, *, plan: bool, json_: bool) -> bool:
+def _forecast(base: str, budget: "Budget", folder: Path, *, plan: bool, json_: bool) -> bool:
     """Say what the gate will be able to say; True where that was all that was asked for."""
     from .. import archive, show
     from ..forecast import forecast
     from ..preflight import preflight
 
     known = archive.trials(machine.home(), machine.environment())
-    made = forecast(budget, known, base.name, base.format)
+    artifact = store().get(base)
+    made = forecast(budget, known, artifact.name, artifact.format)
     if plan and json_:
         emit(show.forecast_json(made) | {"preflight": list(preflight(budget, folder))})
     else:
