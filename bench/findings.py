@@ -157,6 +157,10 @@ def _quality(run: GateRun, budget: Budget, blank: Finding) -> Finding:
         f"quality {_moved(-drop.drop)} from {base:.4f} to {candidate:.4f} over {drop.n} samples; at worst it fell by "
         f"{max(drop.upper, 0):.4f}, {blank.margin:.4f} is allowed."
     )
+    certifiable = max(stats.detectable(drop.se, alpha=budget.alpha_pass), drop.upper - drop.drop)
+    if not passed and certifiable > blank.margin > 0:
+        needed = math.ceil(drop.n * (certifiable / blank.margin) ** 2)  # the standard error falls with the root of n
+        reason += f" This set can certify {certifiable:.4f}; one of about {needed} samples would do."
     return replace(
         filled,
         difference=0.0 - drop.drop,
@@ -166,7 +170,7 @@ def _quality(run: GateRun, budget: Budget, blank: Finding) -> Finding:
         outcome="PASS" if passed else "INCONCLUSIVE",
         reason=reason,
         sd=drop.se * math.sqrt(drop.n),
-        certifiable=max(stats.detectable(drop.se, alpha=budget.alpha_pass), drop.upper - drop.drop),
+        certifiable=certifiable,
         blocking=blank.margin + stats.detectable(drop.se, alpha=budget.alpha_fail),
         method=drop.method,
     )

@@ -24,8 +24,8 @@ def preflight(budget: Budget, folder: Path, *, load: float | None = None, free: 
         found.append(f"{free >> 20} MiB free at {folder}, and this run may need {needed >> 20} MiB")
     if (few := _p99_error(budget)) is not None:
         found.append(
-            f"p99 of {budget.design.rate * budget.design.seconds:.0f} requests a slot: sampling alone moves it by about "
-            f"{few:.0%}; {P99_REQUESTS} requests a slot are the rule"
+            f"p99 of {budget.design.rate * budget.design.seconds:.0f} requests a slot: sampling alone moves it by "
+            f"about {few:.0%}; {P99_REQUESTS} requests a slot are the rule"
         )
     return tuple(found)
 
