@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from optimize.errors import IntegrityError
+
 from . import journal
 from .budget import LedgerLimits, budget_from_json
 from .ledger import real_loss
@@ -36,9 +38,17 @@ def path_of(home: Path, name: str) -> Path:
 
 
 def entries(home: Path, name: str) -> list[Entry]:
-    """Everything in a ledger, oldest first."""
-    lines = journal.read(path_of(home, name), SCHEMA)
-    return [Entry(**{key: value for key, value in line.items() if key != "schema"}) for line in lines]
+    """Everything in a ledger, oldest first.
+
+    Raises:
+        IntegrityError: another schema, or a line that is no entry.
+    """
+    path = path_of(home, name)
+    lines = journal.read(path, SCHEMA)
+    try:
+        return [Entry(**{key: value for key, value in line.items() if key != "schema"}) for line in lines]
+    except TypeError as error:
+        raise IntegrityError(f"a line that is no entry: {error}", where=str(path), next_step="mend it there") from error
 
 
 def held(home: Path, limits: LedgerLimits | None, at: datetime | None = None) -> dict[str, float]:

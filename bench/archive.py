@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from optimize.environment import Environment
+from optimize.errors import IntegrityError
 
 from . import journal, stats
 from .findings import complete_pairs, slot_values
@@ -63,10 +64,17 @@ class Trial:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Trial":
-        """Read what `to_json` wrote."""
+        """Read what `to_json` wrote.
+
+        Raises:
+            IntegrityError: fields that are missing or unknown.
+        """
         fields = {key: item for key, item in value.items() if key != "schema"}
-        noise = {name: Noise(**each) for name, each in value["noise"].items()}
-        return cls(**fields | {"noise": noise, "runs": tuple(value["runs"])})
+        try:
+            noise = {name: Noise(**each) for name, each in value["noise"].items()}
+            return cls(**fields | {"noise": noise, "runs": tuple(value["runs"])})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise IntegrityError(f"a trial that cannot be read: {error}", next_step="move that journal away") from error
 
 
 def path_of(home: Path, machine: Environment) -> Path:

@@ -64,13 +64,16 @@ def rate(outcomes: Mapping[str, int], outcome: str) -> Rate:
     return Rate.of(outcomes.get(outcome, 0), valid)
 
 
-def aa(artifact: Artifact, budget: Budget, means: Means, *, gates: int = 1, resample: int = 200) -> Trial:
+def aa(
+    artifact: Artifact, budget: Budget, means: Means, *, gates: int = 1, pairs: int = 0, resample: int = 200
+) -> Trial:
     """Gate an artifact against itself `gates` times, and `resample` pseudo-gates from their slots.
 
-    Every FAIL is a false alarm. A single long session (one gate of many pairs) is as good for resampling as many short
-    ones, and cheaper.
+    Every FAIL is a false alarm. With `pairs` the real gates are that long instead of the budget's length, without an
+    early stop: one long session gives more pseudo-gates, which keep the budget's length, than many short ones.
     """
-    return _trial(artifact, artifact, budget, means, gates=gates, resample=resample, injected=0.0)
+    plan = _Plan(gates=gates, pairs=pairs, resample=resample)
+    return _trial(artifact, artifact, budget, means, plan)
 
 
 def drill(
@@ -81,6 +84,7 @@ def drill(
     slowed: Host,
     slow: float,
     gates: int = 1,
+    pairs: int = 0,
     resample: int = 0,
 ) -> Trial:
     """Gate an artifact against itself served by `slowed`, where each execution takes the share `slow` longer.
@@ -93,30 +97,39 @@ def drill(
     def host(arm: Artifact) -> AbstractContextManager[Endpoint]:
         return slowed(arm) if arm.name == candidate.name else honest(arm)
 
-    means = replace(means, host=host)
-    return _trial(artifact, candidate, budget, means, gates=gates, resample=resample, injected=slow)
+    plan = _Plan(gates=gates, pairs=pairs, resample=resample, injected=slow)
+    return _trial(artifact, candidate, budget, replace(means, host=host), plan)
 
 
-def _trial(
-    base: Artifact, candidate: Artifact, budget: Budget, means: Means, *, gates: int, resample: int, injected: float
-) -> Trial:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """How many real gates, how long (0: as the budget says), how many pseudo-gates, what is injected."""
+
+    gates: int
+    pairs: int
+    resample: int
+    injected: float = 0.0
+
+
+def _trial(base: Artifact, candidate: Artifact, budget: Budget, means: Means, plan: _Plan) -> Trial:
     verdicts, runs, folders = [], [], []
-    for number in range(gates):
+    longer = session(budget, plan.pairs) if plan.pairs else budget
+    for number in range(plan.gates):
         folder = means.folder / f"gate-{number + 1}"
-        design = replace(budget.design, seed=budget.design.seed + number)
+        design = replace(longer.design, seed=budget.design.seed + number)
         each = replace(budget, design=design, ledger=None)
-        verdicts.append(_gate(base, candidate, each, means, folder, number, gates))
+        verdicts.append(_gate(base, candidate, each, means, folder, number, plan.gates))
         runs.append(read_run(folder))
         folders.append(str(folder))
-    drawn = resampled(runs, budget, count=resample, exchange=not injected)
+    drawn = resampled(runs, budget, count=plan.resample, exchange=not plan.injected)
     return Trial(
-        kind="drill" if injected else "aa",
+        kind="drill" if plan.injected else "aa",
         model=base.name,
         format=base.format,
         rate=budget.design.rate,
         seconds=budget.design.seconds,
-        pairs=budget.design.pairs,
-        injected=injected,
+        pairs=longer.design.pairs,
+        injected=plan.injected,
         outcomes=dict(Counter(verdict.outcome for verdict in verdicts)),
         resampled=drawn,
         ratios=_ratios(verdicts),

@@ -85,7 +85,7 @@ def _run(
 
     limits = load_budget(budget)
     loaded = load_recipe(recipe or limits.recipe_path(budget))
-    design = trials.session(limits, pairs) if pairs else limits
+    counts = {"gates": gates, "pairs": pairs, "resample": resample}
     home, kept, work = machine.home(), store(), machine.home() / "work"
     artifact, folder = kept.get(ref), run_folder("drill" if slow else "aa")
     host, max_batch = hosting(deployment, work, 0.0)
@@ -100,9 +100,9 @@ def _run(
         )
         if slow:
             slowed, _ = hosting(deployment, work, slow)
-            trial = trials.drill(artifact, design, means, slowed=slowed, slow=slow, gates=gates, resample=resample)
+            trial = trials.drill(artifact, limits, means, slowed=slowed, slow=slow, **counts)
         else:
-            trial = trials.aa(artifact, design, means, gates=gates, resample=resample)
+            trial = trials.aa(artifact, limits, means, **counts)
     archive.append(home, machine.environment(), trial)
     if json_:
         emit(show.trial_json(trial) | {"archive": str(archive.path_of(home, machine.environment()))})

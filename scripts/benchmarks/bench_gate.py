@@ -82,11 +82,10 @@ def _session_pairs(slot_seconds: float, seconds: float) -> int:
 def aa_real(folder: Path) -> Row:
     """A real A/A session, and pseudo-gates of its slots."""
     with bench(folder) as each:
-        first = trials.aa(each.artifact, trials.session(each.budget, 4), each.means("short"), resample=0)
+        first = trials.aa(each.artifact, each.budget, each.means("short"), pairs=4, resample=0)
         pairs = _session_pairs(first.slot_seconds or 9.0, REAL_SECONDS - 8 * first.slot_seconds)
-        long = trials.aa(each.artifact, trials.session(each.budget, pairs), each.means("long"), resample=0)
-        drawn = trials.resampled(trials.runs_of(long), each.budget, count=200, exchange=True)
-    real, pseudo = rate(_added(first, long), "FAIL"), rate(drawn, "FAIL")
+        long = trials.aa(each.artifact, each.budget, each.means("long"), pairs=pairs, resample=200)
+    real, pseudo = rate(_added(first, long), "FAIL"), rate(long.resampled, "FAIL")
     noise = long.noise.get("p50")
     return Row(
         name="aa-real",

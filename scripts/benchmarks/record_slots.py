@@ -16,8 +16,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=24, help="pairs of the session, two slots each (default: 24)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="seatrial-slots-") as folder, bench(Path(folder)) as each:
-        budget = trials.session(each.budget, arguments.pairs)
-        trial = trials.aa(each.artifact, budget, each.means("aa"), resample=0)
+        trial = trials.aa(each.artifact, each.budget, each.means("aa"), pairs=arguments.pairs, resample=0)
         about = {"cpu": environment().cpu, "cores": environment().cores, "at": now(), "model": trial.model}
         count = write(trials.runs_of(trial), about)
     print(f"{count} slots: {SLOTS}")

@@ -538,6 +538,14 @@ def test_a_drill_slows_the_candidate_alone_and_a_gate_that_sleeps_is_told(
     assert "passed 1 of 1" in trials.complaint(asleep, only)
 
 
+def test_a_longer_session_gives_pseudo_gates_of_the_budget_s_length(
+    tmp_path: Path, samples: Samples, small: Budget
+) -> None:
+    trial = trials.aa(BASE, small, means(samples, tmp_path, Host(), Clock()), pairs=8, resample=1000)
+    assert [len(run.records) for run in trials.runs_of(trial)] == [16]
+    assert (trial.pairs, sum(trial.resampled.values())) == (8, 6 * 4)
+
+
 def test_trials_without_a_valid_gate_show_nothing(tmp_path: Path, samples: Samples, small: Budget) -> None:
     host = Host(refuse={"base": TargetError("no port")})
     trial = trials.aa(BASE, small, means(samples, tmp_path, host, Clock()))

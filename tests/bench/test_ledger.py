@@ -121,3 +121,9 @@ def test_a_torn_line_is_passed_over_and_closed_by_the_next(tmp_path: Path) -> No
     assert [line["n"] for line in journal.read(path, 1)] == [1, 2]
     with pytest.raises(IntegrityError, match="schema"):
         journal.read(path, 2)
+
+
+def test_a_line_that_is_no_entry_is_named(tmp_path: Path) -> None:
+    journal.append(accepted.path_of(tmp_path, "scenes"), {"schema": 1, "metric": "p50"})
+    with pytest.raises(IntegrityError, match="no entry"):
+        accepted.entries(tmp_path, "scenes")
