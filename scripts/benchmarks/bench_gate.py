@@ -3,17 +3,18 @@
 Simulated rows judge thousands of gates with the real judge; real rows start servers, a few minutes each.
 """
 
+import itertools
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from bench import trials
-from bench.archive import Trial
+from bench.archive import Trial, noise_of
 from bench.budget import Budget
 from bench.judge import judge
 from bench.measurement import spell_minutes
@@ -74,29 +75,41 @@ def power(folder: Path) -> Row:
     )
 
 
-def _session_pairs(slot_seconds: float, seconds: float) -> int:
-    """As many pairs as fit, in whole blocks; never fewer than six."""
-    return max(6, 2 * math.floor(seconds / slot_seconds / 4))
+def _turns(least: int) -> Iterator[int]:
+    """Numbers for as long as another turn, as long as the last one, fits into the row's time; `least` in any case."""
+    began = started = time.monotonic()
+    for number in itertools.count():
+        now = time.monotonic()
+        if number >= least and (now - began) + (now - started) > REAL_SECONDS:
+            return
+        started = now
+        yield number
+
+
+def _seeded(budget: Budget, number: int) -> Budget:
+    return replace(budget, design=replace(budget.design, seed=budget.design.seed + number))
 
 
 def aa_real(folder: Path) -> Row:
-    """A real A/A session, and pseudo-gates of its slots."""
+    """Real A/A gates until the time is over, and pseudo-gates of their slots."""
     with bench(folder) as each:
-        first = trials.aa(each.artifact, each.budget, each.means("short"), pairs=4, resample=0)
-        pairs = _session_pairs(first.slot_seconds or 9.0, REAL_SECONDS - 8 * first.slot_seconds)
-        long = trials.aa(each.artifact, each.budget, each.means("long"), pairs=pairs, resample=200)
-    real, pseudo = rate(_added(first, long), "FAIL"), rate(long.resampled, "FAIL")
-    noise = long.noise.get("p50")
+        made = [
+            trials.aa(each.artifact, _seeded(each.budget, number), each.means(f"aa-{number}"), resample=0)
+            for number in _turns(least=2)
+        ]
+        runs = [run for trial in made for run in trials.runs_of(trial)]
+        drawn = trials.resampled(runs, each.budget, count=400, exchange=True)
+    real, pseudo, noise = rate(_added(made), "FAIL"), rate(drawn, "FAIL"), noise_of(runs).get("p50")
     return Row(
         name="aa-real",
-        claim="false FAIL on this machine's Triton: real A/A gates, and pseudo-gates of 6 pairs from their slots",
+        claim="false FAIL on this machine's Triton: real A/A gates of 6 pairs, and pseudo-gates from their slots",
         value=f"real {real}; resampled {pseudo}; noise of a pair in p50 {noise.sd if noise else math.nan:.1%}",
         bar="0 or 1 FAIL of at least 40",
         met=real.n > 0 and real.count == 0 and pseudo.n >= 40 and pseudo.count <= 1,
     )
 
 
-def _added(*found: Trial) -> Counter[str]:
+def _added(found: Sequence[Trial]) -> Counter[str]:
     return sum((Counter(each.outcomes) for each in found), Counter())
 
 
@@ -105,27 +118,27 @@ def _one_gating(budget: Budget, metric: str) -> Budget:
 
 
 def drill_real(folder: Path) -> Row:
-    """+10 % and +20 % of the service time, at a margin of 5 %: real gates in turn until the time is over."""
-    outcomes: dict[float, Counter[str]] = {0.20: Counter(), 0.10: Counter()}
-    ratios: dict[float, list[float]] = {0.20: [], 0.10: []}
-    began, number = time.monotonic(), 0
+    """+20 % and +10 % of the service time, at a margin of 5 %: real gates in turn until the time is over."""
+    made: dict[float, list[Trial]] = {0.20: [], 0.10: []}
     with bench(folder) as each:
         budget = _one_gating(each.budget, "p50")  # what is drilled is one metric; more would share its error rate
-        while True:
-            slow, start = (0.20, 0.10)[number % 2], time.monotonic()
-            trial = trials.drill(
-                each.artifact, budget, each.means(f"drill-{number}"), slowed=each.slowed(slow), slow=slow
+        budget = replace(budget, design=replace(budget.design, saturation_seconds=0.3))
+        for number in _turns(least=4):
+            slow = (0.20, 0.10)[number % 2]
+            made[slow].append(
+                trials.drill(
+                    each.artifact,
+                    _seeded(budget, number),
+                    each.means(f"drill-{number}"),
+                    slowed=each.slowed(slow),
+                    slow=slow,
+                )
             )
-            outcomes[slow] += Counter(trial.outcomes)
-            ratios[slow].append(trial.ratios.get("p50", math.nan))
-            number += 1
-            if number >= 2 and 2 * time.monotonic() - start - began > REAL_SECONDS:
-                break
-    twenty, ten = rate(outcomes[0.20], "FAIL"), rate(outcomes[0.10], "PASS")
+    twenty, ten = rate(_added(made[0.20]), "FAIL"), rate(_added(made[0.10]), "PASS")
     told = "; ".join(
-        f"+{slow:.0%} (p50 {np.mean(ratios[slow]) - 1:+.1%}): "
-        + ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes[slow].items()))
-        for slow in outcomes
+        f"{slow:+.0%} (p50 {np.mean([trial.ratios.get('p50', math.nan) for trial in found]) - 1:+.1%}): "
+        + ", ".join(f"{count} {outcome}" for outcome, count in sorted(_added(found).items()))
+        for slow, found in made.items()
     )
     return Row(
         name="drill-real",
