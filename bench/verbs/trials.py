@@ -113,6 +113,10 @@ def _run(
             out.print(
                 "resampled: pseudo-gates from the same slots; they say nothing about another day", highlight=False
             )
+        elif resample:
+            out.print(
+                "not resampled: too few usable slots in a row; record a longer session with --pairs", highlight=False
+            )
         out.print(f"archive: {archive.path_of(home, machine.environment())}", soft_wrap=True, highlight=False)
     if complaint := trials.complaint(trial, limits):
         err.print(f"[red]{complaint}[/]", highlight=False)
