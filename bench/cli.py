@@ -2,7 +2,7 @@
 
 import typer
 
-from .verbs import baseline, gate, load, measure, quality, report, trend
+from .verbs import baseline, gate, ledger, load, measure, quality, report, trend, trials
 
 PANEL = "bench: measure and judge"
 
@@ -12,7 +12,9 @@ def add_verbs(app: typer.Typer, hosting: gate.Hosting) -> None:
     app.command(rich_help_panel=PANEL)(measure.measure)
     app.command(rich_help_panel=PANEL)(load.load)
     gate.add_verbs(app, PANEL, hosting)
+    trials.add_verbs(app, PANEL, hosting)
     app.command(rich_help_panel=PANEL)(quality.quality)
+    app.command(rich_help_panel=PANEL)(ledger.ledger)
     app.command(rich_help_panel=PANEL)(report.report)
     app.add_typer(baseline.app, name="baseline", rich_help_panel=PANEL)
     app.command(rich_help_panel=PANEL)(trend.trend)

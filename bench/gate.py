@@ -5,7 +5,7 @@ decision is `bench.judge` on what lies in the folder. Places nothing and knows n
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -61,15 +61,16 @@ class _Setup:
     generator: Generator
     quality_batch: int
     suite: Suite
+    ledger: Mapping[str, float]
 
     def ask(self, endpoint: Endpoint) -> Ask:
         """What answers the suite's inputs: the served model, in the quality batches."""
         return lambda inputs: served.answers(endpoint, inputs, self.quality_batch)
 
     def share(self, pair: int) -> tuple[int, int]:
-        """The samples that a pair asks in both arms; all pairs together ask every sample once."""
-        count, parts = len(self.samples), self.budget.design.pairs
-        return pair * count // parts, (pair + 1) * count // parts
+        """The samples that a pair asks in both arms; the pairs up to the first look ask every sample once."""
+        count, parts = len(self.samples), self.budget.design.first_look
+        return min(pair, parts) * count // parts, min(pair + 1, parts) * count // parts
 
 
 def gate(
@@ -85,14 +86,16 @@ def gate(
     progress: Progress | None = None,
     generator: Generator | None = None,
     suite: Suite | None = None,
+    ledger: Mapping[str, float] | None = None,
 ) -> Verdict:
     """Compare two artifacts on this machine and judge the candidate.
 
     Every slot gets a fresh server from `host`, which takes batches up to `max_batch` where that is known. `samples` is
     the evaluation set with labels, `metric` scores answers sample by sample; `suite` asks the budget's checks and is
-    only needed where these hold attacks, whose inputs are made beforehand. Raw results go into `folder` as they come:
-    an interruption leaves a folder that `read_run` reads, and the verdict (also in ``verdict.json``) is recomputed from
-    it by `rejudge`, bit for bit.
+    only needed where these hold attacks, whose inputs are made beforehand; `ledger` is what the budget's ledger holds
+    already (`bench.accepted.held`). A design with looks stops at the first that decides. Raw results go into `folder`
+    as they come: an interruption leaves a folder that `read_run` reads, and the verdict (also in ``verdict.json``) is
+    recomputed from it by `rejudge`, bit for bit.
 
     Raises:
         ConfigError: no labels, fewer samples than pairs, an unknown price, a saturation batch that the servers would
@@ -109,6 +112,7 @@ def gate(
         generator=generator or Generator(),
         quality_batch=min(budget.design.quality_batch, max_batch or budget.design.quality_batch),
         suite=suite or Suite(checks=budget.checks, samples=samples, metric=metric),
+        ledger=ledger or {},
     )
     setup.suite.ready()
     check_batch(budget, max_batch)
@@ -117,6 +121,8 @@ def gate(
     tell = progress or (lambda what, share: None)
     for pair in range(budget.design.pairs):
         if not _run_pair(setup, [slot for slot in plan if slot.pair == pair], tell):
+            break
+        if pair + 1 in budget.design.looks and judge(pairs.read_run(folder), budget).outcome in ("PASS", "FAIL"):
             break
     tell("judging", 1.0)
     return rejudge(folder, budget)
@@ -161,8 +167,10 @@ def _header(setup: _Setup) -> RunHeader:
     samples, design = setup.samples, setup.budget.design
     if samples.labels is None:
         raise ConfigError("the evaluation set has no labels, so quality cannot be judged", where=samples.split)
-    if len(samples) < design.pairs:
-        raise ConfigError(f"{len(samples)} samples cannot be shared among {design.pairs} pairs", where=samples.split)
+    if len(samples) < design.first_look:
+        raise ConfigError(
+            f"{len(samples)} samples cannot be shared among {design.first_look} pairs", where=samples.split
+        )
     price = cost.price_list().of(setup.budget.price)
     return RunHeader(
         base=_named(setup.artifacts["base"]),
@@ -172,6 +180,7 @@ def _header(setup: _Setup) -> RunHeader:
         price={"name": price.name, "machine": price.machine, "usd_hour": price.usd_hour, "source": price.source},
         environment=environment().to_json(),
         at=now(),
+        ledger=dict(setup.ledger),
     )
 
 
@@ -247,7 +256,8 @@ def _run_slot(setup: _Setup, slot: Slot, attempt: int, *, again: bool) -> SlotRe
         raise
     except SeatrialError as error:
         record = _faulty(record, error, again=again)
-    return replace(record, seconds=time.perf_counter() - began)
+    around = (record.control or 0.0, control_seconds())  # the machine before and after, since it cannot be asked during
+    return replace(record, control=sum(around) / 2, seconds=time.perf_counter() - began)
 
 
 def _faulty(record: SlotRecord, error: SeatrialError, *, again: bool) -> SlotRecord:
@@ -288,6 +298,8 @@ def _measured(setup: _Setup, record: SlotRecord, endpoint: Endpoint, began: floa
 
 def _quality(setup: _Setup, record: SlotRecord, endpoint: Endpoint) -> SlotRecord:
     start, stop = setup.share(record.slot.pair)
+    if start == stop:
+        return replace(record, quality_start=start)
     share = setup.samples.take(start, stop)
     outputs = served.answers(endpoint, share.inputs, setup.quality_batch)
     labels = np.asarray(share.labels)

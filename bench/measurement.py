@@ -120,3 +120,10 @@ def spell(value: float, unit: str) -> str:
         case "share":
             return f"{value:.2%}"
     return f"{value:.4f}"
+
+
+def spell_minutes(seconds: float) -> str:
+    """A duration for people: ``40 s``, ``2.5 min``, ``1.2 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import accepted
 from bench import gate as gating
 from bench.budget import Budget
 from bench.load import on_locust
@@ -99,7 +100,6 @@ def ship(
     gating.check_batch(budget, deployment.max_batch_size or None)
     store = Store(home / "store")
     data = Data(recipe, store, environment())
-
     made = build(recipe, store, progress)
     rows = figures(made, store, progress)
     if broken := below_floor(made, rows):
@@ -116,6 +116,7 @@ def ship(
         suite=prepared(budget.checks, data.samples("evaluation"), metric(recipe), made.source.artifact, store),
         folder=run,
         progress=lambda what, share: progress("gate", share, what),
+        ledger=accepted.held(home, budget.ledger),
     )
     report = run / "report.html"
     if verdict.outcome != "PASS":
@@ -123,6 +124,7 @@ def ship(
         return Shipment(build=made, figures=rows, below_floor="", verdict=verdict, report=report)
 
     release = Registry(home / "releases").register(deployment.release, made.artifact, verdict, run=run)
+    accepted.accept(home, *gating.read_gate(run))
     placement = place(made.artifact, deployment, store=store, repository=repository)
     choose(repository, deployment.name, (placement.version,))
     with _server(repository, deployment.name, keep_up=keep_up) as server:

@@ -23,12 +23,15 @@ from ..deployment import Deployment
 from .control import Control
 from .on_pytriton import Server, load, serving
 from .repository import place
+from .slowed import slow_down
 
 
 def host(
-    store: Store, deployment: Deployment, *, scratch: Path
+    store: Store, deployment: Deployment, *, scratch: Path, slow: float = 0.0
 ) -> Callable[[Artifact], AbstractContextManager[Endpoint]]:
     """A function from an artifact to a served endpoint, for the length of a block.
+
+    `slow` lets every execution take that share longer: a drill's candidate.
 
     Raises (when the block is entered): whatever placing or starting raises; nothing is left behind then.
     """
@@ -38,6 +41,8 @@ def host(
         folder = scratch / f"host-{uuid4().hex[:12]}"
         try:
             placement = place(artifact, deployment, store=store, repository=folder / "models")
+            if slow:
+                slow_down(placement.path, slow)
             with serving(folder / "models") as server:
                 empty, begun = baseline(), time.perf_counter()
                 load(server, (deployment.name,))
