@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .run import CENSORED, OK, TRANSPORT, LoadRun
-from .validity import LoadLimits, breaches
+from .validity import LoadLimits, breaches, caveats
 
 SCHEMA = 1
 MIN_FOR_P99 = 662
@@ -87,7 +87,7 @@ def summarise(run: LoadRun, limits: LoadLimits | None = None) -> LoadSummary:
         failures=_failures(run),
         valid=not broken,
         breaches=broken,
-        notes=_notes(run, answered),
+        notes=_notes(run, answered) + caveats(run, limits),
     )
 
 

@@ -9,12 +9,17 @@ from optimize import environment as machine
 from optimize.cli import Json, emit, out, progress, store
 
 from ..runs import run_folder
+from . import schedules
 
 
 def load(
     url: Annotated[str, typer.Argument(help="A KServe v2 server: http://127.0.0.1:8000, or .../v2/models/NAME.")],
-    rate: Annotated[float, typer.Option(help="Mean arrivals per second (Poisson).")] = 50.0,
-    seconds: Annotated[float, typer.Option(help="How long to send.")] = 10.0,
+    rate: schedules.Rate = None,
+    seconds: schedules.Seconds = None,
+    law: schedules.Laws = schedules.Law.POISSON,
+    burstiness: schedules.Burstiness = None,
+    to_rate: schedules.ToRate = None,
+    recorded: schedules.Recorded = None,
     model: Annotated[str | None, typer.Option(help="The model; may be left out where only one is ready.")] = None,
     version: Annotated[str, typer.Option(help="Its version; default: the highest that is ready.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of the arrival times.")] = 1,
@@ -29,10 +34,10 @@ def load(
     out_folder: Annotated[Path | None, typer.Option("--out", help="Folder for the raw latencies.")] = None,
     json_: Json = False,
 ) -> None:
-    """Send an open-loop Poisson load and print the latencies from the intended send.
+    """Send an open-loop load and print the latencies from the intended send.
 
-    The same seed sends at the same times. Says INVALID (exit 4) where the client could not keep its schedule: such a
-    latency would be the client's. Exit 1 where the server refused requests.
+    The same law and seed send at the same times. Says INVALID (exit 4) where the client could not keep its schedule:
+    such a latency would be the client's. Exit 1 where the server refused requests.
     """
     from optimize.data import Data
     from optimize.recipe import load_recipe
@@ -42,9 +47,11 @@ def load(
     from ..load.payload import Payload
     from ..load.show import summary_table
     from ..load.summary import summarise
-    from ..schedule import poisson
     from ..targets import endpoint_of
 
+    schedule = schedules.schedule_of(
+        law, rate=rate, seconds=seconds, seed=seed, burstiness=burstiness, to_rate=to_rate, recorded=recorded
+    )
     endpoint = endpoint_of(url, model, version)
     if recipe is not None:
         inputs = dict(Data(load_recipe(recipe), store(), machine.environment()).samples("evaluation").inputs)
@@ -54,12 +61,12 @@ def load(
     with progress() as report:
         run = on_locust.load(
             endpoint,
-            poisson(rate, seconds, seed),
+            schedule,
             Payload.build(endpoint, inputs, batch=batch),
             folder=folder,
             workers=workers,
             own_target=own_target,
-            progress=lambda share: report("load", share, f"{rate:g} requests/s for {seconds:g} s"),
+            progress=lambda share: report("load", share, f"{schedule.rate:g} requests/s for {schedule.seconds:g} s"),
         )
     summary = summarise(run)
     if json_:
