@@ -47,6 +47,9 @@ class Schedule:
         offsets.flags.writeable = False
         object.__setattr__(self, "offsets", offsets)
 
+    def __str__(self) -> str:
+        return f"{self.law} {self.rate:g}/s for {self.seconds:g} s"
+
     def __len__(self) -> int:
         return len(self.offsets)
 

@@ -24,9 +24,7 @@ def load(
     version: Annotated[str, typer.Option(help="Its version; default: the highest that is ready.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of the arrival times.")] = 1,
     batch: Annotated[int, typer.Option(help="Samples per request.")] = 1,
-    recipe: Annotated[
-        Path | None, typer.Option(help="Send this recipe's evaluation samples instead of random numbers.")
-    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Send this recipe's evaluation samples, not random ones.")] = None,
     workers: Annotated[int, typer.Option(help="Locust processes.")] = 1,
     own_target: Annotated[
         bool, typer.Option("--i-own-this-target", help="Allow a target that is not this machine.")
@@ -66,7 +64,7 @@ def load(
             folder=folder,
             workers=workers,
             own_target=own_target,
-            progress=lambda share: report("load", share, f"{schedule.rate:g} requests/s for {schedule.seconds:g} s"),
+            progress=lambda share: report("load", share, str(schedule)),
         )
     summary = summarise(run)
     if json_:
