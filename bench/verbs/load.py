@@ -5,11 +5,10 @@ from typing import Annotated
 
 import typer
 
-from optimize import environment as machine
-from optimize.cli import Json, emit, out, progress, store
+from optimize.cli import Json, emit, out, progress
 
 from ..runs import run_folder
-from . import schedules
+from . import samples, schedules
 
 
 def load(
@@ -24,11 +23,9 @@ def load(
     version: Annotated[str, typer.Option(help="Its version; default: the highest that is ready.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of the arrival times.")] = 1,
     batch: Annotated[int, typer.Option(help="Samples per request.")] = 1,
-    recipe: Annotated[Path | None, typer.Option(help="Send this recipe's evaluation samples, not random ones.")] = None,
+    recipe: samples.Recipe = None,
     workers: Annotated[int, typer.Option(help="Locust processes.")] = 1,
-    own_target: Annotated[
-        bool, typer.Option("--i-own-this-target", help="Allow a target that is not this machine.")
-    ] = False,
+    own_target: samples.OwnTarget = False,
     out_folder: Annotated[Path | None, typer.Option("--out", help="Folder for the raw latencies.")] = None,
     json_: Json = False,
 ) -> None:
@@ -37,11 +34,7 @@ def load(
     The same law and seed send at the same times. Says INVALID (exit 4) where the client could not keep its schedule:
     such a latency would be the client's. Exit 1 where the server refused requests.
     """
-    from optimize.data import Data
-    from optimize.recipe import load_recipe
-
     from ..load import on_locust
-    from ..load.inputs import random_inputs
     from ..load.payload import Payload
     from ..load.show import summary_table
     from ..load.summary import summarise
@@ -51,10 +44,7 @@ def load(
         law, rate=rate, seconds=seconds, seed=seed, burstiness=burstiness, to_rate=to_rate, recorded=recorded
     )
     endpoint = endpoint_of(url, model, version)
-    if recipe is not None:
-        inputs = dict(Data(load_recipe(recipe), store(), machine.environment()).samples("evaluation").inputs)
-    else:
-        inputs = random_inputs(endpoint, 64 * batch, seed)
+    inputs = samples.inputs_for(endpoint, recipe, batch=batch, seed=seed)
     folder = out_folder or run_folder("load")
     with progress() as report:
         run = on_locust.load(
