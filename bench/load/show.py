@@ -3,7 +3,7 @@
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from .summary import LoadSummary
+from .summary import LoadSummary, steady_lines
 
 
 def summary_table(summary: LoadSummary) -> Table:
@@ -32,7 +32,7 @@ def lines(summary: LoadSummary) -> list[tuple[str, str, str]]:
         ("lag p99", milliseconds(summary.lag_p99), "sends behind schedule, the client's own"),
         ("client", f"{summary.client_cpu:.0%}", "of one core"),
     ]
-    return rows
+    return rows + (steady_lines(summary.steady) if summary.steady else [])
 
 
 def milliseconds(seconds: float | None) -> str:
