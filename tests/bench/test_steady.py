@@ -36,7 +36,7 @@ def queue(arrivals: Floats, service: Floats) -> Floats:
 def mm1(load: float, seconds: float, seed: int, *, slow_start: float = 0.0) -> LoadRun:
     """An M/M/1 queue with 200 services a second; the first `slow_start` seconds take five times as long."""
     schedule = poisson(200 * load, seconds, seed)
-    service = np.random.default_rng(seed).exponential(1 / 200, len(schedule))
+    service = np.random.default_rng(seed + 10**6).exponential(1 / 200, len(schedule))
     service[schedule.offsets < slow_start] *= 5
     return LoadRun(
         intended=schedule.offsets,
