@@ -64,30 +64,16 @@ def capacity(
     """
     plan, limits = plan or Plan(), limits or LoadLimits()
     plan = Plan(**asdict(plan) | {"max_rate": min(plan.max_rate, on_locust.MAX_RATE)})
+    offering: dict[str, Any] = {"cores": cores, "own_target": own_target}
     if progress:
         progress("saturating", 0.0)
-    full = on_locust.saturate(
-        endpoint,
-        payload,
-        seconds=_SATURATION_SECONDS,
-        concurrency=concurrency,
-        folder=folder / "saturation",
-        cores=cores,
-        own_target=own_target,
-    )
-    if not full.completed:
-        raise TargetError(
-            f"model {endpoint.model!r} answered no request well in {_SATURATION_SECONDS:g} s",
-            where="; ".join(f"status {status}: {text}" for status, text in full.reasons.items()) or endpoint.url,
-            next_step="look at the server's log, or send samples that it takes (--recipe)",
-        )
     header = Header(
         target=endpoint.url + endpoint.path,
         model=endpoint.model,
         slo=slo,
         batch=payload.batch,
         seed=seed,
-        saturation=full.requests_per_second,
+        saturation=_saturation(endpoint, payload, concurrency, folder / "saturation", offering),
         plan=asdict(plan),
         limits=asdict(limits),
         environment=environment().to_json(),
@@ -105,8 +91,7 @@ def capacity(
             poisson(rate, seconds, seed * 1000 + number),
             payload,
             folder=_probe_folder(folder, number),
-            cores=cores,
-            own_target=own_target,
+            **offering,
             progress=(lambda share: progress(where, (before + share * seconds) / total)) if progress else None,
         )
         made.append(evaluate(run, slo, number=number, phase=phase, limits=limits))
@@ -147,6 +132,22 @@ def recompute(folder: Path) -> Capacity:
 def is_capacity_run(folder: Path) -> bool:
     """Whether a folder is one that `capacity` wrote."""
     return (folder / _RECORD).is_file()
+
+
+def _saturation(
+    endpoint: Endpoint, payload: Payload, concurrency: int, folder: Path, offering: dict[str, Any]
+) -> float:
+    """Requests per second that the server completes when it is never idle."""
+    full = on_locust.saturate(
+        endpoint, payload, seconds=_SATURATION_SECONDS, concurrency=concurrency, folder=folder, **offering
+    )
+    if not full.completed:
+        raise TargetError(
+            f"model {endpoint.model!r} answered no request well in {_SATURATION_SECONDS:g} s",
+            where="; ".join(f"status {status}: {text}" for status, text in full.reasons.items()) or endpoint.url,
+            next_step="look at the server's log, or send samples that it takes (--recipe)",
+        )
+    return full.requests_per_second
 
 
 def _record(folder: Path, header: Header, probes: Sequence[Probe], stopped: str) -> None:
