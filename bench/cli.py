@@ -2,7 +2,7 @@
 
 import typer
 
-from .verbs import gate, load, report
+from .verbs import capacity, gate, load, report
 
 PANEL = "bench: measure and judge"
 
@@ -10,5 +10,6 @@ PANEL = "bench: measure and judge"
 def add_verbs(app: typer.Typer, hosting: gate.Hosting) -> None:
     """Put floor 1's verbs into the command; `hosting` makes the fresh servers that a gate needs."""
     app.command(rich_help_panel=PANEL)(load.load)
+    app.command(rich_help_panel=PANEL)(capacity.capacity)
     gate.add_verbs(app, PANEL, hosting)
     app.command(rich_help_panel=PANEL)(report.report)

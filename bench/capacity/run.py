@@ -7,7 +7,8 @@ probes made so far, why it ended), ``saturation/``, ``probes/NNN/`` as `bench.lo
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ Progress = Callable[[str, float], None]
 START = 0.3  # of the saturation, a load that any server bears well
 _SATURATION_SECONDS = 4.0
 _RECORD = "capacity.json"
+_INTERRUPTED = "interrupted"
 _REST = 20.0  # seconds, at most, for an overloaded server to work off what nobody waits for any more
 
 
@@ -67,41 +69,60 @@ def capacity(
     offering: dict[str, Any] = {"cores": cores, "own_target": own_target}
     if progress:
         progress("saturating", 0.0)
+    saturation = _saturation(endpoint, payload, concurrency, folder / "saturation", offering)
     header = Header(
         target=endpoint.url + endpoint.path,
         model=endpoint.model,
         slo=slo,
         batch=payload.batch,
         seed=seed,
-        saturation=_saturation(endpoint, payload, concurrency, folder / "saturation", offering),
+        saturation=saturation,
         plan=asdict(plan),
         limits=asdict(limits),
         environment=environment().to_json(),
         at=now(),
     )
-    made: list[Probe] = []
-    _record(folder, header, made, "interrupted")
-
-    def probe(rate: float, seconds: float, phase: Phase) -> Probe:
-        number = len(made)
-        where = f"{phase} {rate:.4g}/s for {seconds:.0f} s"
-        before, total = sum(each.seconds for each in made), plan.seconds
-        run = on_locust.load(
-            endpoint,
-            poisson(rate, seconds, seed * 1000 + number),
-            payload,
-            folder=_probe_folder(folder, number),
-            **offering,
-            progress=(lambda share: progress(where, (before + share * seconds) / total)) if progress else None,
-        )
-        made.append(evaluate(run, slo, number=number, phase=phase, limits=limits))
-        _record(folder, header, made, "interrupted")
-        time.sleep(_rest(run))
-        return made[-1]
-
-    probes, stopped = search(probe, slo, start=START * header.saturation, plan=plan, seed=seed)
+    probing = _Probing(
+        endpoint=endpoint, payload=payload, header=header, folder=folder, offering=offering, progress=progress
+    )
+    _record(folder, header, (), _INTERRUPTED)
+    probes, stopped = search(probing, slo, start=START * saturation, plan=plan, seed=seed)
     _record(folder, header, probes, stopped)
     return conclude(header, probes, stopped)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Probing:
+    """Offers a Poisson load at a rate, keeps it, and waits until the server has worked it off."""
+
+    endpoint: Endpoint
+    payload: Payload
+    header: Header
+    folder: Path
+    offering: dict[str, Any]
+    progress: Progress | None
+    made: list[Probe] = field(default_factory=list)
+
+    def __call__(self, rate: float, seconds: float, phase: Phase) -> Probe:
+        number = len(self.made)
+        run = on_locust.load(
+            self.endpoint,
+            poisson(rate, seconds, self.header.seed * 1000 + number),
+            self.payload,
+            folder=_probe_folder(self.folder, number),
+            progress=partial(self._tell, f"{phase} {rate:.4g}/s for {seconds:.0f} s", seconds),
+            **self.offering,
+        )
+        limits = LoadLimits(**self.header.limits)
+        self.made.append(evaluate(run, self.header.slo, number=number, phase=phase, limits=limits))
+        _record(self.folder, self.header, self.made, _INTERRUPTED)
+        time.sleep(_rest(run))
+        return self.made[-1]
+
+    def _tell(self, what: str, seconds: float, share: float) -> None:
+        if self.progress:
+            spent = sum(probe.seconds for probe in self.made)
+            self.progress(what, (spent + share * seconds) / float(self.header.plan["seconds"]))
 
 
 def recompute(folder: Path) -> Capacity:
