@@ -68,9 +68,7 @@ class Probe:
         return asdict(self) | {"over": self.over, "share": self.share}
 
 
-def evaluate(
-    run: LoadRun, slo: Slo, *, number: int, phase: Phase, limits: LoadLimits | None = None, rate: float | None = None
-) -> Probe:
+def evaluate(run: LoadRun, slo: Slo, *, number: int, phase: Phase, limits: LoadLimits | None = None) -> Probe:
     """What a run says about the objective.
 
     Misses come in runs, so their number is worth less: it is divided by the larger of two autocorrelation times, of
@@ -92,8 +90,8 @@ def evaluate(
     return Probe(
         number=number,
         phase=phase,
-        rate=rate if rate is not None else run.schedule.rate,
-        seconds=run.schedule.seconds,
+        rate=float(run.schedule.rate),
+        seconds=float(run.schedule.seconds),
         counted=counted,
         effective=effective,
         blocks=tuple((len(part), int(np.count_nonzero(part))) for part in np.array_split(over, BLOCKS)),
