@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ..load.validity import shared_cores
 from .curve import crossing, interval, misfit, points
 from .probe import Decision, Probe, decide
 from .slo import Slo
@@ -26,7 +27,10 @@ MEANINGS: Mapping[Outcome, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What a search was asked, kept beside its raw runs. `saturation` is requests per second, closed loop."""
+    """What a search was asked, kept beside its raw runs.
+
+    `saturation` is requests per second, closed loop; `cores` those of "client" and "server", as far as known.
+    """
 
     target: str
     model: str
@@ -37,6 +41,7 @@ class Header:
     plan: Mapping[str, Any]
     limits: Mapping[str, Any]
     environment: Mapping[str, Any]
+    cores: Mapping[str, Sequence[int]]
     at: str
 
 
@@ -121,7 +126,7 @@ def conclude(header: Header, probes: Sequence[Probe], stopped: str = "") -> Capa
         cliff=grew[0] if grew else None,
         below=_below(probes, rate) if known and rate else (),
         probes=tuple(probes),
-        notes=_notes(probes, slo, stopped),
+        notes=_notes(header, probes, stopped),
     )
 
 
@@ -145,12 +150,16 @@ def _below(probes: Sequence[Probe], rate: float) -> tuple[Below, ...]:
     )
 
 
-def _notes(probes: Sequence[Probe], slo: Slo, stopped: str) -> tuple[str, ...]:
+def _notes(header: Header, probes: Sequence[Probe], stopped: str) -> tuple[str, ...]:
+    slo = header.slo
     notes = [f"stopped early: {stopped}"] if stopped else []
+    if shared := shared_cores(header.cores.get("client", ()), header.cores.get("server", ())):
+        notes.append(f"{shared}: what the client uses, the server lacks")
     spoiled = sum(bool(probe.faults) for probe in probes)
     if spoiled:
         notes.append(f"{spoiled} of {len(probes)} probes were spoiled by the client and do not count")
-    open_ = [rate for rate, decision in decisions(probes, slo).items() if decision == "OPEN"]
+    sought = [probe for probe in probes if probe.phase != "profile"]
+    open_ = [rate for rate, decision in decisions(sought, slo).items() if decision == "OPEN"]
     if open_:
         spelt = ", ".join(f"{rate:.4g}" for rate in open_)
         notes.append(f"not decided at 99 % confidence, taken by their estimate: {spelt} requests/s")

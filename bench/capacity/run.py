@@ -20,6 +20,7 @@ from optimize.store import write_atomically
 
 from ..errors import TargetError
 from ..load import on_locust
+from ..load.cores import client_cores, server_cores
 from ..load.payload import Payload
 from ..load.run import CENSORED, OK, LoadRun
 from ..load.validity import LoadLimits
@@ -80,6 +81,7 @@ def capacity(
         plan=asdict(plan),
         limits=asdict(limits),
         environment=environment().to_json(),
+        cores={"client": client_cores(cores), "server": server_cores(endpoint)},
         at=now(),
     )
     probing = _Probing(

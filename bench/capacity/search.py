@@ -116,8 +116,8 @@ def search(probe: Prober, slo: Slo, *, start: float, plan: Plan, seed: int) -> t
         for rate in ends:
             log.run(rate, log.length(rate), "replicate")
         found = crossing(points(log.probes), slo)
-        for share in plan.shares if found is not None else ():
-            log.run(share * (found or 0.0), log.length(share * (found or 0.0)), "profile")
+        for rate in [share * found for share in plan.shares] if found else ():
+            log.run(rate, min(2 * log.length(rate), plan.probe_seconds), "profile")  # long enough for a bound
     except _StopSearch as stop:
         return tuple(log.probes), str(stop)
     return tuple(log.probes), ""

@@ -40,7 +40,9 @@ def rows(capacity: Capacity, bill: "Bill | None" = None) -> list[tuple[str, str,
     header = capacity.header
     found = [
         ("saturation", f"{header.saturation:.4g}/s", "closed loop, never idle; no objective holds there"),
-        ("cliff", f"{capacity.cliff:.4g}/s" if capacity.cliff else "-", "lowest rate at which the backlog grew"),
+        ("cliff", f"{capacity.cliff:.4g}/s", "lowest rate at which the backlog grew")
+        if capacity.cliff
+        else ("cliff", "-", "no backlog grew at any rate that was offered"),
     ]
     if header.batch > 1 and capacity.inferences is not None:
         found.append(("inferences", f"{capacity.inferences:.4g}/s", f"{header.batch} samples per request"))

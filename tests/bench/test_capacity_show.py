@@ -45,6 +45,7 @@ def concluded(*probes: Probe, stopped: str = "") -> Capacity:
         plan={},
         limits={},
         environment={"cpu": "EPYC", "cores": 2},
+        cores={"client": (0, 1), "server": (1,)},
         at="2026-11-24T10:00:00+00:00",
     )
     return conclude(header, probes, stopped)
@@ -109,6 +110,7 @@ def test_the_figures_are_the_result_s_own(tmp_path: Path) -> None:
 def test_what_weakens_the_result_is_told() -> None:
     notes = concluded(*FOUND[:2], probe(220, 25), *FOUND[3:], SPOILED).notes
     assert any("1 of 6 probes were spoiled" in note for note in notes)
+    assert any("share cores 1" in note for note in notes)
     assert any("not decided at 99 %" in note and "220" in note for note in notes)
     falling = concluded(probe(100, 0), probe(200, 300), probe(250, 8), probe(400, 1900))
     assert any("does not rise with the rate" in note for note in falling.notes)

@@ -1,6 +1,7 @@
 """The capacity search against the real Triton: a model that sleeps, a small budget of time, everything kept."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,8 @@ def test_a_server_s_capacity_is_found_kept_and_computed_again(sleeper: Endpoint,
     assert found.outcome in ("found", "unsettled")
     if found.rate is not None:
         assert found.probes[0].rate < found.rate < 1.05 * found.header.saturation
+    assert set(found.header.cores["server"]) <= set(range(os.cpu_count() or 0))
+    assert found.header.cores["server"]  # found by the port it listens on
     again = recompute(tmp_path)
     assert json.dumps(again.to_json()) == json.dumps(found.to_json())
     write_html(tmp_path / "report.html", found, bill(price_list().of("aws-c7i-large"), 100.0, traffic=250.0))
