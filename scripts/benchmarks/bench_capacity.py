@@ -53,8 +53,8 @@ class TritonPythonModel:
 def predicted(services: Floats, away: float, slo: Slo, seconds: float = 2000.0) -> float:
     """The Poisson rate at which a queue with these services, again and again in their order, reaches the objective.
 
-    Their order matters: a reply that is seen late makes one of them longer and the next shorter. `away` is the way there
-    and back, during which the server is free for others.
+    Their order matters: a reply that is seen late makes one of them longer and the next shorter. `away` is the way
+    there and back, during which the server is free for others.
     """
     pace = 1 / float(services.mean())
     low, high = 0.05 * pace, pace
@@ -88,15 +88,10 @@ def found_against_predicted(folder: Path) -> Row:
     if found.rate is None or found.interval is None:
         said = f"{found.outcome}: {'; '.join(found.notes)} (predicted {theory:.1f}/s)"
         return Row(name="capacity", claim=claim, value=said, bar=bar, met=False)
-    low, high = found.interval
-    return Row(
-        name="capacity",
-        claim=claim,
-        value=f"{found.rate:.1f}/s, 95 % interval {low:.1f} to {high:.1f}; predicted {theory:.1f}/s"
-        f" ({found.rate / theory - 1:+.1%}) from services of {1e3 * services.mean():.2f} ms; {len(found.probes)} probes, {found.load_seconds:.0f} s of load",
-        bar=bar,
-        met=abs(found.rate / theory - 1) <= BAR,
-    )
+    (low, high), apart = found.interval, found.rate / theory - 1
+    said = f"{found.rate:.1f}/s, 95 % interval {low:.1f} to {high:.1f}; predicted {theory:.1f}/s ({apart:+.1%})"
+    cost = f"services of {1e3 * services.mean():.2f} ms, {len(found.probes)} probes, {found.load_seconds:.0f} s of load"
+    return Row(name="capacity", claim=claim, value=f"{said}; {cost}", bar=bar, met=abs(apart) <= BAR)
 
 
 def _look(endpoint: Endpoint, payload: Payload, folder: Path) -> tuple[Floats, float]:

@@ -237,6 +237,16 @@ def test_a_run_survives_the_disk(tmp_path: Path) -> None:
     assert (again.reasons, again.about, again.start) == (run.reasons, run.about, run.start)
 
 
+@pytest.mark.parametrize("index", range(6))
+def test_a_run_of_every_law_survives_the_disk(index: int, tmp_path: Path) -> None:
+    run = answered(schedules(2)[index])
+    run.save(tmp_path)
+    again = LoadRun.read(tmp_path)
+    assert again.schedule.digest == run.schedule.digest
+    assert again.schedule.shape == run.schedule.shape
+    assert breaches(again) == ()
+
+
 def test_a_run_whose_arrivals_were_changed_is_refused(tmp_path: Path) -> None:
     run = good_run()
     replace(run, intended=run.intended + 1e-6).save(tmp_path)
