@@ -90,7 +90,7 @@ def summarise(run: LoadRun, limits: LoadLimits | None = None) -> LoadSummary:
         failures=_failures(run),
         valid=not broken,
         breaches=broken,
-        notes=_notes(run, answered, steady) + caveats(run, limits),
+        notes=_notes(run, answered, steady) + caveats(run),
         steady=steady,
     )
 

@@ -16,6 +16,10 @@ from ..schedule import Schedule
 from .run import CENSORED, TRANSPORT, Floats, LoadRun, Saturation
 
 MIN_GAPS = 100  # fewer say nothing about a distribution
+PRECISION = 0.001
+"""Seconds that a gap may be off under laws whose gaps pile up at one length: gamma, constant, replay."""
+LAG_OF_TAIL = 0.02
+"""A lag beyond this share of the 99th percentile is told; it breaks no rule."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +34,7 @@ class LoadLimits:
     which the client itself queues. `dropped` and `transport` are numbers of arrivals never sent or never answered, and
     of broken connections. Realised gaps between sends are called wrong where Kolmogorov and Smirnov's p is below
     `arrival_p` and their distance from the schedule's law above `arrival_distance`: with many arrivals p alone would
-    object to microseconds. Laws whose gaps pile up at one length (gamma, constant, replay) forgive
-    `arrival_precision`. `lag_of_p99` breaks nothing: a lag beyond that share of the 99th percentile is told.
+    object to microseconds.
     """
 
     offered: float = 0.995
@@ -42,12 +45,10 @@ class LoadLimits:
     transport: int = 0
     arrival_p: float = 0.001
     arrival_distance: float = 0.05
-    arrival_precision: float = 0.001
-    lag_of_p99: float = 0.02
 
     def __post_init__(self) -> None:
         shares = (self.offered, self.client_cpu, self.arrival_p, self.arrival_distance)
-        others = (self.lag, self.lag_of_p50, self.lag_of_p99, self.arrival_precision, self.dropped, self.transport)
+        others = (self.lag, self.lag_of_p50, self.dropped, self.transport)
         if not all(0 <= share <= 1 for share in shares) or min(others) < 0:
             raise ConfigError(f"limits of a load run out of range: {self}", where="load")
 
@@ -91,17 +92,16 @@ def lag_limit(run: LoadRun, limits: LoadLimits) -> float:
     return max(limits.lag, limits.lag_of_p50 * float(np.median(latency)) if len(latency) else 0.0)
 
 
-def caveats(run: LoadRun, limits: LoadLimits | None = None) -> tuple[str, ...]:
+def caveats(run: LoadRun) -> tuple[str, ...]:
     """What weakens the run's figures without making it invalid: lag against the tail, cores shared with the server.
 
     Cores are known where `run.about` names them, as ``cores`` and ``server_cores``.
     """
-    limits = limits or LoadLimits()
     found = []
     if len(run.lag) and len(run.latency):
         lag, tail = float(np.quantile(run.lag, 0.99)), float(np.quantile(run.latency, 0.99))
-        if lag > limits.lag_of_p99 * tail > 0:
-            found.append(f"the client's lag is {lag / tail:.1%} of p99 (told from {limits.lag_of_p99:.0%} on)")
+        if lag > LAG_OF_TAIL * tail > 0:
+            found.append(f"the client's lag is {lag / tail:.1%} of p99 (told from {LAG_OF_TAIL:.0%} on)")
     found.append(shared_cores(run.about.get("cores", ()), run.about.get("server_cores", ())))
     return tuple(caveat for caveat in found if caveat)
 
@@ -115,7 +115,7 @@ def shared_cores(client: Collection[int], server: Collection[int]) -> str:
     return f"client and server share cores {', '.join(map(str, both))}" if both else ""
 
 
-def arrival_distance(sent: Floats, schedule: Schedule, precision: float = 0.0) -> tuple[float, float]:
+def arrival_distance(sent: Floats, schedule: Schedule, precision: float = PRECISION) -> tuple[float, float]:
     """How far the gaps between sends lie from the schedule's law (Kolmogorov-Smirnov), and the p of such a distance.
 
     Poisson and ramp: gaps on the scale of expected arrivals against the unit exponential (time-rescaling, Brown et al.,
@@ -192,7 +192,7 @@ def _arrivals(run: LoadRun, limits: LoadLimits) -> str:
     sent = run.sent[~np.isnan(run.sent)]
     if len(sent) <= MIN_GAPS:
         return ""
-    distance, p = arrival_distance(sent, run.schedule, limits.arrival_precision)
+    distance, p = arrival_distance(sent, run.schedule)
     if p >= limits.arrival_p or distance <= limits.arrival_distance:
         return ""
     return (

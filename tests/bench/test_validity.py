@@ -152,7 +152,7 @@ def test_the_wrong_law_is_told() -> None:
             if (made.law, told.law) == ("ramp", "gamma"):
                 continue  # a ramp's gaps, with their order forgotten, may be as mixed as a burst's
             same = made.law == told.law and made.shape == told.shape
-            distance, p = arrival_distance(made.offsets, told, precision=0.001)
+            distance, p = arrival_distance(made.offsets, told)
             assert (distance <= 0.05 or p > 0.001) == same, (made.law, made.shape, told.law, told.shape)
 
 
