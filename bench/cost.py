@@ -33,11 +33,57 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Owned:
+    """A machine of one's own: what `own_usd_hour` needs to make a price of it."""
+
+    name: str
+    machine: str
+    capex: float
+    years: float
+    source: str
+    checked_at: str
+    availability: float = 0.95
+    kilowatts: float = 0.0
+    pue: float = 1.3
+    usd_kwh: float = 0.0
+    opex_hour: float = 0.0
+
+    def __post_init__(self) -> None:
+        try:
+            hour = self.usd_hour
+        except ValueError as error:
+            raise ConfigError(str(error), where=f"prices, {self.name!r}") from error
+        if not hour > 0:
+            raise ConfigError("a machine that costs nothing", where=f"prices, {self.name!r}")
+
+    @property
+    def usd_hour(self) -> float:
+        """What an hour in which it serves costs."""
+        return own_usd_hour(
+            self.capex,
+            self.years,
+            availability=self.availability,
+            kilowatts=self.kilowatts,
+            pue=self.pue,
+            usd_kwh=self.usd_kwh,
+            opex_hour=self.opex_hour,
+        )
+
+    @property
+    def price(self) -> Price:
+        """That hour as a price like any other."""
+        about = f"{self.machine}, owned over {self.years:g} years"
+        hour, source = self.usd_hour, self.source
+        return Price(name=self.name, machine=about, usd_hour=hour, source=source, checked_at=self.checked_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PriceList:
-    """The pinned prices by name."""
+    """The pinned prices by name, and machines of one's own."""
 
     schema: int
     prices: tuple[Price, ...]
+    owned: tuple[Owned, ...] = ()
 
     def of(self, name: str) -> Price:
         """The price of that name.
@@ -45,10 +91,11 @@ class PriceList:
         Raises:
             MissingError: no such price is pinned.
         """
-        for price in self.prices:
+        every = (*self.prices, *(owned.price for owned in self.owned))
+        for price in every:
             if price.name == name:
                 return price
-        known = ", ".join(price.name for price in self.prices)
+        known = ", ".join(price.name for price in every)
         raise MissingError(f"no price called {name!r}", where=str(_PRICES), next_step=f"known: {known}; or add a line")
 
 

@@ -60,6 +60,20 @@ def test_an_owned_machine_by_hand() -> None:
     assert cost.own_usd_hour(8760, 1, availability=0.5) == pytest.approx(2.0)
 
 
+def test_a_machine_of_one_s_own_is_a_price_like_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "prices.toml"
+    text = Path(cost.__file__).with_name("prices.toml").read_text()
+    head, example = text.split("# [[owned]]")
+    path.write_text(head + "[[owned]]" + example.replace("# ", ""))
+    price = cost.price_list(path).of("our-rack")
+    assert price.usd_hour == pytest.approx(18000 / (4 * 8760 * 0.95) + 0.6 * 1.3 * 0.15 + 0.10)
+    assert "owned over 4 years" in price.machine
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text(path.read_text().replace("years = 4.0", "years = 0.0"))
+    with pytest.raises(ConfigError, match="years must be positive"):
+        cost.price_list(wrong)
+
+
 def test_energy_by_hand_and_a_missing_counter_is_unknown() -> None:
     assert cost.joules_per_inference(100.0, 700.0, 100) == pytest.approx(6.0)
     assert cost.joules_per_inference(100.0, 700.0, 100, idle_watts=10, seconds=30) == pytest.approx(3.0)
