@@ -34,7 +34,7 @@ class Probe:
     """What one run at `rate` arrivals a second said.
 
     `counted` arrivals after the warm-up, `blocks` their (arrivals, misses) in order of time; `effective` is how many
-    independent ones they are worth. `faults` are the client's own: such a run says nothing about the server.
+    independent ones they are worth. `faults` are breaches that no load excuses: such a run says nothing of the server.
     Latencies in seconds; `tail_upper` bounds the objective's percentile with 99 % confidence, None where the run is too
     short for that.
     """

@@ -21,7 +21,7 @@ MEANINGS: Mapping[Outcome, str] = {
     "at least": "every rate that was offered is within the objective",
     "none": "no rate that was offered is within the objective",
     "unsettled": "the probes do not say where the objective is reached",
-    "invalid": "the client could not offer the load, so the server was not measured",
+    "invalid": "the load was spoiled, so the server was not measured",
 }
 
 
@@ -157,7 +157,7 @@ def _notes(header: Header, probes: Sequence[Probe], stopped: str) -> tuple[str, 
         notes.append(f"{shared}: what the client uses, the server lacks")
     spoiled = sum(bool(probe.faults) for probe in probes)
     if spoiled:
-        notes.append(f"{spoiled} of {len(probes)} probes were spoiled by the client and do not count")
+        notes.append(f"{spoiled} of {len(probes)} probes were spoiled and do not count")
     sought = [probe for probe in probes if probe.phase != "profile"]
     open_ = [rate for rate, decision in decisions(sought, slo).items() if decision == "OPEN"]
     if open_:

@@ -35,7 +35,7 @@ Progress = Callable[[str, float], None]
 """Called with what is being done and the share of the time budget that is used."""
 
 START = 0.3  # of the saturation, a load that any server bears well
-_SATURATION_SECONDS = 4.0
+_SATURATION_SECONDS = 3.0
 _RECORD = "capacity.json"
 _INTERRUPTED = "interrupted"
 _REST = 20.0  # seconds, at most, for an overloaded server to work off what nobody waits for any more

@@ -63,7 +63,7 @@ class _Log:
         return [probe for probe in self.probes if probe.rate == rate]
 
     def run(self, rate: float, seconds: float, phase: Phase) -> Probe:
-        """One probe. A run that the client spoiled is made once more; where it is spoiled again, the search ends."""
+        """One probe. A run that was spoiled is made once more; where it is spoiled again, the search ends."""
         for _ in range(2):
             if self.spent + seconds > self.plan.seconds:
                 raise _StopSearch(f"the {self.plan.seconds:g} s of load were used up")
@@ -71,7 +71,7 @@ class _Log:
             self.probes.append(self.probe(rate, seconds, phase))
             if not self.probes[-1].faults:
                 return self.probes[-1]
-        raise _StopSearch(f"the client could not offer {rate:.4g}/s: {self.probes[-1].faults[0]}")
+        raise _StopSearch(f"two runs at {rate:.4g}/s were spoiled: {self.probes[-1].faults[0]}")
 
     def length(self, rate: float) -> float:
         """Seconds for enough independent requests to prove the objective with a few misses, going by the last probe."""

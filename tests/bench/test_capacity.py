@@ -218,7 +218,7 @@ def test_a_client_that_cannot_keep_up_ends_the_search() -> None:
     found, runs = searched(1, PLAN, lambda run: replace(run, client_cpu=0.9) if run.schedule.rate > 500 else run)
     assert found.outcome == "invalid"
     assert found.exit_code == 4
-    assert any("client could not offer" in note for note in found.notes)
+    assert any("were spoiled: client cpu" in note for note in found.notes)
     assert sum(run.schedule.rate > 500 for run in runs) == 2  # once more, and then no further
 
 

@@ -68,8 +68,8 @@ SPOILED = probe(200, 0, faults=("client cpu: 90 % of a core",))
         ((probe(100, 0), probe(200, 0)), "at least", "at least 200 requests/s"),
         ((probe(100, 2000), probe(50, 1900)), "none", "no rate that was offered"),
         ((probe(100, 15, effective=50.0),), "unsettled", "do not say"),
-        ((SPOILED, SPOILED), "invalid", "the client could not"),
-        ((probe(100, 0), SPOILED), "invalid", "the client could not"),
+        ((SPOILED, SPOILED), "invalid", "the load was spoiled"),
+        ((probe(100, 0), SPOILED), "invalid", "the load was spoiled"),
     ],
 )
 def test_every_outcome_says_what_it_is(probes: tuple[Probe, ...], outcome: str, said: str, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +24,8 @@ from bench.targets import Endpoint, endpoint_of
 pytestmark = pytest.mark.system
 
 SHARED = LoadLimits(lag=0.05, arrival_distance=0.2, client_cpu=1.0)  # a test machine has neighbours
-PLAN = Plan(seconds=14, probe_seconds=2, shortest=2, step=3, resolution=1.5, replicates=0, shares=(0.5,))
+ROOT = Path(__file__).parents[2]
+PLAN = Plan(seconds=10, probe_seconds=2, shortest=2, step=3, resolution=1.5, replicates=0, shares=(0.5,))
 CONFIG = """
 name: "sleeper"
 backend: "python"
@@ -90,6 +93,26 @@ def test_a_server_s_capacity_is_found_kept_and_computed_again(sleeper: Endpoint,
     page = (tmp_path / "report.html").read_text()
     assert headline(found).split(":")[0].replace("<", "&lt;") in page
     assert all(f"<td>{value}</td>" in page for _, value, _ in rows(found) if "<" not in value)
+
+
+def test_the_verb_prints_what_it_kept(sleeper: Endpoint, tmp_path: Path) -> None:
+    """Whatever a busy machine makes of a short probe: exit code, document, folder and page agree."""
+    target = f"http://{sleeper.url}/v2/models/sleeper"
+    options = ["--slo", "p90<=15ms", "--seconds", "5", "--probe-seconds", "4", "--price", "aws-c7i-large"]
+    done = subprocess.run(
+        [sys.executable, "-m", "serve.cli", "capacity", target, *options, "--out", str(tmp_path), "--json"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    said = json.loads(done.stdout)
+    assert done.returncode == said["exit_code"], done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads(json.dumps(recompute(tmp_path).to_json())).items() <= said.items()
+    assert (said["cost"] is None) == (said["rate"] is None)
+    assert (tmp_path / "report.html").is_file()
 
 
 def test_what_cannot_be_loaded_is_refused_before_any_probe(sleeper: Endpoint, tmp_path: Path) -> None:
