@@ -15,6 +15,9 @@ from .slo import Slo
 
 Floats = npt.NDArray[np.float64]
 DRAWS = 500
+LEVEL = 0.97
+"""Of the bootstrap, so that its interval holds the truth 95 times in 100: on 80 searches of simulated queues its own
+95 % interval did 74 times, its 97 % interval 77 times. Few probes carry less doubt than there is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +75,12 @@ def crossing(curve: Sequence[Point], slo: Slo) -> float | None:
     return float(exp(np.log(rates[above - 1]) + part * np.log(rates[above] / rates[above - 1])))
 
 
-def interval(probes: Sequence[Probe], slo: Slo, *, seed: int, confidence: float = 0.95) -> tuple[float, float] | None:
-    """An interval of the crossing by a block bootstrap over the probes.
+def interval(probes: Sequence[Probe], slo: Slo, *, seed: int, level: float = LEVEL) -> tuple[float, float] | None:
+    """A 95 % interval of the crossing by a block bootstrap over the probes.
 
     Each draw takes as many probes at every rate as there were, and of each probe as many stretches of its time, so both
-    runs that differ and requests that are slow together widen it. A draw without a crossing counts as beyond the probed
-    rates. None where fewer than half the draws cross.
+    runs that differ and requests that are slow together widen it. Draws without a crossing are left out; None where
+    they are more than half.
     """
     usable = sorted((p for p in probes if not p.faults and p.effective >= 1), key=lambda each: each.rate)
     random, found = np.random.default_rng(seed), []
@@ -93,7 +96,7 @@ def interval(probes: Sequence[Probe], slo: Slo, *, seed: int, confidence: float 
             found.append(rate)
     if len(found) < DRAWS / 2:
         return None
-    tail = (1 - confidence) / 2
+    tail = (1 - level) / 2
     return float(np.quantile(found, tail)), float(np.quantile(found, 1 - tail))
 
 

@@ -4,7 +4,7 @@ Pure: what offers a load at a rate is handed in. Keeps to a budget of time, and 
 cannot go on. Judges nothing in the end: `bench.capacity.result` does, from the probes alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import sqrt
 from random import Random
@@ -142,8 +142,3 @@ def _bracket(log: _Log, rate: float) -> tuple[float, float]:
         if log.settle(rate, "bracket") == "SUSTAIN":
             return rate, high
     raise _StopSearch(f"not even {rate:.4g}/s is sustained")
-
-
-def rates(probes: Sequence[Probe]) -> list[float]:
-    """The rates probed, each once, rising."""
-    return sorted({probe.rate for probe in probes})
