@@ -91,7 +91,8 @@ def found_against_predicted(folder: Path) -> Row:
     (low, high), apart = found.interval, found.rate / theory - 1
     said = f"{found.rate:.1f}/s, 95 % interval {low:.1f} to {high:.1f}; predicted {theory:.1f}/s ({apart:+.1%})"
     cost = f"services of {1e3 * services.mean():.2f} ms, {len(found.probes)} probes, {found.load_seconds:.0f} s of load"
-    return Row(name="capacity", claim=claim, value=f"{said}; {cost}", bar=bar, met=abs(apart) <= BAR)
+    early = "".join(f"; {note}" for note in found.notes if note.startswith("stopped"))
+    return Row(name="capacity", claim=claim, value=f"{said}; {cost}{early}", bar=bar, met=abs(apart) <= BAR)
 
 
 def _look(endpoint: Endpoint, payload: Payload, folder: Path) -> tuple[Floats, float]:
