@@ -1,4 +1,4 @@
-"""A gate's plots as HTML fragments. Draws what it is given; computes no statistic.
+"""A gate's and a capacity's plots as HTML fragments. Draws what it is given; computes no statistic.
 
 The look of both floors' plots, and the one copy of plotly's own script that a page holds, stand in
 `optimize.on_plotly`. Colours are mid-tones that read on light and dark paper; text takes the page's own colour through
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from optimize import on_plotly as house
 
@@ -289,3 +290,80 @@ def trend(points: Sequence[tuple[str, float, str]], steps: Sequence[tuple[int, f
     figure.update_xaxes(title="gates, oldest first", tickvals=shown, ticktext=[points[at - 1][0][:10] for at in shown])
     figure.update_yaxes(title=unit)
     return fragment(figure, 260)
+
+
+CapacityRow = tuple[float, float, float | None, float | None, str, str]
+DECISION_COLOURS = {"SUSTAIN": "#3a9d5d", "NOT": LIMIT_COLOUR, "OPEN": "#d9a441"}
+
+
+def capacity_curve(
+    probes: Sequence[CapacityRow],
+    *,
+    fitted: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None,
+    objective: tuple[str, float, float],
+    rate: float | None,
+    interval: tuple[float, float] | None,
+    cliff: float | None,
+) -> str:
+    """Two panels over the rate: the share beyond the objective with its fit, and median and tail latency.
+
+    `probes` are (rate, share, p50, tail, decision, what to say); `fitted` rates and logits; `objective` the name of its
+    percentile, the share that it allows beyond, and its seconds.
+    """
+    percentile, budget, seconds = objective
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.07)
+    _shares(figure, probes, fitted, budget)
+    medians, tails = [(row[0], row[2]) for row in probes], [(row[0], row[3]) for row in probes]
+    for name, latencies, colour in (("p50", medians, BASE_COLOUR), (percentile, tails, CANDIDATE_COLOUR)):
+        known = [(at, 1e3 * value) for at, value in latencies if value is not None]
+        figure.add_scatter(
+            x=[each[0] for each in known],
+            y=[each[1] for each in known],
+            mode="markers",
+            name=name,
+            marker={"color": colour, "size": 7},
+            hovertemplate=name + " at %{x:.4g}/s: %{y:.3g} ms<extra></extra>",
+            row=2,
+            col=1,
+        )
+    for row, level in ((1, 100 * budget), (2, 1e3 * seconds)):
+        figure.add_hline(y=level, line={"color": LIMIT_COLOUR, "width": 1.5, "dash": "dot"}, row=row, col=1)
+    if interval is not None:
+        figure.add_vrect(x0=interval[0], x1=interval[1], fillcolor=CANDIDATE_COLOUR, opacity=0.18, line_width=0)
+    if rate is not None:
+        figure.add_vline(x=rate, line={"color": CANDIDATE_COLOUR, "width": 1.5})
+    if cliff is not None:
+        figure.add_vline(x=cliff, line={"color": LIMIT_COLOUR, "width": 1.5, "dash": "dash"})
+    figure.update_yaxes(type="log", title="beyond the objective, %", row=1, col=1)
+    figure.update_yaxes(type="log", title="latency, ms", row=2, col=1)
+    figure.update_xaxes(title="requests per second", row=2, col=1)
+    return fragment(figure, 560)
+
+
+def _shares(
+    figure: go.Figure,
+    probes: Sequence[CapacityRow],
+    fitted: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None,
+    budget: float,
+) -> None:
+    """The upper panel; shares of 0 are drawn at the lower edge of the logarithmic axis."""
+    floor = min([budget / 50, *(row[1] for row in probes if row[1] > 0)]) / 2
+    for decision, colour in DECISION_COLOURS.items():
+        shown = [row for row in probes if row[4] == decision]
+        figure.add_scatter(
+            x=[row[0] for row in shown],
+            y=[100 * max(row[1], floor) for row in shown],
+            customdata=[[100 * row[1], row[5]] for row in shown],
+            mode="markers",
+            name=decision,
+            marker={"color": colour, "size": 9, "line": {"width": 1, "color": "white"}},
+            hovertemplate="%{x:.4g}/s: %{customdata[0]:.2f} %<br>%{customdata[1]}<extra></extra>",
+            row=1,
+            col=1,
+        )
+    if fitted is not None:
+        share = 100 * np.maximum(1 / (1 + np.exp(-fitted[1])), floor)
+        line = {"color": CANDIDATE_COLOUR, "width": 2}
+        figure.add_scatter(
+            x=fitted[0].tolist(), y=share.tolist(), mode="lines", name="fit", line=line, hoverinfo="skip", row=1, col=1
+        )

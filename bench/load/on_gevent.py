@@ -136,7 +136,7 @@ class OpenLoop:
         self._intended = schedule.share(worker, workers)
         count = len(self._intended)
         self._requests = [requests[(worker + index * workers) % len(requests)] for index in range(count)]
-        self._lead = min(LEAD_SECONDS, LEAD_SHARE * workers / schedule.rate)
+        self._lead = min(LEAD_SECONDS, LEAD_SHARE * workers / schedule.peak_rate)
         self._sent, self._done = np.full(count, nan), np.full(count, nan)
         self._status = np.full(count, CENSORED, np.int16)
         self._ended: list[int] = []

@@ -17,6 +17,7 @@ from ..errors import LoadError
 from ..schedule import Schedule
 from ..targets import Endpoint
 from . import guard, parameters, shared_memory
+from .cores import client_cores, server_cores
 from .guard import AbortRules
 from .payload import Payload
 from .processes import Outcome, Progress, running
@@ -75,7 +76,7 @@ def load(
             for worker in range(workers)
         ]
         with running(each, exchange, seconds=schedule.seconds, drain=drain, progress=progress, ui=ui) as outcome:
-            run = _merged(outcome, endpoint, schedule, payload)
+            run = _merged(outcome, endpoint, schedule, payload, cores)
             run.save(folder)
             if ui and not outcome.interrupted:
                 with suppress(KeyboardInterrupt):
@@ -158,7 +159,9 @@ def _interrupt(outcome: Outcome, folder: Path) -> None:
         raise interrupt
 
 
-def _merged(outcome: Outcome, endpoint: Endpoint, schedule: Schedule, payload: Payload) -> LoadRun:
+def _merged(
+    outcome: Outcome, endpoint: Endpoint, schedule: Schedule, payload: Payload, cores: Sequence[int]
+) -> LoadRun:
     """The workers' shares put back into the order of the schedule; a lost worker's arrivals are unrecorded.
 
     Raises:
@@ -193,6 +196,8 @@ def _merged(outcome: Outcome, endpoint: Endpoint, schedule: Schedule, payload: P
             "workers": workers,
             "real_time": all(about["real_time"] for about in abouts),
             "protocol": payload.protocol,
+            "cores": client_cores(cores),
+            "server_cores": server_cores(endpoint),
         },
         faults=outcome.faults,
     )

@@ -39,7 +39,7 @@ def open_loop(
     return {
         "loop": "open",
         "in_flight": in_flight,
-        "connections": min(in_flight, max(8, min(64, ceil(schedule.rate / workers / 4)))),
+        "connections": min(in_flight, max(8, min(64, ceil(schedule.peak_rate / workers / 4)))),
         "warmup": warmup,
         "drain": drain,
         "real_time": real_time,

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ..scenarios import Scenario, Score, score
 from .run import OK, TRANSPORT, LoadRun, Saturation
-from .summary import SCHEMA, LoadSummary, summarise
+from .summary import SCHEMA, LoadSummary, steady_lines, summarise
 from .validity import saturation_breaches
 
 Line = tuple[str, str, str]
@@ -45,14 +45,14 @@ def read(scenario: Scenario, run: LoadRun | Saturation) -> Reading:
             score=found,
             values=summary.to_json() | _wire(run),
             lines=(head, *lines(summary), _wire_line(run)),
-            breaches=tuple(dict.fromkeys((*run.faults, *summary.breaches))),
+            breaches=summary.breaches,
             failed=sum(failure.count for failure in summary.failures),
         )
     return Reading(
         score=found,
         values=_closed_values(run) | _wire(run),
         lines=(head, *_closed_lines(run), _wire_line(run)),
-        breaches=tuple(dict.fromkeys((*run.faults, *saturation_breaches(run)))),
+        breaches=saturation_breaches(run),
         failed=run.errors,
     )
 
@@ -83,7 +83,7 @@ def lines(summary: LoadSummary) -> list[Line]:
         ("lag p99", milliseconds(summary.lag_p99), "sends behind schedule, the client's own"),
         ("client", f"{summary.client_cpu:.0%}", "of one core"),
     ]
-    return rows
+    return rows + (steady_lines(summary.steady) if summary.steady else [])
 
 
 def milliseconds(seconds: float | None) -> str:

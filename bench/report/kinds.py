@@ -7,13 +7,15 @@ from typing import Any
 
 from optimize.errors import ConfigError, IntegrityError, MissingError
 
-from . import gate_run, load_run
+from . import capacity_run, gate_run, load_run, measured_run
 from .told import Told
 
 KINDS: Mapping[str, Callable[[Path], Told]] = {
     "gate": gate_run.told,
     "open loop": load_run.told,
     "closed loop": load_run.told_saturation,
+    "measure": measured_run.told,
+    "capacity run": capacity_run.told,
 }
 """By the ``kind`` in a run's header. What has ``to_json`` is told by ``told.recomputed(kind, folder, result)``."""
 

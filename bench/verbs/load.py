@@ -6,21 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from optimize import environment as machine
-from optimize.cli import Json, emit, err, out, progress, store
+from optimize.cli import Json, emit, err, out, progress
 from optimize.errors import ConfigError
 
 from ..load.wire import Wire
 from ..runs import run_folder
 from ..targets import Endpoint, endpoint_of
+from . import samples, schedules
 
 if TYPE_CHECKING:  # numpy, which is not worth a tenth of a second to whoever only asks for help
-    from optimize.samples import Array
-
     from ..load.payload import Payload
     from ..load.run import LoadRun, Saturation
     from ..load.show import Reading
     from ..scenarios import Scenario
+    from ..schedule import Schedule
 
 Name = Literal["server", "single-stream", "multi-stream", "offline"]
 
@@ -28,8 +27,6 @@ Url = Annotated[str, typer.Argument(help="A KServe v2 server: http://127.0.0.1:8
 ScenarioName = Annotated[
     Name, typer.Option(help="Poisson arrivals; one user; one user with 8 samples a query; all samples back to back.")
 ]
-Rate = Annotated[float, typer.Option(help="Mean arrivals per second (server).")]
-Seconds = Annotated[float, typer.Option(help="How long to send.")]
 Model = Annotated[str | None, typer.Option(help="The model; may be left out where only one is ready.")]
 Version = Annotated[str, typer.Option(help="Its version; default: the highest that is ready.")]
 Protocol = Annotated[
@@ -39,13 +36,11 @@ GrpcUrl = Annotated[str | None, typer.Option(help="The server's gRPC side, as gr
 Seed = Annotated[int, typer.Option(help="Seed of the arrival times.")]
 Batch = Annotated[int | None, typer.Option(help="Samples per request; default 1, multi-stream and offline 8.")]
 Concurrency = Annotated[int, typer.Option(help="Requests always in flight (offline).")]
-Samples = Annotated[Path | None, typer.Option(help="Send this recipe's evaluation samples instead of random numbers.")]
 Workers = Annotated[int, typer.Option(help="Locust workers; from 2 on under a Locust master (server).")]
 Ui = Annotated[bool, typer.Option("--ui", help="Show the run in Locust's web UI, which stays 5 minutes after it.")]
 Slo = Annotated[float | None, typer.Option(help="Latency that 99 % of the requests must keep, in milliseconds.")]
 AbortP99 = Annotated[float, typer.Option(help="Stop early when p99 exceeds so many times --slo.")]
 AbortErrors = Annotated[float, typer.Option(help="Stop early when a larger share of the requests fails.")]
-Own = Annotated[bool, typer.Option("--i-own-this-target", help="Allow a target that is not this machine.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for the raw latencies.")]
 
 _UI = "Locust's web UI: {} (stays 5 minutes after the run; Ctrl-C closes it and prints the figures)"
@@ -54,8 +49,12 @@ _UI = "Locust's web UI: {} (stays 5 minutes after the run; Ctrl-C closes it and 
 def load(
     url: Url,
     scenario: ScenarioName = "server",
-    rate: Rate = 50.0,
-    seconds: Seconds = 10.0,
+    rate: schedules.Rate = None,
+    seconds: schedules.Seconds = None,
+    law: schedules.Laws = schedules.Law.POISSON,
+    burstiness: schedules.Burstiness = None,
+    to_rate: schedules.ToRate = None,
+    recorded: schedules.Recorded = None,
     model: Model = None,
     version: Version = "",
     protocol: Protocol = "http",
@@ -63,13 +62,13 @@ def load(
     seed: Seed = 1,
     batch: Batch = None,
     concurrency: Concurrency = 16,
-    recipe: Samples = None,
+    recipe: samples.Recipe = None,
     workers: Workers = 1,
     ui: Ui = False,
     slo: Slo = None,
     abort_p99: AbortP99 = 5.0,
     abort_errors: AbortErrors = 0.01,
-    own_target: Own = False,
+    own_target: samples.OwnTarget = False,
     out_folder: Out = None,
     json_: Json = False,
 ) -> None:
@@ -82,29 +81,34 @@ def load(
     from ..load.guard import AbortRules
     from ..load.payload import Payload
     from ..load.show import read
+    from ..server_statistics import window
 
-    chosen = _scenario(scenario, rate, batch, concurrency, workers, ui)
+    schedule = schedules.schedule_of(
+        law, rate=rate, seconds=seconds, seed=seed, burstiness=burstiness, to_rate=to_rate, recorded=recorded
+    )
+    chosen = _scenario(scenario, schedule.rate, batch, concurrency, workers, ui)
     endpoint = endpoint_of(url, model, version)
     endpoint = replace(endpoint, grpc_url=grpc_url or endpoint.grpc_url)
-    payload = Payload.build(endpoint, _inputs(endpoint, recipe, chosen, seed), chosen.batch, protocol=protocol)
+    inputs = samples.inputs_for(endpoint, recipe, batch=chosen.batch, seed=seed)
+    payload = Payload.build(endpoint, inputs, chosen.batch, protocol=protocol)
     folder = out_folder or run_folder("load")
     rules = AbortRules(errors=abort_errors, p99=None if slo is None else abort_p99 * slo / 1e3)
-    with progress() as report:
+    with progress() as report, window(endpoint) as counting:
 
         def told(share: float) -> None:
-            report("load", share, f"{chosen.name} for {seconds:g} s")
+            counting.begin()
+            report("load", share, f"{chosen.name}, {schedule}" if scenario == "server" else chosen.name)
 
         common = {"folder": folder, "own_target": own_target, "abort": rules, "progress": told}
-        run = _run(endpoint, chosen, payload, seconds, seed, workers=workers, ui=ui, common=common)
-    _print(read(chosen, run), folder, json_)
+        run = _run(endpoint, chosen, payload, schedule, workers=workers, ui=ui, common=common)
+    _print(read(chosen, run), counting.counted, folder, json_)
 
 
 def _run(
     endpoint: Endpoint,
     scenario: "Scenario",
     payload: "Payload",
-    seconds: float,
-    seed: int,
+    schedule: "Schedule",
     *,
     workers: int,
     ui: bool,
@@ -112,25 +116,26 @@ def _run(
 ) -> "LoadRun | Saturation":
     from ..load import on_locust
     from ..scenarios import Server
-    from ..schedule import poisson
 
     def announce(address: str) -> None:
         err.print(_UI.format(address), soft_wrap=True)
 
     if not isinstance(scenario, Server):
-        return on_locust.saturate(endpoint, payload, seconds=seconds, concurrency=scenario.concurrency, **common)
-    schedule = poisson(scenario.rate, seconds, seed)
+        return on_locust.saturate(
+            endpoint, payload, seconds=schedule.seconds, concurrency=scenario.concurrency, **common
+        )
     return on_locust.load(endpoint, schedule, payload, workers=workers, ui=announce if ui else None, **common)
 
 
-def _print(reading: "Reading", folder: Path, as_json: bool) -> None:
-    """The figures, and the exit code that they deserve."""
+def _print(reading: "Reading", counted: dict[str, Any], folder: Path, as_json: bool) -> None:
+    """The figures with what the server counted, and the exit code that they deserve."""
     from ..load.show import table
+    from ..server_statistics import lines
 
     if as_json:
-        emit(reading.to_json() | {"run": str(folder)})
+        emit(reading.to_json() | {"server": counted, "run": str(folder)})
     else:
-        out.print(table(reading.lines))
+        out.print(table((*reading.lines, *lines(counted))))
         for breach in reading.breaches:
             out.print(f"[bold red]INVALID[/] {breach}")
         out.print(f"run: {folder}", soft_wrap=True)
@@ -154,15 +159,3 @@ def _scenario(name: Name, rate: float, batch: int | None, concurrency: int, work
             return Offline(batch=batch or 8, concurrency=concurrency)
         case "server":
             return Server(rate=rate, batch=batch or 1)
-
-
-def _inputs(endpoint: Endpoint, recipe: Path | None, scenario: "Scenario", seed: int) -> "dict[str, Array]":
-    """The recipe's evaluation samples, or random ones."""
-    from optimize.data import Data
-    from optimize.recipe import load_recipe
-
-    from ..load.inputs import random_inputs
-
-    if recipe is None:
-        return random_inputs(endpoint, 64 * scenario.batch, seed)
-    return dict(Data(load_recipe(recipe), store(), machine.environment()).samples("evaluation").inputs)
