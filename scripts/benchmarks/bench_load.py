@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from zipfile import ZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -257,18 +258,12 @@ def perf_analyzer(folder: Path) -> Row:
 
 
 def perf_analyzer_binary(folder: Path) -> tuple[Path, Path]:
-    """The binary (``SEATRIAL_PERF_ANALYZER`` or on PATH) and a folder with the two libraries that it lacks.
+    """The binary (``SEATRIAL_PERF_ANALYZER``, on PATH, or fetched) and a folder with the two libraries that it lacks.
 
     Raises:
         MissingError: there is none; the package ``perf_analyzer`` 0.1.0 is an empty placeholder.
     """
-    named = os.environ.get("SEATRIAL_PERF_ANALYZER") or shutil.which("perf_analyzer")
-    if not named:
-        raise MissingError(
-            "no perf_analyzer binary here",
-            next_step="unpack bin/perf_analyzer from the wheel tritonclient 2.46.0 and name it in "
-            "SEATRIAL_PERF_ANALYZER",
-        )
+    named = os.environ.get("SEATRIAL_PERF_ANALYZER") or shutil.which("perf_analyzer") or _unpacked(folder)
     import pytriton
 
     libraries = folder / "libraries"
@@ -278,6 +273,24 @@ def perf_analyzer_binary(folder: Path) -> tuple[Path, Path]:
         for found in shipped.glob(pattern):
             (libraries / name).symlink_to(found)
     return Path(named), libraries
+
+
+def _unpacked(folder: Path) -> str:
+    """The binary out of the last wheel of Triton's client that carries it."""
+    wanted = "tritonclient==2.46.0"
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    got = subprocess.run([*command, "-d", str(folder), wanted], capture_output=True, text=True, check=False)
+    for wheel in folder.glob("tritonclient-*.whl"):
+        with ZipFile(wheel) as packed:
+            for name in packed.namelist():
+                if name.endswith("/bin/perf_analyzer"):
+                    binary = Path(packed.extract(name, folder))
+                    binary.chmod(0o755)
+                    return str(binary)
+    raise MissingError(
+        f"no perf_analyzer: pip cannot fetch {wanted}: {' '.join(got.stderr.split())[-200:]}",
+        next_step="name the binary in SEATRIAL_PERF_ANALYZER",
+    )
 
 
 def _ms(values: Sequence[float]) -> str:
