@@ -4,9 +4,13 @@ Read from TOML (`load_budget`) and checked here, before a server is started; hol
 """
 
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from optimize import config
 from optimize.artifact import canonical, digest_bytes
@@ -14,9 +18,11 @@ from optimize.errors import ConfigError
 
 from .load.validity import LoadLimits
 from .measurement import METRICS, Metric
+from .quality.checks import Check, check_from_json, check_to_json
 
 RULES = ("max_regression", "max_drop", "at_least", "at_most")
 _ABSOLUTE_ONLY = ("quality", "errors")
+_LEDGER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +83,21 @@ class Design:
 
     Every slot starts a fresh server, sends `warmup_requests`, answers its share of the evaluation set in batches of
     `quality_batch`, takes an open-loop Poisson load of `rate` for `seconds`, then saturation with `concurrency` clients
-    sending batches of `saturation_batch` for `saturation_seconds`. A control workload (a fixed matrix product) runs
-    before each slot; with `control_limit` set, a control that differs between the arms by more makes the run INVALID.
-    A pair that the machine or the client spoiled is run again up to `reruns` times.
-    `client_cores` pins the load generator, where the server leaves some to it.
+    sending batches of `saturation_batch` for `saturation_seconds`. A pair that the machine or the client spoiled is run
+    again up to `reruns` times. `client_cores` pins the load generator, where the server leaves some to it.
+
+    With `looks` (for instance 6, 12 and 20) the gate may stop after that many pairs, and `pairs`, the last look, is the
+    most that it runs; the error rates are spent over the looks (`bench.looks`). The first look's pairs share the whole
+    evaluation set, later ones ask none: an early stop says as much about quality as a late one.
+
+    A control workload (a fixed matrix product) runs before and after each slot. With `control_limit` set, the 95 %
+    interval of the control's difference between the arms makes the run INVALID: under the rule "differs" where it lies
+    beyond the limit, under "contained" where it does not lie wholly within. Half of the smallest margin is a good
+    limit; "contained" needs a machine whose control hardly moves.
     """
 
     pairs: int = 6
+    looks: tuple[int, ...] = ()
     reruns: int = 2
     rate: float
     seconds: float
@@ -93,6 +107,7 @@ class Design:
     quality_batch: int = 32
     warmup_requests: int = 32
     control_limit: float | None = None
+    control_rule: Literal["differs", "contained"] = "differs"
     client_cores: tuple[int, ...] = ()
     seed: int = 0
 
@@ -102,6 +117,16 @@ class Design:
                 f"{self.pairs} pairs: the order effect needs an even number of at least 4",
                 where="design.pairs",
                 next_step="use 6, the usual choice",
+            )
+        if self.looks and (
+            any(look < 4 or look % 2 for look in self.looks)
+            or list(self.looks) != sorted(set(self.looks))
+            or self.looks[-1] != self.pairs
+        ):
+            raise ConfigError(
+                f"looks {list(self.looks)} must be even, at least 4, rising, and end with pairs ({self.pairs})",
+                where="design.looks",
+                next_step="for instance pairs = 20, looks = [6, 12, 20]",
             )
         for name in ("rate", "seconds", "saturation_seconds", "concurrency", "saturation_batch", "quality_batch"):
             value = getattr(self, name)
@@ -113,6 +138,34 @@ class Design:
         if self.control_limit is not None and not 0 < self.control_limit < 1:
             raise ConfigError(f"must lie between 0 and 1, got {self.control_limit}", where="design.control_limit")
 
+    @property
+    def first_look(self) -> int:
+        """The pairs after which the gate may stop for the first time; they share the evaluation set."""
+        return self.looks[0] if self.looks else self.pairs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerLimits:
+    """How much small, accepted loss may add up before a gate says no, in the ledger called `name`.
+
+    `at_most` maps a metric to the relative loss that all candidates accepted within `days` may bring together.
+    """
+
+    name: str
+    days: float = 30.0
+    at_most: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        if not _LEDGER_NAME.fullmatch(self.name):
+            raise ConfigError(f"{self.name!r} is no name: letters, digits, '_', '.', '-'", where="ledger.name")
+        if not math.isfinite(self.days) or self.days <= 0:
+            raise ConfigError(f"must be positive, got {self.days}", where="ledger.days")
+        for metric, most in self.at_most.items():
+            if metric not in METRICS or metric in _ABSOLUTE_ONLY:
+                raise ConfigError(f"{metric!r} has no relative loss to add up", where="ledger.at_most")
+            if not math.isfinite(most) or most <= 0:
+                raise ConfigError(f"must be positive, got {most}", where=f"ledger.at_most.{metric}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
@@ -120,7 +173,8 @@ class Budget:
 
     `alpha_pass` bounds the chance of passing a regression of exactly the margin, per metric; `alpha_fail` the chance of
     failing any metric that is within its margin, over the whole family. `price` names a line of ``prices.toml``,
-    `recipe` the recipe (relative to the budget's file) whose evaluation samples and metric judge quality.
+    `recipe` the recipe (relative to the budget's file) whose evaluation samples and metric judge quality. `checks` ask
+    more of quality than that one metric, `ledger` says what small losses may add up to over many candidates.
     """
 
     recipe: str | None = None
@@ -130,6 +184,8 @@ class Budget:
     alpha_pass: float = 0.05
     alpha_fail: float = 0.01
     price: str = "aws-c7i-large"
+    checks: tuple[Annotated[Check, Field(discriminator="kind")], ...] = ()
+    ledger: LedgerLimits | None = None
 
     def __post_init__(self) -> None:
         names = [limit.metric for limit in self.limits]
@@ -139,6 +195,18 @@ class Budget:
         if twice:
             raise ConfigError(
                 f"metric {twice[0]!r} is limited twice", where="limits", next_step="put its rules in one table"
+            )
+        labels = [check.label for check in self.checks]
+        if again := sorted({label for label in labels if labels.count(label) > 1}):
+            raise ConfigError(
+                f"check {again[0]!r} stands twice", where="checks", next_step="put its rules in one table"
+            )
+        unlimited = sorted(set(self.ledger.at_most) - set(names)) if self.ledger else []
+        if unlimited:
+            raise ConfigError(
+                f"the ledger counts {unlimited[0]!r}, which no limit measures",
+                where="ledger.at_most",
+                next_step="add a [[limits]] table for it",
             )
         for name in ("alpha_pass", "alpha_fail"):
             if not 0 < getattr(self, name) < 0.5:
@@ -169,9 +237,17 @@ class Budget:
         return budget.parent / self.recipe
 
     def to_json(self) -> dict[str, Any]:
-        """The budget as JSON values, as it is kept beside a run."""
-        design = asdict(self.design) | {"client_cores": list(self.design.client_cores)}
-        return asdict(self) | {"design": design, "limits": [asdict(limit) for limit in self.limits]}
+        """The budget as JSON values, as it is kept beside a run.
+
+        What was added later is left out where it stands at its default, so that a budget's digest does not change.
+        """
+        design = asdict(self.design)
+        design |= {name: list(design[name]) for name in ("client_cores", "looks")}
+        later = {"looks": [], "control_rule": "differs"}
+        design = {key: value for key, value in design.items() if key not in later or value != later[key]}
+        whole = asdict(self) | {"design": design, "limits": [asdict(limit) for limit in self.limits]}
+        whole |= {"checks": [check_to_json(check) for check in self.checks]}
+        return {key: value for key, value in whole.items() if key not in ("checks", "ledger") or value}
 
     @property
     def digest(self) -> str:
@@ -196,12 +272,18 @@ def budget_from_json(value: Any) -> Budget:
         ConfigError: not a budget of this version.
     """
     try:
+        design: dict[str, Any] = {
+            key: tuple(item) if isinstance(item, list) else item for key, item in value["design"].items()
+        }
+        ledger = value.get("ledger")
         return Budget(
             **value
             | {
-                "design": Design(**value["design"] | {"client_cores": tuple(value["design"]["client_cores"])}),
+                "design": Design(**design),
                 "limits": tuple(Limit(**limit) for limit in value["limits"]),
                 "load": LoadLimits(**value["load"]),
+                "checks": tuple(check_from_json(check) for check in value.get("checks", ())),
+                "ledger": LedgerLimits(**ledger) if ledger else None,
             }
         )
     except (KeyError, TypeError) as error:

@@ -5,6 +5,7 @@ values are INVALID and never a PASS.
 """
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +15,9 @@ from . import stats
 from .budget import Budget, Limit
 from .cost import usd_per_million
 from .load.run import CENSORED, OK
-from .measurement import METRICS, spell
+from .measurement import METRICS, spell, spell_minutes
 from .pairs import Arm, GateRun, SlotRecord
+from .server_statistics import mean_compute, mean_queue
 from .verdict import Finding
 
 MEMORY_GRANULARITY = 2 << 20  # bytes; allocators and huge pages move in steps of this size
@@ -42,8 +44,28 @@ def slot_value(record: SlotRecord, metric: str, usd_hour: float) -> float | None
         return usd_per_million(record.throughput, usd_hour) if record.throughput else None
     if metric == "errors":
         return float(np.mean(record.status != OK)) if record.status.size else None
-    value: float | None = getattr(record, metric) if metric in ("throughput", "peak_memory", "startup") else None
+    if metric in _TOLD:
+        return _TOLD[metric](record)
+    attribute = "load_seconds" if metric == "load_time" else metric
+    own = ("throughput", "peak_memory", "startup", "load_seconds", "first_inference")
+    value: float | None = getattr(record, attribute) if attribute in own else None
     return value
+
+
+def _leak(record: SlotRecord) -> float | None:
+    """The growth of which one can be sure; at least a byte, since the statistics work on logarithms."""
+    lower = record.memory.get("growth", {}).get("lower")
+    return None if lower is None else max(1.0, float(lower))
+
+
+_TOLD: Mapping[str, Callable[[SlotRecord], float | None]] = {
+    "queue": lambda record: mean_queue(record.server),
+    "compute": lambda record: mean_compute(record.server),
+    "steady_memory": lambda record: record.memory.get("last"),
+    "leak": _leak,
+    "device_memory": lambda record: record.device.get("peak"),
+    "energy": lambda record: record.energy.get("per_inference"),
+}
 
 
 def slot_values(run: GateRun, metric: str) -> tuple[list[float], list[float], list[int]]:
@@ -157,6 +179,10 @@ def _quality(run: GateRun, budget: Budget, blank: Finding) -> Finding:
         f"quality {_moved(-drop.drop)} from {base:.4f} to {candidate:.4f} over {drop.n} samples; at worst it fell by "
         f"{max(drop.upper, 0):.4f}, {blank.margin:.4f} is allowed."
     )
+    certifiable = max(stats.detectable(drop.se, alpha=budget.alpha_pass), drop.upper - drop.drop)
+    if not passed and certifiable > blank.margin > 0:
+        needed = math.ceil(drop.n * (certifiable / blank.margin) ** 2)  # the standard error falls with the root of n
+        reason += f" This set can certify {certifiable:.4f}; one of about {needed} samples would do."
     return replace(
         filled,
         difference=0.0 - drop.drop,
@@ -166,7 +192,7 @@ def _quality(run: GateRun, budget: Budget, blank: Finding) -> Finding:
         outcome="PASS" if passed else "INCONCLUSIVE",
         reason=reason,
         sd=drop.se * math.sqrt(drop.n),
-        certifiable=max(stats.detectable(drop.se, alpha=budget.alpha_pass), drop.upper - drop.drop),
+        certifiable=certifiable,
         blocking=blank.margin + stats.detectable(drop.se, alpha=budget.alpha_fail),
         method=drop.method,
     )
@@ -209,7 +235,7 @@ def _regression(run: GateRun, budget: Budget, limit: Limit, blank: Finding) -> F
         outcome="PASS" if high < margin else "INCONCLUSIVE",
         method=estimate.method,
     )
-    return replace(finding, reason=_regression_reason(finding, high, margin))
+    return replace(finding, reason=_regression_reason(finding, high, margin, pair_seconds(run)))
 
 
 def floor_margin(limit: Limit, base: float) -> float:
@@ -219,7 +245,13 @@ def floor_margin(limit: Limit, base: float) -> float:
     return -math.log1p(-limit.floor / base) if limit.floor < base else math.inf
 
 
-def _regression_reason(finding: Finding, high: float, margin: float) -> str:
+def pair_seconds(run: GateRun) -> float:
+    """How long one pair takes in this run, from its usable slots; 0 where that is not known."""
+    seconds = [b.seconds + c.seconds for b, c in complete_pairs(run)]
+    return float(np.median(seconds)) if seconds else 0.0
+
+
+def _regression_reason(finding: Finding, high: float, margin: float, seconds: float) -> str:
     change = (
         f"{finding.metric} went from {spell(finding.base or 0, finding.unit)} to "
         f"{spell(finding.candidate or 0, finding.unit)} ({(finding.ratio or 1) - 1:+.1%})"
@@ -228,9 +260,20 @@ def _regression_reason(finding: Finding, high: float, margin: float) -> str:
     allowed = f"{math.expm1(margin):.1%} worse is allowed"
     if finding.outcome == "PASS":
         return f"{change}; at worst {worst}, {allowed}."
-    needed = finding.pairs_needed
-    more = f"about {needed} pairs would do" if needed and needed > finding.n else "it lies close to the margin"
-    return f"{change}; it could be {worst}, {allowed}; this run could certify {finding.certifiable:.1%}, {more}."
+    return (
+        f"{change}; it could be {worst}, {allowed}; this run could certify {finding.certifiable:.1%} and "
+        f"would have blocked {finding.blocking:.1%}; {_settles(finding, seconds)}."
+    )
+
+
+def _settles(finding: Finding, seconds: float) -> str:
+    """What would settle an inconclusive finding, with `seconds` for a pair."""
+    if finding.pairs_needed is None:
+        return "no number of pairs up to 400 would do on this machine: lengthen the slots or widen the margin"
+    more = finding.pairs_needed - finding.n
+    if more <= 0:
+        return "noise is not the matter, it lies close to the margin"
+    return f"{more} more pairs would do" + (f", about {spell_minutes(more * seconds)}" if seconds else "")
 
 
 def _absolute(run: GateRun, budget: Budget, blank: Finding) -> Finding:

@@ -5,8 +5,7 @@ decision is `bench.judge` on what lies in the folder. Places nothing and knows n
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,16 +19,19 @@ from optimize.samples import Samples
 
 from . import cost, pairs
 from .budget import Budget, budget_from_json
+from .device import DeviceProbe, EnergyMeter
 from .errors import LoadError
 from .judge import Verdict, judge
 from .load.on_locust import load, saturate
 from .load.payload import Payload
-from .load.run import LoadRun, Saturation
+from .load.run import OK, LoadRun, Saturation
 from .load.validity import breaches, saturation_breaches
 from .pairs import Arm, GateRun, RunHeader, Slot, SlotRecord
 from .probes import MemoryProbe, alive, control_seconds, load_average
 from .quality import served
+from .quality.suite import Ask, Suite
 from .schedule import poisson
+from .server_statistics import window
 from .targets import Endpoint, Host
 
 Progress = Callable[[str, float], None]
@@ -58,11 +60,17 @@ class _Setup:
     folder: Path
     generator: Generator
     quality_batch: int
+    suite: Suite
+    ledger: Mapping[str, float]
+
+    def ask(self, endpoint: Endpoint) -> Ask:
+        """What answers the suite's inputs: the served model, in the quality batches."""
+        return lambda inputs: served.answers(endpoint, inputs, self.quality_batch)
 
     def share(self, pair: int) -> tuple[int, int]:
-        """The samples that a pair asks in both arms; all pairs together ask every sample once."""
-        count, parts = len(self.samples), self.budget.design.pairs
-        return pair * count // parts, (pair + 1) * count // parts
+        """The samples that a pair asks in both arms; the pairs up to the first look ask every sample once."""
+        count, parts = len(self.samples), self.budget.design.first_look
+        return min(pair, parts) * count // parts, min(pair + 1, parts) * count // parts
 
 
 def gate(
@@ -77,13 +85,17 @@ def gate(
     max_batch: int | None = None,
     progress: Progress | None = None,
     generator: Generator | None = None,
+    suite: Suite | None = None,
+    ledger: Mapping[str, float] | None = None,
 ) -> Verdict:
     """Compare two artifacts on this machine and judge the candidate.
 
     Every slot gets a fresh server from `host`, which takes batches up to `max_batch` where that is known. `samples` is
-    the evaluation set with labels, `metric` scores answers sample by sample. Raw results go into `folder` as they come:
-    an interruption leaves a folder that `read_run` reads, and the verdict (also in ``verdict.json``) is recomputed from
-    it by `rejudge`, bit for bit.
+    the evaluation set with labels, `metric` scores answers sample by sample; `suite` asks the budget's checks and is
+    only needed where these hold attacks, whose inputs are made beforehand; `ledger` is what the budget's ledger holds
+    already (`bench.accepted.held`). A design with looks stops at the first that decides. Raw results go into `folder`
+    as they come: an interruption leaves a folder that `read_run` reads, and the verdict (also in ``verdict.json``) is
+    recomputed from it by `rejudge`, bit for bit.
 
     Raises:
         ConfigError: no labels, fewer samples than pairs, an unknown price, a saturation batch that the servers would
@@ -99,13 +111,18 @@ def gate(
         folder=folder,
         generator=generator or Generator(),
         quality_batch=min(budget.design.quality_batch, max_batch or budget.design.quality_batch),
+        suite=suite or Suite(checks=budget.checks, samples=samples, metric=metric),
+        ledger=ledger or {},
     )
+    setup.suite.ready()
     check_batch(budget, max_batch)
     pairs.write_header(folder, _header(setup))
     plan = pairs.plan(budget.design.pairs, budget.design.seed)
     tell = progress or (lambda what, share: None)
     for pair in range(budget.design.pairs):
         if not _run_pair(setup, [slot for slot in plan if slot.pair == pair], tell):
+            break
+        if pair + 1 in budget.design.looks and judge(pairs.read_run(folder), budget).outcome in ("PASS", "FAIL"):
             break
     tell("judging", 1.0)
     return rejudge(folder, budget)
@@ -150,8 +167,10 @@ def _header(setup: _Setup) -> RunHeader:
     samples, design = setup.samples, setup.budget.design
     if samples.labels is None:
         raise ConfigError("the evaluation set has no labels, so quality cannot be judged", where=samples.split)
-    if len(samples) < design.pairs:
-        raise ConfigError(f"{len(samples)} samples cannot be shared among {design.pairs} pairs", where=samples.split)
+    if len(samples) < design.first_look:
+        raise ConfigError(
+            f"{len(samples)} samples cannot be shared among {design.first_look} pairs", where=samples.split
+        )
     price = cost.price_list().of(setup.budget.price)
     return RunHeader(
         base=_named(setup.artifacts["base"]),
@@ -161,6 +180,7 @@ def _header(setup: _Setup) -> RunHeader:
         price={"name": price.name, "machine": price.machine, "usd_hour": price.usd_hour, "source": price.source},
         environment=environment().to_json(),
         at=now(),
+        ledger=dict(setup.ledger),
     )
 
 
@@ -236,7 +256,8 @@ def _run_slot(setup: _Setup, slot: Slot, attempt: int, *, again: bool) -> SlotRe
         raise
     except SeatrialError as error:
         record = _faulty(record, error, again=again)
-    return replace(record, seconds=time.perf_counter() - began)
+    around = (record.control or 0.0, control_seconds())  # the machine before and after, since it cannot be asked during
+    return replace(record, control=sum(around) / 2, seconds=time.perf_counter() - began)
 
 
 def _faulty(record: SlotRecord, error: SeatrialError, *, again: bool) -> SlotRecord:
@@ -248,49 +269,57 @@ def _faulty(record: SlotRecord, error: SeatrialError, *, again: bool) -> SlotRec
 
 
 def _measured(setup: _Setup, record: SlotRecord, endpoint: Endpoint, began: float) -> SlotRecord:
-    """Warm-up, the pair's share of the evaluation set, open-loop load, saturation; memory throughout."""
-    with _memory(endpoint) as memory:
-        design, inputs = setup.budget.design, setup.samples.inputs
+    """Warm-up, the pair's share of the evaluation set, open-loop load, saturation; memory throughout.
+
+    The largest batch is asked for first and last: arenas grow to it at once, and what the server still holds after it
+    is the steady state.
+    """
+    design, inputs = setup.budget.design, setup.samples.inputs
+    batches = (1, setup.quality_batch, design.saturation_batch)
+    probes = MemoryProbe(endpoint.pids), DeviceProbe(endpoint.pids, endpoint.device_baseline)
+    with probes[0] as memory, probes[1] as device:
         fixed = served.fixed_batch(endpoint, inputs)
+        memory.mark("loaded")
+        asked = time.perf_counter()
         served.warm_up(endpoint, inputs, (1,), 1)
-        record = replace(record, startup=time.perf_counter() - began)
-        batches = (1, setup.quality_batch, design.saturation_batch)
+        first, startup = time.perf_counter() - asked, time.perf_counter() - began
+        record = replace(record, load_seconds=endpoint.load_seconds, first_inference=first, startup=startup)
+        served.warm_up(endpoint, inputs, (max(batches),), 1)
+        memory.mark("largest_first")
         served.warm_up(endpoint, inputs, batches, design.warmup_requests)
         record = _quality(setup, record, endpoint)
-        record = _load(setup, record, endpoint, fixed or 1)
+        record = _load(setup, record, endpoint, fixed or 1, memory)
         record = _saturation(setup, record, endpoint, fixed or design.saturation_batch)
-    return replace(record, memory=memory, peak_memory=memory.get("peak"))
-
-
-@contextmanager
-def _memory(endpoint: Endpoint) -> Iterator[dict[str, Any]]:
-    """Filled with the probe's result on leaving; stays empty where the server runs elsewhere."""
-    found: dict[str, Any] = {}
-    if not endpoint.pids:
-        yield found
-        return
-    with MemoryProbe(endpoint.pids) as probe:
-        yield found
-    found.update(probe.result.to_json())
+        served.warm_up(endpoint, inputs, (max(batches),), 1)
+        memory.mark("largest_last")
+    told = memory.to_json()
+    return replace(record, memory=told, peak_memory=told.get("peak"), device=device.to_json())
 
 
 def _quality(setup: _Setup, record: SlotRecord, endpoint: Endpoint) -> SlotRecord:
     start, stop = setup.share(record.slot.pair)
+    if start == stop:
+        return replace(record, quality_start=start)
     share = setup.samples.take(start, stop)
     outputs = served.answers(endpoint, share.inputs, setup.quality_batch)
     labels = np.asarray(share.labels)
-    return replace(record, quality=served.scores(setup.metric, outputs, labels), quality_start=start)
+    record = replace(record, quality=served.scores(setup.metric, outputs, labels), quality_start=start)
+    return replace(record, checks=setup.suite.measure(setup.ask(endpoint), outputs, start, stop))
 
 
-def _load(setup: _Setup, record: SlotRecord, endpoint: Endpoint, batch: int) -> SlotRecord:
+def _load(setup: _Setup, record: SlotRecord, endpoint: Endpoint, batch: int, memory: MemoryProbe) -> SlotRecord:
     design = setup.budget.design
-    run = setup.generator.load(
-        endpoint,
-        poisson(design.rate, design.seconds, record.slot.seed),
-        Payload.build(endpoint, setup.samples.inputs, batch=batch),
-        folder=setup.folder / "load" / record.name,
-        cores=design.client_cores,
-    )
+    with EnergyMeter() as energy, window(endpoint) as counting:
+        run = setup.generator.load(
+            endpoint,
+            poisson(design.rate, design.seconds, record.slot.seed),
+            Payload.build(endpoint, setup.samples.inputs, batch=batch),
+            folder=setup.folder / "load" / record.name,
+            cores=design.client_cores,
+            progress=counting.begin,
+        )
+    answered = run.done[run.status == OK]
+    memory.answered(run.start + answered)
     return replace(
         record,
         latency=run.done - run.intended,
@@ -298,6 +327,8 @@ def _load(setup: _Setup, record: SlotRecord, endpoint: Endpoint, batch: int) -> 
         lag=run.sent - run.intended,
         status=run.status.astype(np.int64),
         breaches=breaches(run, setup.budget.load),
+        server=counting.counted,
+        energy=energy.to_json(answered.size * batch),
         load={"client_cpu": run.client_cpu, "reasons": {str(key): text for key, text in run.reasons.items()}},
     )
 

@@ -4,6 +4,9 @@ Three answers and a refusal. PASS: every gating metric is shown to be within its
 so no correction is due, Berger's intersection-union test). FAIL: at least one is shown to be beyond it (Holm over the
 family at `alpha_fail`). INCONCLUSIVE: the data show neither. INVALID: the run cannot carry a verdict. Reads no file,
 starts nothing, and never turns missing values into a PASS.
+
+A design with looks is judged look by look, each at its share of the error rates (`bench.looks`); the first look that
+passes or fails is the verdict, whatever was measured after it.
 """
 
 import math
@@ -13,8 +16,11 @@ from dataclasses import replace
 from . import stats
 from .budget import Budget
 from .findings import complete_pairs, error_limit, findings_of, limits_of, pooled_errors
-from .measurement import spell
+from .ledger import exhausted, real_loss
+from .looks import at_look, looks_of
+from .measurement import spell, spell_minutes
 from .pairs import ARMS, GateRun, SlotRecord
+from .quality.findings import check_findings
 from .verdict import EXIT_CODES, Finding, Outcome, Verdict
 
 __all__ = ["EXIT_CODES", "Finding", "Outcome", "Verdict", "health", "judge"]
@@ -26,9 +32,23 @@ SERVER_SIDE = frozenset(
 
 def judge(run: GateRun, budget: Budget) -> Verdict:
     """Judge a run, whole or broken off, against a budget."""
-    broken, invalid = health(run, budget)
+    looks = looks_of(run.header.budget["design"])
+    for number, pairs in enumerate(looks):
+        part = run.first(pairs)
+        verdict = _judge_look(part, at_look(budget, looks, number), pairs)
+        over = verdict.outcome in ("PASS", "FAIL") or pairs == looks[-1] or len(complete_pairs(part)) < pairs
+        if over:
+            break
+    notes = (*_look_notes(verdict, looks, number), *_loss_notes(verdict), *_cost(part))
+    return replace(verdict, budget=budget.digest, looks=looks, notes=notes)
+
+
+def _judge_look(run: GateRun, budget: Budget, planned: int) -> Verdict:
+    """The verdict on the pairs up to one look, at that look's error rates."""
+    broken, invalid = health(run, budget, planned)
     findings = [finding for limit in limits_of(budget) for finding in findings_of(run, budget, limit)]
-    findings = _decide_failures(findings, budget.alpha_fail)
+    findings += check_findings(run, budget)
+    findings = exhausted(_decide_failures(findings, budget.alpha_fail), run.header.ledger, budget.ledger)
     return Verdict(
         outcome=_outcome(findings, broken, invalid),
         findings=tuple(findings),
@@ -37,21 +57,49 @@ def judge(run: GateRun, budget: Budget) -> Verdict:
         candidate=run.header.candidate,
         pairs=len(complete_pairs(run)),
         confidence=1 - 2 * budget.alpha_pass,
-        budget=budget.digest,
+        budget="",  # the whole budget's digest, not this look's
         samples=run.header.samples,
         at=run.header.at,
+        seconds=sum(record.seconds for record in run.records),
     )
+
+
+def _look_notes(verdict: Verdict, looks: tuple[int, ...], number: int) -> tuple[str, ...]:
+    """At which look the verdict fell, where there were several."""
+    if len(looks) == 1:
+        return ()
+    saved = looks[-1] - looks[number]
+    early = f", {saved} pairs earlier than planned at most" if saved and verdict.outcome in ("PASS", "FAIL") else ""
+    return (f"decided at look {number + 1} of {len(looks)} ({looks[number]} pairs){early}",)
+
+
+def _loss_notes(verdict: Verdict) -> tuple[str, ...]:
+    """Regressions that are real although they pass: what a ledger would count."""
+    return tuple(
+        f"{finding.metric} is really worse, by {math.expm1(found[0]):.1%}, but within its budget"
+        for finding in verdict.findings
+        if (found := real_loss(finding)) is not None
+    )
+
+
+def _cost(run: GateRun) -> tuple[str, ...]:
+    """What the gate itself cost, at the run's pinned price."""
+    seconds, usd_hour = sum(record.seconds for record in run.records), float(run.header.price.get("usd_hour", 0.0))
+    if not seconds or not usd_hour:
+        return ()
+    dollars = f"${seconds / 3600 * usd_hour:.2g}"
+    return (f"this gate took {spell_minutes(seconds)}: {dollars} on {run.header.price.get('machine')}",)
 
 
 # What can be wrong with the run as a whole
 
 
-def health(run: GateRun, budget: Budget) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What is wrong with the candidate itself (a FAIL), and what makes the run INVALID, as sentences.
+def health(run: GateRun, budget: Budget, planned: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is wrong with the candidate itself (a FAIL), and what makes a run of `planned` pairs INVALID, as sentences.
 
     A fault of the candidate counts against it only where the base was healthy on the same machine.
     """
-    final, planned = run.final(), int(run.header.budget["design"]["pairs"])
+    final = run.final()
     faults = {arm: [record for record in run.arm(arm) if record.faults] for arm in ARMS}
     base_worked = any(not record.faults for record in run.arm("base"))
     own = [record for record in faults["candidate"] if record.fault_kind == "model"]
@@ -121,12 +169,15 @@ def _control(run: GateRun, budget: Budget) -> str | None:
     base, candidate, order = zip(*whole, strict=True)
     estimate = stats.paired(stats.log_ratios(base, candidate, 1), order)
     low, high = stats.lower_bound(estimate, 0.025), stats.upper_bound(estimate, 0.025)
-    allowed = math.log1p(budget.design.control_limit)
+    allowed, limit = math.log1p(budget.design.control_limit), f"{budget.design.control_limit:.1%}"
+    interval = f"95 % interval {math.expm1(low):+.1%} to {math.expm1(high):+.1%}, limit {limit}"
     if low > allowed or high < -allowed:
         return (
-            f"the control workload differs between the arms by {math.expm1(estimate.effect):+.1%} "
-            f"(at most {budget.design.control_limit:.1%} allowed): the machine changed with the arm"
+            f"the control workload differs between the arms by {math.expm1(estimate.effect):+.1%} ({interval}): "
+            "the machine changed with the arm"
         )
+    if budget.design.control_rule == "contained" and (high > allowed or low < -allowed):
+        return f"the control workload is not shown to be the same in both arms ({interval})"
     return None
 
 
@@ -166,3 +217,9 @@ def _outcome(findings: Sequence[Finding], broken: Sequence[str], invalid: Sequen
         return "INVALID"
     worst: tuple[Outcome, ...] = ("INVALID", "FAIL", "INCONCLUSIVE")
     return next((outcome for outcome in worst if outcome in gating), "PASS")
+
+
+def decide(findings: Sequence[Finding], alpha: float) -> tuple[list[Finding], Outcome]:
+    """What follows from findings that stand by themselves, outside a run of pairs: Holm, then the outcome."""
+    decided = _decide_failures(findings, alpha)
+    return decided, _outcome(decided, (), ())

@@ -41,6 +41,18 @@ METRICS: Mapping[str, Metric] = {
         Metric(name="throughput", unit="1/s", direction="higher", summary="inferences per second at saturation"),
         Metric(name="peak_memory", unit="B", direction="lower", summary="highest memory of the server's process tree"),
         Metric(name="startup", unit="s", direction="lower", summary="from starting the server to the first answer"),
+        Metric(
+            name="load_time", unit="s", direction="lower", summary="from asking the server to load the model to ready"
+        ),
+        Metric(name="first_inference", unit="s", direction="lower", summary="the first request after loading"),
+        Metric(name="queue", unit="s", direction="lower", summary="mean wait in the server's queue per request"),
+        Metric(
+            name="compute", unit="s", direction="lower", summary="mean input, inference and output time per request"
+        ),
+        Metric(name="steady_memory", unit="B", direction="lower", summary="memory of the process tree after all work"),
+        Metric(name="leak", unit="B/1k", direction="lower", summary="lower bound of growth per 1,000 requests, or 1"),
+        Metric(name="device_memory", unit="B", direction="lower", summary="highest GPU memory above an empty server's"),
+        Metric(name="energy", unit="J", direction="lower", summary="GPU energy per inference, net of idling"),
         Metric(name="file_size", unit="B", direction="lower", summary="bytes of the artifact's files"),
         Metric(name="cost", unit="$/1M", direction="lower", summary="price of a million inferences at saturation"),
         Metric(name="errors", unit="share", direction="lower", summary="requests without a good answer"),
@@ -97,6 +109,10 @@ def spell(value: float, unit: str) -> str:
                 if abs(value) >= size:
                     return f"{value / size:.1f} {name}"
             return f"{value:.0f} B"
+        case "B/1k":
+            return f"{spell(value, 'B')} per 1,000 requests"
+        case "J":
+            return f"{value * 1e3:.3g} mJ" if abs(value) < 1 else f"{value:.3g} J"
         case "1/s":
             return f"{value:.0f}/s" if abs(value) >= 100 else f"{value:.3g}/s"
         case "$/1M":
@@ -104,3 +120,10 @@ def spell(value: float, unit: str) -> str:
         case "share":
             return f"{value:.2%}"
     return f"{value:.4f}"
+
+
+def spell_minutes(seconds: float) -> str:
+    """A duration for people: ``40 s``, ``2.5 min``, ``1.2 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

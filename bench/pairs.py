@@ -120,7 +120,8 @@ class RunHeader:
     """What is known before the first slot: who is compared, under which budget, where, when.
 
     `base` and `candidate` are ``{"name", "digest", "format", "size"}``; `samples` is the evaluation set's digest and
-    length; `budget` the budget's JSON; `price` the pinned price used for dollars.
+    length; `budget` the budget's JSON; `price` the pinned price used for dollars; `ledger` the loss (log scale) by
+    metric that the budget's ledger already held when the run began.
     """
 
     base: Mapping[str, Any]
@@ -130,6 +131,7 @@ class RunHeader:
     price: Mapping[str, Any]
     environment: Mapping[str, Any]
     at: str
+    ledger: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -138,6 +140,10 @@ class GateRun:
 
     header: RunHeader
     records: tuple[SlotRecord, ...]
+
+    def first(self, pairs: int) -> "GateRun":
+        """The run as it stood after that many pairs."""
+        return replace(self, records=tuple(record for record in self.records if record.slot.pair < pairs))
 
     def final(self) -> dict[tuple[int, Arm], SlotRecord]:
         """The last attempt of each slot by pair and arm."""

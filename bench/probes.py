@@ -1,76 +1,124 @@
 """Probes that look at a server while it works: the memory of its process tree, and a control workload for the machine.
 
-Only looks, from outside, through ``/proc`` and psutil; asks the server nothing and judges nothing.
+Only looks, from outside, through `bench.processes`; asks the server nothing and judges nothing.
 """
 
 import os
 import threading
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
-import psutil
+import numpy as np
+import numpy.typing as npt
 
 from optimize.errors import MachineError
 
+from .growth import growth
+from .processes import alive as alive
+from .processes import forget_high_water, group_peak, proportional, resident, tree
+
 INTERVAL = 0.02  # seconds between looks
+POINTS = 300  # of the series that is kept, at most twice as many
 _TREE_EVERY = 10  # looks between two searches for new children
 _PSS_EVERY = 1.0  # seconds; the kernel walks every page of the process for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """Host memory of a process tree in bytes.
+class Look:
+    """One look at the whole tree, sums in bytes, `at` seconds after the probe began; `pss` is the last one known."""
 
-    `peak` is the highest sum of resident memory, with each process counted at its own kernel high-water mark
-    (``VmHWM``) in the interval in which that mark rose, so that spikes between two looks are not missed. Shared pages
-    count once per process; `peak_pss` shares them out, but is only looked at once a second. `last` is the sum at the
-    end: what stays. `high_water` is ``VmHWM`` by process id. GPU memory is not in it.
+    at: float
+    resident: int
+    anonymous: int
+    file: int
+    pss: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Host memory of a process tree in bytes. GPU memory is not in it.
+
+    `peak` is the higher of two high waters: `loading`, the sum of all processes' kernel high-water marks (``VmHWM``)
+    when the probe began, and `running`, the highest sum of resident memory since, with each process counted at its mark
+    in the interval in which that mark rose: spikes between two looks are not missed, but spikes of two processes in one
+    interval count as one. `marks_reset` says that the kernel let the marks start anew; otherwise a spike below an older
+    one stays unseen. Shared pages count once per process; `peak_pss` shares them out, but is looked at once a second.
+    `last` is the sum at the end, what stays, and `last_file` the page cache of mapped files (weights, libraries) in it;
+    `peak_anonymous` is the highest sum without that cache. `high_water` is each process's mark by process id.
+    `phases` are looks at named moments; `series` has ``at``, ``resident``, ``pss``, and ``requests`` (served until
+    then) where that is known, at up to a few hundred points; it begins at `start` on this machine's monotonic clock.
+    `growth` is as in `bench.growth`.
     """
 
     peak: int
+    loading: int
+    running: int
     last: int
+    last_file: int
+    peak_anonymous: int
     peak_pss: int
     high_water: dict[int, int]
     processes: int
     looks: int
+    marks_reset: bool
+    group_peak: int | None
+    start: float
+    phases: Mapping[str, Look]
+    series: Mapping[str, list[float]]
+    growth: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; process ids become text."""
-        return {
-            "peak": self.peak,
-            "last": self.last,
-            "peak_pss": self.peak_pss,
-            "high_water": {str(pid): value for pid, value in self.high_water.items()},
-            "processes": self.processes,
-            "looks": self.looks,
-        }
+        return asdict(self) | {"high_water": {str(pid): value for pid, value in self.high_water.items()}}
 
 
 @dataclass(slots=True)
 class MemoryProbe:
     """Watches the tree below some root processes from entering the context to leaving it; `result` tells.
 
-    The high-water marks reach back to the start of each process, so loading the model counts too.
+    Without root processes it does nothing, and `to_json` is empty.
 
     Raises:
-        MachineError: a root process is not there (on leaving, where none was ever seen).
+        MachineError: a root process is not there (when asked for the result, where none was ever seen).
     """
 
     pids: tuple[int, ...]
     interval: float = INTERVAL
+    start: float = 0.0
     _peak: int = 0
-    _last: int = 0
+    _loading: int = 0
+    _reset: bool = False
+    _anonymous: int = 0
     _peak_pss: int = 0
+    _next_pss: float = 0.0
     _looks: int = 0
     _tree: list[int] = field(default_factory=list)
-    _marks: dict[int, int] = field(default_factory=dict)
+    _marks: dict[int, int] = field(default_factory=dict)  # at the last look, since the reset
+    _high: dict[int, int] = field(default_factory=dict)  # ever
+    _group: int | None = None
+    _last: Look | None = None
+    _series: list[Look] = field(default_factory=list)
+    _stride: int = 1  # looks per point of the series
+    _gathered: int = 0  # looks in the last point
+    _phases: dict[str, Look] = field(default_factory=dict)
+    _answered: list[npt.NDArray[np.float64]] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
     def __enter__(self) -> "MemoryProbe":
+        self.start = time.monotonic()
+        if not self.pids:
+            return self
+        self._look(pss=True)
+        self._loading, self._peak = sum(self._high.values()), 0
+        anew = [pid for pid in self._tree if forget_high_water(pid)]
+        self._reset = bool(anew) and len(anew) == len(self._tree)
+        self._marks = {pid: mark for pid, mark in self._marks.items() if pid not in anew}
+        self._look()
         self._thread = threading.Thread(target=self._watch, name="memory probe", daemon=True)
         self._thread.start()
         return self
@@ -81,7 +129,21 @@ class MemoryProbe:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
-        self._look()
+            self._look(pss=True)
+
+    def mark(self, name: str) -> None:
+        """Look now, and remember it as the state at a named moment (``loaded``, ``largest_first``)."""
+        if self.pids:
+            self._phases[name] = self._look(pss=True)
+
+    def answered(self, times: npt.ArrayLike) -> None:
+        """Tell when requests were answered, in seconds of this machine's monotonic clock, so that growth can be told
+        per request."""
+        self._answered.append(np.asarray(times, np.float64))
+
+    def to_json(self) -> dict[str, Any]:
+        """`result` as JSON values; empty where there is nothing to watch on this machine."""
+        return self.result.to_json() if self.pids else {}
 
     @property
     def result(self) -> Memory:
@@ -90,99 +152,110 @@ class MemoryProbe:
         Raises:
             MachineError: no process was ever seen.
         """
-        if not self._marks:
+        if not self._high:
             raise MachineError(
                 "no process to measure memory of",
                 where=f"process ids {list(self.pids)}",
                 next_step="the server must run on this machine, as this user",
             )
+        series, grown = self._told()
+        last = self._last or Look(at=0.0, resident=0, anonymous=0, file=0, pss=0)
         return Memory(
-            peak=self._peak,
-            last=self._last,
+            peak=max(self._loading, self._peak),
+            loading=self._loading,
+            running=self._peak,
+            last=last.resident,
+            last_file=last.file,
+            peak_anonymous=self._anonymous,
             peak_pss=self._peak_pss,
-            high_water=dict(self._marks),
-            processes=len(self._marks),
+            high_water=dict(self._high),
+            processes=len(self._high),
             looks=self._looks,
+            marks_reset=self._reset,
+            group_peak=self._group,
+            start=self.start,
+            phases=dict(self._phases),
+            series=series,
+            growth=grown,
         )
 
+    def _told(self) -> tuple[dict[str, list[float]], dict[str, Any]]:
+        """The series, and the growth over that part of it in which requests were answered."""
+        with self._lock:
+            looks = list(self._series)
+        series: dict[str, list[float]] = {name: [getattr(each, name) for each in looks] for name in _SERIES}
+        if not any(times.size for times in self._answered):
+            return series, {}
+        times = np.sort(np.concatenate(self._answered))
+        moments = self.start + np.array(series["at"])
+        served = np.searchsorted(times, moments, side="right")
+        series["requests"] = served.tolist()
+        during = (moments >= times[0]) & (moments <= times[-1])
+        found = growth(served[during], np.array(series["anonymous"])[during])
+        return series, found.to_json() if found else {}
+
     def _watch(self) -> None:
-        next_pss = 0.0
-        while not self._stop.is_set():
-            if self._looks % _TREE_EVERY == 0:
+        while not self._stop.wait(self.interval):
+            self._look(pss=time.monotonic() >= self._next_pss)
+
+    def _look(self, *, pss: bool = False) -> Look:
+        """Sum up the tree; a process that has ended no longer counts."""
+        with self._lock:
+            if pss or self._looks % _TREE_EVERY == 0:
                 self._tree = tree(self.pids)
-            if time.monotonic() >= next_pss:
-                self._peak_pss = max(self._peak_pss, sum(map(proportional, self._tree)))
-                next_pss = time.monotonic() + _PSS_EVERY
-            self._look()
-            self._stop.wait(self.interval)
+            spike = now = anonymous = file = 0
+            for pid in self._tree:
+                seen = resident(pid)
+                if seen is None:
+                    continue
+                spike += max(seen.now, seen.high_water if seen.high_water > self._marks.get(pid, 0) else 0)
+                now, anonymous, file = now + seen.now, anonymous + seen.anonymous, file + seen.file
+                self._marks[pid] = seen.high_water
+                self._high[pid] = max(seen.high_water, self._high.get(pid, 0))
+            if pss:
+                self._next_pss = time.monotonic() + _PSS_EVERY
+            shared_out = sum(map(proportional, self._tree)) if pss else 0
+            return self._noted(
+                spike,
+                Look(at=time.monotonic() - self.start, resident=now, anonymous=anonymous, file=file, pss=shared_out),
+            )
 
-    def _look(self) -> None:
-        total = spike = 0
-        for pid in self._tree or tree(self.pids):
-            seen = resident(pid)
-            if seen is None:
-                continue
-            now, mark = seen
-            spike += max(now, mark if mark > self._marks.get(pid, 0) else 0)
-            total += now
-            self._marks[pid] = max(mark, self._marks.get(pid, 0))
+    def _noted(self, spike: int, look: Look) -> Look:
+        """Keep a look; one at which no process was left (the server died) changes nothing."""
         self._looks += 1
-        self._peak = max(self._peak, spike)
-        self._last = total or self._last
+        if not look.resident:
+            return self._last or look
+        if not look.pss and self._last is not None:
+            look = replace(look, pss=self._last.pss)
+        self._last = look
+        self._peak, self._peak_pss = max(self._peak, spike), max(self._peak_pss, look.pss)
+        self._anonymous = max(self._anonymous, look.anonymous)
+        self._group = group_peak(self.pids[0]) if self._looks % _TREE_EVERY == 1 else self._group
+        if not self._series or self._gathered == self._stride:
+            self._series.append(look)
+            self._gathered = 0
+        self._series[-1] = higher(self._series[-1], look)
+        self._gathered += 1
+        if len(self._series) == 2 * POINTS:
+            self._series = [higher(*pair) for pair in zip(self._series[::2], self._series[1::2], strict=True)]
+            self._stride = self._gathered = 2 * self._stride
+        return look
 
 
-def tree(pids: tuple[int, ...]) -> list[int]:
-    """The processes and all their living descendants."""
-    found: dict[int, None] = {}
-    for pid in pids:
-        try:
-            root = psutil.Process(pid)
-            for process in (root, *root.children(recursive=True)):
-                found[process.pid] = None
-        except psutil.Error:
-            continue
-    return list(found)
+_SERIES = ("at", "resident", "anonymous", "file", "pss")
 
 
-def alive(pids: tuple[int, ...]) -> bool:
-    """Whether every one of these processes still runs (a zombie does not)."""
-    try:
-        return all(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
-    except psutil.Error:
-        return False
+def higher(one: Look, other: Look) -> Look:
+    """The look that found more in memory, so that thinning loses no peak; the earlier where they are equal."""
+    return other if other.resident > one.resident else one
 
 
-def resident(pid: int) -> tuple[int, int] | None:
-    """Resident bytes now and at most (``VmRSS``, ``VmHWM``); None where the process is gone."""
-    try:
-        text = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return None
-    values = {}
-    for line in text.splitlines():
-        if line.startswith(("VmRSS:", "VmHWM:")):
-            values[line[:5]] = int(line.split()[1]) * 1024
-    if "VmRSS" not in values:
-        return None
-    return values["VmRSS"], max(values.get("VmHWM", 0), values["VmRSS"])
-
-
-def proportional(pid: int) -> int:
-    """Proportional set size in bytes: shared pages divided among their users; 0 where it cannot be read."""
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:")), 0)
-
-
-def control_seconds(repeats: int = 15, size: int = 256) -> float:
+def control_seconds(repeats: int = 60, size: int = 256) -> float:
     """Median time of a fixed matrix product: what the machine itself can do now, whatever model is served.
 
-    On one core where the caller pinned one; 256 x 256 in float32 takes well under a millisecond a time.
+    On one core where the caller pinned one; 256 x 256 in float32 takes well under a millisecond a time. On two busy
+    virtual cores the log ratio of two such medians has a standard deviation of 16 % at 15 repeats, 3 to 6 % from 60 on.
     """
-    import numpy as np
-
     matrix = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
     times = []
     for _ in range(repeats):

@@ -120,7 +120,7 @@ def p_exceeds(estimate: Paired, margin: float) -> float:
         return float(_signed_rank_cdf(estimate.n)[estimate.n * (estimate.n + 1) // 2 - positive])
     if estimate.se == 0:
         return 0.0 if estimate.effect > margin else 1.0
-    return float(_scipy().t.sf((estimate.effect - margin) / estimate.se, estimate.df))
+    return _t_sf((estimate.effect - margin) / estimate.se, estimate.df)
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
@@ -138,6 +138,11 @@ def certifiable_margin(estimate: Paired, *, alpha: float, power: float = 0.9) ->
     return math.expm1((_t(1 - alpha, estimate.df) + _t(power, estimate.df)) * estimate.se)
 
 
+def certifiable(n: int, sd: float, *, alpha: float, power: float = 0.9) -> float:
+    """`certifiable_margin` of a design of n pairs whose differences have the standard deviation `sd`."""
+    return math.expm1((_t(1 - alpha, n - 2) + _t(power, n - 2)) * sd / math.sqrt(n))
+
+
 def blocking_effect(estimate: Paired, margin: float, *, alpha: float, power: float = 0.9) -> float:
     """The relative regression that this design would have turned red with that power; `margin` on the log scale."""
     return math.expm1(margin + (_t(1 - alpha, estimate.df) + _t(power, estimate.df)) * estimate.se)
@@ -146,14 +151,44 @@ def blocking_effect(estimate: Paired, margin: float, *, alpha: float, power: flo
 def pairs_needed(sd: float, margin: float, *, alpha: float, power: float = 0.9, most: int = 400) -> int | None:
     """The smallest even number of pairs that certifies `margin` (log scale) at zero effect; None beyond `most`.
 
-    Power of the one-sided t test with n-2 degrees of freedom: ``1 - nct.cdf(t, n-2, margin * sqrt(n) / sd)``.
+    Power of the one-sided t test with n-2 degrees of freedom: ``1 - nct.cdf(t, n-2, margin * sqrt(n) / sd)``. It rises
+    with n and with margin/sd, so the smallest ratio that n pairs can tell is looked up, and n is found by bisection.
     """
     if margin <= 0:
         return None
-    for n in range(4, most + 1, 2):
-        if sd == 0 or float(_scipy().nct.sf(_t(1 - alpha, n - 2), n - 2, margin * math.sqrt(n) / sd)) >= power:
-            return n
-    return None
+    if sd == 0:
+        return 4
+    low, high = 2, most // 2
+    if margin / sd < _resolvable(2 * high, alpha, power):
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if margin / sd >= _resolvable(2 * middle, alpha, power) else (middle + 1, high)
+    return 2 * low
+
+
+def pass_power(n: int, sd: float, margin: float, *, alpha: float, effect: float = 0.0) -> float:
+    """The chance that n pairs certify `margin` where the truth is `effect`; all on the log scale."""
+    if sd == 0:
+        return float(effect < margin)
+    ncp = (margin - effect) * math.sqrt(n) / sd
+    return float(_scipy().nct.sf(_t(1 - alpha, n - 2), n - 2, ncp))
+
+
+def fail_power(n: int, sd: float, margin: float, *, alpha: float, effect: float) -> float:
+    """The chance that n pairs show `effect` to be beyond `margin`; all on the log scale."""
+    return pass_power(n, sd, effect, alpha=alpha, effect=margin)
+
+
+def upper_sd(sd: float, df: int, confidence: float = 0.8) -> float:
+    """Upper confidence bound of a standard deviation estimated with `df` degrees of freedom."""
+    return sd * math.sqrt(df / float(_scipy().chi2.ppf(1 - confidence, df)))
+
+
+def pooled_sd(parts: Sequence[tuple[float, int]]) -> tuple[float, int]:
+    """One standard deviation from several, each with its degrees of freedom."""
+    df = sum(each for _, each in parts)
+    return math.sqrt(sum(sd * sd * each for sd, each in parts) / df), df
 
 
 # Proportions and per-sample scores
@@ -237,7 +272,7 @@ def paired_drop(base: npt.ArrayLike, candidate: npt.ArrayLike, margin: float, *,
         reach = clopper_pearson(0, n, alpha)[1] if within else 0.0
         p = 0.0 if drop - reach > margin else 1.0
     else:
-        p = float(_scipy().t.sf((drop - margin) / se, n - 1))
+        p = _t_sf((drop - margin) / se, n - 1)
     return Drop(n=n, drop=drop, lower=drop - reach, upper=drop + reach, se=se, p_exceeds=p, method="paired t")
 
 
@@ -274,7 +309,7 @@ def level(values: npt.ArrayLike, limit: float, *, alpha: float) -> Level:
         return Level(mean=mean, lower=low, upper=high, p_above=above, p_below=below)
     se = float(x.std(ddof=1)) / math.sqrt(x.size)
     reach = _t(1 - alpha, x.size - 1) * se
-    above = float(_scipy().t.sf((mean - limit) / se, x.size - 1)) if se > 0 else float(mean <= limit)
+    above = _t_sf((mean - limit) / se, x.size - 1) if se > 0 else float(mean <= limit)
     below = 1 - above if se > 0 else float(mean >= limit)
     return Level(mean=mean, lower=mean - reach, upper=mean + reach, p_above=above, p_below=below)
 
@@ -315,6 +350,23 @@ def _signed_rank_cut(n: int, alpha: float) -> int | None:
     """The largest k with P(T <= k) <= alpha, so that Walsh average k+1 is the bound; None if n is too small."""
     cut = sum(1 for p in _signed_rank_cdf(n) if p <= alpha) - 1
     return cut if cut >= 0 else None
+
+
+@cache
+def _resolvable(n: int, alpha: float, power: float) -> float:
+    """The smallest margin, in standard deviations of a pair, that n pairs certify with that power at zero effect."""
+    from scipy.optimize import brentq
+
+    scale, bound = math.sqrt(n), _t(1 - alpha, n - 2)
+    ncp = brentq(lambda ncp: float(_scipy().nct.sf(bound, n - 2, ncp)) - power, 0.0, 4 * bound + 10, xtol=1e-12)
+    return float(ncp) / scale
+
+
+def _t_sf(value: float, df: int) -> float:
+    """``scipy.stats.t.sf`` without its argument checks, which cost fifty times the function itself."""
+    from scipy.special import stdtr
+
+    return float(stdtr(df, -value))
 
 
 @cache

@@ -6,9 +6,9 @@ can be checked before anything heavy is imported.
 
 import http.client
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -45,7 +45,9 @@ class Endpoint:
 
     `url` is ``host:port`` of its HTTP side, `grpc_url` of its gRPC side if known. An empty `version` leaves the choice
     to the server, which a measurement should not do. `pids` are root processes on this machine whose memory counts
-    (with their children); empty where the server runs elsewhere.
+    (with their children); empty where the server runs elsewhere. `metrics_url` is where its Prometheus counters are,
+    where known. Who started the server may say how many seconds loading the model took (`load_seconds`) and how many
+    bytes of each GPU's memory were taken before, by UUID (`device_baseline`).
     """
 
     url: str
@@ -55,6 +57,9 @@ class Endpoint:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     pids: tuple[int, ...] = ()
+    metrics_url: str | None = None
+    load_seconds: float | None = None
+    device_baseline: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -84,7 +89,7 @@ def endpoint_of(url: str, model: str | None = None, version: str = "") -> Endpoi
     netloc = _netloc(host, port)
     model = model or named_model or _only_ready_model(host, port)
     version = version or named_version
-    status, metadata = _ask(host, port, "GET", _model_path(model, version))
+    status, metadata = ask(host, port, "GET", _model_path(model, version))
     if status != 200 or not isinstance(metadata, dict) or "inputs" not in metadata:
         raise TargetError(
             f"{netloc} does not serve model {model!r}" + (f" version {version}" if version else ""),
@@ -93,7 +98,7 @@ def endpoint_of(url: str, model: str | None = None, version: str = "") -> Endpoi
         )
     if not version:
         version = max((str(each) for each in metadata.get("versions") or ()), key=_numeric, default="")
-    status, reply = _ask(host, port, "GET", _model_path(model, version) + "/ready")
+    status, reply = ask(host, port, "GET", _model_path(model, version) + "/ready")
     if status != 200:
         raise TargetError(
             f"model {model!r} version {version or '(unnamed)'} is not ready",
@@ -148,7 +153,7 @@ def _only_ready_model(host: str, port: int) -> str:
 
 
 def _ready_models(host: str, port: int) -> list[str]:
-    status, index = _ask(host, port, "POST", "/v2/repository/index", b'{"ready":true}')
+    status, index = ask(host, port, "POST", "/v2/repository/index", b'{"ready":true}')
     if status != 200 or not isinstance(index, list):
         raise TargetError(
             f"{_netloc(host, port)} does not list its models",
@@ -166,13 +171,30 @@ def _known_models(host: str, port: int) -> str:
     return "ready there: " + (", ".join(ready) or "nothing; load a model first")
 
 
-def _ask(host: str, port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
-    """Status and JSON value (None where the body is not JSON) of one question."""
+def ask(host: str, port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
+    """Status and JSON value (None where the body is not JSON) of one question.
+
+    Raises:
+        TargetError: no answer.
+    """
+    status, text = fetch(host, port, method, path, body)
+    try:
+        return status, json.loads(text)
+    except ValueError:
+        return status, None
+
+
+def fetch(host: str, port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    """Status and body of one question, on a connection of its own that is closed: Triton waits for idle ones.
+
+    Raises:
+        TargetError: no answer.
+    """
     connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
         reply = connection.getresponse()
-        status, text = reply.status, reply.read()
+        return reply.status, reply.read()
     except (OSError, http.client.HTTPException) as error:
         raise TargetError(
             f"no answer from {_netloc(host, port)}: {error}",
@@ -181,10 +203,6 @@ def _ask(host: str, port: int, method: str, path: str, body: bytes | None = None
         ) from error
     finally:
         connection.close()
-    try:
-        return status, json.loads(text)
-    except ValueError:
-        return status, None
 
 
 def _spec(tensor: dict[str, Any], netloc: str) -> TensorSpec:

@@ -20,7 +20,7 @@ class Finding:
     is the rule's number, `bound` the value that ratio, difference or candidate must not cross. `certifiable` is the
     smallest regression that this run could have ruled out, `blocking` the one it would have blocked, both with power
     90 % and in the margin's terms. `p` is the Holm-adjusted p-value of the FAIL. `order_effect` is what running second
-    cost, relative.
+    cost, relative. `about` names the class, group or segment that a check speaks of.
     """
 
     metric: str
@@ -44,6 +44,7 @@ class Finding:
     pairs_needed: int | None = None
     order_effect: float | None = None
     method: str = ""
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,14 +9,14 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import psutil
 
-from . import gain
+from . import coverage, covered, gain, rounding, sweep
 from .artifact import Artifact, File, Provenance, canonical, digest_bytes
 from .data import Data
 from .environment import environment, now
@@ -24,8 +24,7 @@ from .parity import Agreement, compare, enforce
 from .quality import metric
 from .recipe import Recipe, as_json
 from .recipe_text import read_stage, to_toml
-from .samples import Samples
-from .sessions.session import Session, open_session
+from .sessions.session import open_new, open_session
 from .source import make_source, source_ingredients
 from .stages.configs import (
     CompileConfig,
@@ -40,6 +39,7 @@ from .stages.configs import (
 )
 from .stages.stage import Context, code_digest, libraries, stage
 from .store import Store
+from .sweep import Point
 from .targets import broken, resolve
 
 Progress = Callable[[str, float, str], None]
@@ -211,7 +211,10 @@ class _Builder:
         def make(folder: Path) -> tuple[Artifact, tuple[Agreement, ...]]:
             return self._make(label, config, parent, origin, folder, self._checkpoints(ingredients))
 
-        return self._step(label, ingredients, make)
+        step = self._step(label, ingredients, make)
+        if step.cached and isinstance(config, QuantizeConfig):
+            self._promised(label, config, step.artifact, self.store.path(step.artifact, "model.onnx"))
+        return step
 
     def _step(
         self,
@@ -232,7 +235,7 @@ class _Builder:
         except KeyboardInterrupt as error:
             error.add_note(f"stopped in {label}; what was finished before it is kept, run the same command to go on")
             raise
-        note = {"digest": kept.digest, "agreements": [asdict(agreement) for agreement in agreements]}
+        note = {"digest": kept.digest, "agreements": [agreement.to_json() for agreement in agreements]}
         self.store.remember("steps", _digest(ingredients), note)
         self.store.remember("ingredients", kept.digest, dict(ingredients or {}))
         shutil.rmtree(self._checkpoints(ingredients), ignore_errors=True)
@@ -251,10 +254,7 @@ class _Builder:
     def _agreements(self, ingredients: Mapping[str, Any] | None) -> tuple[Agreement, ...]:
         """How the step agreed with its parent when it was made, where that was noted."""
         rows = (self.store.recall("steps", _digest(ingredients)) or {}).get("agreements", [])
-        return tuple(
-            Agreement(**row | {"tolerance": Tolerance(**row["tolerance"]), "broken": tuple(row["broken"])})
-            for row in rows
-        )
+        return tuple(Agreement.from_json(row) for row in rows)
 
     def _source_ingredients(self, *, load: bool = True) -> dict[str, Any] | None:
         golden = self.data.digest("golden", load=load)
@@ -345,39 +345,31 @@ class _Builder:
         contract: Mapping[str, Tolerance] | None = getattr(config, "parity", None)
         if contract is None or artifact.planned:
             return ()
+        from .sessions.on_ort_graph import Exposed
+
         self.progress(label, 0.96, "comparing with the parent")
         samples = self.data.samples("calibration").take(256)
         reference = open_session(parent, self.store, threads=self.environment.cores)
-        candidate = _candidate(artifact, folder, self.environment.cores)
-        agreements = compare(reference, candidate, samples, contract)
+        candidate = open_new(artifact, folder, threads=self.environment.cores)
+        points: tuple[Point, ...] = ()
+        if not contract:  # only rounding may differ, whatever the shape
+            graph = Exposed(folder / "model.onnx").graph(samples.take(1).inputs)
+            contract = rounding.contract(graph, graph, artifact.outputs)
+            points = sweep.points(artifact.inputs, samples)
+        agreements = compare(reference, candidate, samples, contract, inputs=artifact.inputs, points=points)
         where = f"{label} of {self.recipe.path.name}, {artifact.short}"
         enforce(agreements, where)
-        if isinstance(config, QuantizeConfig) and config.coverage:
-            self.progress(label, 0.98, "reading what runs in int8")
-            _cover(folder / "model.onnx", samples.take(1), config.coverage, where)
+        self._promised(label, config, artifact, folder / "model.onnx")
         return agreements
 
-
-def _cover(path: Path, sample: Samples, least: float, where: str) -> None:
-    """Hold what this machine really runs of the file against the share that the stage promises."""
-    from . import coverage
-    from .sessions.on_ort_graph import executed
-
-    coverage.enforce(coverage.coverage(executed(path, sample.inputs)), least, where)
-
-
-def _candidate(artifact: Artifact, folder: Path, threads: int) -> Session:
-    """The new files in the engine of their format."""
-    if artifact.format == "tensorrt":
-        from .sessions.on_tensorrt import EngineSession
-
-        return EngineSession(lambda name: folder / name, artifact.inputs, artifact.outputs)
-    from .sessions.on_ort import OrtSession
-
-    emulated = folder / "emulated.onnx"  # left where this machine has no kernels for the real one
-    if emulated.exists():
-        return OrtSession(emulated, threads=threads, optimize=False)
-    return OrtSession(folder / "model.onnx", threads=threads)
+    def _promised(self, label: str, config: StageConfig, artifact: Artifact, path: Path) -> None:
+        """What runs on this machine is held against what the stage promises of it, wherever the artifact was made."""
+        if isinstance(config, QuantizeConfig) and config.coverage and not broken(artifact.requires, self.environment):
+            self.progress(label, 0.98, "reading what runs in int8")
+            found = covered.recalled(artifact, self.store)
+            if found is None:
+                found = covered.on_samples(artifact, path, self.store, self.data.samples("calibration").take(1).inputs)
+            coverage.enforce(found, config.coverage, f"{label} of {self.recipe.path.name}, {artifact.short}")
 
 
 def _digest(ingredients: Mapping[str, Any] | None) -> str:

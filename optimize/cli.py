@@ -94,9 +94,6 @@ def init(
 def build(
     recipe: Recipe,
     report_: Annotated[Path | None, typer.Option("--report", help="Write the build's page (HTML) there.")] = None,
-    notes: Annotated[
-        Path | None, typer.Option(help="JSON for the page: sensitivities and coverage, measured elsewhere.")
-    ] = None,
     memory: Annotated[
         bool, typer.Option("--memory", help="Measure peak memory of each step too: some seconds more per step.")
     ] = False,
@@ -119,10 +116,12 @@ def build(
         rows = figuring.figures(made, store(), report, memory=memory)
     broken = figuring.below_floor(made, rows)
     if report_ is not None:
+        from . import covered as covering
         from . import report as reporting
 
-        told = reporting.read_notes(notes) if notes is not None else None
-        reporting.write_html(report_, made, rows, search=store().recall("searches", loaded.digest), notes=told)
+        told = covering.coverages({step.label: step.artifact for step in made.all}, store())
+        search_ = store().recall("searches", loaded.digest)
+        reporting.write_html(report_, made, rows, search=search_, coverages=told)
         err.print(f"report: {report_}", highlight=False)
     if json_:
         emit(showing.build_json(made, rows) | {"below_floor": broken})
@@ -272,27 +271,55 @@ def reproduce(
 
 def parity(
     reference: Ref,
-    candidate: Annotated[str, typer.Argument(help="The artifact to hold against REFERENCE.")],
-    recipe: Annotated[Path, typer.Option(help="The recipe whose calibration samples to compare on.")],
+    candidate: Annotated[
+        str,
+        typer.Argument(help="The artifact to hold against REFERENCE; else REFERENCE against its parent."),
+    ] = "",
+    recipe: Annotated[
+        Path | None, typer.Option(help="The recipe whose calibration samples to compare on; else the candidate's own.")
+    ] = None,
+    bisect: Annotated[
+        bool, typer.Option("--bisect", help="Beyond tolerance, look for the first node whose output disagrees (ONNX).")
+    ] = False,
+    html: Annotated[Path | None, typer.Option(help="Write the comparison's page there.")] = None,
     json_: Json = False,
 ) -> None:
-    """Measure how far CANDIDATE's answers are from REFERENCE's on real samples, at batch 1, 2 and 32."""
-    from dataclasses import asdict
+    """Measure how far CANDIDATE's answers are from REFERENCE's on real samples, over batch sizes and dynamic lengths.
 
-    from . import parity as comparing
-    from .data import Data
+    The contract is the stage's own where REFERENCE is CANDIDATE's parent, else what number formats and depth explain:
+    an artifact that was pruned or distilled is another function than its source. Sizes are 1, 2, what is expected and
+    the greatest. Exit code 1: beyond tolerance.
+    """
+    from . import comparison as comparing
+    from . import show_parity as showing
+    from .errors import ConfigError
     from .recipe import load_recipe
-    from .sessions.session import open_session
-    from .show import parity_table
+    from .reproduce import recorded_recipe
 
     kept = store()
-    samples = Data(load_recipe(recipe), kept, machine.environment()).samples("calibration").take(256)
-    one, other = (open_session(kept.get(name), kept) for name in (reference, candidate))
-    agreements = comparing.compare(one, other, samples, {})
+    other = kept.get(candidate or reference)
+    if not candidate and other.made_by.parent is None:
+        raise ConfigError(f"{other.short} is a source and has no parent", next_step="name a second artifact")
+    one = kept.get(reference if candidate else str(other.made_by.parent))
+    told = load_recipe(recipe) if recipe is not None else recorded_recipe(other, kept)
+    with progress() as report:
+        found = comparing.hold(one, other, told, kept, bisect=bisect, progress=report)
+    if html is not None:
+        showing.write_html(html, found)
+        err.print(f"page: {html}", highlight=False)
     if json_:
-        emit({"agreements": [asdict(row) for row in agreements]})
+        emit(found.to_json())
     else:
-        out.print(parity_table(agreements))
+        out.print(showing.parity_table(found))
+        sources = " and ".join(sorted({point.source for point in found.points}))
+        out.print(f"contract: {found.basis}; sizes of: {sources}", highlight=False, markup=False)
+        if found.left_out:
+            out.print(f"left out, the reference refuses it: {showing.left_out(found.left_out)}", highlight=False)
+        out.print(showing.verdict(found), highlight=False, markup=False)
+        for line in showing.lines(found.divergence) if found.divergence is not None else ():
+            out.print(line, highlight=False, markup=False)
+    if found.broken:
+        raise typer.Exit(1)
 
 
 def coverage(
@@ -300,24 +327,16 @@ def coverage(
     length: Annotated[int, typer.Option(min=1, help="Length of dynamic axes after the batch.")] = 8,
     json_: Json = False,
 ) -> None:
-    """Show which arithmetic REF really runs in on this machine: share of MACs per precision, and unfused islands."""
-    from . import coverage as covering
-    from .errors import ConfigError
-    from .sessions.on_ort_graph import example_inputs, executed
+    """Show which arithmetic REF really runs in: share of MACs per precision, and unfused islands with the reason.
+
+    Of an ONNX file what ONNX Runtime runs on this machine, of an engine what TensorRT's inspector said at its building.
+    """
+    from . import covered as covering
     from .show import coverage_json, islands_table, precision_table
-    from .targets import check
 
     kept = store()
     artifact = kept.get(ref)
-    if artifact.format != "onnx":
-        raise ConfigError(
-            f"{artifact.short} is {artifact.format}, and coverage reads what ONNX Runtime runs",
-            next_step="name an onnx artifact; history lists them",
-        )
-    check(artifact.requires, machine.environment(), artifact.short)
-    found = covering.coverage(
-        executed(kept.path(artifact, "model.onnx"), example_inputs(artifact.inputs, length=length))
-    )
+    found = covering.measured(artifact, kept, length=length)
     if json_:
         emit(coverage_json(found) | {"digest": artifact.digest})
         return
@@ -325,5 +344,6 @@ def coverage(
     if found.islands:
         out.print(islands_table(found))
     out.print(f"{artifact.short}: {found.macs / 1e6:.2f} million MACs per sample, {len(found.islands)} islands")
+    out.print(f"run by {found.where}", markup=False, highlight=False)
     if found.unseen:
         out.print(f"not counted: {', '.join(found.unseen)}", markup=False)

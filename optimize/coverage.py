@@ -6,6 +6,7 @@ only: where the engine has no kernel for a pattern it dequantizes and computes i
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from .errors import StageError
 from .executed import Graph, Operation, macs
@@ -13,7 +14,8 @@ from .executed import Graph, Operation, macs
 INTEGER = frozenset(
     ("QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
 ) | {"QGemm", "QAttention", "DynamicQuantizeLSTM"}
-_NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "fp64"}
+_NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "fp64", "float8": "fp8", "float4": "fp4"}
+_X86 = ("x86_64", "AMD64")
 _INSERTED = "InsertedPrecisionFreeCast"  # what ONNX Runtime calls a cast around a node that lacks a kernel for fp16
 _INTEGER_INSIDE = 4  # accuracy_level of MatMulNBits that quantizes activations to int8 too
 _PASSING = frozenset(
@@ -46,11 +48,33 @@ class Island:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """All compute of one run, its islands, and operations whose cost could not be told (`unseen`)."""
+    """All compute of one run, its islands, and operations whose cost could not be told (`unseen`).
+
+    `engine` and `machine` (an architecture) say what ran it.
+    """
 
     layers: tuple[Layer, ...]
     islands: tuple[Island, ...]
     unseen: tuple[str, ...]
+    engine: str = ""
+    machine: str = ""
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Coverage":
+        """Read what ``dataclasses.asdict`` gave."""
+        islands = (Island(layer=Layer(**each["layer"]), reason=each["reason"]) for each in value["islands"])
+        return cls(
+            layers=tuple(Layer(**each) for each in value["layers"]),
+            islands=tuple(islands),
+            unseen=tuple(value["unseen"]),
+            engine=value["engine"],
+            machine=value["machine"],
+        )
+
+    @property
+    def where(self) -> str:
+        """What ran it, for people."""
+        return _who(self.engine, self.machine)
 
     @property
     def macs(self) -> int:
@@ -84,7 +108,13 @@ def coverage(graph: Graph) -> Coverage:
             layers.append(layer)
             if layer.precision != "int8" and (reason := _why_not(operation, around)):
                 islands.append(Island(layer=layer, reason=reason))
-    return Coverage(layers=tuple(layers), islands=tuple(islands), unseen=tuple(unseen))
+    return Coverage(
+        layers=tuple(layers),
+        islands=tuple(islands),
+        unseen=tuple(unseen),
+        engine=graph.engine,
+        machine=graph.machine,
+    )
 
 
 def enforce(found: Coverage, least: float, where: str, precision: str = "int8") -> None:
@@ -105,7 +135,7 @@ def enforce(found: Coverage, least: float, where: str, precision: str = "int8") 
     said += [f"cost unknown: {', '.join(found.unseen[:_SHOWN])}"] if found.unseen else []
     raise StageError(
         f"{share:.1%} of the MACs run in {precision}, the stage promises {least:.1%}: {'; '.join(said)}",
-        where=where,
+        where=f"{where}, run by {found.where}",
         next_step="quantize for the target that this machine is, narrow exclude, or lower coverage in this stage",
     )
 
@@ -122,6 +152,7 @@ class _Neighbours:
 
     def __init__(self, graph: Graph) -> None:
         self.tensors = graph.tensors
+        self.engine, self.machine = graph.engine, graph.machine
         self._makers: Mapping[str, Operation] = {out: node for node in graph.operations for out in node.outputs}
         self._takers: dict[str, list[Operation]] = {}
         for node in graph.operations:
@@ -170,14 +201,21 @@ def _pattern(
     activations: list[Operation],
     targets: list[Operation],
 ) -> str:
+    if around.engine.startswith("TensorRT"):
+        return "TensorRT dequantizes what it takes and computes in float: no Q/DQ stands where it could be fused"
     if not activations:
         return "only its weights are quantized, its input is float"
     if not weights and around.constant(operation.inputs[1]):
         return "its input is quantized, its weights are not"
     quantized = [around.dtype(node.inputs[0]) for node in activations]
     quantized += [around.dtype(node.outputs[0]) for node in targets]
-    if "int8" in quantized:
-        return "its activations are int8 (S8), and the kernels of this engine on x86 fuse uint8 (U8) activations only"
+    who = _who(around.engine, around.machine)
+    if "int8" in quantized and around.machine in _X86:
+        return f"its activations are int8 (S8), and the kernels of {who} fuse uint8 (U8) activations only"
     if not targets and operation.kind.endswith("Conv"):
         return "its output is not quantized, which an integer convolution needs"
-    return "the engine has no integer kernel for what stands around it"
+    return f"{who} has no integer kernel for what stands around it"
+
+
+def _who(engine: str, machine: str) -> str:
+    return " on ".join(part for part in (engine or "the engine", machine) if part)

@@ -1,11 +1,15 @@
 """The recipe's data: splits from the user's loader, loaded when first needed, known by digest without loading.
 
-A loader counts as a function of its code, its arguments and the `files` that the recipe declares; while none of these
-change, the digest noted at the last load is believed, so that a build with nothing to do loads nothing.
+A loader counts as a function of its code, its arguments, the `files` and the versions of the `packages` that the
+recipe declares; while none of these change, the digest noted at the last load is believed, so that a build with nothing
+to do loads nothing.
 """
+
+from importlib import metadata
 
 from .artifact import canonical, digest_bytes, digest_file
 from .environment import Environment
+from .errors import MissingError
 from .recipe import Recipe
 from .samples import Samples, Split, checked
 from .store import Store
@@ -20,6 +24,7 @@ class Data:
         self._loader = recipe.reference(recipe.data.loader)
         self._loaded: dict[str, Samples] = {}
         versions = {name: environment.libraries.get(name, "") for name in ("numpy", "scipy", "torch")}
+        versions |= {name: _version(name) for name in recipe.data.packages}
         files = [digest_file(recipe.base / name) for name in recipe.data.files]
         self._fixed = {"loader": self._loader.digest, "files": files, "libraries": versions, "seed": recipe.seed}
 
@@ -46,3 +51,14 @@ class Data:
 
     def _key(self, split: Split) -> str:
         return digest_bytes(canonical(self._fixed | {"split": split, "count": getattr(self._recipe.data, split)}))
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError as error:
+        raise MissingError(
+            f"no such distribution: {package}",
+            where="data.packages",
+            next_step="install it, or name what the loader reads as pip list does",
+        ) from error

@@ -3,7 +3,7 @@
 Types and arithmetic only. Whoever reads a graph (`sessions.on_ort_graph`) fills these in; `coverage` judges them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -36,10 +36,44 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """What ran, in order of execution; `tensors` holds every tensor whose shape is known."""
+    """What ran, in order of execution; `tensors` holds every tensor whose shape is known.
+
+    `engine` and `machine` (an architecture: ``x86_64``) say who ran it, "" where that is not known.
+    """
 
     operations: tuple[Operation, ...]
     tensors: Mapping[str, Tensor]
+    engine: str = ""
+    machine: str = ""
+
+    def computes_in(self, dtype: str) -> bool:
+        """Whether any operation gives a tensor of that type."""
+        given = (self.tensors.get(name) for each in self.operations for name in each.outputs)
+        return any(tensor is not None and tensor.dtype == dtype for tensor in given)
+
+
+OPAQUE = "Opaque"  # computes and does not show what: it costs its attribute ``macs``, or nobody knows
+
+
+def in_order(operations: Sequence[Operation]) -> tuple[Operation, ...]:
+    """The operations, each after what makes its inputs: a file need not be sorted."""
+    made = {name for each in operations for name in each.outputs}
+    found: list[Operation] = []
+    done: set[str] = {""}
+    left = list(operations)
+    while left:
+        ready, waiting = [], []
+        for each in left:
+            if all(name in done or name not in made for name in each.inputs):
+                ready.append(each)
+                done.update(each.outputs)
+            else:
+                waiting.append(each)
+        if not ready:  # a circle: no file that an engine takes has one
+            return (*found, *waiting)
+        found += ready
+        left = waiting
+    return tuple(found)
 
 
 def macs(operation: Operation, tensors: Mapping[str, Tensor]) -> int | None:
@@ -91,6 +125,10 @@ def _recurrent(operation: Operation, inputs: _Inputs, out: Tensor) -> int:
     return int(inputs[0].shape[0] * inputs[0].shape[1] * (inputs[1].size + inputs[2].size))
 
 
+def _opaque(operation: Operation, inputs: _Inputs, out: Tensor) -> int:
+    return int(operation.attributes["macs"])
+
+
 def _einsum(operation: Operation, inputs: _Inputs, out: Tensor) -> int:
     """The product of all labelled axes; an ellipsis cannot be resolved from labels alone."""
     terms = str(operation.attributes["equation"]).replace(" ", "").split("->")[0].split(",")
@@ -116,4 +154,5 @@ _FORMULAS: Mapping[str, _Formula] = {
     "MultiHeadAttention": _attention,
     **dict.fromkeys(("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"), _recurrent),
     "Einsum": _einsum,
+    OPAQUE: _opaque,
 }

@@ -4,7 +4,7 @@ Fragments carry no library: `library` gives its one copy for the page. Colours a
 paper; text takes the page's own colour from its style sheet.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -12,6 +12,7 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 QUIET, ACCENT, WORSE = "#8a8f98", "#2f7ed8", "#d9534f"
+PRECISIONS = {"fp32": QUIET, "int8": ACCENT, "fp16": "#3aa17e", "bf16": "#57b894", "fp8": "#8e6bbf"}
 _GRID = "rgba(128,128,128,0.22)"
 
 
@@ -91,20 +92,73 @@ def pareto(
     return fragment(figure, 360)
 
 
-def bars(rows: Sequence[tuple[str, float]], title: str) -> str:
-    """One bar per row, the longest first."""
+def bars(rows: Sequence[tuple[str, float]], title: str, marked: Collection[str] = ()) -> str:
+    """One bar per row, the longest first; `marked` rows stand out."""
     ordered = sorted(rows, key=lambda row: -row[1])
     figure = go.Figure()
     figure.add_bar(
         y=[row[0] for row in ordered],
         x=[row[1] for row in ordered],
         orientation="h",
-        marker={"color": ACCENT},
+        marker={"color": [ACCENT if row[0] in marked else QUIET for row in ordered]},
         hovertemplate="%{y}: %{x:.4g}<extra></extra>",
     )
     figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(title=title)
+    figure.update_xaxes(title=title, rangemode="tozero")
     return fragment(figure, 90 + 24 * len(rows))
+
+
+def shares(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """One bar per row, of the shares that add up to it."""
+    kinds = sorted({kind for each in rows.values() for kind in each})
+    figure = go.Figure()
+    for kind in kinds:
+        parts = [each.get(kind, 0.0) for each in rows.values()]
+        figure.add_bar(
+            y=list(rows),
+            x=parts,
+            name=kind,
+            orientation="h",
+            marker={"color": PRECISIONS.get(kind, QUIET)},
+            text=[f"{kind} {part:.0%}" if part >= 0.06 else "" for part in parts],
+            textposition="inside",
+            insidetextanchor="middle",
+            hovertemplate=f"%{{y}}: %{{x:.1%}} in {kind}<extra></extra>",
+        )
+    figure.update_layout(barmode="stack", bargap=0.35)
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(title="share of multiply-accumulates", tickformat=".0%", range=[0, 1.01])
+    return fragment(figure, 110 + 40 * len(rows))
+
+
+def walk(probes: Sequence[tuple[int, str, float, float]]) -> str:
+    """Error along a graph on a logarithmic scale, with what rounding explains as a line.
+
+    Probes are (place, tensor, error, limit); an error that is infinite stands at the top edge.
+    """
+    finite = [error for _, _, error, _ in probes if 0 < error < float("inf")] + [limit for *_, limit in probes if limit]
+    ceiling, floor = 10 * max(finite, default=1.0), 0.1 * min(finite, default=1e-9)
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[place for place, *_ in probes],
+        y=[limit or floor for *_, limit in probes],
+        mode="lines",
+        name="what rounding explains",
+        line={"color": QUIET, "width": 2},
+        hoverinfo="skip",
+    )
+    figure.add_scatter(
+        x=[place for place, *_ in probes],
+        y=[min(max(error, floor), ceiling) for _, _, error, _ in probes],
+        customdata=[(tensor, f"{error:.2e}") for _, tensor, error, _ in probes],
+        mode="markers",
+        name="difference",
+        marker={"size": 10, "color": [WORSE if not error <= limit else ACCENT for *_, error, limit in probes]},
+        hovertemplate="%{customdata[0]}: %{customdata[1]}<extra></extra>",
+    )
+    figure.update_xaxes(title="order of execution")
+    figure.update_yaxes(title="relative error", type="log", exponentformat="power")
+    return fragment(figure, 340)
 
 
 def _spelt(value: float | None, spelling: str) -> str:

@@ -50,10 +50,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """The user's loader, how much of each split to use, and the `files` that it reads (they enter cache keys)."""
+    """The user's loader, how much of each split to use, and what else its samples come from (it enters cache keys).
+
+    `files` are those that it reads, `packages` installed distributions whose contents it reads: their versions count.
+    """
 
     loader: str
     files: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
     train: Positive | None = None
     calibration: Positive = 512
     evaluation: Positive | None = None

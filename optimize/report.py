@@ -3,45 +3,15 @@
 Shows what build, figures and search found, and computes no figure of its own. What nobody measured is not on the page.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .build import Build
-from .errors import ConfigError, MachineError, MissingError
+from .coverage import Coverage
 from .figures import Figures, worth
-from .show import gain_lines, gain_text, pace_text, size_text
-from .store import write_atomically
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notes:
-    """What other rooms measured and hand in: sensitivity by layer (error), coverage by operator (share of MACs)."""
-
-    sensitivities: Mapping[str, float] = field(default_factory=dict)
-    coverage: Mapping[str, float] = field(default_factory=dict)
-
-
-def read_notes(path: Path) -> Notes:
-    """Read ``{"sensitivities": {layer: number}, "coverage": {operator: number}}``, either may be left out.
-
-    Raises:
-        MissingError, ConfigError: no such file, or another form.
-    """
-    try:
-        value = json.loads(path.read_text())
-        notes = Notes(**{key: {str(name): float(each) for name, each in rows.items()} for key, rows in value.items()})
-    except FileNotFoundError as error:
-        raise MissingError("no such file", where=str(path), next_step="check the path") from error
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(
-            f"not a file of notes: {error}",
-            where=str(path),
-            next_step='give JSON: {"sensitivities": {layer: number}, "coverage": {operator: number}}',
-        ) from error
-    return notes
+from .pages import write_page
+from .show import gain_lines, gain_text, pace_text, short, size_text
 
 
 def write_html(
@@ -50,43 +20,34 @@ def write_html(
     rows: tuple[Figures, ...],
     *,
     search: Mapping[str, Any] | None = None,
-    notes: Notes | None = None,
+    coverages: Mapping[str, Coverage] | None = None,
 ) -> None:
-    """Write the page; `search` is what `explore.Found.to_json` gave, `notes` what other rooms measured.
+    """Write the page; `search` is what `explore.Found.to_json` gave, `coverages` what `covered` found, by step.
 
     Raises:
         MachineError: the file cannot be written.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     from . import on_plotly
 
-    notes = notes or Notes()
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    coverages = coverages or {}
     last, first = worth(build, rows), rows[0]
-    page = templates.get_template("build.html.j2").render(
-        title=build.recipe.name,
+    write_page(
+        path,
+        "build.html.j2",
+        title=f"build of {build.recipe.name}",
         headline=_headline(last, first),
         lines=gain_lines(build, rows),
         waterfall=on_plotly.waterfall([row.label for row in rows], _panels(rows)),
         stages=_stages(build, rows),
         agreements=[(step.label, agreement) for step in build.all for agreement in step.agreements],
         pareto=_pareto(search) if search else "",
-        sensitivities=on_plotly.bars(list(notes.sensitivities.items()), "error") if notes.sensitivities else "",
-        coverage=on_plotly.bars(list(notes.coverage.items()), "share of MACs") if notes.coverage else "",
+        sensitivities=_sensitivities(build),
+        kept=_kept_in_float(build),
+        coverage=on_plotly.shares({label: each.shares for label, each in coverages.items()}) if coverages else "",
+        islands=_islands(coverages),
+        run_by=sorted({each.where for each in coverages.values()}),
         facts=_facts(build, rows),
-        library=on_plotly.library(),
     )
-    try:
-        write_atomically(path, page.encode())
-    except OSError as error:
-        raise MachineError(f"cannot write: {error.strerror or error}", where=str(path)) from error
 
 
 def _headline(last: Figures, first: Figures) -> list[tuple[str, str]]:
@@ -132,9 +93,52 @@ def _stages(build: Build, rows: Sequence[Figures]) -> list[dict[str, Any]]:
             "at": step.artifact.made_by.at,
             "seed": step.artifact.made_by.seed,
             "samples": (step.artifact.made_by.samples or "").removeprefix("sha256:")[:12],
-            "notes": ", ".join(f"{key} {value}" for key, value in step.artifact.made_by.notes.items()),
+            "notes": ", ".join(f"{key} {short(value)}" for key, value in step.artifact.made_by.notes.items()),
         }
         for step, row in zip(build.all, rows, strict=True)
+    ]
+
+
+def _sensitivities(build: Build) -> list[tuple[str, str]]:
+    """Of every step that measured its layers: its label, and a plot of what each layer alone gives back in float."""
+    from . import on_plotly
+
+    found = []
+    for step in build.all:
+        notes = step.artifact.made_by.notes
+        if measured := notes.get("sensitivities"):
+            kept = set(notes.get("kept_in_float", {}))
+            found.append((step.label, on_plotly.bars(list(measured.items()), "quality regained in float", kept)))
+    return found
+
+
+def _kept_in_float(build: Build) -> list[tuple[str, str, str]]:
+    """Step, layer and reason of everything that a step could have made smaller and did not."""
+    return [
+        (step.label, layer, str(reason))
+        for step in build.all
+        for key in ("kept_in_float", "in_fp32")
+        for layer, reason in dict(step.artifact.made_by.notes.get(key) or {}).items()
+    ]
+
+
+def _islands(coverages: Mapping[str, Coverage]) -> list[dict[str, str]]:
+    """What was meant for a lower precision and did not get there, and what could not be counted, step by step."""
+    rows = [
+        {
+            "step": label,
+            "layer": island.layer.name,
+            "kind": island.layer.kind,
+            "precision": island.layer.precision,
+            "share": f"{island.layer.macs / found.macs:.1%}",
+            "reason": island.reason,
+        }
+        for label, found in coverages.items()
+        for island in sorted(found.islands, key=lambda island: -island.layer.macs)
+    ]
+    unknown = {"kind": "", "precision": "", "share": "", "reason": "its cost could not be told; not counted"}
+    return rows + [
+        {"step": label, "layer": name} | unknown for label, found in coverages.items() for name in found.unseen
     ]
 
 

@@ -13,7 +13,6 @@ from .coverage import Coverage
 from .explore import Found
 from .figures import Figures, unmeasured
 from .pace import Pace
-from .parity import Agreement
 from .reproduce import Link
 
 
@@ -121,7 +120,7 @@ def _step(step: Step, row: Figures) -> dict[str, Any]:
         "cached": step.cached,
         "dropped": step.dropped,
         "seconds": step.seconds,
-        "agreements": [asdict(agreement) for agreement in step.agreements],
+        "agreements": [agreement.to_json() for agreement in step.agreements],
     }
 
 
@@ -138,7 +137,7 @@ def history_table(chain: Sequence[Artifact]) -> Table:
     """The chain of parents, newest first."""
     table = _table(left=("digest", "stage", "format"), right=("size",), last=("made at", "notes"))
     for artifact in chain:
-        notes = ", ".join(f"{key} {_short(value)}" for key, value in artifact.made_by.notes.items())
+        notes = ", ".join(f"{key} {short(value)}" for key, value in artifact.made_by.notes.items())
         table.add_row(
             artifact.digest.removeprefix("sha256:")[:12],
             artifact.made_by.stage,
@@ -174,26 +173,9 @@ def front_table(found: Found) -> Table:
     return table
 
 
-def _short(value: Any) -> Any:
-    """A note for one line of a table; what is a table itself is only counted."""
-    return len(value) if isinstance(value, Mapping) else value
-
-
-def parity_table(agreements: Sequence[Agreement]) -> Table:
-    """Measures of agreement per output and batch size."""
-    table = _table(
-        left=("output",), right=("batch", "relative error", "cosine", "argmax agreement"), last=("contract",)
-    )
-    for row in agreements:
-        table.add_row(
-            row.output,
-            str(row.batch),
-            f"{row.relative_error:.2e}",
-            f"{row.cosine:.5f}",
-            f"{row.agreement:.4f}",
-            "; ".join(row.broken) or "kept",
-        )
-    return table
+def short(value: Any) -> Any:
+    """A note for one line of a table; what is a table or a list itself is only counted."""
+    return len(value) if isinstance(value, Mapping | list | tuple) else value
 
 
 def precision_table(found: Coverage) -> Table:

@@ -9,15 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import accepted, baseline, history
 from bench import gate as gating
 from bench.budget import Budget
 from bench.load import on_locust
 from bench.load.payload import Payload
 from bench.load.run import Saturation
 from bench.load.summary import LoadSummary, summarise
+from bench.quality.adversarial import prepared
 from bench.report import StageRow, write_html
 from bench.schedule import poisson
-from bench.targets import endpoint_of
+from bench.targets import Host, endpoint_of
 from bench.verdict import Verdict
 from optimize.build import Build, build
 from optimize.data import Data
@@ -98,29 +100,20 @@ def ship(
     gating.check_batch(budget, deployment.max_batch_size or None)
     store = Store(home / "store")
     data = Data(recipe, store, environment())
-
     made = build(recipe, store, progress)
     rows = figures(made, store, progress)
     if broken := below_floor(made, rows):
         return Shipment(build=made, figures=rows, below_floor=broken)
 
-    verdict = gating.gate(
-        made.reference.artifact,
-        made.artifact,
-        budget,
-        host=host(store, deployment, scratch=home / "work"),
-        max_batch=deployment.max_batch_size or None,
-        samples=data.samples("evaluation"),
-        metric=metric(recipe),
-        folder=run,
-        progress=lambda what, share: progress("gate", share, what),
-    )
+    fresh = host(store, deployment, scratch=home / "work")
+    verdict = _judged(made, recipe, budget, (fresh, deployment.max_batch_size), data, store, home, run, progress)
     report = run / "report.html"
     if verdict.outcome != "PASS":
         _report(report, recipe, made, rows, verdict, run, None)
         return Shipment(build=made, figures=rows, below_floor="", verdict=verdict, report=report)
 
     release = Registry(home / "releases").register(deployment.release, made.artifact, verdict, run=run)
+    accepted.accept(home, *gating.read_gate(run))
     placement = place(made.artifact, deployment, store=store, repository=repository)
     choose(repository, deployment.name, (placement.version,))
     with _server(repository, deployment.name, keep_up=keep_up) as server:
@@ -136,6 +129,36 @@ def ship(
         served=served,
         report=report,
     )
+
+
+def _judged(
+    made: Build,
+    recipe: Recipe,
+    budget: Budget,
+    served: tuple[Host, int],
+    data: Data,
+    store: Store,
+    home: Path,
+    run: Path,
+    progress: Progress,
+) -> Verdict:
+    """The gate's verdict on what was built, against the reference of the same build."""
+    samples, score = data.samples("evaluation"), metric(recipe)
+    verdict = gating.gate(
+        made.reference.artifact,
+        made.artifact,
+        budget,
+        host=served[0],
+        max_batch=served[1] or None,
+        samples=samples,
+        metric=score,
+        suite=prepared(budget.checks, samples, score, made.source.artifact, store),
+        folder=run,
+        progress=lambda what, share: progress("gate", share, what),
+        ledger=accepted.held(home, budget.ledger),
+    )
+    history.record(home, *gating.read_gate(run), baseline.digest_of(run))
+    return verdict
 
 
 @contextmanager

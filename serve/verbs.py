@@ -24,9 +24,13 @@ def add_verbs(app: typer.Typer) -> None:
         app.command(rich_help_panel=PANEL)(verb)
 
 
-def hosting(deployment: Path | None, scratch: Path) -> tuple["Host", int | None]:
-    """Fresh servers for the gate, by a deployment file or by the default deployment, and the batches that they take."""
+def hosting(deployment: Path | None, scratch: Path, slow: float = 0.0) -> tuple["Host", int | None]:
+    """Fresh servers for the gate, by a deployment file or by the default deployment, and the batches that they take.
+
+    `slow` is the share by which they are slowed, for a drill.
+    """
     from optimize import config
+    from optimize.errors import ConfigError
 
     from .deployment import Deployment
     from .triton.host import host
@@ -36,7 +40,11 @@ def hosting(deployment: Path | None, scratch: Path) -> tuple["Host", int | None]
         if deployment is not None
         else Deployment(schema=1, name="candidate", max_batch_size=32)
     )
-    return host(store(), chosen, scratch=scratch), chosen.max_batch_size or None
+    if slow and chosen.flavour != "python":
+        raise ConfigError(
+            "only the python flavour can be slowed", where=str(deployment), next_step="name such a deployment"
+        )
+    return host(store(), chosen, scratch=scratch, slow=slow), chosen.max_batch_size or None
 
 
 def register(
@@ -48,12 +56,14 @@ def register(
     """Make an artifact a numbered release. Refused unless the run, judged again from its raw values, says PASS."""
     from dataclasses import asdict
 
-    from bench.gate import rejudge
+    from bench import accepted
+    from bench.gate import read_gate, rejudge
 
     from .release.registry import Registry
 
     artifact = store().get(ref)
     release = Registry(machine.home() / "releases").register(name or artifact.name, artifact, rejudge(run), run=run)
+    accepted.accept(machine.home(), *read_gate(run))
     if json_:
         emit(asdict(release))
     else:

@@ -1,324 +1,230 @@
-"""The load generator that Locust runs in its own process: arrivals sent on time, every reply's time kept raw.
+"""What Locust runs: one user that drives a whole load, open or closed loop, and hands every request to Locust's tables.
 
 Started by `bench.load.on_locust` with one JSON file of parameters, named in ``SEATRIAL_LOAD``; leaves one npz and one
-JSON file per worker. Judges nothing and reads no TOML. The only file that may import locust or gevent.
+JSON file per worker. Started by hand (``locust -f bench/load/locustfile.py --host http://127.0.0.1:8000``), with or
+without Locust's web UI, the command line says what `bench.load.plain` makes into such a file. Judges nothing and reads
+no TOML. The only file that may import locust.
 
-`OpenLoop` sends each arrival at its absolute deadline whether or not earlier ones were answered. Locust's own waiting
-times all start after the previous reply, so a server that stalls would also silence its load. `Offline` is the closed
-loop: so many connections, back to back. Both stop by themselves, and when the process that started them is gone.
+Locust's own waiting times all start after the previous reply, so a server that stalls would also silence its load;
+here the loops of `on_gevent` keep the time. They stop by themselves, and when the process that started them is gone.
+Requests reach Locust's statistics in bundles, once a second; its ``request`` event is not fired.
 """
 
-import ctypes
 import gc
 import json
 import os
 import platform
 import resource
-import time
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
-from math import floor, isnan, log10, nan
 from pathlib import Path
 from typing import Any
 
 import gevent
 import locust.stats
 import numpy as np
-from gevent import socket
-from gevent.pool import Group
-from locust import User, task
+from gevent.event import Event
+from locust import User, events, task
+from locust.runners import MasterRunner, WorkerRunner
 
+from bench.load import plain, tables
+from bench.load.guard import AbortRules
+from bench.load.on_gevent import ClosedLoop, Loop, OpenLoop, connector, now, warm
 from bench.load.payload import Payload
-from bench.load.run import CENSORED, OK, TRANSPORT
-from bench.load.wire import Connection
+from bench.load.run import OK
 from bench.schedule import Schedule
+from optimize.errors import SeatrialError
 from optimize.store import write_atomically
 
-WARMUP_SECONDS = 20.0  # for all warm-up requests together
 GO_SECONDS = 60.0  # waiting for the word to start
-LEAD_SECONDS = 250e-6  # waking up and fetching a connection take about so long; what is left of it is spun away
-LEAD_SHARE = 0.1  # of the mean gap between arrivals, so that spinning takes at most so much of the core
-
-_CLOCK_MONOTONIC, _TFD_NONBLOCK, _TFD_CLOEXEC, _TFD_ABSTIME = 1, os.O_NONBLOCK, os.O_CLOEXEC, 1
+TICK_SECONDS = 1.0  # between two looks at the run: tables, abort rules, a stop from elsewhere
 
 _FILES = 1 << 16
+_OVER = "load_over"  # a worker's message to the master
 
-_now = time.monotonic  # one clock for every process of this machine, so that a start can be agreed on
-
-
-def three_digits(milliseconds: float) -> float:
-    """Locust's own tables with three significant digits; its default turns 0.4 ms into 0."""
-    if milliseconds <= 0:
-        return 0.0
-    return round(milliseconds, 2 - floor(log10(milliseconds)))
+GIVEN: dict[str, Any] | None = None
+if "SEATRIAL_LOAD" in os.environ:
+    GIVEN = json.loads(Path(os.environ["SEATRIAL_LOAD"]).read_text())
 
 
-class RequestFailed(Exception):
-    """What Locust's tables show for a request that was not answered with 200."""
+class Load(User):
+    """The whole load of one process: ready, start, window, results. Locust never spawns a second one here."""
 
+    fixed_count = GIVEN["workers"] if GIVEN else 1
+    host = None
+    driven = False
 
-class Pacer:
-    """Waits for absolute deadlines of the monotonic clock with a kernel timer.
+    @task
+    def run_once(self) -> None:
+        """Run the load and leave, whatever happens: Locust would start a failed task again and again."""
+        if GIVEN and Load.driven:  # a master that lost a worker, or a second start from the web UI
+            gevent.sleep(3600.0)
+        Load.driven = True
+        with tempfile.TemporaryDirectory(prefix="seatrial-load-") as own:
+            try:
+                self.given = GIVEN or plain.prepare(self.environment.parsed_options, self.host, Path(own))
+                self.folder = Path(self.given["folder"])
+                self.drive()
+            except (OSError, SeatrialError) as error:
+                self.fail(error)
+            finally:
+                self.over()
 
-    The event loop's own timers round up to whole milliseconds, more than many a model takes.
-    """
+    def drive(self) -> None:
+        """Warm up, agree on a start, send, and write what was measured."""
+        self.settle()
+        loop, warmup_errors = self.loop()
+        about: dict[str, Any] = {"start": self.agreed_start(), "warmup_errors": warmup_errors}
+        about["real_time"] = self.given["loop"] == "open" and self.given["real_time"] and _real_time()
+        stopped = Event()
+        watch = gevent.spawn(self.watch, loop, stopped)
+        with window(about):
+            loop.run(about["start"], stopped)
+        watch.kill()
+        self.tell(loop)
+        self.leave(loop, about)
 
-    def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._timer = self._libc.timerfd_create(_CLOCK_MONOTONIC, _TFD_NONBLOCK | _TFD_CLOEXEC)
-        if self._timer < 0:
-            raise OSError(ctypes.get_errno(), "timerfd_create failed")
-        self._hub = gevent.get_hub()
-        self._readable = self._hub.loop.io(self._timer, 1)
-        self._setting = (ctypes.c_long * 4)()  # interval s, ns; value s, ns
-
-    def until(self, deadline: float) -> None:
-        """Let others run until `deadline` (seconds), or once if it is past; late by a tenth of a millisecond."""
-        if _now() >= deadline:
-            gevent.sleep(0)
-        while _now() < deadline:
-            self._setting[2], self._setting[3] = int(deadline), int(deadline % 1.0 * 1e9)
-            self._libc.timerfd_settime(self._timer, _TFD_ABSTIME, self._setting, None)
-            self._hub.wait(self._readable)
-
-    def close(self) -> None:
-        """Give the kernel timer back."""
-        self._readable.close()
-        os.close(self._timer)
-
-
-class _Generator(User):
-    """What both loops share: parameters, warm connections, the common start, the window and the results."""
-
-    abstract = True
-    fixed_count = 1
-
-    def on_start(self) -> None:
-        self.given: dict[str, Any] = json.loads(Path(os.environ["SEATRIAL_LOAD"]).read_text())
-        self.folder = Path(self.given["folder"])
-        self.address = (self.given["host"], self.given["port"])
-        self.requests = Payload.read(self.folder / "payload.npz").requests
-        self.reasons: dict[int, str] = {}
-        self.warmup_errors = 0
+    def settle(self) -> None:
+        """Cores, and enough file handles for all connections."""
         if self.given["cores"]:
             os.sched_setaffinity(0, self.given["cores"])
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-        gevent.spawn(self._quit_when_orphaned)
 
-    @task
-    def run_once(self) -> None:
-        """Run the load and leave, whatever happens: Locust would start a failed task again and again."""
-        try:
-            self.drive()
-        except OSError as error:
-            self._publish("failed.json", {"error": f"{type(error).__name__}: {error}"})
-        finally:
-            gevent.spawn(self.environment.runner.quit)
-            gevent.sleep(GO_SECONDS)
-
-    def drive(self) -> None:
-        raise NotImplementedError
-
-    def warm_connections(self, count: int) -> list[Connection]:
-        """Open connections before the start, and send a few requests that are not recorded.
-
-        A server that refuses each of them as malformed (4xx) would refuse the whole run, so that is said at once.
-        """
-        connections = [Connection(self.address, socket.create_connection) for _ in range(count)]
-        for connection in connections:
-            connection.open()
-        until = _now() + WARMUP_SECONDS
-        statuses, text = [], ""
-        for index in range(self.given["warmup"]):
-            if _now() > until:
-                break
-            connection = connections[index % count]
-            connection.open()
-            with gevent.Timeout(WARMUP_SECONDS, OSError(f"no reply to a warm-up request in {WARMUP_SECONDS:.0f} s")):
-                status, text = connection.exchange(self.requests[index % len(self.requests)])
-            statuses.append(status)
-        self.warmup_errors = sum(status != OK for status in statuses)
-        if statuses and all(400 <= status < 500 for status in statuses):
-            raise OSError(f"the server refuses the requests: HTTP {statuses[-1]} {text}")
-        return connections
+    def loop(self) -> tuple[Loop, int]:
+        """The loop with its connections open and warm, and how many warm-up requests failed."""
+        given = self.given
+        payload = Payload.read(self.folder / "payload.npz")
+        connect = connector(payload.protocol, (given["host"], given["port"]))
+        connections = [connect() for _ in range(given["connections"])]
+        failed = warm(connections, payload.requests, given["warmup"])
+        if given["loop"] == "closed":
+            return ClosedLoop(payload.requests, connections, seconds=given["seconds"]), failed
+        schedule = Schedule.read(self.folder / "schedule.npz")
+        self.schedule = schedule.digest
+        names = ("worker", "workers", "in_flight", "drain")
+        loop = OpenLoop(schedule, payload.requests, connect, **{name: given[name] for name in names})
+        loop.idle.extend(connections)
+        return loop, failed
 
     def agreed_start(self) -> float:
         """Say that this worker is ready, and learn when all start (monotonic seconds)."""
         gc.collect()  # tens of milliseconds, so not in the window
         gc.freeze()
-        self._publish("ready.json", {})
-        go, until = self.folder / "go.json", _now() + GO_SECONDS
+        self.publish("ready.json", {})
+        go, until = self.folder / "go.json", now() + GO_SECONDS
         while not go.exists():
-            if _now() > until:
+            if now() > until:
                 raise OSError("nobody gave the word to start")
             gevent.sleep(0.005)
-        return float(json.loads(go.read_text())["start"])
+        return float(json.loads(go.read_text())["start"] or now() + 0.1)
 
-    @contextmanager
-    def window(self, about: dict[str, Any]) -> Iterator[None]:
-        """The measured time: no garbage collection, and the processor time that this process used."""
-        gc.disable()
-        began, used = _now(), _cpu_seconds()
-        try:
-            yield
-        finally:
-            about["elapsed_s"], about["cpu_s"] = _now() - began, _cpu_seconds() - used
-            gc.enable()
+    def watch(self, loop: Loop, stopped: Event) -> None:
+        """Once a second: the tables, the abort rules, and whether someone else stopped the run."""
+        rules = AbortRules(**self.given["abort"])
+        while not stopped.is_set():
+            gevent.sleep(TICK_SECONDS)
+            self.tell(loop)
+            if reason := rules.breach(*loop.recent(rules.window)):
+                self.publish("stop.json", {"reason": reason})
+            if any(self.folder.glob("*stop.json")):
+                stopped.set()
 
-    def failure(self, status: int, text: str) -> RequestFailed | None:
-        """What to tell Locust; keeps the first reason of each status."""
-        if status == OK:
-            return None
-        self.reasons.setdefault(status, text)
-        return RequestFailed(f"HTTP {status}" if status else "transport error")
+    def tell(self, loop: Loop) -> None:
+        """Hand what ended since the last time to Locust's statistics."""
+        seconds, statuses = loop.fresh()
+        failures = [f"HTTP {status}" if status else "transport error" for status in statuses if status != OK]
+        tables.add(self.environment.stats, f"{self.given['loop']} loop", self.given["name"], seconds, failures)
 
-    def report(self, kind: str, latency: float, failure: RequestFailed | None, context: dict[str, float]) -> None:
-        """Hand one request to Locust's own statistics (milliseconds there)."""
-        self.environment.events.request.fire(
-            request_type=kind,
-            name=self.given["name"],
-            response_time=latency * 1e3,
-            response_length=0,
-            exception=failure,
-            context=context,
-        )
-
-    def leave(self, about: dict[str, Any], arrays: dict[str, Any]) -> None:
+    def leave(self, loop: Loop, about: dict[str, Any]) -> None:
         """Write the results; the JSON file comes last and says that the run is complete."""
-        staged = self.folder / f"{self._file('arrays')}.part.npz"
-        np.savez(staged, **arrays)
-        staged.replace(self.folder / f"{self._file('arrays')}.npz")
+        staged = self.folder / f"{self.file('arrays')}.part.npz"
+        np.savez(staged, **loop.arrays())
+        staged.replace(self.folder / f"{self.file('arrays')}.npz")
+        runner = self.environment.runner
+        if isinstance(runner, WorkerRunner):  # now, not with the next report: the master may be told to end before it
+            report: dict[str, Any] = {}
+            self.environment.events.report_to_master.fire(client_id=runner.client_id, data=report)
+            runner.send_message("stats", report)
         about |= {
-            "reasons": {str(status): text for status, text in self.reasons.items()},
-            "warmup_errors": self.warmup_errors,
+            "schedule": getattr(self, "schedule", None),
+            "reasons": {str(status): text for status, text in loop.reasons.items()},
             "python": platform.python_version(),
             "locust": metadata.version("locust"),
             "gevent": metadata.version("gevent"),
         }
-        self._publish("result.json", about)
+        self.publish("result.json", about)
 
-    def _publish(self, name: str, value: dict[str, Any]) -> None:
-        write_atomically(self.folder / self._file(name), json.dumps(value).encode())
+    def fail(self, error: OSError | SeatrialError) -> None:
+        """Say why there is no result: to whom started the load, or on the terminal."""
+        said = str(error) if isinstance(error, SeatrialError) else f"{type(error).__name__}: {error}"
+        if GIVEN:
+            self.publish("failed.json", {"error": said})
+        else:
+            print(f"error: {said}", flush=True)
+            self.environment.process_exit_code = 2
 
-    def _file(self, name: str) -> str:
+    def over(self) -> None:
+        """End the test as this way of running Locust wants it, and wait for that."""
+        runner = self.environment.runner
+        if isinstance(runner, WorkerRunner):
+            runner.send_message(_OVER)
+        else:
+            gevent.spawn(runner.stop if self.environment.web_ui else runner.quit)
+        gevent.sleep(3600.0)
+
+    def publish(self, name: str, value: dict[str, Any]) -> None:
+        write_atomically(self.folder / self.file(name), json.dumps(value).encode())
+
+    def file(self, name: str) -> str:
         return f"worker-{self.given['worker']}-{name}"
 
-    def _quit_when_orphaned(self) -> None:
-        while os.getppid() == self.given["parent"]:
-            gevent.sleep(0.5)
-        self.environment.runner.quit()
+
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
+def _options(parser: Any, **_: Any) -> None:
+    if not GIVEN:
+        plain.add_options(parser)
 
 
-class OpenLoop(_Generator):
-    """Every arrival at its time: one dispatcher, and one greenlet per request in flight."""
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def _init(environment: Any, runner: Any, **_: Any) -> None:
+    """Leave when the process that started this one has; print what Locust rounds; let the web UI show the end."""
+    if GIVEN:
+        gevent.spawn(_quit_when_orphaned, runner, GIVEN["parent"])
+        if not isinstance(runner, MasterRunner):  # no points for charts, which cost a sender milliseconds each
+            locust.stats.HISTORY_STATS_INTERVAL_SEC = 86400
+    if not isinstance(runner, WorkerRunner):
+        events.quit.add_listener(lambda **_: print(tables.digits(environment.stats), flush=True))  # type: ignore[no-untyped-call]
+    if isinstance(runner, MasterRunner):
+        over: list[str] = []
 
-    def drive(self) -> None:
-        """Send this worker's share of the schedule; wait for late replies up to the drain limit."""
-        given = self.given
-        schedule = Schedule.read(self.folder / "schedule.npz")
-        intended = schedule.share(given["worker"], given["workers"])
-        sent, done = np.full(len(intended), nan), np.full(len(intended), nan)
-        status = np.full(len(intended), CENSORED, np.int16)
-        idle = self.warm_connections(min(given["in_flight"], given["connections"]))
-        in_flight, pacer = Group(), Pacer()
-        start = self.agreed_start()
-        send = self._sender(start, intended, sent, done, status, idle)
-        about: dict[str, Any] = {
-            "schedule": schedule.digest,
-            "start": start,
-            "real_time": given["real_time"] and _real_time(),
-        }
-        lead = min(LEAD_SECONDS, LEAD_SHARE * given["workers"] / schedule.rate)
-        pacer.until(start - 1e-3)
-        with self.window(about):
-            for index, wake in enumerate((intended + (start - lead)).tolist()):
-                pacer.until(wake)
-                if len(in_flight) < given["in_flight"]:
-                    in_flight.spawn(send, index)
-            pacer.until(start + schedule.seconds)
-            in_flight.join(timeout=given["drain"])
-            end = _now() - start
-        in_flight.kill(block=True, timeout=5)
-        done[np.isnan(done)] = end  # a lower bound: no reply by the end of the run
-        pacer.close()
-        for connection in idle:
-            connection.close()
-        self.leave(about, {"intended": intended, "sent": sent, "done": done, "status": status})
+        def one_more(msg: Any, **_: Any) -> None:
+            over.append(msg.node_id)
+            if environment.web_ui and len(over) == Load.fixed_count:
+                gevent.spawn(runner.stop)
 
-    def _sender(
-        self, start: float, intended: Any, sent: Any, done: Any, status: Any, idle: list[Connection]
-    ) -> Callable[[int], None]:
-        requests, address = self.requests, self.address
-        first, step = self.given["worker"], self.given["workers"]
-        deadlines = (intended + start).tolist()
-
-        def send(index: int) -> None:
-            connection = idle.pop() if idle else Connection(address, socket.create_connection)
-            text, due = "", deadlines[index]
-            try:
-                connection.open()
-                while _now() < due:
-                    pass
-                sent[index] = _now() - start
-                status[index], text = connection.exchange(requests[(first + index * step) % len(requests)])
-            except OSError as error:
-                connection.close()
-                status[index], text = TRANSPORT, f"{type(error).__name__}: {error}"
-                if isnan(sent[index]):
-                    sent[index] = _now() - start
-            done[index] = _now() - start
-            idle.append(connection)
-            latency, lag = done[index] - intended[index], sent[index] - intended[index]
-            failure = self.failure(int(status[index]), text)
-            self.report("open loop", latency, failure, {"service_ms": (latency - lag) * 1e3, "lag_ms": lag * 1e3})
-
-        return send
+        runner.register_message(_OVER, one_more)
 
 
-class Offline(_Generator):
-    """So many connections, each sending the next request as soon as the last is answered."""
+def _quit_when_orphaned(runner: Any, parent: int) -> None:
+    while os.getppid() == parent:
+        gevent.sleep(0.5)
+    runner.quit()
 
-    def drive(self) -> None:
-        """Keep `concurrency` requests in flight for the agreed seconds; what is unanswered then does not count."""
-        concurrency, seconds = self.given["concurrency"], self.given["seconds"]
-        connections = self.warm_connections(concurrency)
-        records: list[tuple[float, float, int]] = []
-        start = self.agreed_start()
-        about: dict[str, Any] = {"start": start, "concurrency": concurrency}
-        gevent.sleep(max(0.0, start - _now()))
-        with self.window(about):
-            users = Group()
-            for number, connection in enumerate(connections):
-                users.spawn(self._back_to_back, connection, number, start, records)
-            users.join(timeout=max(0.0, start + seconds - _now()))
-        users.kill(block=True, timeout=5)
-        for connection in connections:
-            connection.close()
-        sent, done, status = (
-            (np.array(column) for column in zip(*records, strict=True)) if records else [np.empty(0)] * 3
-        )
-        self.leave(about, {"sent": sent, "done": done, "status": status.astype(np.int16)})
 
-    def _back_to_back(
-        self, connection: Connection, number: int, start: float, records: list[tuple[float, float, int]]
-    ) -> None:
-        step = self.given["concurrency"]
-        while True:
-            text, sent = "", _now()
-            try:
-                connection.open()
-                status, text = connection.exchange(self.requests[number % len(self.requests)])
-            except OSError as error:
-                connection.close()
-                status, text = TRANSPORT, f"{type(error).__name__}: {error}"
-                gevent.sleep(0.05)  # a dead server refuses at once; do not spin on it
-            number += step
-            done = _now()
-            records.append((sent - start, done - start, status))
-            self.report("closed loop", done - sent, self.failure(status, text), {})
+@contextmanager
+def window(about: dict[str, Any]) -> Iterator[None]:
+    """The measured time: no garbage collection, and the processor time that this process used."""
+    gc.disable()
+    began, used = now(), _cpu_seconds()
+    try:
+        yield
+    finally:
+        about["elapsed_s"], about["cpu_s"] = now() - began, _cpu_seconds() - used
+        gc.enable()
 
 
 def _real_time() -> bool:
@@ -339,7 +245,4 @@ def _cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-# Locust's own bookkeeping: finer tables, and no charts of the run, which cost milliseconds every few seconds of it.
-# (Its CSV files cost 3 to 5 ms each second; they work with this file, but `on_locust` does not ask for them.)
-locust.stats.bucket_response_time = three_digits  # type: ignore[assignment]  # documented as replaceable; floats do
-locust.stats.HISTORY_STATS_INTERVAL_SEC = 86400
+locust.stats.bucket_response_time = tables.three_digits  # type: ignore[assignment]  # documented as replaceable

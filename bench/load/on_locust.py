@@ -1,50 +1,31 @@
-"""Runs the load generator as a process of its own and reads what it left.
+"""Runs a load with Locust in processes of its own, and makes one run of what they left.
 
 Never imports Locust: its gevent patches would reach into the process that judges. Refuses what could hurt by accident
-(targets elsewhere, endless or unbounded load) and leaves no process behind, whatever ends it.
+(`guard`), starts and ends the processes (`processes`), judges nothing.
 """
 
-import ipaddress
-import json
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from math import ceil
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from optimize.errors import ConfigError
-from optimize.store import write_atomically
-
-from ..errors import LoadError, TargetError
+from ..errors import LoadError
 from ..schedule import Schedule
 from ..targets import Endpoint
+from . import guard, parameters, shared_memory
+from .cores import client_cores, server_cores
+from .guard import AbortRules
 from .payload import Payload
-from .run import LoadRun, Saturation
+from .processes import Outcome, Progress, running
+from .run import UNRECORDED, LoadRun, Saturation
 
-__all__ = ["LoadRun", "Progress", "Saturation", "load", "saturate"]
+__all__ = ["AbortRules", "LoadRun", "Progress", "Saturation", "load", "saturate"]
 
-Progress = Callable[[float], None]
-"""Called with the share of the run that is over, 0 to 1."""
-
-MAX_RATE = 20_000.0  # arrivals per second; a load process reaches a few thousand
-MAX_SECONDS = 3600.0
-MAX_IN_FLIGHT = 8192  # connections, and with them file handles, on both sides
-MAX_WORKERS = 64
-
-_LOCUSTFILE = Path(__file__).with_name("locustfile.py")
-_READY_SECONDS = 90.0  # starting Python and Locust, connecting, warming
-_LEAD_SECONDS = 0.3  # between the word to start and second 0
-_END_SECONDS = 20.0  # writing the results and leaving
-_GRACE_SECONDS = 3.0
-_POLL_SECONDS = 0.02
+UI_SECONDS = 300.0  # that Locust's web UI stays after the run
 
 
 def load(
@@ -60,7 +41,10 @@ def load(
     cores: Sequence[int] = (),
     real_time: bool = True,
     own_target: bool = False,
+    abort: AbortRules | None = None,
     progress: Progress | None = None,
+    ui: Callable[[str], None] | None = None,
+    ui_seconds: float = UI_SECONDS,
 ) -> LoadRun:
     """Offer exactly the schedule to the endpoint, open loop, and keep the raw result in `folder`.
 
@@ -68,30 +52,36 @@ def load(
     per worker go first, unrecorded. After the last arrival late replies are awaited for `drain` seconds. `cores` pins
     the load processes; `real_time` lets them run first where the machine allows it (`run.about` says whether it did),
     which keeps neighbours on the same cores out of the figures. `own_target` says that a server on another machine is
-    yours to load. Locust's own table lands in ``locust.log``.
+    yours to load. `abort` stops the run early, which then has `faults`, as it has where a worker was lost. Several
+    `workers` report to a Locust master; its table, or that of the only worker, lands in ``locust.log``. `ui` is told
+    where Locust's web UI is, which stays for `ui_seconds` after the run or until Ctrl-C.
 
     Raises:
         ConfigError: more than the hard caps allow.
         TargetError: the target is not on this machine, cannot be reached, or refuses the requests as malformed.
-        LoadError: the load process broke or did not end in time.
+        LoadError: the load processes broke or did not end in time.
+        KeyboardInterrupt: as it came; what was measured until then has been saved.
     """
-    _check_limits(endpoint, schedule.seconds + drain, in_flight, workers, own_target)
-    if schedule.rate > MAX_RATE:
-        raise ConfigError(f"{schedule.rate}/s is above the hard cap of {MAX_RATE:.0f}/s", next_step="lower the rate")
-    if not len(schedule):
-        raise ConfigError("the schedule has no arrivals", next_step="raise the rate or lengthen the run")
-    parameters = {
-        "in_flight": in_flight,
-        "connections": max(8, min(64, ceil(schedule.rate / workers / 4))),
-        "warmup": warmup,
-        "drain": drain,
-        "real_time": real_time,
-    }
-    with _exchange(folder, payload) as exchange:
+    given = parameters.open_loop(
+        schedule, in_flight=in_flight, workers=workers, warmup=warmup, drain=drain, real_time=real_time
+    )
+    _check(endpoint, payload, schedule.seconds + drain, in_flight, workers, own_target)
+    with _exchange(folder, payload) as exchange, _regions(endpoint, payload):
         schedule.save(exchange / "schedule.npz")
-        results = _run("OpenLoop", endpoint, exchange, parameters, workers, cores, (schedule.seconds, drain), progress)
-    run = _merged(results, endpoint, schedule, payload)
-    run.save(folder)
+        each = [
+            given
+            | parameters.load_process(
+                endpoint, payload.protocol, exchange, worker=worker, workers=workers, cores=cores, abort=abort
+            )
+            for worker in range(workers)
+        ]
+        with running(each, exchange, seconds=schedule.seconds, drain=drain, progress=progress, ui=ui) as outcome:
+            run = _merged(outcome, endpoint, schedule, payload, cores)
+            run.save(folder)
+            if ui and not outcome.interrupted:
+                with suppress(KeyboardInterrupt):
+                    time.sleep(ui_seconds)
+    _interrupt(outcome, folder)
     return run
 
 
@@ -105,6 +95,7 @@ def saturate(
     warmup: int = 16,
     cores: Sequence[int] = (),
     own_target: bool = False,
+    abort: AbortRules | None = None,
     progress: Progress | None = None,
 ) -> Saturation:
     """Keep `concurrency` requests in flight for `seconds`, closed loop: the most that the server can do.
@@ -113,50 +104,35 @@ def saturate(
 
     Raises: as `load`.
     """
-    _check_limits(endpoint, seconds, concurrency, 1, own_target)
-    parameters = {"concurrency": concurrency, "seconds": seconds, "warmup": warmup}
-    with _exchange(folder, payload) as exchange:
-        [(about, arrays)] = _run("Offline", endpoint, exchange, parameters, 1, cores, (seconds, 0.0), progress)
-    saturation = Saturation(
-        **arrays,
-        seconds=seconds,
-        concurrency=concurrency,
-        batch=payload.batch,
-        client_cpu=about["cpu_s"] / about["elapsed_s"],
-        start=about["start"],
-        target=endpoint.url + endpoint.path,
-        reasons=_reasons([about]),
-        about=_versions(about),
-    )
-    saturation.save(folder)
+    _check(endpoint, payload, seconds, concurrency, 1, own_target)
+    given = parameters.closed_loop(concurrency, seconds, warmup=warmup)
+    with _exchange(folder, payload) as exchange, _regions(endpoint, payload):
+        given |= parameters.load_process(
+            endpoint, payload.protocol, exchange, worker=0, workers=1, cores=cores, abort=abort
+        )
+        with running([given], exchange, seconds=seconds, drain=0.0, progress=progress) as outcome:
+            [(about, arrays)] = [result for result in outcome.results if result]
+            saturation = Saturation(
+                **arrays,
+                seconds=min(seconds, about["elapsed_s"]) if outcome.faults else seconds,
+                concurrency=concurrency,
+                batch=payload.batch,
+                client_cpu=about["cpu_s"] / about["elapsed_s"],
+                start=about["start"],
+                target=endpoint.url + endpoint.path,
+                reasons=_reasons([about]),
+                about=_versions(about) | {"protocol": payload.protocol},
+                faults=outcome.faults,
+            )
+            saturation.save(folder)
+    _interrupt(outcome, folder)
     return saturation
 
 
-Result = tuple[dict[str, Any], dict[str, Any]]
-
-
-def _check_limits(endpoint: Endpoint, seconds: float, in_flight: int, workers: int, own_target: bool) -> None:
-    host, _ = endpoint.address
-    if not own_target and not _is_loopback(host):
-        raise TargetError(
-            f"{host} is not this machine",
-            where=endpoint.url,
-            next_step="load only servers that are yours, and say so (own_target)",
-        )
-    for name, value, cap in (
-        ("seconds", seconds, MAX_SECONDS),
-        ("requests in flight", in_flight, MAX_IN_FLIGHT),
-        ("workers", workers, MAX_WORKERS),
-    ):
-        if not 0 < value <= cap:
-            raise ConfigError(f"{value} {name}: must be above 0 and at most {cap:g}")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _check(
+    endpoint: Endpoint, payload: Payload, seconds: float, in_flight: int, workers: int, own_target: bool
+) -> None:
+    guard.check(endpoint, payload.protocol, seconds=seconds, in_flight=in_flight, workers=workers, own=own_target)
 
 
 @contextmanager
@@ -168,149 +144,44 @@ def _exchange(folder: Path, payload: Payload) -> Iterator[Path]:
         try:
             yield Path(name)
         finally:
-            logs = sorted(Path(name).glob("worker-*.log"))
-            (folder / "locust.log").write_bytes(b"".join(log.read_bytes() for log in logs))
+            logs = [Path(name) / "master.log", *sorted(Path(name).glob("worker-*.log"))]
+            (folder / "locust.log").write_bytes(b"".join(log.read_bytes() for log in logs if log.exists()))
 
 
-def _run(
-    user: str,
-    endpoint: Endpoint,
-    exchange: Path,
-    parameters: dict[str, Any],
-    workers: int,
-    cores: Sequence[int],
-    lengths: tuple[float, float],
-    progress: Progress | None,
-) -> list[Result]:
-    """Start the workers, give the word, wait for them and read their results, in worker order."""
-    host, port = endpoint.address
-    seconds, drain = lengths
-    cap = ceil(_READY_SECONDS + seconds + drain + _END_SECONDS)
-    processes: list[subprocess.Popen[bytes]] = []
-    grace = 0.0
-    try:
-        for worker in range(workers):
-            given = parameters | {
-                "folder": str(exchange),
-                "host": host,
-                "port": port,
-                "name": endpoint.model,
-                "worker": worker,
-                "workers": workers,
-                "cores": list(cores),
-                "parent": os.getpid(),
-            }
-            write_atomically(exchange / f"worker-{worker}.json", json.dumps(given).encode())
-            processes.append(_started(user, exchange, worker, cap))
-        _wait(processes, exchange, "ready.json", time.monotonic() + _READY_SECONDS, None)
-        start = time.monotonic() + _LEAD_SECONDS
-        write_atomically(exchange / "go.json", json.dumps({"start": start}).encode())
-        share = (lambda: progress(min(1.0, max(0.0, time.monotonic() - start) / seconds))) if progress else None
-        _wait(processes, exchange, "result.json", start + seconds + drain + _END_SECONDS, share)
-        grace = _GRACE_SECONDS
-        return [_result(exchange, worker) for worker in range(workers)]
-    finally:
-        _end(processes, grace)
+def _regions(endpoint: Endpoint, payload: Payload) -> AbstractContextManager[object]:
+    return shared_memory.registered(endpoint, payload.regions) if payload.regions else nullcontext()
 
 
-def _started(user: str, exchange: Path, worker: int, cap: int) -> "subprocess.Popen[bytes]":
-    """One Locust in a process group of its own, so that a Ctrl-C at the terminal reaches it through us alone."""
-    root = str(Path(__file__).parents[2])
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
-    environment = inherited | {
-        "PYTHONPATH": os.pathsep.join(filter(None, (root, inherited.get("PYTHONPATH", "")))),
-        "SEATRIAL_LOAD": str(exchange / f"worker-{worker}.json"),
-        "OMP_NUM_THREADS": "1",
-    }
-    log = exchange / f"worker-{worker}.log"
-    command = [sys.executable, "-m", "locust", "--locustfile", str(_LOCUSTFILE), user, "--headless", "--only-summary"]
-    command += ["--users", "1", "--spawn-rate", "1", "--run-time", f"{cap}s", "--exit-code-on-error", "0"]
-    command += ["--loglevel", "WARNING"]
-    with log.open("wb") as stream:
-        return subprocess.Popen(
-            command,
-            cwd=exchange,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+def _interrupt(outcome: Outcome, folder: Path) -> None:
+    if outcome.interrupted:
+        interrupt = KeyboardInterrupt()
+        interrupt.add_note(f"stopped early; what was measured lies in {folder}")
+        raise interrupt
 
 
-def _wait(
-    processes: Sequence["subprocess.Popen[bytes]"],
-    exchange: Path,
-    name: str,
-    deadline: float,
-    tick: Callable[[], None] | None,
-) -> None:
-    """Until every worker has left the file `name`.
-
-    Raises:
-        TargetError: a worker says why it cannot.
-        LoadError: a worker ended without it, or time is up.
-    """
-    missing = set(range(len(processes)))
-    while True:
-        ended = {worker for worker in missing if processes[worker].poll() is not None}
-        missing -= {worker for worker in missing if (exchange / f"worker-{worker}-{name}").exists()}
-        for worker in missing:
-            failed = exchange / f"worker-{worker}-failed.json"
-            if failed.exists():
-                raise TargetError(
-                    f"the target cannot be loaded: {json.loads(failed.read_text())['error']}",
-                    next_step="check that the server is up, the model ready, and the samples fit its inputs",
-                )
-            if worker in ended or time.monotonic() > deadline:
-                raise LoadError(
-                    "the load process ended without a result" if worker in ended else "the load process took too long",
-                    where=_tail(exchange / f"worker-{worker}.log"),
-                    next_step="free processor time or lower the rate; then run it again",
-                )
-        if tick:
-            tick()
-        if not missing:
-            return
-        time.sleep(_POLL_SECONDS)
-
-
-def _end(processes: Sequence["subprocess.Popen[bytes]"], grace: float) -> None:
-    """Let every worker leave by itself for `grace` seconds, then end its group."""
-    for signal_number, patience in ((None, grace), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0)):
-        running = [process for process in processes if process.poll() is None]
-        for process in running:
-            if signal_number is not None:
-                os.killpg(process.pid, signal_number)
-        until = time.monotonic() + patience
-        for process in running:
-            try:
-                process.wait(max(0.0, until - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                continue
-
-
-def _result(exchange: Path, worker: int) -> Result:
-    about = json.loads((exchange / f"worker-{worker}-result.json").read_text())
-    with np.load(exchange / f"worker-{worker}-arrays.npz", allow_pickle=False) as stored:
-        return about, {name: stored[name] for name in stored.files}
-
-
-def _merged(results: Sequence[Result], endpoint: Endpoint, schedule: Schedule, payload: Payload) -> LoadRun:
-    """The workers' shares put back into the order of the schedule.
+def _merged(
+    outcome: Outcome, endpoint: Endpoint, schedule: Schedule, payload: Payload, cores: Sequence[int]
+) -> LoadRun:
+    """The workers' shares put back into the order of the schedule; a lost worker's arrivals are unrecorded.
 
     Raises:
         LoadError: a worker sent another schedule.
     """
-    abouts = [about for about, _ in results]
+    abouts = [result[0] for result in outcome.results if result]
     if any(about["schedule"] != schedule.digest for about in abouts):
         raise LoadError("a load process sent another schedule than it was given", next_step="run it again")
-    arrays = {}
-    for name in ("intended", "sent", "done", "status"):
-        parts = [arrays_of_worker[name] for _, arrays_of_worker in results]
-        arrays[name] = np.empty(len(schedule), parts[0].dtype)
-        for worker, part in enumerate(parts):
-            arrays[name][worker :: len(parts)] = part
+    count, workers = len(schedule), len(outcome.results)
+    arrays = {
+        "intended": schedule.offsets,
+        "sent": np.full(count, np.nan),
+        "done": np.full(count, np.nan),
+        "status": np.full(count, UNRECORDED, np.int16),
+    }
+    for worker, result in enumerate(outcome.results):
+        if result is not None:
+            for name in ("sent", "done", "status"):
+                arrays[name][worker::workers] = result[1][name]
+    unrecorded = {UNRECORDED: "; ".join(outcome.faults)} if np.any(arrays["status"] == UNRECORDED) else {}
     return LoadRun(
         **arrays,
         schedule=schedule,
@@ -319,8 +190,16 @@ def _merged(results: Sequence[Result], endpoint: Endpoint, schedule: Schedule, p
         elapsed=max(about["elapsed_s"] for about in abouts),
         start=abouts[0]["start"],
         target=endpoint.url + endpoint.path,
-        reasons=_reasons(abouts),
-        about=_versions(abouts[0]) | {"workers": len(abouts), "real_time": all(about["real_time"] for about in abouts)},
+        reasons=_reasons(abouts) | unrecorded,
+        about=_versions(abouts[0])
+        | {
+            "workers": workers,
+            "real_time": all(about["real_time"] for about in abouts),
+            "protocol": payload.protocol,
+            "cores": client_cores(cores),
+            "server_cores": server_cores(endpoint),
+        },
+        faults=outcome.faults,
     )
 
 
@@ -330,10 +209,3 @@ def _reasons(abouts: Sequence[dict[str, Any]]) -> dict[int, str]:
 
 def _versions(about: dict[str, Any]) -> dict[str, Any]:
     return {name: about[name] for name in ("python", "locust", "gevent", "warmup_errors")}
-
-
-def _tail(log: Path, size: int = 2000) -> str:
-    try:
-        return log.read_bytes()[-size:].decode(errors="replace").strip()
-    except OSError:
-        return ""

@@ -1,16 +1,14 @@
-"""Requests built before the run: whole KServe v2 HTTP/1.1 messages with binary tensors, one per distinct sample.
+"""Requests built before the run: whole KServe v2 messages for one wire, one per distinct sample.
 
 Only bytes; opens no connection. Building costs more than sending, so nothing is serialised inside a measured window.
-Format: https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import gcd
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from zipfile import BadZipFile
 
 import numpy as np
@@ -19,18 +17,25 @@ from optimize.artifact import TensorSpec, digest_bytes
 from optimize.errors import ConfigError, IntegrityError
 
 from ..targets import DATATYPES, Endpoint
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from . import messages, shared_memory
+from .messages import Array
+from .wire import WIRES, Wire
 
 _MAX_BYTES = 1 << 30  # all requests together are held in memory, twice
 
 
 @dataclass(frozen=True, kw_only=True)
 class Payload:
-    """Whole requests, sent in turn: arrival k gets ``requests[k % len(requests)]``. `batch` is samples per request."""
+    """Whole requests, sent in turn: arrival k gets ``requests[k % len(requests)]``. `batch` is samples per request.
+
+    `protocol` is the wire that they are made for; `regions` is shared memory that they name, and which must be
+    registered while they are sent (`shared_memory.registered`).
+    """
 
     requests: tuple[bytes, ...]
     batch: int
+    protocol: Wire = "http"
+    regions: tuple[shared_memory.Region, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -38,14 +43,22 @@ class Payload:
         return digest_bytes(b"".join(len(request).to_bytes(8, "little") + request for request in self.requests))
 
     @classmethod
-    def build(cls, endpoint: Endpoint, inputs: Mapping[str, Array], batch: int = 1, count: int = 64) -> "Payload":
+    def build(
+        cls,
+        endpoint: Endpoint,
+        inputs: Mapping[str, Array],
+        batch: int = 1,
+        count: int = 64,
+        *,
+        protocol: Wire = "http",
+    ) -> "Payload":
         """Cut up to `count` distinct requests of `batch` samples from arrays whose first axis is the sample.
 
         Where there are fewer distinct windows of samples than `count`, fewer requests are made. A model whose input
         has no batch axis (its rank is one below the array's) gets one sample per request.
 
         Raises:
-            ConfigError: the arrays do not fit the endpoint's inputs, or the requests would not fit into memory.
+            ConfigError: the arrays do not fit the endpoint's inputs or the wire, or would not fit into memory.
         """
         arrays = {spec.name: _checked(spec, inputs.get(spec.name), batch) for spec in endpoint.inputs}
         if unknown := set(inputs) - set(arrays):
@@ -59,25 +72,27 @@ class Payload:
                 f"cannot cut {count} requests of {batch} samples from arrays of lengths {sorted(lengths)}"
             )
         samples = lengths.pop()
-        requests: list[bytes] = []
-        total = 0
-        for index in range(min(count, samples // gcd(samples, batch))):
-            rows = (np.arange(batch) + index * batch) % samples
-            requests.append(_request(endpoint, {name: array[rows] for name, array in arrays.items()}))
-            total += len(requests[-1])
-            if total > _MAX_BYTES:
-                raise ConfigError(
-                    f"{count} requests of {len(requests[-1])} bytes would not fit into memory",
-                    next_step="build fewer requests or smaller batches",
-                )
-        return cls(requests=tuple(requests), batch=batch)
+        cut = [
+            {
+                spec.name: _rows(arrays[spec.name], (np.arange(batch) + index * batch) % samples, len(spec.shape))
+                for spec in endpoint.inputs
+            }
+            for index in range(min(count, samples // gcd(samples, batch)))
+        ]
+        size = sum(tensor.nbytes for tensors in cut for tensor in tensors.values())
+        if size > _MAX_BYTES:
+            raise ConfigError(
+                f"{len(cut)} requests of {size // len(cut)} bytes would not fit into memory",
+                next_step="build fewer requests or smaller batches",
+            )
+        return cls(batch=batch, protocol=protocol, **_encoded(endpoint, cut, batch, protocol))
 
     def save(self, path: Path) -> None:
-        """Write the requests as one npz file, for another process."""
+        """Write the requests as one npz file, for another process; it needs no regions, only their names."""
         lengths = np.array([len(request) for request in self.requests], np.int64)
         data = np.frombuffer(b"".join(self.requests), np.uint8)
         with path.open("wb") as stream:
-            np.savez(stream, data=data, lengths=lengths, batch=np.int64(self.batch))
+            np.savez(stream, data=data, lengths=lengths, batch=np.int64(self.batch), protocol=np.array(self.protocol))
 
     @classmethod
     def read(cls, path: Path) -> "Payload":
@@ -89,45 +104,33 @@ class Payload:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 data, ends = stored["data"].tobytes(), np.cumsum(stored["lengths"]).tolist()
-                batch = int(stored["batch"])
+                batch, protocol = int(stored["batch"]), cast(Wire, str(stored["protocol"]))
         except (OSError, EOFError, BadZipFile, ValueError, KeyError) as error:
             raise IntegrityError(f"not a payload: {error}", where=str(path), next_step="build it again") from error
-        return cls(requests=tuple(data[start:end] for start, end in zip([0, *ends], ends, strict=False)), batch=batch)
+        requests = tuple(data[start:end] for start, end in zip([0, *ends], ends, strict=False))
+        return cls(requests=requests, batch=batch, protocol=protocol)
 
 
-def _request(endpoint: Endpoint, tensors: Mapping[str, Array]) -> bytes:
-    """One message: request line, headers, the JSON part, then every tensor's bytes in the order of the JSON part."""
-    described, raw = [], []
-    for spec in endpoint.inputs:
-        tensor = tensors[spec.name] if tensors[spec.name].ndim == len(spec.shape) else tensors[spec.name][0]
-        raw.append(_tensor_bytes(tensor))
-        described.append(
-            {
-                "name": spec.name,
-                "shape": list(tensor.shape),
-                "datatype": DATATYPES[spec.dtype],
-                "parameters": {"binary_data_size": len(raw[-1])},
-            }
-        )
-    outputs = [{"name": spec.name, "parameters": {"binary_data": True}} for spec in endpoint.outputs]
-    part = json.dumps({"inputs": described, "outputs": outputs}, separators=(",", ":")).encode()
-    body = part + b"".join(raw)
-    head = (
-        f"POST {endpoint.path}/infer HTTP/1.1\r\n"
-        f"Host: {endpoint.url}\r\n"
-        "Content-Type: application/octet-stream\r\n"
-        f"Inference-Header-Content-Length: {len(part)}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+def _rows(array: Array, rows: Any, rank: int) -> Array:
+    """Those samples of an array; without the sample axis where the model's input has none."""
+    tensor: Array = array[rows]
+    return tensor if tensor.ndim == rank else tensor[0]
 
 
-def _tensor_bytes(tensor: Array) -> bytes:
-    """Little-endian C-order bytes; a BYTES tensor is each element's length (uint32) and bytes."""
-    if tensor.dtype.kind in "OSU":
-        elements = [each.encode() if isinstance(each, str) else each for each in tensor.ravel().tolist()]
-        return b"".join(len(element).to_bytes(4, "little") + element for element in elements)
-    return np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<")).tobytes()
+def _encoded(endpoint: Endpoint, cut: Sequence[Mapping[str, Array]], batch: int, protocol: Wire) -> dict[str, Any]:
+    match protocol:
+        case "http":
+            return {"requests": tuple(messages.binary(endpoint, tensors) for tensors in cut)}
+        case "json":
+            return {"requests": tuple(messages.text(endpoint, tensors) for tensors in cut)}
+        case "grpc":
+            from . import on_grpc
+
+            return {"requests": tuple(on_grpc.message(endpoint, tensors) for tensors in cut)}
+        case "shm":
+            requests, regions = shared_memory.laid_out(endpoint, cut, batch)
+            return {"requests": requests, "regions": regions}
+    raise ConfigError(f"no such protocol: {protocol!r}", next_step=f"choose one of {', '.join(WIRES)}")
 
 
 def _checked(spec: TensorSpec, array: Array | None, batch: int) -> Array:

@@ -26,6 +26,7 @@ SCHEMA = 1
 OK = 200
 TRANSPORT = 0
 CENSORED = -1
+UNRECORDED = -2
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -35,8 +36,10 @@ class LoadRun:
     `intended` when it was due, `sent` when its first byte was handed to the kernel (NaN: never, because the cap on
     requests in flight was reached), `done` when its reply was complete. `status` is the HTTP status, 0 for a broken
     connection, -1 (censored) for an arrival that was never sent or had no reply when the run ended; `done` is then the
-    end of the run, so that ``done - intended`` is a lower bound. `client_cpu` is the busiest load process's share of
-    one core. `start` is the monotonic clock of this machine at second 0, to line other recordings up.
+    end of the run, so that ``done - intended`` is a lower bound. -2 (unrecorded) is an arrival of which nothing is
+    known, because the run was stopped before it was due or its load process was lost; `done` is NaN there. `faults`
+    says why such a run may not be believed. `client_cpu` is the busiest load process's share of one core. `start` is
+    the monotonic clock of this machine at second 0, to line other recordings up.
     """
 
     intended: Floats
@@ -51,6 +54,7 @@ class LoadRun:
     target: str
     reasons: Mapping[int, str] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.intended)
@@ -100,6 +104,7 @@ class LoadRun:
             "target": self.target,
             "reasons": {str(status): text for status, text in self.reasons.items()},
             "about": dict(self.about),
+            "faults": list(self.faults),
         }
         write_atomically(folder / "run.json", json.dumps(record, indent=1).encode())
 
@@ -125,6 +130,7 @@ class LoadRun:
                 target=record["target"],
                 reasons={int(status): text for status, text in record["reasons"].items()},
                 about=record["about"],
+                faults=tuple(record.get("faults", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise _broken(folder, str(error)) from error
@@ -137,7 +143,8 @@ class LoadRun:
 class Saturation:
     """A closed-loop run: every reply that came within `seconds`, with `concurrency` requests always in flight.
 
-    `sent` and `done` in seconds after the start, `status` as in `LoadRun`; shape [replies], in order of arrival.
+    `sent` and `done` in seconds after the start, `status` and `faults` as in `LoadRun`; shape [replies], in order of
+    arrival.
     """
 
     sent: Floats
@@ -151,6 +158,14 @@ class Saturation:
     target: str
     reasons: Mapping[int, str] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+
+    @property
+    def latency(self) -> Floats:
+        """Seconds from send to reply, of requests answered with 200."""
+        answered = self.status == OK
+        latency: Floats = self.done[answered] - self.sent[answered]
+        return latency
 
     @property
     def completed(self) -> int:
@@ -186,6 +201,7 @@ class Saturation:
             "target": self.target,
             "reasons": {str(status): text for status, text in self.reasons.items()},
             "about": dict(self.about),
+            "faults": list(self.faults),
         }
         write_atomically(folder / "saturation.json", json.dumps(record, indent=1).encode())
 
@@ -197,10 +213,10 @@ class Saturation:
             IntegrityError: missing or of another schema.
         """
         record, arrays = _read(folder, "closed loop")
-        fields = {key: value for key, value in record.items() if key not in ("schema", "kind", "reasons")}
+        fields = {key: value for key, value in record.items() if key not in ("schema", "kind", "reasons", "faults")}
         try:
             reasons = {int(status): text for status, text in record["reasons"].items()}
-            return cls(**arrays, **fields, reasons=reasons)
+            return cls(**arrays, **fields, reasons=reasons, faults=tuple(record.get("faults", ())))
         except (KeyError, TypeError, ValueError) as error:
             raise _broken(folder, str(error)) from error
 

@@ -1,24 +1,75 @@
-"""How a load run's summary looks on a terminal; decides nothing."""
+"""How a load run looks, on a terminal and as JSON: its scenario's figure, and what surrounds it. Decides nothing."""
 
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from .summary import LoadSummary
+from ..scenarios import Scenario, Score, score
+from .run import OK, TRANSPORT, LoadRun, Saturation
+from .summary import SCHEMA, LoadSummary, steady_lines, summarise
+from .validity import saturation_breaches
+
+Line = tuple[str, str, str]
 
 
-def summary_table(summary: LoadSummary) -> Table:
-    """Latency from the intended send, rates, failures and lag, one figure a line."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=False)
-    table.add_column("what")
-    table.add_column("value", justify="right")
-    table.add_column("about")
-    for what, value, about in lines(summary):
-        table.add_row(what, value, about)
-    return table
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A run under its scenario: the score, everything else as `values`, and as `lines` of (what, value, about).
+
+    `breaches` is why it may not be believed, `failed` how many requests the server did not answer with 200.
+    """
+
+    score: Score
+    values: dict[str, Any]
+    lines: tuple[Line, ...]
+    breaches: tuple[str, ...]
+    failed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values with a schema number."""
+        about = {"valid": not self.breaches, "breaches": list(self.breaches)}
+        return {"schema": SCHEMA} | self.values | {"scenario": asdict(self.score)} | about
 
 
-def lines(summary: LoadSummary) -> list[tuple[str, str, str]]:
-    """The summary as (what, value, about)."""
+def read(scenario: Scenario, run: LoadRun | Saturation) -> Reading:
+    """What people want to know of a run."""
+    found = score(scenario, run)
+    head = _score_line(found)
+    if isinstance(run, LoadRun):
+        summary = summarise(run)
+        return Reading(
+            score=found,
+            values=summary.to_json() | _wire(run),
+            lines=(head, *lines(summary), _wire_line(run)),
+            breaches=summary.breaches,
+            failed=sum(failure.count for failure in summary.failures),
+        )
+    return Reading(
+        score=found,
+        values=_closed_values(run) | _wire(run),
+        lines=(head, *_closed_lines(run), _wire_line(run)),
+        breaches=saturation_breaches(run),
+        failed=run.errors,
+    )
+
+
+def table(rows: Iterable[Line]) -> Table:
+    """One figure a line."""
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=False)
+    shown.add_column("what")
+    shown.add_column("value", justify="right")
+    shown.add_column("about")
+    for what, value, about in rows:
+        shown.add_row(what, value, about)
+    return shown
+
+
+def lines(summary: LoadSummary) -> list[Line]:
+    """An open-loop run's summary."""
     rows = [
         ("p50", milliseconds(summary.p50), "latency from the intended send"),
         ("p95", milliseconds(summary.p95), ""),
@@ -32,9 +83,72 @@ def lines(summary: LoadSummary) -> list[tuple[str, str, str]]:
         ("lag p99", milliseconds(summary.lag_p99), "sends behind schedule, the client's own"),
         ("client", f"{summary.client_cpu:.0%}", "of one core"),
     ]
-    return rows
+    return rows + (steady_lines(summary.steady) if summary.steady else [])
 
 
 def milliseconds(seconds: float | None) -> str:
     """``1.53 ms``, or a dash where there is no figure."""
     return "-" if seconds is None else f"{seconds * 1e3:.2f} ms"
+
+
+def _score_line(found: Score) -> Line:
+    if found.samples_per_second is not None:
+        return found.scenario, f"{found.samples_per_second:.1f}/s", "samples"
+    if found.tail is None:
+        return found.scenario, "-", "nothing was answered"
+    percent = f"p{found.tail.quantile * 100:g}"
+    if found.tail.upper is None:
+        return found.scenario, f"{percent} {milliseconds(found.tail.observed)}", f"no bound from {found.tail.n} queries"
+    bound = f"at most {milliseconds(found.tail.upper)} (99 % confidence, {found.tail.n} queries)"
+    return found.scenario, f"{percent} {milliseconds(found.tail.observed)}", bound
+
+
+def _wire(run: LoadRun | Saturation) -> dict[str, Any]:
+    return {"protocol": run.about.get("protocol", "http"), "workers": run.about.get("workers", 1)}
+
+
+def _wire_line(run: LoadRun | Saturation) -> Line:
+    about = _wire(run)
+    return "protocol", about["protocol"], "1 load process" if about["workers"] == 1 else f"{about['workers']} workers"
+
+
+def _closed_values(run: Saturation) -> dict[str, Any]:
+    p50, p95, p99 = _percentiles(run)
+    return {
+        "target": run.target,
+        "seconds": run.seconds,
+        "concurrency": run.concurrency,
+        "batch": run.batch,
+        "completed": run.completed,
+        "errors": run.errors,
+        "requests_per_second": run.requests_per_second,
+        "samples_per_second": run.inferences_per_second,
+        "p50": p50,
+        "p95": p95,
+        "p99": p99,
+        "client_cpu": run.client_cpu,
+    }
+
+
+def _closed_lines(run: Saturation) -> list[Line]:
+    p50, p95, p99 = _percentiles(run)
+    statuses, counts = np.unique(run.status[run.status != OK], return_counts=True)
+    said = {TRANSPORT: "connection broke"} | dict(run.reasons)
+    return [
+        ("p50", milliseconds(p50), f"latency of a closed loop, {run.concurrency} in flight"),
+        ("p95", milliseconds(p95), ""),
+        ("p99", milliseconds(p99), ""),
+        ("requests", f"{run.requests_per_second:.1f}/s", f"{run.completed} answered in {run.seconds:g} s"),
+        ("samples", f"{run.inferences_per_second:.1f}/s", f"{run.batch} per request"),
+        ("errors", str(run.errors), ""),
+        *(
+            ("", str(count), f"status {status}: {said.get(status, '')}")
+            for status, count in zip(statuses.tolist(), counts.tolist(), strict=True)
+        ),
+        ("client", f"{run.client_cpu:.0%}", "of one core"),
+    ]
+
+
+def _percentiles(run: Saturation) -> tuple[float | None, ...]:
+    times = run.latency
+    return tuple(float(each) for each in np.quantile(times, (0.5, 0.95, 0.99))) if len(times) else (None, None, None)

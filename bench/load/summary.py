@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from .run import CENSORED, OK, TRANSPORT, LoadRun
-from .validity import LoadLimits, breaches
+from .steady import SteadyState, steady_state
+from .validity import LoadLimits, breaches, caveats
 
 SCHEMA = 1
 MIN_FOR_P99 = 662
@@ -33,7 +34,7 @@ class LoadSummary:
     """Figures of one run; times in seconds from the intended send, rates per second, None where nothing was answered.
 
     Percentiles include unanswered arrivals with the time they had waited. `notes` says what weakens a figure without
-    making the run invalid.
+    making the run invalid. `steady` judges what is left after the warm-up; the percentiles are those of the whole run.
     """
 
     target: str
@@ -55,6 +56,7 @@ class LoadSummary:
     valid: bool
     breaches: tuple[str, ...]
     notes: tuple[str, ...]
+    steady: SteadyState | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON values with a schema number."""
@@ -68,6 +70,7 @@ def summarise(run: LoadRun, limits: LoadLimits | None = None) -> LoadSummary:
     waited = run.latency_bounds
     answered = int(np.count_nonzero(run.status == OK))
     span = max(run.schedule.seconds, float(np.max(run.done[run.status == OK], initial=0.0)))
+    steady = steady_state(run)
     return LoadSummary(
         target=run.target,
         schedule=run.schedule.digest,
@@ -87,8 +90,26 @@ def summarise(run: LoadRun, limits: LoadLimits | None = None) -> LoadSummary:
         failures=_failures(run),
         valid=not broken,
         breaches=broken,
-        notes=_notes(run, answered),
+        notes=_notes(run, answered, steady) + caveats(run),
+        steady=steady,
     )
+
+
+def steady_lines(steady: SteadyState) -> list[tuple[str, str, str]]:
+    """The steady state as (what, value, about), for a table."""
+    if steady.backlog is None or steady.in_flight is None or steady.little is None or steady.completed is None:
+        return [("steady state", steady.label, "; ".join(steady.reasons))]
+    slope, low, high = steady.backlog
+    return [
+        ("steady state", steady.label, "; ".join(steady.reasons) or f"after {steady.cut:.1f} s of warm-up"),
+        ("in flight", f"{steady.in_flight:.2f}", f"growing by {slope:+.2g}/s ({low:+.2g} to {high:+.2g})"),
+        ("", f"{steady.completed:.1%}", f"completions per arrival; Little's law holds to {abs(steady.little):.1%}"),
+        (
+            "independent",
+            str(steady.effective),
+            f"requests of {steady.counted}, where the slowest hundredth comes in runs",
+        ),
+    ]
 
 
 def _quantile(values: np.ndarray[Any, np.dtype[np.float64]], q: float) -> float | None:
@@ -104,10 +125,14 @@ def _failures(run: LoadRun) -> tuple[Failures, ...]:
     )
 
 
-def _notes(run: LoadRun, answered: int) -> tuple[str, ...]:
+def _notes(run: LoadRun, answered: int, steady: SteadyState) -> tuple[str, ...]:
     notes = []
     if answered < MIN_FOR_P99:
         notes.append(f"too few for p99: {answered} of the {MIN_FOR_P99} answers that it takes")
+    elif steady.effective < MIN_FOR_P99:
+        notes.append(f"p99 rests on {steady.effective} independent requests, of the {MIN_FOR_P99} that it takes")
+    if steady.overloaded:
+        notes.append(f"overload: {steady.reasons[0]}, so every percentile grows with the length of the run")
     if censored := int(np.count_nonzero(run.status == CENSORED)):
         notes.append(f"percentiles are lower bounds: {censored} arrivals had no reply")
     if errors := int(np.count_nonzero(run.status > 0) - answered):

@@ -4,6 +4,7 @@ Pure. Looks at the client's side alone: slow or failed replies are the server's 
 whose client lagged says nothing about any server. Limits after MLPerf and wrk2.
 """
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from math import exp, sqrt
 
@@ -11,9 +12,14 @@ import numpy as np
 
 from optimize.errors import ConfigError
 
+from ..schedule import Schedule
 from .run import CENSORED, TRANSPORT, Floats, LoadRun, Saturation
 
 MIN_GAPS = 100  # fewer say nothing about a distribution
+PRECISION = 0.001
+"""Seconds that a gap may be off under laws whose gaps pile up at one length: gamma, constant, replay."""
+LAG_OF_TAIL = 0.02
+"""A lag beyond this share of the 99th percentile is told; it breaks no rule."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +32,9 @@ class LoadLimits:
     reach (p99 0.2 to 0.35 ms at 150 to 300 requests/s with real-time priority; where the host takes the core away it is
     1 to 2 ms, and such a run should not count). `client_cpu` is the share of one core beyond
     which the client itself queues. `dropped` and `transport` are numbers of arrivals never sent or never answered, and
-    of broken connections. Realised gaps of a Poisson schedule are called wrong where Kolmogorov and Smirnov's p is
-    below `arrival_p` and the distance above `arrival_distance`: with many arrivals p alone would object to
-    microseconds.
+    of broken connections. Realised gaps between sends are called wrong where Kolmogorov and Smirnov's p is below
+    `arrival_p` and their distance from the schedule's law above `arrival_distance`: with many arrivals p alone would
+    object to microseconds.
     """
 
     offered: float = 0.995
@@ -42,26 +48,26 @@ class LoadLimits:
 
     def __post_init__(self) -> None:
         shares = (self.offered, self.client_cpu, self.arrival_p, self.arrival_distance)
-        if (
-            not all(0 <= share <= 1 for share in shares)
-            or min(self.lag, self.lag_of_p50, self.dropped, self.transport) < 0
-        ):
+        others = (self.lag, self.lag_of_p50, self.dropped, self.transport)
+        if not all(0 <= share <= 1 for share in shares) or min(others) < 0:
             raise ConfigError(f"limits of a load run out of range: {self}", where="load")
 
 
 def breaches(run: LoadRun, limits: LoadLimits | None = None) -> tuple[str, ...]:
     """Every rule that the run breaks, as ``rule: what happened (limit)``; empty where the run may be believed.
 
-    Rules: offered, lag, client cpu, dropped, unanswered, transport, arrivals. Error replies are none of them.
+    Rules: offered, lag, client cpu, dropped, unanswered, transport, arrivals. Error replies are none of them. What cut
+    the run short (`LoadRun.faults`) comes first.
     """
     limits = limits or LoadLimits()
     found = [
+        *run.faults,
         _offered(run, limits),
         _lag(run, limits),
         _client_cpu(run.client_cpu, limits),
         _arrivals(run, limits),
     ]
-    dropped = int(np.count_nonzero(np.isnan(run.sent)))
+    dropped = int(np.count_nonzero((run.status == CENSORED) & np.isnan(run.sent)))
     unanswered = int(np.count_nonzero((run.status == CENSORED) & ~np.isnan(run.sent)))
     if dropped > limits.dropped:
         found.append(f"dropped: {dropped} arrivals were never sent, too many were in flight (limit {limits.dropped})")
@@ -75,6 +81,7 @@ def saturation_breaches(run: Saturation, limits: LoadLimits | None = None) -> tu
     """Every rule that a closed-loop run breaks: a client short of processor time measures itself, not the server."""
     limits = limits or LoadLimits()
     found = [
+        *run.faults,
         _client_cpu(run.client_cpu, limits),
         _transport(int(np.count_nonzero(run.status == TRANSPORT)), run.reasons.get(TRANSPORT, ""), limits),
         "" if run.completed else "offered: no request was completed",
@@ -88,14 +95,62 @@ def lag_limit(run: LoadRun, limits: LoadLimits) -> float:
     return max(limits.lag, limits.lag_of_p50 * float(np.median(latency)) if len(latency) else 0.0)
 
 
-def exponential_distance(gaps: Floats, rate: float) -> tuple[float, float]:
-    """Kolmogorov-Smirnov distance of the gaps from the exponential law of that rate, and its p.
+def caveats(run: LoadRun) -> tuple[str, ...]:
+    """What weakens the run's figures without making it invalid: lag against the tail, cores shared with the server.
 
-    p by Stephens' approximation (JRSS B 32, 1970) of Kolmogorov's series, good to 1 % from 20 gaps on.
+    Cores are known where `run.about` names them, as ``cores`` and ``server_cores``.
     """
-    n = len(gaps)
-    law = -np.expm1(-rate * np.sort(gaps))
-    distance = float(max(np.max(np.arange(1, n + 1) / n - law), np.max(law - np.arange(n) / n)))
+    found = []
+    if len(run.lag) and len(run.latency):
+        lag, tail = float(np.quantile(run.lag, 0.99)), float(np.quantile(run.latency, 0.99))
+        if lag > LAG_OF_TAIL * tail > 0:
+            found.append(f"the client's lag is {lag / tail:.1%} of p99 (told from {LAG_OF_TAIL:.0%} on)")
+    found.append(shared_cores(run.about.get("cores", ()), run.about.get("server_cores", ())))
+    return tuple(caveat for caveat in found if caveat)
+
+
+def shared_cores(client: Collection[int], server: Collection[int]) -> str:
+    """That client and server may run on the same cores, or nothing.
+
+    A server that takes the processor from its own client shows as lag of the client, so as an invalid run.
+    """
+    both = sorted(set(client) & set(server))
+    return f"client and server share cores {', '.join(map(str, both))}" if both else ""
+
+
+def arrival_distance(sent: Floats, schedule: Schedule, precision: float = PRECISION) -> tuple[float, float]:
+    """How far the gaps between sends lie from the schedule's law (Kolmogorov-Smirnov), and the p of such a distance.
+
+    Poisson and ramp: gaps on the scale of expected arrivals against the unit exponential (time-rescaling, Brown et al.,
+    Neural Computation 14, 2002). Gamma: against its own law. Constant and replay have no chance in them: against the
+    scheduled gaps themselves, with p 0. All but the first two forgive `precision` seconds to either side, since their
+    laws pile up where a timer's jitter would move whole shares.
+    """
+    if schedule.law in ("poisson", "ramp"):
+        return kolmogorov_smirnov(np.diff(schedule.expected(np.sort(sent))), lambda x: -np.expm1(-x))
+    gaps = np.diff(np.sort(sent))
+    if schedule.law == "gamma":
+        from scipy.special import gammainc
+
+        shape = schedule.shape["burstiness"]
+        rate = shape * schedule.rate
+        return kolmogorov_smirnov(gaps, lambda x: gammainc(shape, rate * np.maximum(x, 0.0)), precision)
+    planned = np.sort(np.diff(schedule.offsets))
+    distance, _ = kolmogorov_smirnov(
+        gaps, lambda x: np.searchsorted(planned, x, "right") / max(len(planned), 1), precision
+    )
+    return distance, 0.0
+
+
+def kolmogorov_smirnov(values: Floats, law: Callable[[Floats], Floats], precision: float = 0.0) -> tuple[float, float]:
+    """The largest distance between the values' distribution and a law's, and its p; both sides forgive `precision`.
+
+    p by Stephens' approximation (JRSS B 32, 1970) of Kolmogorov's series, good to 1 % from 20 values on.
+    """
+    n, ordered = len(values), np.sort(values)
+    above = np.arange(1, n + 1) / n - law(ordered + precision)
+    below = law(ordered - precision) - np.arange(n) / n
+    distance = max(0.0, float(np.max(above)), float(np.max(below)))
     scaled = distance * (sqrt(n) + 0.12 + 0.11 / sqrt(n))
     if scaled < 0.3:  # the series converges slowly there, and p is 1 to five digits
         return distance, 1.0
@@ -137,13 +192,13 @@ def _transport(count: int, reason: str, limits: LoadLimits) -> str:
 
 
 def _arrivals(run: LoadRun, limits: LoadLimits) -> str:
-    gaps = np.diff(np.sort(run.sent[~np.isnan(run.sent)]))
-    if run.schedule.law != "poisson" or len(gaps) < MIN_GAPS:
+    sent = run.sent[~np.isnan(run.sent)]
+    if len(sent) <= MIN_GAPS:
         return ""
-    distance, p = exponential_distance(gaps, run.schedule.rate)
+    distance, p = arrival_distance(sent, run.schedule)
     if p >= limits.arrival_p or distance <= limits.arrival_distance:
         return ""
     return (
-        f"arrivals: the gaps between sends are no Poisson process of {run.schedule.rate:g}/s, "
+        f"arrivals: the gaps between sends are not those of a {run.schedule.law} schedule of {run.schedule.rate:g}/s, "
         f"distance {distance:.3f} (limit {limits.arrival_distance:g}), p {p:.1g}"
     )

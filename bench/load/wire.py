@@ -1,4 +1,4 @@
-"""One keep-alive HTTP/1.1 connection with a reader that knows just what KServe v2 servers send.
+"""What sends a request and awaits its reply, and the one over HTTP/1.1: a reader that knows just what servers send.
 
 Knows bytes and sockets, not tensors and not Locust: the caller hands in how to connect, so that the same reader runs on
 plain sockets and on those of an event loop. A general HTTP client costs two to ten times the processor time.
@@ -6,7 +6,10 @@ plain sockets and on those of an event loop. A general HTTP client costs two to 
 
 import socket
 from collections.abc import Callable
+from typing import Literal, Protocol, cast
 
+Wire = Literal["http", "json", "grpc", "shm"]
+WIRES: tuple[Wire, ...] = ("http", "json", "grpc", "shm")
 Address = tuple[str, int]
 Connect = Callable[[Address, float], socket.socket]
 """Connects within a number of seconds; ``socket.create_connection`` or an event loop's version of it."""
@@ -19,7 +22,24 @@ _LARGEST_CHUNK = 1 << 20
 _LARGEST_HEAD = 1 << 16
 
 
-class Connection:
+class Connection(Protocol):
+    """One request at a time to one server, whatever the wire."""
+
+    def open(self) -> None:
+        """Connect, unless that has been done; raises OSError where nobody answers."""
+
+    def close(self) -> None:
+        """Drop the connection; the next `open` makes another."""
+
+    def exchange(self, request: bytes) -> tuple[int, str]:
+        """Send a request, await its reply: HTTP status, and the server's words where it is not 200.
+
+        Raises:
+            OSError: the connection broke.
+        """
+
+
+class HttpConnection:
     """A connection that is opened again when the server has closed it between two requests."""
 
     __slots__ = ("_address", "_connect", "_socket")
@@ -50,25 +70,26 @@ class Connection:
             self._socket = None
 
     def exchange(self, request: bytes) -> tuple[int, str]:
-        """Send one request and read its reply: status, and the first bytes of the body where it is not 200.
+        """Send one request, connecting first where it must; the status, and the body's start where that is not 200.
 
         Raises:
             OSError: the connection broke, or the reply is none that this reader knows.
         """
         if self._socket is None:
-            raise ConnectionError("the connection is not open")
-        self._socket.sendall(request)
-        data = self._socket.recv(_CHUNK)
+            self.open()
+        opened = cast(socket.socket, self._socket)
+        opened.sendall(request)
+        data = opened.recv(_CHUNK)
         while (end := data.find(b"\r\n\r\n")) < 0:
             if len(data) > _LARGEST_HEAD:
                 raise OSError("a reply whose headers do not end")
-            data += _more(self._socket, _CHUNK)
+            data += _more(opened, _CHUNK)
         head = data[:end].lower() + b"\r\n"
         status, length = _status_and_length(head)
         body = data[end + 4 :]
         missing = length - len(body)
         while missing > 0:
-            more = _more(self._socket, missing)
+            more = _more(opened, missing)
             missing -= len(more)
             if len(body) < REASON_BYTES:
                 body += more

@@ -1,21 +1,25 @@
 """The gate verb. It needs fresh servers, which this floor cannot start: `add_verbs` is handed what makes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from optimize import environment as machine
-from optimize.cli import Json, emit, out, progress, store
+from optimize.cli import Json, emit, err, out, progress, store
 
 from ..runs import run_folder
 
 if TYPE_CHECKING:
+    from ..budget import Budget
     from ..targets import Host
+    from ..verdict import Verdict
 
-Hosting = Callable[[Path | None, Path], tuple["Host", int | None]]
-"""From a deployment file (None: the default) and a scratch folder to the gate's host and the batches that it takes."""
+Hosting = Callable[[Path | None, Path, float], tuple["Host", int | None]]
+"""From a deployment file (None: the default), a scratch folder and the share by which a drill slows every execution
+(else 0) to the gate's host and the batches that it takes."""
 
 
 def add_verbs(app: typer.Typer, panel: str, hosting: Hosting) -> None:
@@ -32,43 +36,105 @@ def add_verbs(app: typer.Typer, panel: str, hosting: Hosting) -> None:
             Path | None, typer.Option(help="How both are served (TOML); default: the Python backend, batches to 32.")
         ] = None,
         out_folder: Annotated[Path | None, typer.Option("--out", help="Folder for the raw results.")] = None,
+        plan: Annotated[
+            bool, typer.Option("--plan", help="Only say what it could certify, and how long it takes.")
+        ] = False,
+        on_inconclusive: Annotated[
+            Literal["block", "warn"], typer.Option(help="What INCONCLUSIVE means to CI: exit 3, or 0 with a warning.")
+        ] = "block",
         json_: Json = False,
     ) -> None:
         """Serve BASE and CANDIDATE in turn from fresh servers and judge the candidate against a budget.
 
         PASS (exit 0), FAIL (1), INCONCLUSIVE (3) or INVALID (4: the machine or the load spoiled the run). Everything
-        raw is kept in the run's folder; seatrial report RUN judges it again, offline.
+        raw is kept in the run's folder; seatrial report RUN judges it again, offline. Says beforehand what it can
+        certify on this class of machine, from the archive that seatrial aa fills, or from stated assumptions.
         """
-        from optimize.data import Data
-        from optimize.quality import metric
-        from optimize.recipe import load_recipe
-
-        from .. import gate as gating
-        from .. import report as reporting
         from ..budget import load_budget
 
-        limits = load_budget(budget)
-        loaded = load_recipe(recipe or limits.recipe_path(budget))
-        kept, folder = store(), out_folder or run_folder("gate")
-        samples = Data(loaded, kept, machine.environment()).samples("evaluation")
-        host, max_batch = hosting(deployment, machine.home() / "work")
-        with progress() as report:
-            verdict = gating.gate(
-                kept.get(base),
-                kept.get(candidate),
-                limits,
-                host=host,
-                max_batch=max_batch,
-                samples=samples,
-                metric=metric(loaded),
-                folder=folder,
-                progress=lambda what, share: report("gate", share, what),
-            )
-        if json_:
-            emit(verdict.to_json() | {"run": str(folder)})
-        else:
-            reporting.print_verdict(verdict, out)
-            out.print(f"run: {folder}", soft_wrap=True)
+        limits, folder = load_budget(budget), out_folder or run_folder("gate")
+        if _forecast(base, limits, folder, plan=plan, json_=json_):
+            return
+        made = hosting(deployment, machine.home() / "work", 0.0)
+        verdict = _run(base, candidate, limits, recipe or limits.recipe_path(budget), made, folder)
+        _tell(verdict, folder, json_=json_)
+        if verdict.outcome == "INCONCLUSIVE" and on_inconclusive == "warn":
+            err.print("[yellow]warning:[/] INCONCLUSIVE does not block here (--on-inconclusive warn)", highlight=False)
+            raise typer.Exit(0)
         raise typer.Exit(verdict.exit_code)
 
     app.command(rich_help_panel=panel)(gate)
+
+
+def _run(
+    base: str, candidate: str, budget: "Budget", recipe: Path, hosted: tuple["Host", int | None], folder: Path
+) -> "Verdict":
+    from optimize.data import Data
+    from optimize.quality import metric
+    from optimize.recipe import load_recipe
+
+    from .. import accepted, baseline, history
+    from .. import gate as gating
+    from ..quality import adversarial
+
+    loaded, kept = load_recipe(recipe), store()
+    samples = Data(loaded, kept, machine.environment()).samples("evaluation")
+    one, other, score = kept.get(base), kept.get(candidate), metric(loaded)
+    with progress() as report, kept_on_interrupt(folder):
+        source = adversarial.source_of((one, other), kept)
+        verdict = gating.gate(
+            one,
+            other,
+            budget,
+            host=hosted[0],
+            max_batch=hosted[1],
+            samples=samples,
+            metric=score,
+            suite=adversarial.prepared(budget.checks, samples, score, source, kept),
+            folder=folder,
+            progress=lambda what, share: report("gate", share, what),
+            ledger=accepted.held(machine.home(), budget.ledger),
+        )
+    history.record(machine.home(), *gating.read_gate(folder), baseline.digest_of(folder))
+    return verdict
+
+
+@contextmanager
+def kept_on_interrupt(folder: Path) -> Iterator[None]:
+    """Let an interruption say where the slots lie that were measured."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        error.add_note(f"every slot that was finished is kept in {folder}")
+        raise
+
+
+def _tell(verdict: "Verdict", folder: Path, *, json_: bool) -> None:
+    from .. import report as reporting
+
+    if json_:
+        emit(verdict.to_json() | {"run": str(folder)})
+        return
+    reporting.print_verdict(verdict, out)
+    out.print(f"run: {folder}", soft_wrap=True)
+
+
+def _forecast(base: str, budget: "Budget", folder: Path, *, plan: bool, json_: bool) -> bool:
+    """Say what the gate will be able to say; True where that was all that was asked for."""
+    from .. import archive, show
+    from ..forecast import forecast
+    from ..preflight import preflight
+
+    known = archive.trials(machine.home(), machine.environment())
+    artifact = store().get(base)
+    made = forecast(budget, known, artifact.name, artifact.format)
+    if plan and json_:
+        emit(show.forecast_json(made) | {"preflight": list(preflight(budget, folder))})
+    else:
+        for line in (*show.forecast_lines(made), *preflight(budget, folder)):
+            (out if plan else err).print(line, highlight=False, soft_wrap=True)
+        if plan:
+            out.print(show.forecast_table(made))
+            if known:
+                out.print(show.trial_table(known))
+    return plan

@@ -1,13 +1,22 @@
-"""The report verb: what a run's raw values say, again and offline."""
+"""The report verb: what a run's raw values say, again and offline, in every form that people and CI systems read."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from optimize.cli import Json, emit, out
+from optimize.errors import ConfigError
 
-Run = Annotated[Path, typer.Argument(help="The folder that a gate wrote, for instance .seatrial/runs/gate-...")]
+Run = Annotated[Path, typer.Argument(help="A run's folder, for instance .seatrial/runs/gate-...: gate or load.")]
+
+
+class Inconclusive(StrEnum):
+    """What a CI system is shown where the data could not tell."""
+
+    SKIP = "skip"
+    FAIL = "fail"
 
 
 def report(
@@ -16,22 +25,42 @@ def report(
         Path | None, typer.Option(help="Write the HTML report here; default: report.html in the run.")
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")] = False,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here: one case per rule.")] = None,
+    inconclusive: Annotated[
+        Inconclusive, typer.Option(help="How JUnit shows a rule that could not be told.")
+    ] = Inconclusive.SKIP,
+    benchmark: Annotated[
+        Path | None, typer.Option("--pytest-benchmark", help="Write a gate's slots as a file of pytest-benchmark.")
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Judge a gate's run again from its raw values, and write its report. Exit code as the gate's."""
-    from .. import gate as gating
-    from .. import report as reporting
+    """Compute a run's results again from its raw values, and write its report. Exit code as the run's own.
 
-    verdict = gating.rejudge(run)
-    raw, verdict = gating.read_gate(run)
+    Works offline, on any machine, wherever the folder was moved to; a gate's verdict is the same bit for bit.
+    """
+    import json
+
+    from optimize.store import write_atomically
+
+    from ..report.kinds import tell
+
+    told = tell(run)
     page = html or run / "report.html"
-    title = f"{raw.header.candidate['name']} against {raw.header.base['name']}"
-    reporting.write_html(page, title=title, verdict=verdict, run=raw)
+    told.html(page)
+    written = [page]
+    if junit is not None:
+        write_atomically(junit, told.junit(inconclusive.value).encode())
+        written.append(junit)
+    if benchmark is not None:
+        if told.pytest_benchmark is None:
+            raise ConfigError(f"a run of kind {told.kind!r} has no rounds to write", where=str(run))
+        write_atomically(benchmark, json.dumps(told.pytest_benchmark(), indent=1, allow_nan=False).encode())
+        written.append(benchmark)
     if json_:
-        emit(verdict.to_json() | {"run": str(run), "report": str(page)})
+        emit(dict(told.document) | {"run": str(run), "report": str(page)})
     elif markdown:
-        typer.echo(reporting.to_markdown(verdict))
+        typer.echo(told.markdown())
     else:
-        reporting.print_verdict(verdict, out)
-        out.print(f"report: {page}", soft_wrap=True)
-    raise typer.Exit(verdict.exit_code)
+        told.show(out)
+        out.print(f"report: {', '.join(map(str, written))}", soft_wrap=True, markup=False)
+    raise typer.Exit(told.exit_code)

@@ -1,12 +1,14 @@
-"""ONNX Runtime's optimized graph: what a provider really runs, read back as plain values with measured shapes.
+"""ONNX Runtime's graphs as plain values: the one a provider really runs, and a file as it is written, tensor by tensor.
 
-Shape inference stops at ONNX Runtime's own operators, so the optimized graph is run once with every tensor exposed.
-Judges nothing; `coverage` does.
+Shape inference stops at ONNX Runtime's own operators, so a graph is run once with every tensor exposed and measured.
+Judges nothing; `coverage` and `divergence` do.
 """
 
+import platform
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,13 +16,14 @@ import onnxruntime as ort
 
 from ..artifact import TensorSpec
 from ..errors import StageError
-from ..executed import Graph, Operation, Tensor
+from ..executed import Graph, Operation, Tensor, in_order
 from ..samples import Array
 
 _TYPES = {"float": "float32", "double": "float64"}
+_CPU = ("CPUExecutionProvider",)
 
 
-def executed(path: Path, inputs: Mapping[str, Array], *, providers: Sequence[str] = ("CPUExecutionProvider",)) -> Graph:
+def executed(path: Path, inputs: Mapping[str, Array], *, providers: Sequence[str] = _CPU) -> Graph:
     """The graph that the provider runs for this file, with the shapes of one run on `inputs`.
 
     Raises:
@@ -28,21 +31,75 @@ def executed(path: Path, inputs: Mapping[str, Array], *, providers: Sequence[str
     """
     with tempfile.TemporaryDirectory() as folder:
         optimized = Path(folder) / "optimized.onnx"
-        options = ort.SessionOptions()
+        options = _options()
         options.optimized_model_filepath = str(optimized)
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3  # it warns that the file is for this machine only; that is the point
         try:
             ort.InferenceSession(str(path), options, providers=list(providers))
-            model = onnx.load(str(optimized))
-            tensors = _constants(model) | _run(model, inputs, providers)
         except Exception as error:  # ONNX Runtime's exceptions share no base below Exception
-            raise StageError(
-                f"ONNX Runtime cannot show what it runs: {str(error).strip().splitlines()[0][:300]}",
-                where=str(path),
-                next_step="check that the model runs on this provider",
-            ) from error
-    return Graph(operations=tuple(_operation(node) for node in model.graph.node), tensors=tensors)
+            raise _refused(error, path) from error
+        return Exposed(optimized, providers=providers).graph(inputs)
+
+
+class Exposed:
+    """An ONNX file as it is written, unoptimized, every tensor of which can be read; a session too.
+
+    Where a provider has no fp16 kernel, ONNX Runtime computes in float32 between casts and drops a cast that the next
+    one undoes, so that nothing overflows that would on a GPU. Here such casts are kept apart (`_rounded`).
+    """
+
+    def __init__(self, path: Path, *, providers: Sequence[str] = _CPU) -> None:
+        self._path = path
+        options = _options()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            self._model = onnx.load(str(path))
+            self.outputs = tuple(value.name for value in self._model.graph.output)
+            inner = {name for node in self._model.graph.node for name in node.output if name} - set(self.outputs)
+            self._model.graph.output.extend([onnx.ValueInfoProto(name=name) for name in sorted(inner)])
+            data = _rounded(self._model).SerializeToString()
+            self._session = ort.InferenceSession(data, options, providers=list(providers))
+        except Exception as error:  # neither ONNX Runtime's nor protobuf's exceptions share a base
+            raise _refused(error, path) from error
+        self._engine = f"ONNX Runtime's {providers[0]}"
+
+    def graph(self, inputs: Mapping[str, Array]) -> Graph:
+        """Every operation, with types and shapes of one run on `inputs`.
+
+        Raises:
+            StageError: ONNX Runtime cannot run the model on the inputs.
+        """
+        values = self._run(None, inputs)
+        found = _constants(self._model)
+        found |= {name: Tensor(dtype=str(array.dtype), shape=array.shape) for name, array in inputs.items()}
+        for output, value in zip(self._session.get_outputs(), values, strict=True):
+            if value.is_tensor():
+                text = value.data_type().removeprefix("tensor(").removesuffix(")")
+                found[output.name] = Tensor(dtype=_TYPES.get(text, text), shape=tuple(value.shape()))
+        operations = in_order([_operation(node) for node in self._model.graph.node])
+        return Graph(operations=operations, tensors=found, engine=self._engine, machine=platform.machine())
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The model's outputs."""
+        return self.read(self.outputs, inputs)
+
+    def read(self, names: Sequence[str], inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The named tensors of one run.
+
+        Raises:
+            StageError: ONNX Runtime cannot run the model on the inputs.
+        """
+        values = self._run(list(names), inputs)
+        return {name: value.numpy() for name, value in zip(names, values, strict=True)}
+
+    def _run(self, names: list[str] | None, inputs: Mapping[str, Array]) -> list[Any]:
+        try:
+            return list(
+                self._session.run_with_ort_values(
+                    names, {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in inputs.items()}
+                )
+            )
+        except Exception as error:  # see above
+            raise _refused(error, self._path) from error
 
 
 def example_inputs(specs: Sequence[TensorSpec], *, length: int = 8) -> dict[str, Array]:
@@ -58,27 +115,38 @@ def example_inputs(specs: Sequence[TensorSpec], *, length: int = 8) -> dict[str,
     return made
 
 
-def _run(model: onnx.ModelProto, inputs: Mapping[str, Array], providers: Sequence[str]) -> dict[str, Tensor]:
-    """Shapes and types of inputs and of everything computed, from one run of the graph as it stands."""
-    kept = {value.name for value in model.graph.output}
-    inner = {name for node in model.graph.node for name in node.output if name and name not in kept}
-    exposed = onnx.ModelProto()
-    exposed.CopyFrom(model)
-    exposed.graph.output.extend([onnx.ValueInfoProto(name=name) for name in sorted(inner)])
+def _rounded(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with an Identity after everything that gives fp16: two casts with it between are not one."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    halves = {value.name for value in inferred if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16}
+    if not halves:
+        return model
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    del made.graph.node[:]
+    for original in model.graph.node:
+        node = made.graph.node.add()
+        node.CopyFrom(original)
+        for index, name in enumerate(original.output):
+            if name in halves:
+                node.output[index] = f"{name}_computed"
+                made.graph.node.append(onnx.helper.make_node("Identity", [f"{name}_computed"], [name]))
+    return made
+
+
+def _options() -> Any:
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = ort.InferenceSession(exposed.SerializeToString(), options, providers=list(providers))
-    values = session.run_with_ort_values(
-        None, {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in inputs.items()}
+    options.log_severity_level = 3  # it warns that an optimized file is for this machine only; that is the point
+    return options
+
+
+def _refused(error: Exception, path: Path) -> StageError:
+    return StageError(
+        f"ONNX Runtime cannot show what it runs: {str(error).strip().splitlines()[0][:300]}",
+        where=str(path),
+        next_step="check that the model runs on this provider",
     )
-    found = {name: Tensor(dtype=str(array.dtype), shape=array.shape) for name, array in inputs.items()}
-    for output, value in zip(session.get_outputs(), values, strict=True):
-        if value.is_tensor():
-            text = value.data_type().removeprefix("tensor(").removesuffix(")")
-            found[output.name] = Tensor(dtype=_TYPES.get(text, text), shape=tuple(value.shape()))
-    return found
 
 
 def _constants(model: onnx.ModelProto) -> dict[str, Tensor]:

@@ -84,3 +84,20 @@ def import_engine(format_: Format, engine: Engine = "onnxruntime") -> None:
     """
     leaf = "on_openvino" if format_ == "onnx" and engine != "onnxruntime" else _LEAVES[format_]
     importlib.import_module(f".{leaf}", package=__package__)
+
+
+def open_new(artifact: Artifact, folder: Path, *, threads: int = 1) -> Session:
+    """Open files that a stage has just made in `folder` and that no store keeps yet.
+
+    Where the stage left an emulation, since this machine has no kernels for the real file, that is opened.
+    """
+    if artifact.format == "tensorrt":
+        from .on_tensorrt import EngineSession
+
+        return EngineSession(lambda name: folder / name, artifact.inputs, artifact.outputs)
+    from .on_ort import OrtSession
+
+    emulated = folder / "emulated.onnx"
+    if emulated.exists():
+        return OrtSession(emulated, threads=threads, optimize=False)
+    return OrtSession(folder / "model.onnx", threads=threads)

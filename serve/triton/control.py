@@ -15,6 +15,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from bench.server_statistics import ModelStatistics as ModelStatistics
+from bench.server_statistics import statistics_of
+
 from ..errors import ModelLoadError, RequestError, ServerError
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -29,27 +32,6 @@ class ModelState:
     version: str = ""
     state: str = ""
     reason: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelStatistics:
-    """Counters of one version since it was loaded; durations are sums in nanoseconds.
-
-    `inferences` counts batch rows, `executions` runs of the model, `batch_sizes` maps the size of a run to how many
-    there were: a server that batches shows sizes above one under concurrent load.
-    """
-
-    name: str
-    version: str
-    inferences: int
-    executions: int
-    successes: int
-    failures: int
-    batch_sizes: Mapping[int, int]
-    queue_ns: int
-    compute_input_ns: int
-    compute_infer_ns: int
-    compute_output_ns: int
 
 
 class Control:
@@ -214,31 +196,6 @@ _NEXT = {
     "404": "load the model first, or name a version that is there",
     "503": "load that version if it is not; else send less, or allow a longer queue or timeout in the deployment",
 }
-
-
-def statistics_of(reply: Mapping[str, Any]) -> ModelStatistics:
-    """One entry of the statistics API."""
-    sums = reply["inference_stats"]
-
-    def duration(name: str) -> int:
-        return int(sums[name].get("ns", 0))
-
-    return ModelStatistics(
-        name=reply["name"],
-        version=reply["version"],
-        inferences=int(reply.get("inference_count", 0)),
-        executions=int(reply.get("execution_count", 0)),
-        successes=int(sums["success"].get("count", 0)),
-        failures=int(sums["fail"].get("count", 0)),
-        batch_sizes={
-            int(batch["batch_size"]): int(batch["compute_infer"].get("count", 0))
-            for batch in reply.get("batch_stats", ())
-        },
-        queue_ns=duration("queue"),
-        compute_input_ns=duration("compute_input"),
-        compute_infer_ns=duration("compute_infer"),
-        compute_output_ns=duration("compute_output"),
-    )
 
 
 def _as_json(text: str) -> str:

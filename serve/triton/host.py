@@ -1,16 +1,19 @@
 """A fresh server for one artifact, as the gate wants it: placed, started, proven to load, and gone afterwards.
 
-Joins placing and starting; measures nothing. Each artifact gets a repository and a server of its own, so that no arm of
-a comparison inherits the other's warm memory.
+Joins placing and starting; measures only what nobody else can see: how long loading took, and what the server without a
+model takes of each GPU. Each artifact gets a repository and a server of its own, so that no arm of a comparison
+inherits the other's warm memory.
 """
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
+from bench.device import baseline
 from bench.targets import Endpoint
 from optimize.artifact import Artifact, TensorSpec
 from optimize.errors import SeatrialError
@@ -18,14 +21,17 @@ from optimize.store import Store
 
 from ..deployment import Deployment
 from .control import Control
-from .on_pytriton import Server, serving
+from .on_pytriton import Server, load, serving
 from .repository import place
+from .slowed import slow_down
 
 
 def host(
-    store: Store, deployment: Deployment, *, scratch: Path
+    store: Store, deployment: Deployment, *, scratch: Path, slow: float = 0.0
 ) -> Callable[[Artifact], AbstractContextManager[Endpoint]]:
     """A function from an artifact to a served endpoint, for the length of a block.
+
+    `slow` lets every execution take that share longer: a drill's candidate.
 
     Raises (when the block is entered): whatever placing or starting raises; nothing is left behind then.
     """
@@ -35,7 +41,12 @@ def host(
         folder = scratch / f"host-{uuid4().hex[:12]}"
         try:
             placement = place(artifact, deployment, store=store, repository=folder / "models")
-            with serving(folder / "models", (deployment.name,)) as server:
+            if slow:
+                slow_down(placement.path, slow)
+            with serving(folder / "models") as server:
+                empty, begun = baseline(), time.perf_counter()
+                load(server, (deployment.name,))
+                took = time.perf_counter() - begun
                 yield Endpoint(
                     url=server.url,
                     grpc_url=server.grpc_url,
@@ -44,6 +55,9 @@ def host(
                     inputs=_outside(artifact.inputs, deployment),
                     outputs=_outside(artifact.outputs, deployment),
                     pids=(server.pid,),
+                    metrics_url=server.metrics_url,
+                    load_seconds=took,
+                    device_baseline=empty,
                 )
                 _unload(server, deployment.name)
         finally:

@@ -59,7 +59,7 @@ def start(
             if all(ports) or attempt == _STARTS - 1:
                 raise
     try:
-        _load(server, models, max(timeout, _LOAD_SECONDS))
+        load(server, models, timeout=max(timeout, _LOAD_SECONDS))
     except BaseException:
         stop(server)
         raise
@@ -218,7 +218,12 @@ def _port_hint(ports: Sequence[int] | set[int]) -> str:
     return f"taken: {', '.join(taken)}; end that or choose another port" if taken else ""
 
 
-def _load(server: Server, models: Sequence[str], timeout: float) -> None:
+def load(server: Server, models: Sequence[str], *, timeout: float = _LOAD_SECONDS) -> None:
+    """Load models into a server that runs; `timeout` (seconds) is for each.
+
+    Raises:
+        ModelLoadError: a model did not load; quotes the server's reason and, where it has none, its log.
+    """
     for name in models:
         before = server.log.stat().st_size
         try:

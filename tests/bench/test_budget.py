@@ -30,8 +30,9 @@ def test_the_demo_budget_gates_what_it_says() -> None:
     assert budget.design.rate * budget.design.seconds >= 1000
 
 
-def test_a_budget_survives_json() -> None:
-    budget = load_budget(SCENES)
+@pytest.mark.parametrize("path", sorted(SCENES.parent.glob("*.toml")), ids=lambda path: path.name)
+def test_a_budget_survives_json(path: Path) -> None:
+    budget = load_budget(path)
     again = budget_from_json(json.loads(json.dumps(budget.to_json())))
     assert again == budget
     assert again.digest == budget.digest
@@ -53,6 +54,10 @@ def test_a_budget_survives_json() -> None:
         ("rate = 100.0", "rate = 100.0\npairs = 5"),
         ("rate = 100.0", "rate = 100.0\npairs = 2"),
         ("rate = 100.0", "rate = 100.0\ncontrol_limit = 0.0"),
+        ("rate = 100.0", 'rate = 100.0\ncontrol_rule = "loose"'),
+        ("rate = 100.0", "rate = 100.0\npairs = 12\nlooks = [6, 10]"),
+        ("[design]", '[ledger]\nname = "x"\nat_most = { p99 = 0.1 }\n[design]'),
+        ("[design]", '[ledger]\nname = "a/b"\nat_most = { p50 = 0.1 }\n[design]'),
         ("[design]", "alpha_fail = 0.7\n[design]"),
         ("rate = 100.0", "rate = 1.0\n"),
     ],

@@ -4,6 +4,7 @@ The load generator is replaced by one that asks the server for real but makes up
 depend on this machine. The gate on real Triton and real Locust is tested under tests/system.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -16,13 +17,14 @@ import numpy as np
 import pytest
 
 from bench import gate as gate_room
-from bench import pairs
+from bench import pairs, trials
+from bench.archive import Trial
 from bench.budget import Budget, Design, Limit
 from bench.errors import TargetError
 from bench.gate import Generator, gate, read_gate, rejudge
 from bench.load.payload import Payload
 from bench.load.run import LoadRun, Saturation
-from bench.load.wire import Connection
+from bench.load.wire import HttpConnection
 from bench.quality import served
 from bench.schedule import Schedule
 from bench.targets import Endpoint
@@ -31,6 +33,7 @@ from optimize.artifact import Artifact, File, Provenance, TensorSpec
 from optimize.errors import ConfigError, ContractError, MachineError, SeatrialError, SourceError
 from optimize.quality import accuracy
 from optimize.samples import Samples
+from optimize.store import write_atomically
 
 INPUTS = (TensorSpec(name="x", dtype="float32", shape=("batch", 4)),)
 OUTPUTS = (TensorSpec(name="scores", dtype="float32", shape=("batch", 3)),)
@@ -100,7 +103,7 @@ class Clock:
     def made_load(self, endpoint: Endpoint, schedule: Schedule, payload: Payload, **ignored: Any) -> LoadRun:
         self.calls += 1
         random = np.random.default_rng(self.calls)
-        connection = Connection(endpoint.address, create_connection)
+        connection = HttpConnection(endpoint.address, create_connection)
         connection.open()
         status = np.full(len(schedule), 200, np.int16)
         for index in range(5):
@@ -223,6 +226,45 @@ def test_the_verdict_is_the_same_from_the_folder(tmp_path: Path, samples: Sample
     stored = (tmp_path / "verdict.json").read_bytes()
     assert rejudge(tmp_path) == verdict
     assert (tmp_path / "verdict.json").read_bytes() == stored
+
+
+def test_a_gate_with_looks_stops_when_it_knows_and_has_asked_every_sample(
+    tmp_path: Path, samples: Samples, small: Budget
+) -> None:
+    looking = replace(small, design=replace(small.design, pairs=8, looks=(4, 6, 8)))
+    host = Host()
+    verdict = run(looking, samples, tmp_path / "early", host, Clock({"candidate": 0.001}))
+    assert (verdict.outcome, verdict.pairs, len(host.order)) == ("PASS", 4, 8)
+    quality = verdict.finding("quality")
+    assert quality is not None
+    assert quality.n == len(samples)
+    assert rejudge(tmp_path / "early") == verdict
+    host = Host()
+    tight = replace(looking, limits=(Limit(metric="p50", max_regression=0.0001), Limit(metric="quality", max_drop=0.1)))
+    verdict = run(tight, samples, tmp_path / "late", host, Clock())
+    assert (verdict.outcome, verdict.pairs, len(host.order)) == ("INCONCLUSIVE", 8, 16)
+    quality = verdict.finding("quality")
+    assert quality is not None
+    assert (quality.n, quality.outcome) == (len(samples), "PASS")  # asked by the first four pairs, and only by them
+    assert [each.quality.size > 0 for each in read_gate(tmp_path / "late")[0].arm("base")] == [True] * 4 + [False] * 4
+
+
+def test_a_full_disk_is_one_error_and_keeps_what_was_measured(
+    tmp_path: Path, samples: Samples, small: Budget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = write_atomically
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name.startswith("slot-03"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        written(path, data)
+
+    monkeypatch.setattr(pairs, "write_atomically", full)
+    with pytest.raises(OSError, match="No space left"):  # the command says so in one line
+        run(small, samples, tmp_path, Host())
+    monkeypatch.undo()
+    assert len(pairs.read_run(tmp_path).records) == 3
+    assert rejudge(tmp_path).outcome == "INVALID"
 
 
 def test_a_slower_candidate_fails(tmp_path: Path, samples: Samples, small: Budget) -> None:
@@ -450,3 +492,63 @@ def test_a_metric_that_is_wrong_is_the_users_to_mend(
             folder=tmp_path,
             generator=Clock().generator,
         )
+
+
+def means(samples: Samples, folder: Path, host: Host, clock: Clock) -> trials.Means:
+    return trials.Means(host=host, samples=samples, metric=top1, folder=folder, generator=clock.generator)
+
+
+def test_aa_gates_an_artifact_against_itself_and_says_how_it_ended(
+    tmp_path: Path, samples: Samples, small: Budget
+) -> None:
+    host = Host()
+    trial = trials.aa(BASE, small, means(samples, tmp_path, host, Clock()), gates=2, resample=30)
+    assert trial.outcomes.get("FAIL", 0) == 0
+    assert sum(trial.outcomes.values()) == 2
+    assert sum(trial.resampled.values()) == 6 * 4  # all that there are: two of four blocks, each dealt in two ways
+    assert len(host.order) == 16
+    assert set(trial.noise) >= {"p50", "throughput", "startup"}
+    assert 0 < trial.noise["p50"].sd < 0.05
+    assert trial.slot_seconds > 0
+    assert [len(run.records) for run in trials.runs_of(trial)] == [8, 8]
+    assert Trial.from_json(trial.to_json()) == trial
+    assert trials.exit_code(trial, small) == 0
+
+
+def test_a_drill_slows_the_candidate_alone_and_a_gate_that_sleeps_is_told(
+    tmp_path: Path, samples: Samples, small: Budget
+) -> None:
+    only = replace(small, limits=(Limit(metric="p50", max_regression=0.05),))
+    honest, slowed = Host(), Host()
+    told: list[float] = []
+    given = means(samples, tmp_path / "seen", honest, Clock({"base-slower-30-percent": 0.0026}))
+    given = replace(given, progress=lambda what, share: told.append(share))
+    trial = trials.drill(BASE, only, given, slowed=slowed, slow=0.3)
+    assert trial.outcomes == {"FAIL": 1}
+    assert trial.ratios["p50"] == pytest.approx(1.3, abs=0.03)
+    assert (trial.kind, trial.injected, trial.model) == ("drill", 0.3, "base")
+    assert set(honest.order) == {"base"}
+    assert set(slowed.order) == {"base-slower-30-percent"}
+    assert told == sorted(told)
+    assert trials.exit_code(trial, only) == 0
+    blind = means(samples, tmp_path / "blind", honest, Clock())
+    asleep = trials.drill(BASE, only, blind, slowed=slowed, slow=0.3)
+    assert asleep.outcomes == {"PASS": 1}
+    assert trials.exit_code(asleep, only) == 1
+    assert "passed 1 of 1" in trials.complaint(asleep, only)
+
+
+def test_a_longer_session_gives_pseudo_gates_of_the_budget_s_length(
+    tmp_path: Path, samples: Samples, small: Budget
+) -> None:
+    trial = trials.aa(BASE, small, means(samples, tmp_path, Host(), Clock()), pairs=8, resample=1000)
+    assert [len(run.records) for run in trials.runs_of(trial)] == [16]
+    assert (trial.pairs, sum(trial.resampled.values())) == (8, 6 * 4)
+
+
+def test_trials_without_a_valid_gate_show_nothing(tmp_path: Path, samples: Samples, small: Budget) -> None:
+    host = Host(refuse={"base": TargetError("no port")})
+    trial = trials.aa(BASE, small, means(samples, tmp_path, host, Clock()))
+    assert trial.outcomes == {"INVALID": 1}
+    assert trial.resampled == {}
+    assert trials.exit_code(trial, small) == 4

@@ -79,6 +79,15 @@ def test_a_drop_in_quality_fails(make_run: RunMaker, budget: Budget) -> None:
     assert quality.interval[1] < -0.01
 
 
+def test_too_few_samples_say_how_many_it_takes(make_run: RunMaker, budget: Budget) -> None:
+    tight = only(budget, Limit(metric="quality", max_drop=0.001))
+    verdict = judge(make_run(count=120), tight)
+    quality = verdict.finding("quality")
+    assert quality is not None
+    assert verdict.outcome == "INCONCLUSIVE"
+    assert "samples would do" in quality.reason
+
+
 def test_a_bigger_file_fails_without_statistics(make_run: RunMaker, budget: Budget) -> None:
     verdict = judge(make_run(size=1.001), budget)
     finding = verdict.finding("file_size")

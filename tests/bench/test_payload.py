@@ -143,15 +143,91 @@ def test_a_payload_survives_the_disk(tmp_path: Path) -> None:
     payload.save(tmp_path / "payload.npz")
     again = Payload.read(tmp_path / "payload.npz")
     assert again.requests == payload.requests
-    assert (again.batch, again.digest) == (payload.batch, payload.digest)
+    assert (again.batch, again.digest, again.protocol) == (payload.batch, payload.digest, "http")
     (tmp_path / "payload.npz").write_bytes(b"")
     with pytest.raises(IntegrityError):
         Payload.read(tmp_path / "payload.npz")
+
+
+def test_json_says_the_same_as_bytes() -> None:
+    samples = np.random.default_rng(0).random((3, 4)).astype(np.float32)
+    [request, *_] = Payload.build(endpoint(spec()), {"x": samples}, protocol="json").requests
+    head, _, body = request.partition(b"\r\n\r\n")
+    assert b"Inference-Header" not in head
+    assert f"Content-Length: {len(body)}".encode() in head
+    [tensor] = json.loads(body)["inputs"]
+    assert (tensor["shape"], tensor["datatype"]) == ([1, 4], "FP32")
+    assert np.array_equal(np.array(tensor["data"], np.float32), samples[0])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "samples", "message"),
+    [
+        ("float16", np.zeros((1, 4), np.float16), "half precision"),
+        ("float32", np.full((1, 4), np.inf, np.float32), "NaN or infinity"),
+        ("object", np.array([[b"a", b"\xff", b"", b""]], dtype=object), "UTF-8"),
+    ],
+)
+def test_what_json_cannot_say_is_refused(dtype: str, samples: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Payload.build(endpoint(spec(dtype, "batch", 4)), {"x": samples}, protocol="json")
+
+
+def test_a_grpc_message_is_triton_s_own() -> None:
+    pb = pytest.importorskip("tritonclient.grpc.service_pb2")
+    samples = np.arange(8, dtype=np.float32).reshape(2, 4)
+    payload = Payload.build(endpoint(spec()), {"x": samples}, protocol="grpc")
+    message = pb.ModelInferRequest.FromString(payload.requests[1])
+    assert (message.model_name, message.model_version) == ("a model", "3")
+    assert message.raw_input_contents == [samples[1].astype("<f4").tobytes()]
+    assert list(message.inputs[0].shape) == [1, 4]
+    assert [output.name for output in message.outputs] == ["y"]
+
+
+@given(samples=st.integers(1, 20), batch=st.integers(1, 6))
+@settings(max_examples=40, deadline=None)
+def test_shared_memory_holds_every_tensor_once_and_answers_apart(samples: int, batch: int) -> None:
+    array = np.arange(samples * 3, dtype=np.float32).reshape(samples, 3)
+    payload = Payload.build(endpoint(spec("float32", "batch", 3)), {"x": array}, batch=batch, protocol="shm")
+    source, sink = payload.regions
+    plain = Payload.build(endpoint(spec("float32", "batch", 3)), {"x": array}, batch=batch)
+    taken = []
+    for request, other in zip(payload.requests, plain.requests, strict=True):
+        part = json.loads(request.partition(b"\r\n\r\n")[2])
+        [given], [asked] = [part[side] for side in ("inputs", "outputs")]
+        at, size = given["parameters"].get("shared_memory_offset", 0), given["parameters"]["shared_memory_byte_size"]
+        assert given["parameters"]["shared_memory_region"] == source.name
+        assert source.data[at : at + size] == parsed(other)[3]
+        place = asked["parameters"]
+        taken.append((place.get("shared_memory_offset", 0), place["shared_memory_byte_size"]))
+        assert (place["shared_memory_region"], taken[-1][1]) == (sink.name, batch * 2 * 4)
+    ends = [0, *(at + size for at, size in taken)]
+    assert all(at >= end for (at, _), end in zip(taken, ends, strict=False))
+    assert ends[-1] <= sink.size
+
+
+def test_an_answer_of_unknown_size_comes_back_as_bytes() -> None:
+    free = Endpoint(
+        url="127.0.0.1:8000",
+        model="m",
+        version="1",
+        inputs=(spec(),),
+        outputs=(TensorSpec(name="y", dtype="float32", shape=("batch", "axis_1")),),
+    )
+    payload = Payload.build(free, {"x": np.zeros((1, 4), np.float32)}, protocol="shm")
+    assert len(payload.regions) == 1
+    [asked] = json.loads(payload.requests[0].partition(b"\r\n\r\n")[2])["outputs"]
+    assert asked["parameters"] == {"binary_data": True}
+
+
+def test_no_such_protocol() -> None:
+    with pytest.raises(ConfigError, match="smoke"):
+        Payload.build(endpoint(spec()), {"x": np.zeros((1, 4), np.float32)}, protocol="smoke")  # type: ignore[arg-type]
 
 
 def test_importing_the_load_room_brings_in_nothing_heavy() -> None:
     """Locust patches sockets and threads of the whole process that imports it."""
     script = "import sys, bench.load.on_locust, bench.load.summary; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
-    heavy = {"locust", "gevent", "torch", "onnxruntime", "tritonclient", "scipy", "plotly"}
+    heavy = {"locust", "gevent", "torch", "onnxruntime", "tritonclient", "grpc", "scipy", "plotly"}
     assert heavy.isdisjoint(done.stdout.split())

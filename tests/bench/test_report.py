@@ -14,7 +14,7 @@ from bench.budget import Budget
 from bench.judge import judge
 from bench.load.summary import LoadSummary
 from bench.on_plotly import latency_cdf, log_ticks, thinned_tail
-from bench.pairs import GateRun
+from bench.pairs import GateRun, SlotRecord
 from bench.report import StageRow, print_verdict, rows, to_markdown, write_html
 from bench.verdict import Verdict
 
@@ -63,6 +63,21 @@ def script_free(page: str) -> str:
     return re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
 
 
+def accounted(run: GateRun) -> GateRun:
+    """The run as newer versions record it: the server's own account, executed batches, memory over time."""
+
+    def richer(record: SlotRecord) -> SlotRecord:
+        whole = float(record.service.sum())
+        parts = {"queue": 0.1, "compute_input": 0.02, "compute_infer": 0.6, "compute_output": 0.03}
+        server = {"requests": record.service.size} | {name: share * whole for name, share in parts.items()}
+        series = {"at": [1.0, 2.0, 3.0], "resident": [1e8, 2e8, 2e8], "pss": [1e8, 2e8, 2e8]}
+        return replace(
+            record, server=server | {"batch_sizes": {"1": 900, "4": 40}}, memory={"peak": 2e8, "series": series}
+        )
+
+    return replace(run, records=tuple(richer(record) for record in run.records))
+
+
 @pytest.fixture
 def judged(make_run: RunMaker, budget: Budget) -> tuple[GateRun, Verdict]:
     run = make_run(latency=0.6, throughput=1.4, size=0.27, lost=6)
@@ -89,7 +104,19 @@ def test_the_page_shows_verdict_findings_stages_and_load(tmp_path: Path, judged:
     ):
         assert expected in text
     assert page.count("plotly.js v") == 1  # one copy of the library
-    assert page.count('class="plotly-graph-div"') == 2
+    assert page.count('class="plotly-graph-div"') == 4  # pairs, latency, waterfall, control
+
+
+def test_what_the_server_and_the_probe_recorded_is_drawn(tmp_path: Path, make_run: RunMaker, budget: Budget) -> None:
+    run = accounted(make_run(latency=0.6))
+    write_html(tmp_path / "report.html", title="scenes", verdict=judge(run, budget), run=run)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('class="plotly-graph-div"') == 6  # and batch sizes and memory
+    text = script_free(page)
+    for part in ("client lag", "network", "queue", "copies", "compute"):
+        assert f'<td class="l">{part}</td>' in text
+    assert "Executed batches" in text
+    assert "Memory over time" in text
 
 
 def test_the_page_asks_the_network_for_nothing(tmp_path: Path, judged: tuple[GateRun, Verdict]) -> None:

@@ -11,14 +11,26 @@ from scipy import stats
 
 from bench.load.run import CENSORED, LoadRun, Saturation
 from bench.load.summary import MIN_FOR_P99, summarise
-from bench.load.validity import LoadLimits, breaches, exponential_distance, saturation_breaches
-from bench.schedule import constant, poisson
+from bench.load.validity import (
+    LoadLimits,
+    arrival_distance,
+    breaches,
+    caveats,
+    kolmogorov_smirnov,
+    saturation_breaches,
+    shared_cores,
+)
+from bench.schedule import Schedule, constant, gamma, poisson, ramp, replay
 from optimize.errors import ConfigError, IntegrityError
 
 
 def good_run(rate: float = 200, seconds: float = 20, seed: int = 1) -> LoadRun:
     """Sent within 0.2 ms, answered within 5 to 10 ms."""
-    schedule = poisson(rate, seconds, seed)
+    return answered(poisson(rate, seconds, seed), seed)
+
+
+def answered(schedule: Schedule, seed: int = 1) -> LoadRun:
+    """A good run of that schedule."""
     random = np.random.default_rng(seed)
     sent = schedule.offsets + random.uniform(0, 2e-4, len(schedule))
     return LoadRun(
@@ -29,7 +41,7 @@ def good_run(rate: float = 200, seconds: float = 20, seed: int = 1) -> LoadRun:
         schedule=schedule,
         batch=1,
         client_cpu=0.1,
-        elapsed=seconds,
+        elapsed=schedule.seconds,
         start=1000.0,
         target="127.0.0.1:8000/v2/models/m/versions/1",
     )
@@ -111,11 +123,49 @@ def test_sends_in_bunches_are_no_poisson_process() -> None:
     assert rules(replace(run, sent=bunched, done=bunched + 5e-3), limits) == {"arrivals"}
 
 
-def test_a_constant_schedule_has_no_arrival_law() -> None:
-    schedule = constant(200, 5)
-    run = replace(good_run(), schedule=schedule, intended=schedule.offsets, sent=schedule.offsets)
-    run = replace(run, done=run.sent + 5e-3, status=np.full(len(schedule), 200, np.int16))
-    assert breaches(run) == ()
+def schedules(seed: int) -> list[Schedule]:
+    """One of each law, 200/s in the mean."""
+    recorded = (np.arange(0, 40, 0.05)[:, None] + np.arange(10) * 2e-4).ravel()  # ten at once, twenty times a second
+    return [
+        poisson(200, 20, seed),
+        constant(200, 20),
+        gamma(200, 20, seed, 0.3),
+        gamma(200, 20, seed, 8),
+        ramp([(0, 10), (10, 590), (10, 20), (20, 180)], seed),
+        replay(recorded, speed=1.5, seconds=20),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_law_passes_its_own_check_and_a_bunching_client_fails_it(seed: int) -> None:
+    for schedule in schedules(seed):
+        run = answered(schedule, seed)
+        assert breaches(run) == ()
+        bunched = np.ceil(run.intended / 0.05) * 0.05  # a client that wakes every 50 ms
+        assert rules(replace(run, sent=bunched, done=bunched + 5e-3), LoadLimits(lag=0.2)) == {"arrivals"}
+
+
+def test_the_wrong_law_is_told() -> None:
+    """Arrivals of one law sent as another's: of the same number, none of them late."""
+    for made in schedules(3):
+        for told in schedules(3):
+            if (made.law, told.law) == ("ramp", "gamma"):
+                continue  # a ramp's gaps, with their order forgotten, may be as mixed as a burst's
+            same = made.law == told.law and made.shape == told.shape
+            distance, p = arrival_distance(made.offsets, told)
+            assert (distance <= 0.05 or p > 0.001) == same, (made.law, made.shape, told.law, told.shape)
+
+
+def test_lag_against_the_tail_and_shared_cores_are_told_and_break_nothing() -> None:
+    run = good_run()
+    assert caveats(run) == ()
+    fast = replace(run, done=run.sent + 1e-3)
+    assert breaches(fast) == ()
+    [caveat] = caveats(fast)
+    assert "of p99" in caveat
+    assert caveat in summarise(fast).notes
+    assert "share cores 1" in caveats(replace(run, about={"cores": [0, 1], "server_cores": [1, 2]}))[0]
+    assert shared_cores([0], [1]) == ""
 
 
 def test_a_run_in_which_nothing_was_sent_is_not_believed() -> None:
@@ -131,7 +181,7 @@ def test_a_run_in_which_nothing_was_sent_is_not_believed() -> None:
 def test_the_distance_and_its_p_are_those_of_scipy(n: int) -> None:
     for seed in range(10):
         gaps = np.random.default_rng(seed).exponential(1 / 50, n)
-        distance, p = exponential_distance(gaps, 55)
+        distance, p = kolmogorov_smirnov(gaps, lambda x: -np.expm1(-55 * x))
         theirs = stats.kstest(gaps, "expon", args=(0, 1 / 55))
         assert distance == pytest.approx(theirs.statistic, rel=1e-9)
         assert p == pytest.approx(theirs.pvalue, rel=0.05, abs=0.005)
@@ -185,6 +235,16 @@ def test_a_run_survives_the_disk(tmp_path: Path) -> None:
     assert again.schedule.digest == run.schedule.digest
     assert summarise(again) == summarise(run)
     assert (again.reasons, again.about, again.start) == (run.reasons, run.about, run.start)
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_a_run_of_every_law_survives_the_disk(index: int, tmp_path: Path) -> None:
+    run = answered(schedules(2)[index])
+    run.save(tmp_path)
+    again = LoadRun.read(tmp_path)
+    assert again.schedule.digest == run.schedule.digest
+    assert again.schedule.shape == run.schedule.shape
+    assert breaches(again) == ()
 
 
 def test_a_run_whose_arrivals_were_changed_is_refused(tmp_path: Path) -> None:

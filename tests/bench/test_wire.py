@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.load.wire import Connection
+from bench.load.wire import HttpConnection
 
 REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
 
@@ -50,7 +50,7 @@ def test_replies_may_come_in_any_pieces(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(whole)]
     pieces = [whole[start:end] for start, end in pairwise(edges)]
     with server([pieces, [reply("503 Busy", b'{"error":"queue is full"}')]]) as address:
-        connection = Connection(address, socket.create_connection)
+        connection = HttpConnection(address, socket.create_connection)
         connection.open()
         assert connection.exchange(REQUEST) == (200, "")
         connection.open()
@@ -60,7 +60,7 @@ def test_replies_may_come_in_any_pieces(cuts: list[int]) -> None:
 
 def test_a_closed_idle_connection_is_opened_again_without_an_error() -> None:
     with server([[reply("200 OK", b"one")]], [[reply("200 OK", b"two")]]) as address:
-        connection = Connection(address, socket.create_connection)
+        connection = HttpConnection(address, socket.create_connection)
         connection.open()
         assert connection.exchange(REQUEST)[0] == 200
         threading.Event().wait(0.05)  # the server has closed by now
@@ -72,7 +72,7 @@ def test_a_closed_idle_connection_is_opened_again_without_an_error() -> None:
 def test_connection_close_is_obeyed() -> None:
     closing = reply("200 OK", b"one", "Connection: close\r\n")
     with server([[closing]], [[reply("200 OK", b"two")]]) as address:
-        connection = Connection(address, socket.create_connection)
+        connection = HttpConnection(address, socket.create_connection)
         for _ in range(2):
             connection.open()
             assert connection.exchange(REQUEST)[0] == 200
@@ -94,7 +94,7 @@ def test_connection_close_is_obeyed() -> None:
 )
 def test_what_is_no_whole_reply_is_an_error(broken: bytes) -> None:
     with server([[broken]]) as address:
-        connection = Connection(address, socket.create_connection)
+        connection = HttpConnection(address, socket.create_connection)
         connection.open()
         with pytest.raises(OSError):  # noqa: PT011  (every kind of broken connection is one to the caller)
             connection.exchange(REQUEST)
@@ -105,4 +105,4 @@ def test_nobody_there_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()[:2]
     with pytest.raises(ConnectionRefusedError):
-        Connection(address, socket.create_connection).open()
+        HttpConnection(address, socket.create_connection).open()

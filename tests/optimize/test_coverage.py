@@ -55,7 +55,9 @@ def test_an_unknown_shape_is_unseen_and_breaks_a_promise() -> None:
     enforce(found, 0.0, "here")
 
 
-def pattern(activation: str, *, weights: bool = True, inputs: bool = True, output: bool = True) -> Coverage:
+def pattern(
+    activation: str, *, weights: bool = True, inputs: bool = True, output: bool = True, machine: str = "x86_64"
+) -> Coverage:
     """A float Conv between Q and DQ, as an engine leaves it where it has no kernel."""
     nodes = [operation("DequantizeLinear", "xq s", "x", "xdq")] if inputs else []
     nodes += [operation("DequantizeLinear", "wq s", "w", "wdq")] if weights else []
@@ -63,17 +65,18 @@ def pattern(activation: str, *, weights: bool = True, inputs: bool = True, outpu
     nodes += [operation("QuantizeLinear", "r s", "y")] if output else []
     known = tensors("float32", "" if weights else "w", x=(1, 3, 8), w=(4, 3, 3), c=(1, 4, 6), r=(1, 4, 6))
     known |= tensors(activation, "", xq=(1, 3, 8), y=(1, 4, 6)) | tensors("int8", "wq", wq=(4, 3, 3))
-    return coverage(Graph(operations=tuple(nodes), tensors=known))
+    return coverage(Graph(operations=tuple(nodes), tensors=known, engine="ONNX Runtime", machine=machine))
 
 
 @pytest.mark.parametrize(
     ("found", "reason"),
     [
-        (pattern("int8"), "its activations are int8 (S8)"),
+        (pattern("int8"), "its activations are int8 (S8), and the kernels of ONNX Runtime on x86_64 fuse"),
         (pattern("uint8", inputs=False), "only its weights are quantized"),
         (pattern("uint8", weights=False), "its weights are not"),
         (pattern("uint8", output=False), "its output is not quantized"),
-        (pattern("uint8"), "no integer kernel"),
+        (pattern("uint8"), "ONNX Runtime on x86_64 has no integer kernel"),
+        (pattern("int8", machine="aarch64"), "ONNX Runtime on aarch64 has no integer kernel"),
     ],
 )
 def test_every_island_has_its_reason(found: Coverage, reason: str) -> None:

@@ -1,12 +1,18 @@
+import json
 from collections.abc import Callable, Mapping
+from math import inf
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from optimize.errors import ConfigError, ParityError
-from optimize.parity import compare, cosines, enforce
+from optimize.artifact import TensorSpec
+from optimize.errors import ConfigError, ParityError, StageError
+from optimize.parity import Agreement, compare, cosines, enforce, measure
 from optimize.samples import Array, Samples
 from optimize.stages.configs import EXACT, QUANTIZED, Tolerance
+from optimize.sweep import Point
 
 RANDOM = np.random.default_rng(1)
 SAMPLES = Samples(split="calibration", inputs={"x": RANDOM.normal(size=(64, 5)).astype(np.float32)}, labels=None)
@@ -69,3 +75,85 @@ def test_cosines_of_zero_rows() -> None:
     zero, one = np.zeros((1, 3)), np.ones((1, 3))
     assert cosines(zero, zero) == [1.0]
     assert cosines(zero, one) == [0.0]
+
+
+floats = st.lists(st.floats(-1e3, 1e3, width=32), min_size=4, max_size=40).map(lambda row: np.array(row).reshape(1, -1))
+
+
+@given(floats)
+def test_identity_agrees_with_infinite_ratio_of_signal_to_noise(array: Array) -> None:
+    found = measure("y", array, array.copy(), Tolerance(relative_error=0, snr=200.0, agreement=1, cosine=0.999999))
+    assert (found.relative_error, found.snr, found.flips, found.top, found.broken) == (0, inf, 0, 1, ())
+
+
+@given(floats.filter(lambda array: bool(np.abs(array).max() > 1e-3)), st.floats(1e-6, 0.9))
+def test_an_error_of_scale_is_measured_as_what_it_is(array: Array, error: float) -> None:
+    found = measure("y", array, array * (1 + error), Tolerance())
+    assert found.relative_error == pytest.approx(error, rel=1e-6)
+    assert found.snr == pytest.approx(-20 * np.log10(error), abs=1e-3)
+    assert found.cosine == pytest.approx(1)
+    assert found.flips == 0
+
+
+@given(st.integers(1, 6), st.floats(0.01, 10), st.integers(0, 2**32 - 1))
+def test_noise_of_known_energy_has_its_ratio(rows: int, share: float, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    signal, noise = random.normal(size=(2, rows, 50))
+    noise *= share * np.linalg.norm(signal) / np.linalg.norm(noise)
+    found = measure("y", signal, signal + noise, Tolerance())
+    assert found.snr == pytest.approx(-20 * np.log10(share), abs=1e-6)
+
+
+def test_flips_and_the_greatest_in_common_are_counted() -> None:
+    expected = np.array([[9.0, 8, 7, 6, 5, 4, 3, 2, 1, 0]] * 4)
+    got = expected.copy()
+    got[0, [0, 1]] = got[0, [1, 0]]  # another winner, the same five
+    got[1, [4, 5]] = got[1, [5, 4]]  # the same winner, one of five replaced
+    found = measure("y", expected, got, Tolerance())
+    assert (found.flips, found.agreement) == (1, 0.75)
+    assert found.top == pytest.approx(0.95)
+    numbers = measure("y", np.array([1, 2, 3, 4]), np.array([1, 2, 3, 5]), Tolerance(agreement=0.97))
+    assert (numbers.flips, numbers.agreement) == (1, 0.75)
+    assert "agreement" in numbers.broken[0]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        measure("y", np.ones((2, 3)), np.ones((2, 3)), Tolerance(snr=10.0)),
+        measure("y", np.ones((2, 3)), np.full((2, 3), np.nan), Tolerance()),
+        measure("y", np.ones((2, 3)), np.ones((2, 4)), Tolerance(cosine=0.5)),
+        measure("y", np.ones((2, 3)), np.ones((2, 3)) * 1.1, EXACT["*"]),
+    ],
+)
+def test_agreements_go_through_json_and_earlier_ones_are_read(found: Agreement) -> None:
+    text = json.dumps(found.to_json(), allow_nan=False)
+    assert Agreement.from_json(json.loads(text)) == found
+    earlier = {key: value for key, value in json.loads(text).items() if key not in ("snr", "flips", "top", "lengths")}
+    earlier["tolerance"] = {"relative_error": None, "cosine": 0.9, "agreement": None}
+    assert Agreement.from_json(earlier).tolerance == Tolerance(cosine=0.9)
+
+
+def short(x: Array) -> Array:
+    if x.shape[1] < 2:
+        raise StageError("too short")
+    return np.asarray(x.mean(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate", "broken"),
+    [
+        (short, short, {}),  # length 1 is refused by both: left out
+        (lambda x: x.mean(axis=1), short, {1: "refuses"}),
+        (lambda x: x.mean(axis=1), lambda x: x.sum(axis=1) / 5, {1: "relative error", 2: "relative error"}),
+    ],
+)
+def test_lengths_are_tried(
+    reference: Callable[[Array], Array], candidate: Callable[[Array], Array], broken: Mapping[int, str]
+) -> None:
+    inputs = (TensorSpec(name="x", dtype="float32", shape=("n", "steps")),)
+    points = [Point(batch=8, lengths={"steps": size}) for size in (1, 2)]
+    rows = compare(Made(reference), Made(candidate), SAMPLES, EXACT, inputs=inputs, points=[Point(batch=64), *points])
+    said = {row.lengths["steps"]: row.broken[0] for row in rows if row.broken}
+    assert said.keys() == broken.keys()
+    assert all(text in said[size] for size, text in broken.items())

@@ -41,3 +41,16 @@ def test_an_unusable_loader_is_named(loaded: object, why: str) -> None:
     with pytest.raises(SourceError, match=r"loader\.py:load") as caught:
         checked("train", loaded, "loader.py:load")
     assert why in caught.value.what
+
+
+def test_columns_come_with_the_samples_and_only_then_change_the_digest() -> None:
+    labels = np.arange(6)
+    plain = checked("evaluation", (INPUTS, labels), "l.py:load")
+    site = np.array(["a", "b"] * 3)
+    told = checked("evaluation", (INPUTS, labels, {"site": site}), "l.py:load")
+    assert plain.columns == {}
+    assert plain.digest == checked("evaluation", (INPUTS, labels, {}), "l.py:load").digest != told.digest
+    assert told.take(1, 3).columns["site"].tolist() == ["b", "a"]
+    for wrong in ({"site": site[:2]}, {"site": site.reshape(3, 2)}, {"site": np.array([None] * 6)}, ["site"]):
+        with pytest.raises(SourceError):
+            checked("evaluation", (INPUTS, labels, wrong), "l.py:load")

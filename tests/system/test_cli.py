@@ -43,9 +43,17 @@ def recipe(tmp_path: Path, old: str = "", new: str = "") -> Path:
         (["show", "nothing"], "no artifact called 'nothing'"),
         (["verify", "0000"], "no artifact called '0000'"),
         (["gate", "a", "b", "--budget", "gone.toml"], "no such file"),
-        (["report", "gone"], "gone"),
+        (["report", "gone"], "no run there"),
+        (["baseline", "record", "gone"], "no run there"),
+        (["baseline", "compare", "gone"], "no run there"),
+        (["trend", "nobody"], "no history of nobody"),
+        (["trend", "--add", "gone"], "no such record"),
+        (["quality", "a", "--recipe", "gone.toml"], "no such file"),
         (["load", "http://127.0.0.1:9"], "127.0.0.1:9"),
         (["load", "ftp://x"], "ftp"),
+        (["capacity", "http://127.0.0.1:9", "--slo", "fast"], "not an SLO"),
+        (["capacity", "http://127.0.0.1:9", "--slo", "p99<=20ms"], "127.0.0.1:9"),
+        (["capacity", "http://127.0.0.1:9", "--slo", "p99<=20ms", "--price", "gold"], "no price called 'gold'"),
         (["place", "serve/deployments/scenes.toml"], "no release 'scenes'"),
         (["register", "a", "--run", "gone"], "no artifact called 'a'"),
         (["ship", "gone.toml"], "no such file"),
@@ -111,11 +119,15 @@ def test_json_is_one_document_and_tables_are_for_people(tiny: Built) -> None:
 
 
 def test_parity_of_two_artifacts(tiny: Built) -> None:
-    done = seatrial("parity", "tiny.fp32", "tiny", "--recipe", str(TINY), "--json", home=tiny.home)
+    export = tiny.build.steps[-2].artifact.digest
+    done = seatrial("parity", export, "tiny", "--recipe", str(TINY), "--json", home=tiny.home)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["agreements"]
     assert {row["batch"] for row in rows} == {1, 2, 32}
     assert all(row["agreement"] > 0.8 for row in rows)
+    other = seatrial("parity", "tiny.fp32", "tiny", home=tiny.home)  # pruned and distilled: another function
+    assert other.returncode == 1
+    assert "beyond tolerance" in other.stdout
 
 
 def test_help_teaches_every_verb(tmp_path: Path) -> None:
@@ -132,9 +144,17 @@ def test_help_teaches_every_verb(tmp_path: Path) -> None:
         "init",
         "parity",
         "coverage",
+        "measure",
         "load",
+        "capacity",
         "gate",
+        "quality",
+        "aa",
+        "drill",
+        "ledger",
         "report",
+        "baseline",
+        "trend",
         "register",
         "place",
         "up",

@@ -3,18 +3,23 @@
 import json
 import platform
 import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from optimize import cli
+from optimize import cli, covered
+from optimize.artifact import Artifact, File
 from optimize.build import build
 from optimize.coverage import coverage
+from optimize.environment import environment
 from optimize.errors import ConfigError, StageError
 from optimize.recipe import load_recipe
 from optimize.sessions.on_ort_graph import executed
-from tests.models.built import TINY, Built
+from optimize.store import Store
+from tests.models.built import ROOT, TINY, Built
 from tests.models.int8_net import MACS, dynamic, float_net, pictures, static
+from tests.models.made_by import MADE_BY
 
 pytestmark = pytest.mark.system
 x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="which kernels fuse depends on the processor")
@@ -63,6 +68,44 @@ def test_quantize_fails_under_its_threshold_and_names_what_is_left_in_float(tiny
     assert "conv" in caught.value.what.lower()
     recipe.write_text(TINY.read_text().replace('kind = "quantize"', 'kind = "quantize"\ncoverage = 0.9'))
     assert build(load_recipe(recipe), tiny.store).artifact.digest == tiny.build.artifact.digest
+
+
+@x86
+def test_a_promise_that_another_machine_kept_is_measured_again_here(
+    tiny: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(TINY.parent / "tiny.py", tmp_path)
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(TINY.read_text().replace('kind = "quantize"', 'kind = "quantize"\ncoverage = 0.9'))
+    made = build(load_recipe(recipe), tiny.store)
+    told = covered.recalled(made.artifact, tiny.store)
+    assert told is not None
+    assert told.share("int8") >= 0.9
+    assert "ONNX Runtime" in told.where
+    monkeypatch.setattr(covered, "environment", lambda: replace(environment(), cores=environment().cores + 1))
+    assert covered.recalled(made.artifact, tiny.store) is None  # another machine
+    assert not build(load_recipe(recipe), tiny.store).worked  # nothing is made, and the share is measured
+    assert covered.recalled(made.artifact, tiny.store) == told
+    unlike = replace(told, layers=tuple(replace(layer, precision="fp32") for layer in told.layers))
+    tiny.store.remember("coverage", covered._key(made.artifact), asdict(unlike))
+    with pytest.raises(StageError, match="the stage promises"):
+        build(load_recipe(recipe), tiny.store)
+
+
+def test_an_engine_is_asked_of_its_inspector(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder := tmp_path / "engine").mkdir()
+    shutil.copy(ROOT / "tests" / "golden" / "inspector" / "bindings.json", folder / "layers.json")
+    (folder / "model.plan").write_bytes(b"no engine: only its inspector's document is read")
+    files = tuple(File.of(folder / name) for name in ("layers.json", "model.plan"))
+    store = Store(home / "store")
+    engine = Artifact(
+        name="e", format="tensorrt", files=files, inputs=(), outputs=(), requires={"tensorrt": "==1"}, made_by=MADE_BY
+    )
+    kept = store.put(engine, folder)
+    cli.coverage(kept.digest, length=8)
+    said = capsys.readouterr().out
+    assert "conv3" in said
+    assert "run by TensorRT" in said
 
 
 def test_the_verb_prints_shares_islands_and_json(

@@ -1,6 +1,9 @@
 """The gate on the real Triton and the real Locust: what is better passes, what is sabotaged is refused."""
 
+import os
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 from onnx import numpy_helper
 
@@ -193,6 +197,40 @@ def test_bytes_that_are_not_what_the_digest_says_never_reach_a_server(
     verdict = judged(tiny, base, candidate, tmp_path / "run", host=host)
     assert verdict.outcome == "FAIL"
     assert any("damaged" in reason for reason in verdict.summary)
+
+
+def test_a_server_killed_in_the_middle_of_a_slot_is_invalid_and_leaves_nothing_behind(
+    tiny: Built, store: Store, tmp_path: Path
+) -> None:
+    base, candidate = tiny.build.steps[2].artifact, tiny.build.artifact
+    honest = hosting.host(store, DEPLOYMENT, scratch=tmp_path / "w")
+    pids: list[int] = []
+
+    @contextmanager
+    def dying(artifact: Artifact) -> Iterator[Endpoint]:
+        with honest(artifact) as endpoint:
+            pids.extend(endpoint.pids)
+            if artifact == candidate:
+                threading.Timer(1.0, os.kill, (endpoint.pids[0], signal.SIGKILL)).start()
+            yield endpoint
+
+    recipe, once = load_recipe(TINY), budget()
+    verdict = gate(
+        base,
+        candidate,
+        replace(once, design=replace(once.design, reruns=0, seconds=3.0)),
+        host=dying,
+        samples=Data(recipe, tiny.store, environment()).samples("evaluation"),
+        metric=metric(recipe),
+        folder=tmp_path / "run",
+    )
+    assert verdict.outcome == "INVALID", verdict.summary
+    assert any("candidate arm, pair 1" in reason and "died" in reason for reason in verdict.reasons)
+    assert len(read_gate(tmp_path / "run")[0].records) == 2
+    assert rejudge(tmp_path / "run") == verdict
+    assert len(pids) == 2
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not list((tmp_path / "w").iterdir())
 
 
 def test_the_wrong_weight_is_wrong(tiny: Built) -> None:

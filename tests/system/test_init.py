@@ -19,6 +19,7 @@ from tests.models.built import ROOT, Built
 
 pytestmark = pytest.mark.system
 BROUGHT = ROOT / "tests" / "models" / "brought.py"
+FOREIGN = ROOT / "tests" / "models" / "foreign.py"
 
 
 def built(model: str, tmp_path: Path, inputs: tuple[Input, ...] = ()) -> tuple[Build, str]:
@@ -47,6 +48,26 @@ def test_a_factory_gets_a_recipe_that_builds(tmp_path: Path, factory: str, famil
     made, kind = built(f"{BROUGHT}:{factory}", tmp_path)
     assert kind == family
     assert made.artifact.inputs[0].shape == ("batch", *shape)
+
+
+@pytest.mark.parametrize(
+    ("factory", "family", "tensors"),
+    [
+        ("sentences", "transformer", (["input_ids", "attention_mask"], ["logits"])),
+        ("create_model", "cnn", (["x"], ["output"])),
+    ],
+)
+def test_modules_in_the_manner_of_known_libraries_build_without_special_code(
+    tmp_path: Path, factory: str, family: str, tensors: tuple[list[str], list[str]]
+) -> None:
+    made, kind = built(f"{FOREIGN}:{factory}", tmp_path)
+    assert kind == family
+    assert names(made.artifact) == tensors
+
+
+def test_a_backbone_gives_its_features_one_by_one(tmp_path: Path) -> None:
+    recipe, _, _ = draft(f"{FOREIGN}:features", tmp_path / "mine")
+    assert load_recipe(recipe).source.outputs == ("output_0", "output_1", "output_2")
 
 
 def test_an_onnx_file_gets_a_recipe_that_builds(tiny: Built, tmp_path: Path) -> None:

@@ -15,12 +15,14 @@ class Tolerance:
     """How far an output may be from the parent's; every limit that is given must hold, on every batch size tried.
 
     `relative_error` bounds max |difference| / max |reference|, `cosine` the mean cosine per sample from below,
-    `agreement` the share of samples with the same argmax over the last axis from below.
+    `agreement` the share of samples with the same argmax over the last axis from below, `snr` the ratio of the
+    parent's energy to the difference's in dB from below.
     """
 
     relative_error: float | None = None
     cosine: float | None = None
     agreement: float | None = None
+    snr: float | None = None
 
 
 EXACT = {"*": Tolerance(relative_error=1e-4)}

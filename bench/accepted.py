@@ -1,0 +1,90 @@
+"""Accepted losses on disk: one journal per ledger, written when a candidate becomes a release.
+
+Once for each candidate and never by judging again. A gate reads what the ledger holds before its first slot and keeps
+that in the run, so that its verdict stays the same offline; what follows from it is `bench.ledger`'s business.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from optimize.errors import IntegrityError
+
+from . import journal
+from .budget import LedgerLimits, budget_from_json
+from .ledger import real_loss
+from .pairs import GateRun
+from .verdict import Verdict
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One accepted loss: `loss` on the log scale, positive, with the interval that the verdict gave it."""
+
+    metric: str
+    loss: float
+    lower: float
+    upper: float
+    base: str
+    candidate: str
+    at: str
+
+
+def path_of(home: Path, name: str) -> Path:
+    """Where the ledger of that name lies."""
+    return home / "ledger" / f"{name}.jsonl"
+
+
+def entries(home: Path, name: str) -> list[Entry]:
+    """Everything in a ledger, oldest first.
+
+    Raises:
+        IntegrityError: another schema, or a line that is no entry.
+    """
+    path = path_of(home, name)
+    lines = journal.read(path, SCHEMA)
+    try:
+        return [Entry(**{key: value for key, value in line.items() if key != "schema"}) for line in lines]
+    except TypeError as error:
+        raise IntegrityError(f"a line that is no entry: {error}", where=str(path), next_step="mend it there") from error
+
+
+def held(home: Path, limits: LedgerLimits | None, at: datetime | None = None) -> dict[str, float]:
+    """What a budget's ledger holds by metric (log scale) over its window that ends now, or at `at`."""
+    if limits is None:
+        return {}
+    start = (at or datetime.now(UTC)) - timedelta(days=limits.days)
+    recent = [entry for entry in entries(home, limits.name) if datetime.fromisoformat(entry.at) >= start]
+    return {metric: sum(each.loss for each in recent if each.metric == metric) for metric in limits.at_most}
+
+
+def accept(home: Path, run: GateRun, verdict: Verdict) -> tuple[Entry, ...]:
+    """Write down the real losses of a candidate that has become a release; what is there already is not written twice.
+
+    Nothing is written where the verdict is no PASS, or where the run's budget keeps no ledger.
+    """
+    limits = budget_from_json(run.header.budget).ledger
+    if limits is None or verdict.outcome != "PASS":
+        return ()
+    known = {(entry.candidate, entry.metric) for entry in entries(home, limits.name)}
+    candidate, base = str(verdict.candidate["digest"]), str(verdict.base["digest"])
+    made = []
+    for finding in verdict.findings:
+        if finding.metric not in limits.at_most or (candidate, finding.metric) in known:
+            continue
+        if (found := real_loss(finding)) is not None:
+            loss, lower, upper = found
+            entry = Entry(
+                metric=finding.metric,
+                loss=loss,
+                lower=lower,
+                upper=upper,
+                base=base,
+                candidate=candidate,
+                at=datetime.now(UTC).isoformat(timespec="seconds"),
+            )
+            journal.append(path_of(home, limits.name), {"schema": SCHEMA} | asdict(entry))
+            made.append(entry)
+    return tuple(made)

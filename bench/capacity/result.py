@@ -1,0 +1,172 @@
+"""The result of a capacity search, computed from its probes: the rate, how sure it is, the cliff, and latencies below.
+
+Pure, so that the same raw runs give the same result again, offline. Sends nothing and stores nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ..load.validity import shared_cores
+from .curve import crossing, interval, misfit, points
+from .probe import Decision, Probe, decide
+from .slo import Slo
+
+SCHEMA = 1
+MISFIT = 3.0  # standard errors
+Outcome = Literal["found", "at least", "none", "unsettled", "invalid"]
+EXIT_CODES: Mapping[Outcome, int] = {"found": 0, "at least": 3, "none": 1, "unsettled": 3, "invalid": 4}
+MEANINGS: Mapping[Outcome, str] = {
+    "found": "the largest rate within the objective",
+    "at least": "every rate that was offered is within the objective",
+    "none": "no rate that was offered is within the objective",
+    "unsettled": "the probes do not say where the objective is reached",
+    "invalid": "the load was spoiled, so the server was not measured",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What a search was asked, kept beside its raw runs.
+
+    `saturation` is requests per second, closed loop; `cores` those of "client" and "server", as far as known.
+    """
+
+    target: str
+    model: str
+    slo: Slo
+    batch: int
+    seed: int
+    saturation: float
+    plan: Mapping[str, Any]
+    limits: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    cores: Mapping[str, Sequence[int]]
+    at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Below:
+    """Latencies at a share of the capacity; `tail` is the objective's percentile, `tail_upper` its 99 % bound."""
+
+    share: float
+    rate: float
+    p50: float | None
+    tail: float | None
+    tail_upper: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """The largest rate (requests per second) within the objective, with a 95 % interval.
+
+    `rate` is None unless the outcome is "found" or "at least". `cliff` is the lowest rate at which the backlog grew:
+    from there on no latency is bounded. `notes` say what weakens the result.
+    """
+
+    header: Header
+    outcome: Outcome
+    rate: float | None
+    interval: tuple[float, float] | None
+    cliff: float | None
+    below: tuple[Below, ...]
+    probes: tuple[Probe, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 found, 1 no rate within the objective, 3 could not tell, 4 invalid."""
+        return EXIT_CODES[self.outcome]
+
+    @property
+    def inferences(self) -> float | None:
+        """Samples per second at the capacity: rate times batch."""
+        return None if self.rate is None else self.rate * self.header.batch
+
+    @property
+    def load_seconds(self) -> float:
+        """How long load was offered in all."""
+        return sum(probe.seconds for probe in self.probes)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values with a schema number."""
+        return (
+            {"schema": SCHEMA, "kind": "capacity"}
+            | asdict(self)
+            | {
+                "header": header_json(self.header),
+                "exit_code": self.exit_code,
+                "inferences_per_second": self.inferences,
+                "load_seconds": self.load_seconds,
+                "probes": [probe.to_json() for probe in self.probes],
+            }
+        )
+
+
+def header_json(header: Header) -> dict[str, Any]:
+    """JSON values of a header, the objective spelt out too."""
+    return asdict(header) | {"slo": asdict(header.slo) | {"text": str(header.slo)}}
+
+
+def conclude(header: Header, probes: Sequence[Probe], stopped: str = "") -> Capacity:
+    """What the probes say: the crossing of the isotonic fit, its interval, the cliff and the latencies below."""
+    slo = header.slo
+    rate = crossing(points(probes), slo)
+    bounds = interval(probes, slo, seed=header.seed) if rate is not None else None
+    outcome: Outcome = "found" if bounds is not None else _without_crossing(probes, slo)
+    if outcome == "at least":
+        rate = max(rate for rate, decision in decisions(probes, slo).items() if decision == "SUSTAIN")
+    grew = sorted(probe.rate for probe in probes if probe.state == "overload" and not probe.faults)
+    known = outcome in ("found", "at least")
+    return Capacity(
+        header=header,
+        outcome=outcome,
+        rate=rate if known else None,
+        interval=bounds if known else None,
+        cliff=grew[0] if grew else None,
+        below=_below(probes, rate) if known and rate else (),
+        probes=tuple(probes),
+        notes=_notes(header, probes, stopped),
+    )
+
+
+def decisions(probes: Sequence[Probe], slo: Slo) -> dict[float, Decision]:
+    """What is decided at each rate, over all its probes."""
+    return {rate: decide([p for p in probes if p.rate == rate], slo) for rate in sorted({p.rate for p in probes})}
+
+
+def _without_crossing(probes: Sequence[Probe], slo: Slo) -> Outcome:
+    found = list(decisions([probe for probe in probes if not probe.faults], slo).values())
+    if not found or (probes[-1].faults and found[-1] == "SUSTAIN"):
+        return "invalid"
+    return "at least" if found[-1] == "SUSTAIN" else "none" if found[0] == "NOT" else "unsettled"
+
+
+def _below(probes: Sequence[Probe], rate: float) -> tuple[Below, ...]:
+    return tuple(
+        Below(share=p.rate / rate, rate=p.rate, p50=p.p50, tail=p.tail, tail_upper=p.tail_upper)
+        for p in sorted(probes, key=lambda each: each.rate)
+        if p.phase == "profile" and not p.faults
+    )
+
+
+def _notes(header: Header, probes: Sequence[Probe], stopped: str) -> tuple[str, ...]:
+    slo = header.slo
+    notes = [f"stopped early: {stopped}"] if stopped else []
+    if shared := shared_cores(header.cores.get("client", ()), header.cores.get("server", ())):
+        notes.append(f"{shared}: what the client uses, the server lacks")
+    spoiled = sum(bool(probe.faults) for probe in probes)
+    if spoiled:
+        notes.append(f"{spoiled} of {len(probes)} probes were spoiled and do not count")
+    sought = [probe for probe in probes if probe.phase != "profile"]
+    open_ = [rate for rate, decision in decisions(sought, slo).items() if decision == "OPEN"]
+    if open_:
+        spelt = ", ".join(f"{rate:.4g}" for rate in open_)
+        notes.append(f"not decided at 99 % confidence, taken by their estimate: {spelt} requests/s")
+    if len(curve := points(probes)) > 1:
+        rate, away = misfit(curve, slo)
+        if away > MISFIT:
+            notes.append(
+                f"the share over the objective does not rise with the rate: {rate:.4g}/s is {away:.1f} sigma off"
+            )
+    return tuple(notes)

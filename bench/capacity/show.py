@@ -1,0 +1,130 @@
+"""How a capacity looks: a terminal table, and one self-contained HTML page with the curve. Decides nothing."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optimize.store import write_atomically
+
+from ..load.show import milliseconds
+from ..measurement import spell
+from .curve import fit, points
+from .result import MEANINGS, Capacity, Outcome, decisions
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..cost import Bill
+
+STYLES: dict[Outcome, str] = {
+    "found": "bold green",
+    "at least": "bold yellow",
+    "none": "bold red",
+    "unsettled": "bold yellow",
+    "invalid": "bold magenta",
+}
+
+
+def headline(capacity: Capacity) -> str:
+    """The result in one line."""
+    slo = capacity.header.slo
+    if capacity.rate is None:
+        return f"{slo}: {MEANINGS[capacity.outcome]}"
+    if capacity.interval is None:
+        return f"{slo}: at least {capacity.rate:.4g} requests/s ({MEANINGS[capacity.outcome]})"
+    low, high = capacity.interval
+    return f"{slo}: {capacity.rate:.4g} requests/s, 95 % interval {low:.4g} to {high:.4g}"
+
+
+def rows(capacity: Capacity, bill: "Bill | None" = None) -> list[tuple[str, str, str]]:
+    """The figures as (what, value, about)."""
+    header = capacity.header
+    found = [
+        ("saturation", f"{header.saturation:.4g}/s", "closed loop, never idle; no objective holds there"),
+        ("cliff", f"{capacity.cliff:.4g}/s", "lowest rate at which the backlog grew")
+        if capacity.cliff
+        else ("cliff", "-", "no backlog grew at any rate that was offered"),
+    ]
+    if header.batch > 1 and capacity.inferences is not None:
+        found.append(("inferences", f"{capacity.inferences:.4g}/s", f"{header.batch} samples per request"))
+    percentile = f"p{100 * header.slo.quantile:g}"
+    for each in capacity.below:
+        bound = f", below {milliseconds(each.tail_upper)} with 99 % confidence" if each.tail_upper is not None else ""
+        about = f"{percentile}{bound}; p50 {milliseconds(each.p50)}; at {each.rate:.4g}/s"
+        found.append((f"at {each.share:.0%} of it", milliseconds(each.tail), about))
+    return found + (bill_rows(bill) if bill is not None else [])
+
+
+def bill_rows(bill: "Bill") -> list[tuple[str, str, str]]:
+    """What it costs, as (what, value, about)."""
+    price = bill.price
+    bounds = bill.per_million_interval
+    spread = f", 95 % interval {spell(bounds[0], '$/1M')} to {spell(bounds[1], '$/1M')}" if bounds else ""
+    found = [
+        ("per million", spell(bill.per_million, "$/1M"), f"inferences at the objective, fully used{spread}"),
+        ("price", f"${price.usd_hour:g}/h", f"{price.machine}; {price.source}, {price.checked_at}"),
+    ]
+    if bill.effective is not None and bill.utilisation is not None and bill.month is not None:
+        about = f"{bill.machines} x, {bill.headroom:.0%} kept free"
+        found += [
+            ("at your traffic", spell(bill.effective, "$/1M"), f"per million at {bill.utilisation:.0%} utilisation"),
+            ("fleet", f"${bill.month:,.0f}/month", f"{about}, for {bill.traffic:.4g} inferences/s at peak"),
+        ]
+    return [*found, ("this search", f"${bill.spent:.2g}", "its own load, at that price")]
+
+
+def table(capacity: Capacity, bill: "Bill | None" = None) -> "Table":
+    """The figures for a terminal."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=False)
+    shown.add_column("what")
+    shown.add_column("value", justify="right")
+    shown.add_column("about")
+    for row in rows(capacity, bill):
+        shown.add_row(*row)
+    return shown
+
+
+def write_html(path: Path, capacity: Capacity, bill: "Bill | None" = None) -> None:
+    """One page that needs no network: the result, the curve, every probe, and where it was measured."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    from optimize.on_plotly import library
+
+    from .. import on_plotly
+
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parents[1] / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    header, curve = capacity.header, points(capacity.probes)
+    fitted = fit(curve, header.slo) if curve else None
+    settled = decisions(capacity.probes, header.slo)
+    plot = on_plotly.capacity_curve(
+        [
+            (p.rate, p.share, p.p50, p.tail, settled[p.rate], f"{p.phase}, {p.counted} requests, {p.state}")
+            for p in capacity.probes
+            if not p.faults
+        ],
+        fitted=(fitted[0], fitted[1]) if fitted else None,
+        objective=(f"p{100 * header.slo.quantile:g}", header.slo.budget, header.slo.seconds),
+        rate=capacity.rate,
+        interval=capacity.interval,
+        cliff=capacity.cliff,
+    )
+    page = templates.get_template("capacity.html.j2").render(
+        capacity=capacity,
+        headline=headline(capacity),
+        meaning=MEANINGS[capacity.outcome],
+        rows=rows(capacity, bill),
+        plot=plot,
+        settled=settled,
+        milliseconds=milliseconds,
+        machine=f"{header.environment.get('cpu', 'unknown')}, {header.environment.get('cores', '?')} cores",
+        library=library(),
+    )
+    write_atomically(path, page.encode())

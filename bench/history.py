@@ -1,0 +1,106 @@
+"""The history of gates: one line per gate and metric, by model and class of machine, only ever appended.
+
+What a gate found (ratio with interval, both values) stays as it was found; what it adds up to is `bench.trend`'s
+business. INVALID runs leave no line: they measured nothing.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from optimize.errors import IntegrityError
+
+from . import journal
+from .machine_class import MachineClass
+from .pairs import GateRun
+from .verdict import Verdict
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One metric in one gate: the values of both arms, candidate over base with its interval, and what was decided.
+
+    `run` is the digest of the run's raw files (`bench.baseline.digest_of`), `at` when it was measured.
+    """
+
+    model: str
+    metric: str
+    unit: str
+    base: float
+    candidate: float
+    ratio: float | None
+    interval: tuple[float, float] | None
+    outcome: str
+    verdict: str
+    base_digest: str
+    candidate_digest: str
+    machine: str
+    commit: str
+    run: str
+    at: str
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Point":
+        """Read one line; raises IntegrityError where that cannot be."""
+        try:
+            interval = tuple(value["interval"]) if value["interval"] else None
+            return cls(**{each.name: value[each.name] for each in fields(cls)} | {"interval": interval})
+        except (KeyError, TypeError) as error:
+            raise IntegrityError(f"a line of history that cannot be read: {error}") from error
+
+
+def record(home: Path, run: GateRun, verdict: Verdict, digest: str) -> tuple[Point, ...]:
+    """Add a gate to its model's history; nothing where it is there already or was INVALID.
+
+    Raises:
+        MachineError: the disk refused.
+    """
+    machine = MachineClass.of(run.header.environment)
+    model = str(verdict.candidate["name"])
+    path = path_of(home, machine, model)
+    if verdict.outcome == "INVALID" or any(line["run"] == digest for line in journal.read(path, SCHEMA)):
+        return ()
+    made: dict[str, Point] = {}
+    for finding in verdict.findings:
+        if finding.base is None or finding.candidate is None or (finding.metric in made and finding.ratio is None):
+            continue
+        made[finding.metric] = Point(
+            model=model,
+            metric=finding.metric,
+            unit=finding.unit,
+            base=finding.base,
+            candidate=finding.candidate,
+            ratio=finding.ratio,
+            interval=finding.interval if finding.ratio is not None else None,
+            outcome=finding.outcome,
+            verdict=verdict.outcome,
+            base_digest=str(verdict.base["digest"]),
+            candidate_digest=str(verdict.candidate["digest"]),
+            machine=machine.key,
+            commit=str(run.header.environment.get("commit") or ""),
+            run=digest,
+            at=verdict.at,
+        )
+    for point in made.values():
+        journal.append(path, {"schema": SCHEMA} | asdict(point))
+    return tuple(made.values())
+
+
+def points(home: Path, model: str, machine: MachineClass) -> list[Point]:
+    """The model's history on that class of machine, oldest measurement first."""
+    found = [Point.from_json(line) for line in journal.read(path_of(home, machine, model), SCHEMA)]
+    return sorted(found, key=lambda point: point.at)
+
+
+def models(home: Path, machine: MachineClass) -> list[str]:
+    """The models that have a history on that class of machine."""
+    return sorted(path.stem for path in (home / "history" / machine.key).glob("*.jsonl"))
+
+
+def path_of(home: Path, machine: MachineClass, model: str) -> Path:
+    """Where the history of a model on a class of machine lies."""
+    return home / "history" / machine.key / f"{re.sub(r'[^A-Za-z0-9._-]', '_', model)}.jsonl"

@@ -1,0 +1,151 @@
+"""What runs in the measured process: opens an artifact's session and takes MLPerf's closed-loop scenarios on it.
+
+Called through `bench.isolate`, in a process that does nothing else. Takes raw times and looks at its own memory;
+computes no statistic.
+"""
+
+import gc
+import os
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from optimize.artifact import Artifact
+from optimize.errors import ConfigError
+from optimize.samples import Array
+from optimize.sessions.session import Session, open_session
+from optimize.store import Store
+
+from .processes import resident
+
+LEAST = 10  # inferences per scenario, however slow the model
+MOST = 200_000
+WARM = 0.1  # of a scenario's time, before it, not recorded
+_ENGINES = {"torch": "on_torch", "onnx": "on_ort", "tensorrt": "on_tensorrt"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """SingleStream asks for one sample after the other, Offline for `batch` samples at a time, each for `seconds`."""
+
+    seconds: float = 3.0
+    batch: int = 32
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("seconds", "batch", "threads"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"must be positive, got {getattr(self, name)}", where=name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InProcess:
+    """An open session in this very process, with samples to ask it; the first axis of every array is the sample."""
+
+    session: Session
+    samples: Mapping[str, Array]
+
+    def ask(self, start: int, batch: int) -> float:
+        """Infer once on `batch` samples from `start` on (round again at the end); seconds that it took.
+
+        Raises:
+            StageError: the engine refuses these inputs.
+        """
+        count = len(next(iter(self.samples.values())))
+        if start % count + batch <= count:
+            rows: Any = slice(start % count, start % count + batch)  # a view: nothing is copied inside the window
+        else:
+            rows = np.arange(start, start + batch) % count
+        inputs = {name: array[rows] for name, array in self.samples.items()}
+        began = time.perf_counter()
+        self.session.run(inputs)
+        return time.perf_counter() - began
+
+
+def measure(artifact: Artifact, store: Store, samples: dict[str, Array], plan: Plan) -> dict[str, Any]:
+    """Raw values of one artifact: seconds per inference of both scenarios, loading, first inference, memory by phase.
+
+    The largest batch is asked for before and after everything else: arenas grow at once, and what is still held at the
+    end is the steady state. The engine's library is imported before the clock of `load_time` starts.
+
+    Raises:
+        ContractError: this machine breaks the artifact's hardware contract.
+        StageError: the engine refuses the file or the samples.
+    """
+    with suppress(ImportError):  # the session says what is missing
+        import_module(f"optimize.sessions.{_ENGINES[artifact.format]}")
+    phases = {"started": _memory()}
+    began = time.perf_counter()
+    session = open_session(artifact, store, threads=plan.threads)
+    load_time = time.perf_counter() - began
+    phases["loaded"] = _memory()
+    fixed = fixed_batch(artifact)
+    target, batch = InProcess(session=session, samples=samples), fixed or plan.batch
+    first = target.ask(0, fixed or 1)
+    target.ask(0, batch)
+    phases["largest_first"] = _memory()
+    single = _scenario(target, fixed or 1, plan.seconds)
+    offline = _scenario(target, batch, plan.seconds)
+    target.ask(0, batch)
+    phases["largest_last"] = _memory()
+    return {
+        "load_time": load_time,
+        "first_inference": first,
+        "single_stream": single,
+        "offline": offline,
+        "single_batch": fixed or 1,
+        "batch": batch,
+        "phases": phases,
+        "allocators": allocators(),
+    }
+
+
+def fixed_batch(artifact: Artifact) -> int | None:
+    """The batch that the artifact's inputs prescribe; None where any will do."""
+    sizes = {spec.shape[0] for spec in artifact.inputs if spec.shape}
+    numbers = [size for size in sizes if isinstance(size, int)]
+    return numbers[0] if numbers else None
+
+
+def allocators() -> dict[str, Any]:
+    """What the engines' own allocators held at most, in bytes; or why they do not tell."""
+    torch = sys.modules.get("torch")
+    told: dict[str, Any] = {"onnxruntime": "unavailable: its Python interface tells no arena statistics"}
+    if torch is None or not torch.cuda.is_available():
+        return told | {"torch": "unavailable: torch counts only what it allocates on a GPU, and none is in use"}
+    return told | {
+        "torch": {
+            "allocated": int(torch.cuda.max_memory_allocated()),
+            "reserved": int(torch.cuda.max_memory_reserved()),
+        }
+    }
+
+
+def _scenario(target: InProcess, batch: int, seconds: float) -> list[float]:
+    """Seconds of every inference, back to back, after a warm-up; garbage is collected before and not meanwhile."""
+    _ask_for(target, batch, seconds * WARM, 3)
+    gc.collect()
+    gc.disable()
+    try:
+        return _ask_for(target, batch, seconds, LEAST)
+    finally:
+        gc.enable()
+
+
+def _ask_for(target: InProcess, batch: int, seconds: float, least: int) -> list[float]:
+    taken: list[float] = []
+    until = time.perf_counter() + seconds
+    while (time.perf_counter() < until or len(taken) < least) and len(taken) < MOST:
+        taken.append(target.ask(len(taken) * batch, batch))
+    return taken
+
+
+def _memory() -> dict[str, int]:
+    seen = resident(os.getpid())
+    return asdict(seen) if seen else {}

@@ -1,0 +1,263 @@
+"""Measures one subject: an artifact in a fresh pinned process, or an endpoint under an open-loop load.
+
+Orchestrates and names what was taken; every figure is computed by `bench.measured` from what then lies in the folder.
+Compares nothing and judges nothing.
+"""
+
+import ipaddress
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optimize.artifact import Artifact
+from optimize.environment import environment, now
+from optimize.errors import StageError
+from optimize.samples import Array
+from optimize.store import Store
+
+from . import in_process, measured
+from .device import DeviceProbe, EnergyMeter
+from .in_process import Plan
+from .isolate import isolated
+from .load.on_locust import load
+from .load.payload import Payload
+from .load.run import CENSORED, OK, LoadRun
+from .measured import ACHIEVED, LATENCY, MODEL_MEMORY, SERVICE, Summary
+from .measurement import METRICS, Measurement, Metric
+from .probes import MemoryProbe
+from .processes import listener, spelled
+from .schedule import Schedule
+from .server_statistics import mean_compute, mean_queue, window
+from .targets import Endpoint
+
+Progress = Callable[[float], None]
+"""Called with the share of the measurement that is over, 0 to 1."""
+
+Taken = list[tuple[Metric, str, Sequence[float]]]
+
+_ELSEWHERE = "the server's process is not to be found on this machine"
+_GRACE = 120.0  # seconds for starting, opening the model and the first inferences, beside the scenarios
+_SHARE_OF_START = 2.0  # seconds that progress allows for the start
+
+
+def measure_artifact(
+    artifact: Artifact,
+    store: Store,
+    samples: Mapping[str, Array],
+    plan: Plan,
+    *,
+    folder: Path,
+    cores: Sequence[int] = (),
+    progress: Progress | None = None,
+) -> Summary:
+    """SingleStream and Offline on an artifact of the store, in a process of its own pinned to `cores`.
+
+    By default that is one core per thread, the last ones of this machine. `samples` are cycled through.
+
+    Raises:
+        ConfigError: the samples are not the artifact's inputs, or the folder holds a run.
+        ContractError, MachineError: this machine cannot run it.
+        StageError: the engine refuses the model or the samples.
+        CallError: the process was killed or overran its time.
+    """
+    samples = fitting(artifact, samples)
+    measured.open_run(folder)
+    cores = tuple(cores) or default_cores(plan.threads)
+    expected = _SHARE_OF_START + plan.seconds * 2 * (1 + in_process.WARM)
+    probes: list[MemoryProbe] = []
+
+    def watch(pid: int) -> MemoryProbe:
+        probes.append(MemoryProbe((pid,)))
+        return probes[0]
+
+    with DeviceProbe() as device:
+        told = isolated(
+            in_process.measure,
+            artifact,
+            store,
+            samples,
+            plan,
+            cores=cores,
+            timeout=_GRACE + 10 * expected,
+            watch=watch,
+            tick=(lambda ran: progress(min(1.0, ran / expected))) if progress else None,
+        )
+    about: dict[str, Any] = {
+        "subject": {"name": artifact.short, "digest": artifact.digest, "format": artifact.format},
+        "threads": plan.threads,
+        "cores": list(cores),
+        "memory": probes[0].to_json() | {"phases": told["phases"], "allocators": told["allocators"]},
+        "device": device.to_json(),
+    }
+    return _kept(folder, artifact.digest, _ran(told, artifact, about["memory"]["peak"]), about)
+
+
+def measure_endpoint(
+    endpoint: Endpoint,
+    schedule: Schedule,
+    samples: Mapping[str, Array],
+    *,
+    folder: Path,
+    batch: int = 1,
+    own_target: bool = False,
+    progress: Progress | None = None,
+) -> Summary:
+    """An endpoint under exactly these arrivals, open loop; memory and GPU too where the server runs on this machine.
+
+    Raises:
+        ConfigError: the samples do not fit, the hard caps of a load, or the folder holds a run.
+        TargetError: the target is not on this machine and not said to be yours, or does not answer.
+        LoadError: the load process broke.
+    """
+    payload = Payload.build(endpoint, samples, batch=batch)
+    measured.open_run(folder)
+    pids = endpoint.pids or local_server(endpoint)
+    watched = ", ".join(spelled(pid) for pid in pids)  # a port may belong to a proxy of a container: say whose memory
+    with (
+        MemoryProbe(pids) as memory,
+        DeviceProbe(pids) as device,
+        EnergyMeter() as energy,
+        window(endpoint) as counting,
+    ):
+
+        def tell(share: float) -> None:
+            counting.begin()
+            if progress is not None:
+                progress(share)
+
+        run = load(endpoint, schedule, payload, folder=folder / measured.LOAD, own_target=own_target, progress=tell)
+    answered = run.done[run.status == OK]
+    memory.answered(run.start + answered)
+    about = {
+        "subject": {"name": endpoint.url + endpoint.path, "model": endpoint.model, "version": endpoint.version},
+        "memory": {"of": watched} | memory.to_json() if pids else {"unavailable": _ELSEWHERE},
+        "server": counting.counted,
+        "device": device.to_json() if pids else {"unavailable": _ELSEWHERE},
+        "energy": energy.to_json(answered.size * batch) if pids else {"unavailable": _ELSEWHERE},
+    }
+    scenario = f"{schedule.law} {schedule.rate:g}/s for {schedule.seconds:g} s" + (
+        f", batches of {batch}" if batch > 1 else ""
+    )
+    return _kept(folder, endpoint.url + endpoint.path, _loaded(run, scenario, batch, about), about)
+
+
+def default_cores(threads: int) -> tuple[int, ...]:
+    """One core per thread, the last ones: the first serve the machine's interrupts and everybody else's threads."""
+    return tuple(sorted(os.sched_getaffinity(0))[-threads:])
+
+
+def local_server(endpoint: Endpoint) -> tuple[int, ...]:
+    """The process behind an endpoint on this machine; empty where it runs elsewhere or is not to be known."""
+    host, port = endpoint.address
+    try:
+        here = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        here = host == "localhost"
+    return listener(port) if here else ()
+
+
+def fitting(artifact: Artifact, samples: Mapping[str, Array]) -> dict[str, Array]:
+    """The samples of the artifact's inputs, in their order and dtype.
+
+    Raises:
+        StageError: an input has no samples, or samples of another rank or fixed size, or numpy lacks its dtype.
+    """
+    check_inputs(artifact)
+    found = {}
+    for spec in artifact.inputs:
+        array = samples.get(spec.name)
+        fits = (
+            array is not None
+            and array.ndim == len(spec.shape)
+            and all(
+                isinstance(dim, str) or dim == size for dim, size in zip(spec.shape[1:], array.shape[1:], strict=True)
+            )
+        )
+        if array is None or not fits:
+            has = "none" if array is None else f"samples of shape {list(array.shape)}"
+            raise StageError(
+                f"input {spec.name!r} takes {spec.dtype} {list(spec.shape)}, and there are {has}",
+                where=artifact.short,
+                next_step="give the recipe that the artifact was built from",
+            )
+        found[spec.name] = np.ascontiguousarray(array, dtype=spec.dtype)
+    return found
+
+
+def check_inputs(artifact: Artifact) -> None:
+    """Whether samples of the artifact's inputs can be made at all.
+
+    Raises:
+        StageError: numpy has no such dtype.
+    """
+    for spec in artifact.inputs:
+        if spec.dtype == "bfloat16":
+            raise StageError(
+                f"input {spec.name!r} is bfloat16, which numpy does not know",
+                where=artifact.short,
+                next_step="export the model with inputs of float32 and cast inside",
+            )
+
+
+def _single(batch: int) -> str:
+    return "SingleStream" if batch == 1 else f"SingleStream, the model's fixed batch of {batch}"
+
+
+def _ran(told: Mapping[str, Any], artifact: Artifact, seen_from_outside: int) -> Taken:
+    """What an isolated measurement tells. The process knows its own high-water mark to the last moment, the probe
+    outside may miss that moment."""
+    offline, phases = f"Offline, batches of {told['batch']}", told["phases"]
+    first, last = phases["started"], phases["largest_last"]
+    return [
+        (LATENCY, _single(told["single_batch"]), told["single_stream"]),
+        (METRICS["throughput"], offline, [told["batch"] / seconds for seconds in told["offline"]]),
+        (METRICS["load_time"], "a fresh process", [told["load_time"]]),
+        (METRICS["first_inference"], "a fresh process", [told["first_inference"]]),
+        (METRICS["file_size"], "in the store", [artifact.size]),
+        (METRICS["peak_memory"], "the whole process", [max(seen_from_outside, last["high_water"])]),
+        (METRICS["steady_memory"], "after the last inference", [last["now"]]),
+        (MODEL_MEMORY, "the model's own part", [last["high_water"] - first["now"]]),
+    ]
+
+
+def _loaded(run: LoadRun, scenario: str, batch: int, about: Mapping[str, Any]) -> Taken:
+    """What an open-loop run and the probes beside it tell, as far as they tell it."""
+    kept = (run.status == OK) | (run.status == CENSORED)
+    done = run.done[run.status == OK]
+    span = max(run.schedule.seconds, float(np.max(done, initial=0.0)))
+    memory, server = about["memory"], about["server"]
+    single = {
+        "queue": mean_queue(server),
+        "compute": mean_compute(server),
+        "peak_memory": memory.get("peak"),
+        "steady_memory": memory.get("last"),
+        "device_memory": about["device"].get("peak"),
+        "energy": about["energy"].get("per_inference"),
+    }
+    taken: Taken = [
+        (LATENCY, scenario, (run.done[kept] - run.intended[kept]).tolist()),
+        (SERVICE, scenario, run.service.tolist()),
+        (ACHIEVED, scenario, [done.size * batch / span]),
+        (METRICS["errors"], scenario, (run.status != OK).astype(float).tolist()),
+    ]
+    taken += [(METRICS[name], scenario, [value]) for name, value in single.items() if value is not None]
+    return [each for each in taken if len(each[2])]
+
+
+def _kept(folder: Path, subject: str, taken: Taken, about: Mapping[str, Any]) -> Summary:
+    machine, at = environment().to_json(), now()
+    measurements = [
+        Measurement(
+            subject=subject,
+            metric=metric,
+            scenario=scenario,
+            values=tuple(float(value) for value in values),
+            environment=machine,
+            at=at,
+        )
+        for metric, scenario, values in taken
+    ]
+    return measured.write(folder, dict(about) | {"environment": machine, "at": at}, measurements)

@@ -1,0 +1,222 @@
+"""A measured run: its folder of raw values, and every figure that people read, recomputed from them each time.
+
+Reads and writes the folder (`measure.json`, `measurements.json`); measures nothing and starts nothing. `summary.json`
+beside them is a copy for other tools and is never read back.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from optimize.errors import ConfigError, IntegrityError, MissingError
+from optimize.store import write_atomically
+
+from . import server_statistics
+from .load.run import LoadRun
+from .load.validity import breaches
+from .measurement import Measurement, Metric, spell
+from .order_statistics import quantiles
+
+SCHEMA = 1
+KIND = "measure"
+HEADER, VALUES, SUMMARY, LOAD = "measure.json", "measurements.json", "summary.json", "load"
+STREAMS = ("latency", "service")  # metrics of which one run holds a stream of times
+_BLOCKS = 20
+
+LATENCY = Metric(name="latency", unit="s", direction="lower", summary="seconds of each request or inference")
+SERVICE = Metric(name="service", unit="s", direction="lower", summary="seconds from the actual send to the reply")
+MODEL_MEMORY = Metric(
+    name="model_memory", unit="B", direction="lower", summary="high water above the process with its engine, no model"
+)
+ACHIEVED = Metric(name="achieved", unit="1/s", direction="higher", summary="answered inferences per second offered")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One metric under one scenario: `value` with a 95 % interval, of latencies also the tail.
+
+    `value` is the median of latencies, the harmonic mean of the batches' rates (samples over time), the share of failed
+    requests, or the one value that was taken; `p99_upper` and `n_effective` are as in `bench.order_statistics`.
+    """
+
+    metric: str
+    unit: str
+    scenario: str
+    n: int
+    value: float
+    interval: tuple[float, float] | None = None
+    p99: float | None = None
+    p99_upper: float | None = None
+    n_effective: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a measured run says. `breaches` make it invalid; `notes` weaken a figure; `about` is the run's header
+    without the series of memory."""
+
+    about: Mapping[str, Any]
+    figures: tuple[Figure, ...]
+    breaches: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 where everything was answered and may be believed, 1 where requests failed, 4 where the run is invalid."""
+        failed = any(figure.metric == "errors" and figure.value > 0 for figure in self.figures)
+        return 4 if self.breaches else 1 if failed else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values with a schema number."""
+        return {"schema": SCHEMA} | asdict(self)
+
+
+def open_run(folder: Path) -> None:
+    """Make the folder of a run.
+
+    Raises:
+        ConfigError: it holds a run already, which is never overwritten.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / HEADER).exists():
+        raise ConfigError("this folder holds a run already", where=str(folder), next_step="name another, or none")
+
+
+def write(folder: Path, about: Mapping[str, Any], measurements: Sequence[Measurement]) -> Summary:
+    """Keep a run, and what it says. The header comes last: a folder with one is whole."""
+    values = {"schema": SCHEMA, "measurements": [each.to_json() for each in measurements]}
+    write_atomically(folder / VALUES, json.dumps(values, allow_nan=False).encode())
+    header = {"schema": SCHEMA, "kind": KIND} | dict(about)
+    write_atomically(folder / HEADER, json.dumps(header, indent=1, allow_nan=False).encode())
+    return recompute(folder)
+
+
+def is_measured(folder: Path) -> bool:
+    """Whether that folder holds a run of this kind."""
+    return (folder / HEADER).is_file()
+
+
+def recompute(folder: Path) -> Summary:
+    """Every figure of a run from its raw values, offline; also written to ``summary.json``.
+
+    Raises:
+        MissingError: no run there.
+        IntegrityError: it cannot be read.
+    """
+    about, measurements = read(folder)
+    run = LoadRun.read(folder / LOAD) if (folder / LOAD / "run.json").is_file() else None
+    try:
+        figures = tuple(_figure(each) for each in measurements)
+    except ValueError as error:
+        raise IntegrityError(f"values that no figure can be made of: {error}", where=str(folder)) from error
+    summary = Summary(
+        about=about | {"memory": {name: told for name, told in about["memory"].items() if name != "series"}},
+        figures=figures,
+        breaches=breaches(run) if run is not None else (),
+        notes=tuple(_notes(about, figures)),
+    )
+    write_atomically(folder / SUMMARY, json.dumps(summary.to_json(), indent=1, allow_nan=False).encode())
+    return summary
+
+
+def read(folder: Path) -> tuple[dict[str, Any], tuple[Measurement, ...]]:
+    """Header and raw values of a run.
+
+    Raises: as `recompute`.
+    """
+    if not is_measured(folder):
+        raise MissingError(
+            "no measured run there", where=str(folder), next_step="name a folder that `seatrial measure` wrote"
+        )
+    try:
+        about, values = (json.loads((folder / name).read_bytes()) for name in (HEADER, VALUES))
+        if about.pop("schema") != SCHEMA or about.pop("kind") != KIND or values["schema"] != SCHEMA:
+            raise ValueError(f"another schema than {SCHEMA}")
+        return about, tuple(Measurement.from_json(each) for each in values["measurements"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(
+            f"a run that cannot be read: {error}", where=str(folder), next_step="measure again"
+        ) from error
+
+
+def _figure(measurement: Measurement) -> Figure:
+    metric, values = measurement.metric, np.asarray(measurement.values, np.float64)
+    named: dict[str, Any] = {
+        "metric": metric.name,
+        "unit": metric.unit,
+        "scenario": measurement.scenario,
+        "n": values.size,
+    }
+    if metric.name == "throughput":
+        return Figure(**named, value=harmonic_mean(values), interval=_rate_interval(values))
+    if metric.name not in STREAMS:
+        return Figure(**named, value=float(values.mean()))
+    found = quantiles(values)
+    return Figure(
+        **named,
+        value=found.median,
+        interval=found.interval,
+        p99=found.p99,
+        p99_upper=found.p99_upper,
+        n_effective=found.n_effective,
+    )
+
+
+def harmonic_mean(rates: npt.NDArray[np.float64]) -> float:
+    """The rate over all of equally large pieces of work: work over time."""
+    return float(rates.size / np.sum(1 / rates))
+
+
+def _rate_interval(rates: npt.NDArray[np.float64]) -> tuple[float, float] | None:
+    """A 95 % t interval of that rate from blocks of neighbours, which are nearly independent where batches are not."""
+    if rates.size < 2 * _BLOCKS:
+        return None
+    from scipy import stats
+
+    blocks = np.array([harmonic_mean(block) for block in np.array_split(rates, _BLOCKS)])
+    reach = float(stats.t.ppf(0.975, _BLOCKS - 1) * blocks.std(ddof=1) / np.sqrt(_BLOCKS))
+    centre = harmonic_mean(rates)
+    return centre - reach, centre + reach
+
+
+def _notes(about: Mapping[str, Any], figures: Sequence[Figure]) -> list[str]:
+    notes = [
+        f"{each.scenario}: {each.n} latencies, worth {each.n_effective} independent ones, are too few to bound p99"
+        for each in figures
+        if each.metric == "latency" and each.p99_upper is None
+    ]
+    for name in ("memory", "server", "device", "energy"):
+        if why := about.get(name, {}).get("unavailable"):
+            notes.append(f"{name}: {why}")
+    if whose := about.get("memory", {}).get("of"):
+        notes.append(f"memory is that of {whose} and its children")
+    if note := about.get("memory", {}).get("growth", {}).get("note"):
+        notes.append(f"memory {note}")
+    return notes
+
+
+def table(summary: Summary) -> Table:
+    """The run for people: one line a figure."""
+    made = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("what", "value", "95 % interval", "p99", "p99 at most"):
+        made.add_column(name, justify="left" if name == "what" else "right")
+    made.add_column("scenario")
+    for each in summary.figures:
+        interval = (
+            f"{spell(each.interval[0], each.unit)} to {spell(each.interval[1], each.unit)}" if each.interval else ""
+        )
+        p99, upper = (spell(value, each.unit) if value is not None else "" for value in (each.p99, each.p99_upper))
+        name = f"{each.metric} (median)" if each.metric in STREAMS else each.metric.replace("_", " ")
+        made.add_row(name, spell(each.value, each.unit), interval, p99, upper, each.scenario)
+    server = summary.about.get("server", {})
+    if server.get("requests"):
+        for what, value, about in server_statistics.lines(server):
+            made.add_row(f"server: {what}", value, "", "", "", about)
+    return made

@@ -1,0 +1,103 @@
+"""Output drift: how far the candidate's answers are from the reference's on the same samples. Pure.
+
+Needs no labels, so it sees what accuracy forgives: answers that moved and still count as right, or moved both ways.
+"""
+
+import numpy as np
+
+from optimize.errors import ConfigError
+
+from .checks import DriftCheck
+from .evidence import Evidence
+from .metrics import predicted
+from .quantities import Array, Quantity, Scores, SetStatistic, Worst
+
+_BINS = 10  # of a PSI, holding equally many of the reference's values
+_POINTS = 50  # thresholds at which two distributions are compared
+_COLUMNS = 16  # elements of an output that ks and psi look at, evenly spread
+
+
+def quantity(check: DriftCheck, evidence: Evidence) -> Quantity:
+    """The statistic over both arms together: a level by itself, with nothing to compare it with.
+
+    Raises:
+        ConfigError: there is no base.
+        SourceError: the output is not one row per sample.
+    """
+    base, candidate = evidence.outputs(check.output)
+    if base is None:
+        raise ConfigError("drift is against a reference", where=check.label, next_step="give one (--against)")
+    match check.statistic:
+        case "flips":
+            moved = predicted(base) != predicted(candidate)
+            return Scores(name="flips", base=None, candidate=moved.astype(np.float64), higher_is_better=False)
+        case "cosine":
+            return Scores(name="cosine", base=None, candidate=cosine(base, candidate))
+        case "difference":
+            moved = np.abs(base - candidate).reshape(len(base), -1).mean(axis=1)
+            return Scores(name="difference", base=None, candidate=moved, higher_is_better=False)
+        case "jensen_shannon":
+            return _joint("jensen_shannon", class_rows(base, candidate))
+        case "ks" | "psi" as name:
+            one, other = base.reshape(len(base), -1), candidate.reshape(len(base), -1)
+            chosen = np.unique(np.linspace(0, one.shape[1] - 1, min(_COLUMNS, one.shape[1])).astype(int))
+            rows = threshold_rows if name == "ks" else bin_rows
+            parts = [_joint(name, rows(one[:, at], other[:, at]), f"{name} of element {at}") for at in chosen]
+            return Worst(name=check.label, parts=parts)
+
+
+def _joint(name: str, rows: Array, text: str = "") -> SetStatistic:
+    combine = {"ks": ks, "psi": psi, "jensen_shannon": jensen_shannon}[name]
+    return SetStatistic(name=text or name, base=None, candidate=rows, combine=combine, higher_is_better=False)
+
+
+def cosine(base: Array, candidate: Array) -> Array:
+    """Cosine similarity of both answers, per sample; 1 where both are zero."""
+    one, other = base.reshape(len(base), -1), candidate.reshape(len(base), -1)
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    same = (np.abs(one - other).max(axis=1) == 0).astype(np.float64)
+    return np.asarray(np.divide((one * other).sum(axis=1), norms, out=same, where=norms > 0))
+
+
+def threshold_rows(base: Array, candidate: Array) -> Array:
+    """Per sample, whether each arm's value is below each threshold; float [n, 2 * thresholds]."""
+    points = np.unique(np.quantile(np.concatenate([base, candidate]), np.linspace(0, 1, _POINTS + 2)[1:-1]))
+    below = np.concatenate([base[:, None] <= points, candidate[:, None] <= points], axis=1)
+    return np.asarray(below, dtype=np.float64)
+
+
+def ks(means: Array) -> Array:
+    """Kolmogorov-Smirnov distance over the thresholds: the largest difference of the distribution functions."""
+    one, other = np.split(means, 2, axis=-1)
+    return np.asarray(np.abs(one - other).max(axis=-1))
+
+
+def bin_rows(base: Array, candidate: Array) -> Array:
+    """Per sample, the bin of each arm's value, bins by the base's deciles; float [n, 2 * bins]."""
+    edges = np.unique(np.quantile(base, np.linspace(0, 1, _BINS + 1)[1:-1]))
+    bins = np.eye(len(edges) + 1)
+    return np.concatenate([bins[np.searchsorted(edges, each, side="right")] for each in (base, candidate)], axis=1)
+
+
+def psi(means: Array) -> Array:
+    """Population stability index ``sum (q - p) ln(q / p)``; empty bins count as a ten-thousandth."""
+    one, other = (np.maximum(each, 1e-4) for each in np.split(means, 2, axis=-1))
+    return np.asarray(((other - one) * np.log(other / one)).sum(axis=-1))
+
+
+def class_rows(base: Array, candidate: Array) -> Array:
+    """Per sample, the class that each arm predicts; float [n, 2 * classes]."""
+    classes = np.eye(max(2, base.shape[-1]))
+    return np.concatenate([classes[predicted(base)], classes[predicted(candidate)]], axis=1)
+
+
+def jensen_shannon(means: Array) -> Array:
+    """Jensen-Shannon divergence of two distributions, base 2: 0 where equal, 1 where disjoint."""
+    one, other = np.split(means, 2, axis=-1)
+    middle = (one + other) / 2
+
+    def information(of: Array) -> Array:
+        share = np.divide(of, middle, out=np.ones_like(of), where=of > 0)
+        return np.asarray((of * np.log2(share)).sum(axis=-1))
+
+    return np.asarray((information(one) + information(other)) / 2)

@@ -1,0 +1,201 @@
+"""Class balance and group fairness: rates by group, the worst group and the widest gap, with intervals. Pure.
+
+Groups are disjoint, so a gap within one model is a difference of independent proportions (Newcombe's hybrid score
+interval, Statistics in Medicine 17:873-890, 1998); what the candidate changed is paired within each group.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+
+from optimize.errors import ConfigError
+
+from .. import stats
+from .checks import FairnessCheck
+from .evidence import Evidence
+from .metrics import predicted
+from .quantities import Array, Estimate, Quantity, Scores, Worst
+
+_MOST = 40  # groups whose gaps are looked at pair by pair
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """How far one group's rate lies above another's; each `Scores` holds one group's samples."""
+
+    high: Scores
+    low: Scores
+    higher_is_better: bool = False
+
+    @property
+    def name(self) -> str:
+        """Both groups."""
+        return f"{self.high.name} over {self.low.name}"
+
+    @property
+    def paired(self) -> bool:
+        """Whether there is a base to compare with."""
+        return self.high.paired and self.low.paired
+
+    def level(self, limit: float, alpha: float) -> Estimate:
+        """Newcombe's interval for rates, a normal one with both variances for other scores."""
+        one, other = self.high.candidate, self.low.candidate
+        value = float(one.mean() - other.mean())
+        spread = math.sqrt(one.var(ddof=1) / one.size + other.var(ddof=1) / other.size)
+        if stats.is_binary(one) and stats.is_binary(other):
+            counts = (int(one.sum()), one.size, int(other.sum()), other.size)
+            z = _z(alpha)
+            lower, upper, p = *newcombe(*counts, z), _newcombe_p(counts, limit)
+            return self._estimate(value, lower, upper, p, spread, "newcombe")
+        return self._normal(value, spread, limit, alpha)
+
+    def worsening(self, margin: float, alpha: float) -> Estimate:
+        """How much the gap grew: the paired change of one group minus that of the other."""
+        (up, first), (down, second) = _change(self.high), _change(self.low)
+        return self._normal(up - down, math.hypot(first, second), margin, alpha)
+
+    def _normal(self, value: float, se: float, limit: float, alpha: float) -> Estimate:
+        reach, excess = _z(alpha) * se, value - limit
+        p = 0.5 * math.erfc(excess / se / math.sqrt(2)) if se > 0 else float(excess <= 0)
+        return self._estimate(value, value - reach, value + reach, p, se, "difference of groups")
+
+    def _estimate(self, value: float, lower: float, upper: float, p: float, se: float, method: str) -> Estimate:
+        base = None
+        if self.high.base is not None and self.low.base is not None:
+            base = float(self.high.base.mean() - self.low.base.mean())
+        return Estimate(
+            value=value,
+            lower=lower,
+            upper=upper,
+            p=p,
+            n=self.high.candidate.size + self.low.candidate.size,
+            se=se,
+            method=method,
+            about=self.name,
+            base=base,
+            candidate=float(self.high.candidate.mean() - self.low.candidate.mean()),
+        )
+
+
+def quantity(check: FairnessCheck, evidence: Evidence) -> Quantity:
+    """The worst group's rate, or the widest gap over all pairs of groups.
+
+    Raises:
+        ConfigError: no such column, or fewer than two groups large enough.
+    """
+    parts = groups(check, evidence)
+    if check.statistic == "worst":
+        return Worst(name=check.label, parts=parts)
+    if len(parts) > _MOST:
+        raise ConfigError(
+            f"{len(parts)} groups make too many pairs", where=check.label, next_step='use statistic = "worst"'
+        )
+    gaps = [Gap(high=one, low=other) for one, other in permutations(parts, 2)]
+    return Worst(name=check.label, parts=gaps)
+
+
+def groups(check: FairnessCheck, evidence: Evidence) -> list[Scores]:
+    """Each group's rate as a quantity, groups in order.
+
+    Raises: as `quantity`.
+    """
+    known = evidence.classes() if check.by == "class" else evidence.columns.get(check.by)
+    if known is None:
+        there = ", ".join(["class", *evidence.columns])
+        raise ConfigError(
+            f"no column {check.by!r} in the samples",
+            where=check.label,
+            next_step=f"there are {there}; a loader gives more as its third part",
+        )
+    base, candidate, counted = _rates(check, evidence)
+    parts = []
+    for value in np.unique(known):
+        member = (known == value) & counted
+        if member.sum() >= check.minimum:
+            first = None if base is None else base[member]
+            parts.append(Scores(name=f"{check.by} {value}", base=first, candidate=candidate[member]))
+    if len(parts) < 2:
+        raise ConfigError(
+            f"{len(parts)} groups by {check.by!r} have {check.minimum} samples",
+            where=check.label,
+            next_step="ask more evaluation samples, or lower minimum",
+        )
+    return parts
+
+
+def _rates(check: FairnessCheck, evidence: Evidence) -> tuple[Array | None, Array, Array]:
+    """Per-sample values of the rate in both arms, and which samples count for it."""
+    everyone = np.ones(len(evidence.labels), dtype=bool)
+    if check.rate == "score":
+        base, candidate = evidence.scores()
+        return base, candidate, everyone
+    first, second = evidence.outputs(check.output)
+    selected = [None if each is None else (predicted(each) == check.positive).astype(np.float64) for each in (first,)]
+    chosen = (predicted(second) == check.positive).astype(np.float64)
+    if check.rate == "selection":
+        return selected[0], chosen, everyone
+    positive = evidence.classes() == check.positive
+    return selected[0], chosen, positive if check.rate == "tpr" else ~positive
+
+
+def wilson(successes: int, n: int, z: float) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, `z` standard errors to either side."""
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"{successes} of {n}")
+    p, square = successes / n, z * z
+    middle = (p + square / (2 * n)) / (1 + square / n)
+    reach = z / (1 + square / n) * math.sqrt(p * (1 - p) / n + square / (4 * n * n))
+    return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+def newcombe(successes: int, n: int, others: int, m: int, z: float) -> tuple[float, float]:
+    """Newcombe's interval of the difference of two independent proportions, from their Wilson intervals."""
+    one, other = successes / n, others / m
+    (low, high), (floor, top) = wilson(successes, n, z), wilson(others, m, z)
+    return (
+        one - other - math.hypot(one - low, top - other),
+        one - other + math.hypot(high - one, other - floor),
+    )
+
+
+def _newcombe_p(counts: tuple[int, int, int, int], limit: float) -> float:
+    """The confidence at which the lower bound reaches the limit, as a p-value against "the gap is at most that"."""
+    if counts[0] / counts[1] - counts[2] / counts[3] <= limit:
+        return 1.0 - 0.5 * math.erfc(_crossing(counts, limit, 1) / math.sqrt(2))
+    return 0.5 * math.erfc(_crossing(counts, limit, 0) / math.sqrt(2))
+
+
+def _crossing(counts: tuple[int, int, int, int], limit: float, side: int) -> float:
+    """How many standard errors the bound on one side of the difference must go to reach the limit."""
+    low, high = 0.0, 40.0
+    for _ in range(60):
+        z = (low + high) / 2
+        bound = newcombe(*counts, z)[side]
+        inside = bound > limit if side == 0 else bound < limit
+        low, high = (z, high) if inside else (low, z)
+    return low
+
+
+def _change(group: Scores) -> tuple[float, float]:
+    """The mean change of one group's score and its standard error.
+
+    For scores of 0 and 1 with one half added to each cell of the 2x2 table (Agresti & Min, Statistics in Medicine
+    24:729-740, 2005), so that a group in which nothing changed is not thereby known exactly.
+    """
+    if group.base is None:
+        raise ValueError(f"{group.name} has no base")
+    difference, n = group.candidate - group.base, group.candidate.size
+    mean = float(difference.mean())
+    if stats.is_binary(group.base) and stats.is_binary(group.candidate):
+        discordant, size = float((difference != 0).sum()) + 1, n + 2.0
+        middle = float(difference.sum()) / size
+        return mean, math.sqrt((discordant / size - middle**2) / size)
+    return mean, float(difference.std(ddof=1)) / math.sqrt(n)
+
+
+def _z(alpha: float) -> float:
+    from scipy.stats import norm
+
+    return float(norm.ppf(1 - alpha))

@@ -1,0 +1,163 @@
+"""The suite: what a budget's checks need to be asked of a model, asked share by share, and kept raw.
+
+Both arms of a pair are asked the same samples and the same spoiled inputs, so every comparison is paired. Knows no
+server: it is handed a callable that answers. Judges nothing.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from optimize.artifact import digest_bytes
+from optimize.errors import ConfigError, SeatrialError
+from optimize.samples import Samples
+
+from . import served
+from .checks import AdversarialCheck, Check, CorruptionCheck, FairnessCheck
+from .corruption import Range, corrupted
+from .evidence import CLEAN, packed
+from .quantities import Array
+from .segments import derived
+
+Ask = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+"""Answers inputs of any number of samples: outputs by name, first axis the sample."""
+
+MOST = 1 << 25  # bytes of outputs that one share may keep; wider ones are not kept, and checks on them INVALID
+
+
+def attacks(checks: Sequence[Check]) -> list[AdversarialCheck]:
+    """The checks that need attacked inputs."""
+    return [check for check in checks if isinstance(check, AdversarialCheck)]
+
+
+def spread(n: int, count: int) -> Array:
+    """`count` of n samples, evenly spread over them; all where there are fewer."""
+    return np.unique(np.linspace(0, n - 1, min(n, count)).astype(np.int64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """Checks over an evaluation set with labels; `crafted` holds the attacked inputs (`quality.adversarial`)."""
+
+    checks: tuple[Check, ...]
+    samples: Samples
+    metric: served.Metric
+    crafted: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
+
+    def ready(self) -> None:
+        """Check before anything is served that every check can be asked.
+
+        Raises:
+            ConfigError: no labels, no such column, a corruption that fits no input, or an attack without its inputs.
+        """
+        if self.checks and self.samples.labels is None:
+            raise ConfigError("the checks need labels", where=self.samples.split, next_step="return them in the loader")
+        for attack in attacks(self.checks):
+            if missing := [name for name in attack.variants if name not in self.crafted]:
+                raise ConfigError(
+                    f"no attacked inputs {missing[0]!r}",
+                    where=attack.label,
+                    next_step="an attack needs the recipe's source: run the gate verb, or drop the check",
+                )
+        known = ("class", *self.samples.columns)
+        for check in self.checks:
+            if isinstance(check, FairnessCheck) and check.by not in known:
+                raise ConfigError(
+                    f"no column {check.by!r} in the samples",
+                    where=check.label,
+                    next_step=f"there are {', '.join(known)}; a loader gives more as its third part",
+                )
+        for name in self._variants:
+            self._inputs(name, self._rows(name)[:1])
+
+    def measure(self, ask: Ask, answers: Mapping[str, Array], start: int, stop: int) -> dict[str, Any]:
+        """One share's raw values; `answers` are those to samples `start` to `stop` as they are. Empty without checks.
+
+        Raises:
+            SourceError: the metric raised.
+            AnswerError: the model does not answer spoiled inputs, or with NaN; says with which.
+        """
+        if not self.checks:
+            return {}
+        share = self.samples.take(start, stop)
+        labels = np.asarray(share.labels)
+        kept = {name: array for name, array in answers.items() if array.dtype.kind in "iuf"}
+        if sum(array.nbytes for array in kept.values()) > MOST:
+            kept = {}
+        scores = {CLEAN: served.scores(self.metric, answers, labels)}
+        rows, digests = {CLEAN: np.arange(len(labels))}, {}
+        for name in self._variants:
+            chosen = self._rows(name)
+            chosen = chosen[(chosen >= start) & (chosen < stop)]
+            rows[name] = chosen - start
+            if not chosen.size:
+                scores[name] = np.empty(0)
+                continue
+            inputs = self._inputs(name, chosen)
+            digests[name] = digest_bytes(b"".join(_bytes(inputs[key]) for key in sorted(inputs)))
+            try:
+                scores[name] = served.scores(self.metric, ask(inputs), labels[rows[name]])
+            except SeatrialError as error:
+                error.where = f"asked with {name}: {error.where}"
+                raise
+        return {
+            "asked": {
+                "start": start,
+                "labels": packed(labels),
+                "columns": _packed(share.columns),
+                "derived": _packed(derived(share.inputs, labels)),
+                "rows": _packed(rows),
+                "digests": digests,
+            },
+            "outputs": _packed(kept),
+            "scores": _packed(scores),
+        }
+
+    @cached_property
+    def _variants(self) -> dict[str, tuple[CorruptionCheck | AdversarialCheck, int]]:
+        """Every variant of the inputs with a check that wants it and how many samples it is asked on."""
+        found: dict[str, tuple[CorruptionCheck | AdversarialCheck, int]] = {}
+        for check in self.checks:
+            if isinstance(check, CorruptionCheck | AdversarialCheck):
+                for name in check.variants:
+                    found[name] = (check, max(check.samples, found[name][1] if name in found else 0))
+        return found
+
+    @cached_property
+    def _ranges(self) -> dict[str, Range]:
+        return {name: Range.of(array) for name, array in self.samples.inputs.items()}
+
+    def _rows(self, variant: str) -> Array:
+        return spread(len(self.samples), self._variants[variant][1])
+
+    def _inputs(self, variant: str, chosen: Array) -> Mapping[str, Array]:
+        """The spoiled inputs of the samples `chosen`; noise is drawn anew for every share, from its first sample."""
+        check, _ = self._variants[variant]
+        if isinstance(check, AdversarialCheck):
+            at = np.searchsorted(self._rows(variant), chosen)
+            return {name: array[at] for name, array in self.crafted[variant].items()}
+        clean = {name: array[chosen] for name, array in self.samples.inputs.items()}
+        severity = int(variant.split(":")[1])
+        return corrupted(clean, self._ranges, check.corruption, severity, check.seed * 1_000_003 + int(chosen[0]))
+
+
+def _packed(arrays: Mapping[str, Array]) -> dict[str, Any]:
+    return {name: packed(array) for name, array in arrays.items()}
+
+
+def _bytes(array: Array) -> bytes:
+    if array.dtype.kind == "O":
+        return b"\0".join(each if isinstance(each, bytes) else str(each).encode() for each in array.ravel().tolist())
+    return np.ascontiguousarray(array).tobytes()
+
+
+def shares(suite: Suite, ask: Ask, parts: int) -> Iterator[dict[str, Any]]:
+    """The whole evaluation set in `parts` shares, as a gate's pairs would ask it, one after the other."""
+    n = len(suite.samples)
+    for part in range(parts):
+        start, stop = part * n // parts, (part + 1) * n // parts
+        if stop > start:
+            yield suite.measure(ask, ask(suite.samples.take(start, stop).inputs), start, stop)

@@ -1,0 +1,70 @@
+"""Which kind of run lies in a folder, and what tells it. Recognises runs by the header that each writes first."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from optimize.errors import ConfigError, IntegrityError, MissingError
+
+from . import capacity_run, gate_run, load_run, measured_run
+from .told import Told
+
+KINDS: Mapping[str, Callable[[Path], Told]] = {
+    "gate": gate_run.told,
+    "open loop": load_run.told,
+    "closed loop": load_run.told_saturation,
+    "measure": measured_run.told,
+    "capacity run": capacity_run.told,
+}
+"""By the ``kind`` in a run's header. What has ``to_json`` is told by ``told.recomputed(kind, folder, result)``."""
+
+
+def tell(folder: Path) -> Told:
+    """Compute a run's results again from its raw values, offline.
+
+    Raises:
+        MissingError: no run there.
+        ConfigError: a kind that this version cannot tell.
+        IntegrityError: a run that cannot be read.
+    """
+    kind = kind_of(folder)
+    if kind not in KINDS:
+        raise ConfigError(
+            f"a run of kind {kind!r}, which cannot be reported",
+            where=str(folder),
+            next_step=f"known are {', '.join(KINDS)}; a newer version of seatrial may know it",
+        )
+    return KINDS[kind](folder)
+
+
+def kind_of(folder: Path) -> str:
+    """The kind that the folder's header names; a header without one that knows two arms is a gate's.
+
+    Raises:
+        MissingError: no header there.
+        IntegrityError: a header that cannot be read.
+    """
+    for value in _headers(folder):
+        if "kind" in value:
+            return str(value["kind"])
+        if "base" in value and "candidate" in value and "budget" in value:
+            return "gate"
+    raise MissingError(
+        "no run there", where=str(folder), next_step="name a folder that seatrial gate, load or measure wrote"
+    )
+
+
+def _headers(folder: Path) -> Iterator[dict[str, Any]]:
+    """``run.json`` first, then every other record of the folder that carries a schema."""
+    first = folder / "run.json"
+    others = sorted(path for path in folder.glob("*.json") if path != first and not path.name.startswith("slot-"))
+    for path in ([first] if first.is_file() else []) + others:
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            if path == first:
+                raise IntegrityError(f"not readable: {error}", where=str(path)) from error
+            continue
+        if isinstance(value, dict) and "schema" in value:
+            yield value

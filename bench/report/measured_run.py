@@ -1,0 +1,24 @@
+"""What `bench.measure` left in a folder, computed again from its raw values."""
+
+from pathlib import Path
+
+from .. import measured
+from .told import Told, recomputed
+
+
+def told(folder: Path) -> Told:
+    """Every figure of a measured run again, and its raw values for a baseline.
+
+    Raises:
+        MissingError: no run there.
+        IntegrityError: the run cannot be read.
+    """
+    about, values = measured.read(folder)
+    summary = measured.recompute(folder)
+    return recomputed(
+        "measure",
+        folder,
+        summary,
+        table=lambda: measured.table(summary),
+        measured=lambda arm: (str(about["subject"]["name"]), list(values)),
+    )

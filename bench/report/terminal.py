@@ -1,0 +1,41 @@
+"""The verdict in a terminal: outcome first, reasons, findings as a table, what to do next. Decides nothing."""
+
+from typing import TYPE_CHECKING
+
+from ..verdict import Verdict
+from .advice import next_steps
+from .rows import MEANINGS, STYLES, interval_name, rows, title
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_verdict(verdict: Verdict, console: "Console") -> None:
+    """The verdict, its reasons and the findings as a table in the terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    console.print(
+        Text.assemble(
+            (verdict.outcome, STYLES[verdict.outcome]),
+            f"  {title(verdict)}  ",
+            (f"{verdict.pairs} pairs, {verdict.scope}", "dim"),
+        )
+    )
+    for reason in verdict.reasons or (MEANINGS[verdict.outcome],):
+        console.print(Text(f"  {reason}"))
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name in ("", "metric", "base", "candidate", "change", interval_name(verdict), "allowed"):
+        table.add_column(name, justify="left" if name in ("", "metric") else "right")
+    for row in rows(verdict):
+        style = STYLES[row.outcome] if row.gating else "dim"
+        cells = (row.base, row.candidate, row.change, row.interval, row.allowed)
+        table.add_row(Text(row.outcome, style), row.label, *cells)
+    console.print(table)
+    if verdict.outcome != "PASS":
+        for reason in verdict.summary[len(verdict.reasons) :]:
+            console.print(Text(f"  {reason}"))
+    for note in verdict.notes:
+        console.print(Text(f"  note: {note}", "dim"))
+    for step in next_steps(verdict):
+        console.print(Text(f"  next: {step}"))

@@ -1,0 +1,211 @@
+"""What the server counted while a load ran: Triton's statistics extension and its Prometheus counters, as differences.
+
+Asks over HTTP with the standard library and judges nothing. A server without the extension is no error: the window then
+says why it is empty, and a load test against any KServe v2 server goes on.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from .errors import TargetError
+from .targets import Endpoint, ask, fetch
+
+_SAMPLE = re.compile(r"^(?P<name>\w+)\{(?P<labels>[^}]*)\}\s+(?P<value>\S+)$")
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStatistics:
+    """Counters of one version since it was loaded; durations are sums in nanoseconds.
+
+    `inferences` counts batch rows, `executions` runs of the model, `batch_sizes` maps the size of a run to how many
+    there were: a server that batches shows sizes above one under concurrent load.
+    """
+
+    name: str
+    version: str
+    inferences: int
+    executions: int
+    successes: int
+    failures: int
+    batch_sizes: Mapping[int, int]
+    queue_ns: int
+    compute_input_ns: int
+    compute_infer_ns: int
+    compute_output_ns: int
+
+
+def statistics_of(reply: Mapping[str, Any]) -> ModelStatistics:
+    """One entry of the statistics API."""
+    sums = reply["inference_stats"]
+
+    def duration(name: str) -> int:
+        return int(sums[name].get("ns", 0))
+
+    return ModelStatistics(
+        name=reply["name"],
+        version=reply["version"],
+        inferences=int(reply.get("inference_count", 0)),
+        executions=int(reply.get("execution_count", 0)),
+        successes=int(sums["success"].get("count", 0)),
+        failures=int(sums["fail"].get("count", 0)),
+        batch_sizes={
+            int(batch["batch_size"]): int(batch["compute_infer"].get("count", 0))
+            for batch in reply.get("batch_stats", ())
+        },
+        queue_ns=duration("queue"),
+        compute_input_ns=duration("compute_input"),
+        compute_infer_ns=duration("compute_infer"),
+        compute_output_ns=duration("compute_output"),
+    )
+
+
+@dataclass(slots=True)
+class Window:
+    """What one model's server counted between two looks; `counted` is filled when the block ends.
+
+    Keys of `counted`: `requests` answered, `failures`, `inferences` (batch rows), `executions`; `queue`,
+    `compute_input`, `compute_infer` and `compute_output` in seconds summed over requests; `batch_sizes` from the size
+    of an execution (as text) to how many there were; `metrics`, the differences of the Prometheus counters where the
+    endpoint names them, or `metrics_unavailable` with the reason. Where there is nothing to tell, `unavailable` alone.
+    """
+
+    endpoint: Endpoint
+    counted: dict[str, Any] = field(default_factory=dict)
+    _first: ModelStatistics | str = ""
+    _metrics: Mapping[str, float] | str = field(default_factory=dict)
+    _begun: bool = False
+
+    def begin(self, share: float = 0.0) -> None:
+        """Count from here on, once; handed to a load as its `progress`, so that its warm-up is not counted."""
+        if not self._begun:
+            self._begun = True
+            self._look()
+
+    def _look(self) -> None:
+        self._first, self._metrics = statistics(self.endpoint), counters(self.endpoint)
+
+    def _end(self) -> None:
+        last = statistics(self.endpoint)
+        if isinstance(self._first, str) or isinstance(last, str):
+            self.counted["unavailable"] = self._first if isinstance(self._first, str) else last
+            return
+        self.counted.update(difference(self._first, last))
+        now = counters(self.endpoint)
+        if isinstance(now, str) or isinstance(self._metrics, str):
+            self.counted["metrics_unavailable"] = now if isinstance(now, str) else self._metrics
+        elif now:
+            moved = {name: value - self._metrics.get(name, 0.0) for name, value in now.items()}
+            self.counted["metrics"] = {name: value for name, value in moved.items() if value}
+
+
+@contextmanager
+def window(endpoint: Endpoint) -> Iterator[Window]:
+    """Count what the server does for the length of a block; never raises for what the server cannot tell."""
+    counting = Window(endpoint=endpoint)
+    counting._look()
+    yield counting
+    counting._end()
+
+
+def statistics(endpoint: Endpoint) -> ModelStatistics | str:
+    """The counters of the endpoint's version, or why there are none."""
+    host, port = endpoint.address
+    try:
+        status, reply = ask(host, port, "GET", endpoint.path + "/stats")
+        if status != 200:
+            return f"the server has no statistics extension (HTTP {status})"
+        entries = reply["model_stats"]
+        if len(entries) != 1:
+            return f"the server counts {len(entries)} versions, and none was named"
+        return statistics_of(entries[0])
+    except TargetError as error:
+        return error.what
+    except (KeyError, TypeError, ValueError) as error:
+        return f"the server's statistics cannot be read ({type(error).__name__}: {error})"
+
+
+def difference(first: ModelStatistics, last: ModelStatistics) -> dict[str, Any]:
+    """`counted` of a `Window` from two looks; `unavailable` where the counters went back, as after a reload."""
+    sizes = {
+        str(size): count - first.batch_sizes.get(size, 0)
+        for size, count in sorted(last.batch_sizes.items())
+        if count != first.batch_sizes.get(size, 0)
+    }
+    found: dict[str, Any] = {
+        "requests": last.successes - first.successes,
+        "failures": last.failures - first.failures,
+        "inferences": last.inferences - first.inferences,
+        "executions": last.executions - first.executions,
+    }
+    for name in ("queue", "compute_input", "compute_infer", "compute_output"):
+        found[name] = (getattr(last, f"{name}_ns") - getattr(first, f"{name}_ns")) / 1e9
+    if min(*found.values(), *sizes.values(), 0) < 0:
+        return {"unavailable": "the server's counters went back: the model was loaded anew meanwhile"}
+    return found | {"batch_sizes": sizes}
+
+
+def mean_queue(counted: Mapping[str, Any]) -> float | None:
+    """Seconds that a request waited in the server before it was run, on average; None where nothing was counted."""
+    return counted["queue"] / counted["requests"] if counted.get("requests") else None
+
+
+def mean_compute(counted: Mapping[str, Any]) -> float | None:
+    """Seconds of input, inference and output of a request's execution, on average; None where nothing was counted."""
+    parts = ("compute_input", "compute_infer", "compute_output")
+    return sum(counted[part] for part in parts) / counted["requests"] if counted.get("requests") else None
+
+
+def counters(endpoint: Endpoint) -> dict[str, float] | str:
+    """The model's Prometheus counters by name and further labels, or why there are none.
+
+    Empty where the endpoint names no metrics.
+    """
+    if endpoint.metrics_url is None:
+        return {}
+    try:
+        parts = urlsplit(endpoint.metrics_url)
+        status, text = fetch(parts.hostname or "", parts.port or 80, "GET", parts.path or "/metrics")
+    except TargetError as error:
+        return error.what
+    except ValueError as error:
+        return f"not a URL of metrics: {endpoint.metrics_url} ({error})"
+    if status != 200:
+        return f"no metrics at {endpoint.metrics_url} (HTTP {status})"
+    return parsed(text.decode(errors="replace"), endpoint.model, endpoint.version)
+
+
+def parsed(text: str, model: str, version: str) -> dict[str, float]:
+    """The counters of one model and version in Prometheus' text format.
+
+    Names carry the labels that remain: ``nv_inference_request_failure{reason="OTHER"}``.
+    """
+    kinds = dict(line.split()[2:4] for line in text.splitlines() if line.startswith("# TYPE ") and line.count(" ") >= 3)
+    found = {}
+    for line in text.splitlines():
+        sample = _SAMPLE.match(line)
+        if sample is None or kinds.get(sample["name"]) != "counter":
+            continue
+        labels = dict(_LABEL.findall(sample["labels"]))
+        if labels.pop("model", None) != model or labels.pop("version", version) != version:
+            continue
+        rest = ",".join(f'{name}="{value}"' for name, value in sorted(labels.items()) if name != "gpu_uuid")
+        found[sample["name"] + (f"{{{rest}}}" if rest else "")] = float(sample["value"])
+    return found
+
+
+def lines(counted: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """What the server counted as rows (what, value, about) for people."""
+    if not counted.get("requests"):
+        return [("server", "-", counted.get("unavailable") or "the server counted no request")]
+    queue, compute = mean_queue(counted) or 0.0, mean_compute(counted) or 0.0
+    sizes = ", ".join(f"{size}: {count}" for size, count in counted["batch_sizes"].items())
+    return [
+        ("queue", f"{queue * 1e3:.2f} ms", "mean wait in the server, of the requests it answered"),
+        ("compute", f"{compute * 1e3:.2f} ms", "mean of input, inference and output"),
+        ("executions", str(counted["executions"]), f"runs by batch size {sizes}"),
+    ]

@@ -1,0 +1,158 @@
+"""The baseline verbs: keep what a run measured for this class of machine, show it, hold a run against it."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from optimize import environment as machine
+from optimize.cli import Json, emit, out
+from optimize.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..baseline import Baseline
+    from ..measurement import Measurement
+
+app = typer.Typer(no_args_is_help=True, help="Keep what a model measures on this class of machine; never a gate's arm.")
+Run = Annotated[Path, typer.Argument(help="A run's folder, for instance .seatrial/runs/gate-...")]
+Name = Annotated[str, typer.Option(help="The baseline's name, for instance the branch that it stands for.")]
+
+
+class Side(StrEnum):
+    """Which arm of a gate's run is meant."""
+
+    BASE = "base"
+    CANDIDATE = "candidate"
+
+
+Arm = Annotated[Side, typer.Option(help="The arm of a gate's run whose values are meant.")]
+
+
+@app.command()
+def record(run: Run, name: Name = "main", arm: Arm = Side.CANDIDATE, json_: Json = False) -> None:
+    """Keep what RUN measured, slot by slot, as the model's baseline of that name on RUN's class of machine.
+
+    For trends, absolute limits and forecasts. A gate always measures its base anew: stored figures drift.
+    """
+    from .. import baseline
+
+    model, measured = _measured(run, arm)
+    made = baseline.record(machine.home(), name, measured, model=model, run=baseline.digest_of(run))
+    if json_:
+        emit(made.to_json())
+    else:
+        out.print(f"{name} of {model}: {len(made.measurements)} metrics on {made.machine}", highlight=False)
+
+
+@app.command()
+def show(
+    model: Annotated[str, typer.Argument(help="Only this model's.")] = "",
+    limits: Annotated[
+        float | None, typer.Option("--as-limits", help="Print absolute limits for a budget, this much beyond (0.1).")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Only baselines of this name.")] = "",
+    json_: Json = False,
+) -> None:
+    """Show the baselines that are kept: typical values, range and spread between slots, by class of machine."""
+    from .. import baseline
+
+    found = [each for each in baseline.known(machine.home()) if model in ("", each.model) and name in ("", each.name)]
+    newest = list({(each.name, each.model, each.machine): each for each in found}.values())
+    if json_:
+        emit({"baselines": [each.to_json() for each in newest]})
+    elif limits is not None:
+        for each in newest:
+            typer.echo(f"# {each.name} of {each.model}, {each.at}, {each.machine}\n{baseline.as_limits(each, limits)}")
+    elif not newest:
+        out.print("no baselines yet: seatrial baseline record RUN", highlight=False)
+    for each in newest if not json_ and limits is None else ():
+        _print(each)
+
+
+@app.command()
+def compare(run: Run, name: Name = "main", arm: Arm = Side.CANDIDATE, json_: Json = False) -> None:
+    """Say how RUN's values have moved from a baseline: a step of a trend, not a verdict.
+
+    Refused (exit 2) where the baseline is of another class of machine.
+    """
+    from .. import baseline
+    from ..machine_class import MachineClass
+
+    model, measured = _measured(run, arm)
+    if not measured:
+        raise ConfigError("the run measured nothing of that arm", where=str(run), next_step="name a run that ended")
+    stored = baseline.read(machine.home(), model, name, MachineClass.of(measured[0].environment))
+    moved = baseline.compare(stored, measured)
+    if json_:
+        emit(
+            {"baseline": name, "model": model, "at": stored.at, "machine": stored.machine.key}
+            | {"metrics": {each.metric: {"then": each.then, "now": each.now, "ratio": each.ratio} for each in moved}}
+        )
+        return
+    _table(
+        ("metric", "then", "now", "change", "slots gave"),
+        [
+            (
+                each.metric,
+                _spell(each.then, each.unit),
+                _spell(each.now, each.unit),
+                f"{each.ratio - 1:+.1%}" + (" !" if each.outside else ""),
+                f"{_spell(each.lowest, each.unit)} … {_spell(each.highest, each.unit)}",
+            )
+            for each in moved
+        ],
+    )
+    out.print(
+        f"{name} of {model} was recorded {stored.at}. Stored figures drift: seatrial gate decides, this does not.",
+        highlight=False,
+    )
+
+
+def _measured(run: Path, arm: Side) -> tuple[str, list["Measurement"]]:
+    from ..report.kinds import tell
+
+    told = tell(run)
+    if told.measured is None:
+        raise ConfigError(
+            f"a run of kind {told.kind!r} holds no baseline", where=str(run), next_step="name a gate's run"
+        )
+    return told.measured(arm.value)
+
+
+def _print(stored: "Baseline") -> None:
+    from ..baseline import spread
+
+    out.print(f"[bold]{stored.name}[/] of {stored.model}, {stored.at}, {stored.machine}", highlight=False)
+    rows = []
+    for each in stored.measurements:
+        noise, unit = spread(stored, each.metric.name), each.metric.unit
+        values = sorted(each.values)
+        rows.append(
+            (
+                each.metric.name,
+                _spell(values[len(values) // 2], unit),
+                f"{_spell(values[0], unit)} … {_spell(values[-1], unit)}",
+                "" if noise is None else f"{noise:.1%}",
+                str(len(values)),
+            )
+        )
+    _table(("metric", "typical", "slots gave", "spread", "slots"), rows)
+
+
+def _spell(value: float, unit: str) -> str:
+    from ..measurement import spell
+
+    return spell(value, unit)
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name in head:
+        table.add_column(name, justify="left" if name == "metric" else "right")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)

@@ -1,0 +1,109 @@
+"""The capacity verb: how much traffic a running server bears within an objective, and what that costs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from optimize.cli import Json, emit, out, progress
+from optimize.errors import ConfigError
+
+from ..runs import run_folder
+from . import samples
+
+if TYPE_CHECKING:
+    from ..capacity.result import Capacity
+    from ..cost import Bill, Price
+
+Url = Annotated[str, typer.Argument(help="A KServe v2 server: http://127.0.0.1:8000, or .../v2/models/NAME.")]
+ObjectiveText = Annotated[str, typer.Option("--slo", help='The objective, such as "p99<=20ms".')]
+MaxRate = Annotated[float, typer.Option(help="Never offer more requests per second than this.")]
+Seconds = Annotated[float, typer.Option(help="How long to offer load in all.")]
+ProbeSeconds = Annotated[float, typer.Option(help="How long to look at one rate before taking its estimate.")]
+Concurrency = Annotated[int, typer.Option(help="Requests in flight while saturating, which says where to start.")]
+PriceName = Annotated[str | None, typer.Option(help="A pinned price (bench/prices.toml): print $ per million.")]
+Traffic = Annotated[float | None, typer.Option(help="Your peak in inferences per second: print fleet and month.")]
+Headroom = Annotated[float, typer.Option(help="Share of every machine's capacity to keep free.")]
+
+
+def capacity(
+    url: Url,
+    slo: ObjectiveText,
+    model: Annotated[str | None, typer.Option(help="The model; may be left out where only one is ready.")] = None,
+    version: Annotated[str, typer.Option(help="Its version; default: the highest that is ready.")] = "",
+    max_rate: MaxRate = 20_000.0,
+    seconds: Seconds = 600.0,
+    probe_seconds: ProbeSeconds = 60.0,
+    concurrency: Concurrency = 16,
+    seed: Annotated[int, typer.Option(help="Seed of arrivals and of the order of probes.")] = 1,
+    batch: Annotated[int, typer.Option(help="Samples per request.")] = 1,
+    recipe: samples.Recipe = None,
+    price: PriceName = None,
+    traffic: Traffic = None,
+    headroom: Headroom = 0.3,
+    own_target: samples.OwnTarget = False,
+    out_folder: Annotated[Path | None, typer.Option("--out", help="Folder for every probe's raw latencies.")] = None,
+    json_: Json = False,
+) -> None:
+    """Find the largest Poisson rate within the objective, with an interval, the cliff, and latencies below it.
+
+    Looks at every rate until 99 % sure or out of time. Exit 0 where it is found, 1 where no rate is within the
+    objective, 3 where the probes do not say, 4 where the client could not offer the load. The page lies in the run.
+    """
+    from .. import cost
+    from ..capacity.run import capacity as measure
+    from ..capacity.search import Plan
+    from ..capacity.show import write_html
+    from ..capacity.slo import Slo
+    from ..load.payload import Payload
+    from ..targets import endpoint_of
+
+    objective, folder = Slo.parse(slo), out_folder or run_folder("capacity")
+    plan = Plan(seconds=seconds, probe_seconds=probe_seconds, max_rate=max_rate)
+    pinned = _pinned(price, traffic, headroom)
+    endpoint = endpoint_of(url, model, version)
+    payload = Payload.build(endpoint, samples.inputs_for(endpoint, recipe, batch=batch, seed=seed), batch=batch)
+    with progress() as report:
+        found = measure(
+            endpoint,
+            payload,
+            objective,
+            folder=folder,
+            plan=plan,
+            seed=seed,
+            concurrency=concurrency,
+            own_target=own_target,
+            progress=lambda what, share: report("capacity", share, what),
+        )
+    bill = None
+    if pinned is not None and found.rate is not None:
+        bounds = found.interval and (found.interval[0] * batch, found.interval[1] * batch)
+        rate, spent = found.rate * batch, found.load_seconds
+        bill = cost.bill(pinned, rate, interval=bounds, traffic=traffic, headroom=headroom, seconds=spent)
+    write_html(folder / "report.html", found, bill)
+    _print(found, bill, folder, json_=json_)
+    raise typer.Exit(found.exit_code)
+
+
+def _pinned(name: str | None, traffic: float | None, headroom: float) -> "Price | None":
+    from .. import cost
+
+    if (traffic is not None and (name is None or traffic <= 0)) or not 0 <= headroom < 1:
+        raise ConfigError(
+            f"cannot size a fleet for {traffic}/s at price {name!r} with {headroom} headroom",
+            next_step="--traffic is positive and goes with --price NAME, --headroom lies between 0 and 1",
+        )
+    return None if name is None else cost.price_list().of(name)
+
+
+def _print(found: "Capacity", bill: "Bill | None", folder: Path, *, json_: bool) -> None:
+    from ..capacity import show
+
+    if json_:
+        emit(found.to_json() | {"cost": bill.to_json() if bill else None, "run": str(folder)})
+        return
+    out.print(f"[{show.STYLES[found.outcome]}]{found.outcome}[/]  {show.headline(found)}")
+    out.print(show.table(found, bill))
+    for note in found.notes:
+        out.print(f"[yellow]note[/] {note}")
+    out.print(f"run: {folder}", soft_wrap=True)

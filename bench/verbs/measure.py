@@ -1,0 +1,135 @@
+"""The measure verb: one artifact in process, or one endpoint under load."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from optimize import environment as machine
+from optimize.cli import Json, emit, out, progress, store
+
+from ..runs import run_folder
+
+if TYPE_CHECKING:
+    from optimize.samples import Array
+
+    from ..measure import Progress
+    from ..measured import Summary
+    from ..targets import Endpoint
+
+_HOST_AND_PORT = re.compile(r"(?!sha256:)(\[[\da-fA-F:]+\]|[\w.-]+):\d+(/.*)?")
+
+
+def measure(
+    subject: Annotated[
+        str,
+        typer.Argument(metavar="REF|URL", help="An artifact (tag or digest), or http://127.0.0.1:8000/v2/models/NAME."),
+    ],
+    recipe: Annotated[
+        Path | None, typer.Option(help="Measure on this recipe's evaluation samples instead of random numbers.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="How long each scenario lasts.")] = 5.0,
+    batch: Annotated[
+        int, typer.Option(min=0, help="Samples at once. 0: batches of 32 in process, one per request of a server.")
+    ] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="In process: threads of the engine, each with a core.")] = 1,
+    rate: Annotated[float, typer.Option(help="Of a server: mean arrivals per second (Poisson).")] = 50.0,
+    seed: Annotated[int, typer.Option(help="Seed of random samples and arrival times.")] = 1,
+    metrics_url: Annotated[
+        str | None, typer.Option(help="Of a server: where its Prometheus counters are, http://127.0.0.1:8002/metrics.")
+    ] = None,
+    own_target: Annotated[
+        bool, typer.Option("--i-own-this-target", help="Allow a server that is not on this machine.")
+    ] = False,
+    out_folder: Annotated[Path | None, typer.Option("--out", help="Folder for the raw values.")] = None,
+    json_: Json = False,
+) -> None:
+    """Measure latency, throughput and memory of an artifact in a fresh pinned process, or of a running server.
+
+    REF runs MLPerf's SingleStream and Offline with no server in between; URL takes an open-loop load. Every raw value
+    stays in the run's folder, with the environment; p99 comes with an upper bound that holds with 99 % confidence.
+    Exit 1 where requests failed, 4 where the load broke a rule of validity.
+    """
+    from .. import measured
+    from ..targets import endpoint_of
+
+    folder = out_folder or run_folder("measure")
+    with progress() as report:
+
+        def tell(share: float) -> None:
+            report("measure", share, subject)
+
+        if is_url(subject):
+            given = replace(endpoint_of(subject), metrics_url=metrics_url)
+            summary = _endpoint(given, recipe, (rate, seconds, seed), batch or 1, own_target, folder, tell)
+        else:
+            summary = _artifact(subject, recipe, seed, (seconds, batch or 32, threads), folder, tell)
+    if json_:
+        emit(summary.to_json() | {"run": str(folder)})
+    else:
+        out.print(measured.table(summary))
+        for note in summary.notes:
+            out.print(note, style="dim", highlight=False, markup=False)
+        for breach in summary.breaches:
+            out.print(f"[bold red]INVALID[/] {breach}")
+        out.print(f"run: {folder}", soft_wrap=True)
+    raise typer.Exit(summary.exit_code)
+
+
+def is_url(subject: str) -> bool:
+    """Whether that names a server rather than an artifact: a scheme, or a host with a port."""
+    return "://" in subject or _HOST_AND_PORT.fullmatch(subject) is not None
+
+
+def _artifact(
+    ref: str,
+    recipe: Path | None,
+    seed: int,
+    plan: tuple[float, int, int],
+    folder: Path,
+    tell: "Progress",
+) -> "Summary":
+    from .. import in_process
+    from .. import measure as measuring
+    from ..load.inputs import random_inputs
+    from ..targets import Endpoint
+
+    seconds, batch, threads = plan
+    kept = store()
+    artifact = kept.get(ref)
+    measuring.check_inputs(artifact)
+    if recipe is not None:
+        samples = _evaluation(recipe)
+    else:
+        shapes = Endpoint(url="", model=artifact.name, version="", inputs=artifact.inputs, outputs=artifact.outputs)
+        samples = random_inputs(shapes, 2 * max(batch, in_process.fixed_batch(artifact) or 1), seed)
+    wanted = in_process.Plan(seconds=seconds, batch=batch, threads=threads)
+    return measuring.measure_artifact(artifact, kept, samples, wanted, folder=folder, progress=tell)
+
+
+def _endpoint(
+    endpoint: "Endpoint",
+    recipe: Path | None,
+    arrivals: tuple[float, float, int],
+    batch: int,
+    own_target: bool,
+    folder: Path,
+    tell: "Progress",
+) -> "Summary":
+    from .. import measure as measuring
+    from ..load.inputs import random_inputs
+    from ..schedule import poisson
+
+    samples = _evaluation(recipe) if recipe is not None else random_inputs(endpoint, 64 * batch, arrivals[2])
+    return measuring.measure_endpoint(
+        endpoint, poisson(*arrivals), samples, folder=folder, batch=batch, own_target=own_target, progress=tell
+    )
+
+
+def _evaluation(recipe: Path) -> dict[str, "Array"]:
+    from optimize.data import Data
+    from optimize.recipe import load_recipe
+
+    return dict(Data(load_recipe(recipe), store(), machine.environment()).samples("evaluation").inputs)

@@ -1,0 +1,87 @@
+"""The trend verb: a model's gates over time, with steps and drift."""
+
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from optimize import environment as machine
+from optimize.cli import Json, emit, out
+from optimize.errors import MissingError
+
+if TYPE_CHECKING:
+    from ..report.trend_page import Series
+
+
+class Of(StrEnum):
+    """What of a gate is followed over time."""
+
+    VALUE = "value"
+    RATIO = "ratio"
+
+
+def trend(
+    model: Annotated[
+        str, typer.Argument(help="The candidate's name, as the gates named it; by default all are listed.")
+    ] = "",
+    metric: Annotated[list[str] | None, typer.Option(help="Only this metric; may be given several times.")] = None,
+    of: Annotated[Of, typer.Option(help="The candidate's value, or its ratio to the base beside it.")] = Of.VALUE,
+    add: Annotated[
+        list[Path] | None, typer.Option(help="Append this gate's run first; one that is there already is left alone.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with the plots here.")] = None,
+    json_: Json = False,
+) -> None:
+    """Show how a model's metrics went over its gates on this class of machine, and where they stepped or drifted.
+
+    A step takes five gates on either side, so it explains and never blocks; a single spike is none.
+    """
+    from .. import history
+    from ..machine_class import MachineClass
+    from ..report import trend_page
+
+    here = MachineClass.of(machine.environment().to_json())
+    added = sum(len(_append(folder)) for folder in add or ())
+    if not model:
+        known = history.models(machine.home(), here)
+        emit({"models": known, "added": added}) if json_ else out.print(
+            f"with a history on {here}: {', '.join(known) or 'none'}", highlight=False
+        )
+        return
+    points = history.points(machine.home(), model, here)
+    found = trend_page.series(points, ratio=of is Of.RATIO, only=metric or ())
+    if not found:
+        known_models = ", ".join(history.models(machine.home(), here)) or "none"
+        raise MissingError(
+            f"no history of {model} on {here}",
+            where=str(history.path_of(machine.home(), here, model)),
+            next_step=f"seatrial trend --add RUN after a gate; known: {known_models}",
+        )
+    if html is not None:
+        trend_page.write_html(html, model, str(here), found)
+    if json_:
+        emit({"model": model, "machine": here.key, "added": added, "series": [_json(each) for each in found]})
+        return
+    trend_page.show(out, found)
+    out.print(f"{len({point.run for point in points})} gates on {here}", highlight=False)
+    if html is not None:
+        out.print(f"page: {html}", soft_wrap=True, highlight=False)
+
+
+def _append(folder: Path) -> tuple[object, ...]:
+    from .. import baseline, gate, history
+
+    gate.rejudge(folder)
+    run, verdict = gate.read_gate(folder)
+    return history.record(machine.home(), run, verdict, baseline.digest_of(folder))
+
+
+def _json(series: "Series") -> dict[str, object]:
+    return {
+        "metric": series.metric,
+        "unit": series.unit,
+        "values": [{"at": at, "value": value} for at, value in zip(series.at, series.values, strict=True)],
+        "trend": asdict(series.trend),
+    }

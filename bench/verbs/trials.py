@@ -1,0 +1,123 @@
+"""The trials' verbs: `aa` and `drill` try the gate itself on this machine, and keep what they found."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from optimize import environment as machine
+from optimize.cli import Json, Ref, emit, err, out, progress, store
+
+from ..runs import run_folder
+from .gate import Hosting, kept_on_interrupt
+
+Budgeted = Annotated[Path, typer.Option(help="The budget whose design and limits are tried (TOML).")]
+Recipe = Annotated[Path | None, typer.Option(help="Recipe with samples and metric; default: the one the budget names.")]
+Deployed = Annotated[Path | None, typer.Option(help="How it is served (TOML); default: Python backend, batches to 32.")]
+Gates = Annotated[int, typer.Option(min=1, help="Real gates, one after the other, each as long as the budget's.")]
+Pairs = Annotated[int, typer.Option(min=0, help="Pairs of a gate; 0 takes the budget's. More make longer sessions.")]
+Resample = Annotated[int, typer.Option(min=0, help="Pseudo-gates from the recorded slots, judged like real ones.")]
+
+
+def add_verbs(app: typer.Typer, panel: str, hosting: Hosting) -> None:
+    """Put the verbs that try the gate into the command."""
+
+    def aa(
+        ref: Ref,
+        budget: Budgeted,
+        gates: Gates = 1,
+        pairs: Pairs = 0,
+        resample: Resample = 200,
+        recipe: Recipe = None,
+        deployment: Deployed = None,
+        json_: Json = False,
+    ) -> None:
+        """Gate REF against itself: every FAIL is a false alarm, and the spread says what can be certified here.
+
+        Runs real gates, makes pseudo-gates of their slots, publishes the rates with exact intervals, and appends all
+        that to the archive of this class of machine, from which seatrial gate --plan forecasts. Exit code 1 where real
+        gates cry wolf more often than the budget allows, 4 where none was valid.
+        """
+        _run(hosting, ref, budget, 0.0, gates, pairs, resample, recipe, deployment, json_=json_)
+
+    def drill(
+        ref: Ref,
+        budget: Budgeted,
+        slow: Annotated[float, typer.Option(min=0.001, help="How much longer each execution takes; 0.10 is 10 %.")],
+        gates: Gates = 1,
+        pairs: Pairs = 0,
+        resample: Resample = 0,
+        recipe: Recipe = None,
+        deployment: Deployed = None,
+        json_: Json = False,
+    ) -> None:
+        """Gate REF against itself, slowed down by a known share: does this gate notice?
+
+        The slow-down happens inside the server, after each execution. Exit code 1 where a gate passed although the
+        slow-down is beyond the budget's margin for p50, 4 where none was valid.
+        """
+        _run(hosting, ref, budget, slow, gates, pairs, resample, recipe, deployment, json_=json_)
+
+    for verb in (aa, drill):
+        app.command(rich_help_panel=panel)(verb)
+
+
+def _run(
+    hosting: Hosting,
+    ref: str,
+    budget: Path,
+    slow: float,
+    gates: int,
+    pairs: int,
+    resample: int,
+    recipe: Path | None,
+    deployment: Path | None,
+    *,
+    json_: bool,
+) -> None:
+    """What both verbs do."""
+    from optimize.data import Data
+    from optimize.quality import metric
+    from optimize.recipe import load_recipe
+
+    from .. import archive, show, trials
+    from ..budget import load_budget
+
+    limits = load_budget(budget)
+    loaded = load_recipe(recipe or limits.recipe_path(budget))
+    counts = {"gates": gates, "pairs": pairs, "resample": resample}
+    home, kept, work = machine.home(), store(), machine.home() / "work"
+    artifact, folder = kept.get(ref), run_folder("drill" if slow else "aa")
+    host, max_batch = hosting(deployment, work, 0.0)
+    with progress() as report, kept_on_interrupt(folder):
+        means = trials.Means(
+            host=host,
+            samples=Data(loaded, kept, machine.environment()).samples("evaluation"),
+            metric=metric(loaded),
+            folder=folder,
+            max_batch=max_batch,
+            progress=lambda what, share: report("drill" if slow else "aa", share, what),
+        )
+        if slow:
+            slowed, _ = hosting(deployment, work, slow)
+            trial = trials.drill(artifact, limits, means, slowed=slowed, slow=slow, **counts)
+        else:
+            trial = trials.aa(artifact, limits, means, **counts)
+    archive.append(home, machine.environment(), trial)
+    if json_:
+        emit(show.trial_json(trial) | {"archive": str(archive.path_of(home, machine.environment()))})
+    else:
+        out.print(show.trial_table([trial]))
+        out.print(show.noise_table(trial))
+        if trial.resampled:
+            out.print(
+                "resampled: pseudo-gates from the same slots; they say nothing about another day", highlight=False
+            )
+        elif resample:
+            out.print(
+                "not resampled: too few usable slots in a row; record a longer session with --pairs", highlight=False
+            )
+        out.print(f"archive: {archive.path_of(home, machine.environment())}", soft_wrap=True, highlight=False)
+    if complaint := trials.complaint(trial, limits):
+        err.print(f"[red]{complaint}[/]", highlight=False)
+    raise typer.Exit(trials.exit_code(trial, limits))

@@ -1,0 +1,145 @@
+"""The accelerator's counters, with NVML's functions replaced: there is no other way to have a GPU that spikes on cue.
+
+What a real driver answers is asked in tests/gpu/test_nvml.py.
+"""
+
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pynvml
+import pytest
+
+from bench import device
+from optimize.environment import environment
+
+GIB = 1 << 30
+CARD = "GPU-1"
+
+
+class Card:
+    """One GPU whose figures a test sets; functions named in `mute` are not supported by it."""
+
+    def __init__(self) -> None:
+        self.used, self.millijoules, self.mute, self.bits = 1 * GIB, 1000, set[str](), 0x1 | 0x4
+        self.processes: list[Any] = []
+
+    def answers(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "nvmlInit": lambda: None,
+            "nvmlShutdown": lambda: None,
+            "nvmlDeviceGetCount": lambda: 1,
+            "nvmlDeviceGetHandleByIndex": lambda index: index,
+            "nvmlDeviceGetUUID": lambda handle: CARD,
+            "nvmlDeviceGetName": lambda handle: "A card",
+            "nvmlDeviceGetMemoryInfo": lambda handle: SimpleNamespace(used=self.used),
+            "nvmlDeviceGetTotalEnergyConsumption": lambda handle: self.millijoules,
+            "nvmlDeviceGetCurrentClocksThrottleReasons": lambda handle: self.bits,
+            "nvmlDeviceGetClockInfo": lambda handle, kind: 1500,
+            "nvmlDeviceGetPowerUsage": lambda handle: 70_000,
+            "nvmlDeviceGetTemperature": lambda handle, kind: 60,
+            "nvmlDeviceGetComputeRunningProcesses": lambda handle: self.processes,
+        }
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Card:
+    made = Card()
+    for name, answer in made.answers().items():
+
+        def asked(*arguments: Any, name: str = name, answer: Callable[..., Any] = answer) -> Any:
+            if name in made.mute:
+                raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+            return answer(*arguments)
+
+        monkeypatch.setattr(pynvml, name, asked)
+    return made
+
+
+@pytest.mark.skipif(bool(environment().gpus), reason="this machine has a GPU")
+def test_without_a_gpu_everything_is_unavailable_with_the_reason_and_takes_no_time() -> None:
+    began = time.monotonic()
+    with device.DeviceProbe() as probe, device.EnergyMeter() as energy:
+        pass
+    for told in (probe.to_json(), energy.to_json(100)):
+        assert list(told) == ["unavailable"]
+        assert "NVML" in told["unavailable"]
+    assert device.baseline() == {}
+    assert time.monotonic() - began < device.IDLE_SECONDS
+
+
+def test_a_peak_between_two_slow_looks_is_seen_and_is_above_the_empty_server(card: Card) -> None:
+    before = device.baseline()
+    card.used = 2 * GIB
+    with device.DeviceProbe(before=before) as probe:
+        card.used = 5 * GIB
+        time.sleep(0.05)
+        card.used = 3 * GIB
+        time.sleep(0.05)
+    told = probe.to_json()
+    assert told["peak"] == 4 * GIB
+    assert told["last"] == 2 * GIB
+    assert told["baseline"] == "empty server"
+    state = told["gpus"][CARD]["states"][0]
+    assert state[1:5] == [1.5e9, 1.5e9, 60, 70.0]
+    assert state[5] == ("idle", "power cap")
+    assert told["gpus"][CARD]["by_process"] == "unavailable"
+
+
+def test_own_and_foreign_processes_on_the_device_are_told_apart(card: Card) -> None:
+    import os
+
+    card.processes = [SimpleNamespace(pid=os.getpid(), usedGpuMemory=GIB), SimpleNamespace(pid=1, usedGpuMemory=7)]
+    with device.DeviceProbe(pids=(os.getpid(),)) as probe:
+        pass
+    told = probe.to_json()["gpus"][CARD]
+    assert told["by_process"] == {str(os.getpid()): GIB}
+    assert told["others"] == [1]
+    card.processes[1].usedGpuMemory = None
+    with device.DeviceProbe(pids=(os.getpid(),)) as probe:
+        pass
+    assert probe.to_json()["gpus"][CARD]["by_process"] == "unavailable"
+
+
+def test_what_a_card_does_not_tell_is_none_and_not_zero(card: Card) -> None:
+    card.mute = {"nvmlDeviceGetClockInfo", "nvmlDeviceGetPowerUsage", "nvmlDeviceGetCurrentClocksThrottleReasons"}
+    with device.DeviceProbe() as probe:
+        pass
+    assert probe.to_json()["gpus"][CARD]["states"][0][1:] == [None, None, 60, None, None]
+
+
+def test_a_driver_that_fails_meanwhile_leaves_no_half_of_a_record(card: Card) -> None:
+    with device.DeviceProbe() as probe:
+        card.mute = {"nvmlDeviceGetMemoryInfo"}
+        time.sleep(0.05)
+    assert list(probe.to_json()) == ["unavailable"]
+
+
+def test_energy_is_net_of_idling_and_per_inference(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 2.0, 12.0])
+    joules = iter([0, 100_000, 1_100_000])  # 50 W idle, then 100 W
+
+    def read(handle: Any) -> int:
+        return next(joules)
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", read)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    with device.EnergyMeter() as meter:
+        pass
+    told = meter.to_json(1000)
+    assert told["idle_watts"] == pytest.approx(50)
+    assert told["joules"] == pytest.approx(1000)
+    assert told["per_inference"] == pytest.approx((1000 - 50 * 10) / 1000)
+    assert "granularity" in told["note"]
+
+
+def test_a_missing_or_dead_counter_is_unavailable(card: Card) -> None:
+    with device.EnergyMeter(idle_seconds=0.0) as meter:
+        pass
+    assert "did not move" in meter.to_json(10)["unavailable"]
+    card.mute = {"nvmlDeviceGetTotalEnergyConsumption"}
+    with device.EnergyMeter() as meter:
+        pass
+    assert "no cumulative energy counter" in meter.to_json(10)["unavailable"]

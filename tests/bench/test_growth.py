@@ -1,0 +1,56 @@
+"""Growth of memory: slopes that are known, steps of an arena, and noise that is no leak."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.growth import growth, theil_sen
+
+MIB = 1 << 20
+REQUESTS = np.arange(0, 3000, 10)
+
+
+def noise(scale: float, seed: int = 0) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.random.default_rng(seed).normal(0, scale, REQUESTS.size)
+
+
+def test_a_leak_is_told_in_bytes_per_thousand_requests_and_is_sure() -> None:
+    found = growth(REQUESTS, 300 * MIB + REQUESTS * 2048.0 + noise(MIB / 4))
+    assert found is not None
+    assert found.slope == pytest.approx(2048e3, rel=0.1)
+    assert 0 < found.lower < found.slope
+    assert found.note == "grew with the requests"
+
+
+def test_an_arena_that_grew_in_one_step_is_named_so_and_its_step_is_counted() -> None:
+    held = np.where(REQUESTS < 700, 300 * MIB, 364 * MIB) + noise(1000)
+    found = growth(REQUESTS, held)
+    assert found is not None
+    assert found.steps == 1
+    assert found.stepped == pytest.approx(64 * MIB, rel=0.01)
+    assert "1 step and gave nothing back" in found.note
+
+
+def test_noise_alone_is_a_leak_about_as_seldom_as_promised() -> None:
+    sure = [found.lower > 0 for seed in range(30) if (found := growth(REQUESTS, noise(MIB, seed))) is not None]
+    assert len(sure) == 30
+    assert sum(sure) <= 6  # beyond 6 of 30 the probability is under 0.2 %
+
+
+def test_what_says_nothing_is_none() -> None:
+    assert growth([1, 2, 3], [1, 2, 3]) is None
+    assert growth([5] * 20, range(20)) is None
+
+
+@given(st.floats(-1e6, 1e6), st.floats(0, 1e9), st.integers(8, 40))
+def test_the_slope_of_a_line_is_exact_and_ignores_where_it_starts(slope: float, start: float, count: int) -> None:
+    x = np.arange(count, dtype=np.float64)
+    assert theil_sen(x, (start + slope * x)[None, :])[0] == pytest.approx(slope, rel=1e-6, abs=1e-3)
+
+
+def test_a_quarter_of_wild_points_does_not_move_it_far() -> None:
+    x = np.arange(100.0)
+    y = 3 * x
+    y[::5] += 1e6
+    assert theil_sen(x, y[None, :])[0] == pytest.approx(3, rel=0.1)

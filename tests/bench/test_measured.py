@@ -1,0 +1,77 @@
+"""A measured run's folder: figures from raw values, the same bytes each time, and folders that are no run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import measured
+from bench.measured import LATENCY
+from bench.measurement import METRICS, Measurement, Metric
+from optimize.errors import ConfigError, IntegrityError, MissingError
+
+ABOUT = {"subject": {"name": "m"}, "memory": {"series": {"at": [1.0]}, "growth": {"note": "did not grow"}}}
+RATES = np.random.default_rng(1).normal(1000, 50, 200)
+TIMES = np.random.default_rng(2).exponential(0.01, 2000)
+
+
+def taken(metric: Metric, *values: float, scenario: str = "SingleStream") -> Measurement:
+    return Measurement(subject="d", metric=metric, scenario=scenario, values=values, environment={}, at="")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    values = [
+        taken(LATENCY, *TIMES.tolist()),
+        taken(METRICS["throughput"], *RATES.tolist(), scenario="Offline"),
+        taken(METRICS["load_time"], 1 / 3),
+    ]
+    measured.open_run(tmp_path)
+    measured.write(tmp_path, ABOUT, values)
+    return tmp_path
+
+
+def test_every_figure_comes_again_from_the_folder_to_the_last_bit(run: Path) -> None:
+    first = (run / "summary.json").read_bytes()
+    (run / "summary.json").unlink()
+    summary = measured.recompute(run)
+    assert (run / "summary.json").read_bytes() == first
+    latency, throughput, load_time = summary.figures
+    assert latency.value == float(np.median(TIMES))
+    assert latency.interval is not None
+    assert latency.interval[0] < 0.01 * np.log(2) < latency.interval[1]
+    assert latency.p99_upper is not None
+    assert latency.p99 is not None
+    assert latency.p99 < latency.p99_upper
+    assert throughput.value == pytest.approx(200 / np.sum(1 / RATES))
+    assert throughput.interval is not None
+    assert throughput.interval[0] < throughput.value < throughput.interval[1]
+    assert (load_time.value, load_time.n, load_time.interval) == (1 / 3, 1, None)
+    assert summary.exit_code == 0
+    assert "memory did not grow" in summary.notes
+    assert "series" not in summary.about["memory"]
+    assert json.loads((run / "measure.json").read_bytes())["memory"]["series"] == {"at": [1.0]}
+
+
+def test_too_few_values_for_a_bound_are_noted_and_failed_requests_are_exit_code_1(tmp_path: Path) -> None:
+    summary = measured.write(tmp_path, ABOUT, [taken(LATENCY, *TIMES[:200].tolist()), taken(METRICS["errors"], 0, 1)])
+    assert summary.figures[0].p99_upper is None
+    assert any("too few to bound p99" in note for note in summary.notes)
+    assert summary.figures[1].value == 0.5
+    assert summary.exit_code == 1
+
+
+def test_a_folder_with_a_run_is_not_written_over(run: Path) -> None:
+    with pytest.raises(ConfigError, match="holds a run"):
+        measured.open_run(run)
+
+
+def test_folders_that_are_no_run_say_so(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingError):
+        measured.recompute(tmp_path / "gone")
+    whole = (run / "measurements.json").read_text()
+    for broken in (whole[:-20], whole.replace('"schema": 1', '"schema": 2'), "[]", whole.replace("0.0", "NaN", 1)):
+        (run / "measurements.json").write_text(broken)
+        with pytest.raises(IntegrityError):
+            measured.recompute(run)
