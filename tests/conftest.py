@@ -8,6 +8,7 @@ from optimize.build import build
 from optimize.recipe import load_recipe
 from optimize.store import Store
 from tests.models.built import TINY, Built
+from tests.models.gated import Gated, wide_against_tiny
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +25,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("tiny")
     store = Store(folder / "store")
     return Built(build=build(load_recipe(TINY), store), store=store, home=folder)
+
+
+@pytest.fixture(scope="session")
+def gated(tiny: Built, tmp_path_factory: pytest.TempPathFactory) -> Gated:
+    """A real gate that passes (a minute and a half, once); copy its folder before changing it."""
+    return wide_against_tiny(tiny, tmp_path_factory.mktemp("gated"))

@@ -16,14 +16,10 @@ import psutil
 import pytest
 from onnx import numpy_helper
 
-from bench.budget import Budget, Design, Limit
 from bench.gate import gate, read_gate, rejudge
-from bench.load.validity import LoadLimits
 from bench.report import to_markdown, write_html
-from bench.targets import Endpoint, Host
-from bench.verdict import Verdict
+from bench.targets import Endpoint
 from optimize.artifact import Artifact, File
-from optimize.build import build
 from optimize.data import Data
 from optimize.environment import environment
 from optimize.errors import SeatrialError
@@ -36,32 +32,9 @@ from serve.release.registry import Registry
 from serve.triton import host as hosting
 from serve.triton.repository import place
 from tests.models.built import TINY, Built
+from tests.models.gated import DEPLOYMENT, Gated, budget, judged
 
 pytestmark = pytest.mark.system
-DEPLOYMENT = Deployment(schema=1, name="tiny", max_batch_size=32)
-LIMITS = (
-    Limit(metric="quality", max_drop=0.02),
-    Limit(metric="p50", max_regression=0.10),
-    # Told, not judged here: a second of load on a machine that others use decides nothing about tails and saturation.
-    Limit(metric="p99", max_regression=0.10, gating=False),
-    Limit(metric="throughput", max_regression=0.10, gating=False),
-    Limit(metric="cost", max_regression=0.10, gating=False),
-    Limit(metric="peak_memory", max_regression=0.10, floor=float(32 << 20)),
-    Limit(metric="file_size", max_regression=0.0),
-    Limit(metric="errors", at_most=0.0),
-)
-
-
-def budget(pairs: int = 4) -> Budget:
-    """A short run; the client's lag is not what these tests are about, and the machine may be busy."""
-    design = Design(pairs=pairs, rate=80.0, seconds=1.5, saturation_seconds=0.5, seed=5)
-    return Budget(design=design, limits=LIMITS, load=LoadLimits(lag=0.1, client_cpu=1.0, arrival_p=0.0, offered=0.5))
-
-
-def judged(tiny: Built, base: Artifact, candidate: Artifact, folder: Path, *, host: Host, pairs: int = 4) -> Verdict:
-    recipe = load_recipe(TINY)
-    samples = Data(recipe, tiny.store, environment()).samples("evaluation")
-    return gate(base, candidate, budget(pairs), host=host, samples=samples, metric=metric(recipe), folder=folder)
 
 
 @pytest.fixture
@@ -91,16 +64,10 @@ def wrong_weight(data: bytes) -> bytes:
 
 
 def test_a_faster_candidate_of_equal_quality_passes_and_the_run_can_be_judged_again(
-    tiny: Built, store: Store, tmp_path: Path
+    gated: Gated, tmp_path: Path
 ) -> None:
-    text = TINY.read_text().replace("tiny.py:teacher", "tiny.py:wide").split("[[stages]]")[0]
-    shutil.copy(TINY.parent / "tiny.py", tmp_path)
-    (tmp_path / "wide.toml").write_text(text.replace('"tiny"', '"wide"') + '[[stages]]\nkind = "export"\n')
-    heavy = build(load_recipe(tmp_path / "wide.toml"), store).artifact
-    run = tmp_path / "run"
-    light = tiny.build.artifact
-    verdict = judged(tiny, heavy, light, run, host=hosting.host(store, DEPLOYMENT, scratch=tmp_path / "w"), pairs=6)
-
+    run, verdict = tmp_path / "run", gated.verdict
+    shutil.copytree(gated.run, run)
     assert verdict.outcome == "PASS", verdict.summary
     p50 = verdict.finding("p50")
     assert p50 is not None
@@ -115,12 +82,12 @@ def test_a_faster_candidate_of_equal_quality_passes_and_the_run_can_be_judged_ag
     page = (run / "report.html").read_text()
     assert "PASS" in page
     assert 'src="http' not in page
-    assert not list((tmp_path / "w").iterdir())
+    assert not list(gated.scratch.iterdir())
 
     registry = Registry(tmp_path / "releases")
-    assert registry.register("tiny", light, verdict, run=run).version == 1
+    assert registry.register("tiny", gated.light, verdict, run=run).version == 1
     with pytest.raises(RegistryError, match="not wide"):
-        registry.register("tiny", heavy, verdict, run=run)
+        registry.register("tiny", gated.heavy, verdict, run=run)
 
 
 def test_fifteen_milliseconds_of_sleep_in_the_server_fail(tiny: Built, store: Store, tmp_path: Path) -> None:
@@ -141,7 +108,7 @@ def test_fifteen_milliseconds_of_sleep_in_the_server_fail(tiny: Built, store: St
         finally:
             monkey.undo()
 
-    verdict = judged(tiny, base, candidate, tmp_path / "run", host=sabotaged, pairs=6)
+    verdict = judged(tiny, base, candidate, tmp_path / "run", host=sabotaged)
     assert verdict.outcome == "FAIL", verdict.summary
     assert verdict.exit_code == 1
     p50 = verdict.finding("p50")

@@ -10,45 +10,17 @@ from xml.etree import ElementTree as xml
 
 import pytest
 
-from bench.budget import Budget, Design, Limit
-from bench.gate import gate
-from bench.load.validity import LoadLimits
-from optimize.data import Data
-from optimize.environment import environment
-from optimize.quality import metric
-from optimize.recipe import load_recipe
-from serve.deployment import Deployment
-from serve.triton import host as hosting
-from tests.models.built import ROOT, TINY, Built
+from tests.models.built import ROOT
+from tests.models.gated import Gated
 
 pytestmark = pytest.mark.system
-LIMITS = (
-    Limit(metric="quality", max_drop=0.02),
-    Limit(metric="p50", max_regression=0.5),
-    Limit(metric="throughput", max_regression=0.5, gating=False),
-    Limit(metric="file_size", max_regression=0.0),
-)
 
 
-@pytest.fixture(scope="module")
-def run(tiny: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One short gate of the real server: what it decides is not what these tests are about."""
-    folder = tmp_path_factory.mktemp("report")
-    recipe = load_recipe(TINY)
-    gate(
-        tiny.build.steps[2].artifact,
-        tiny.build.artifact,
-        Budget(
-            design=Design(pairs=4, rate=80.0, seconds=1.0, saturation_seconds=0.3, seed=5),
-            limits=LIMITS,
-            load=LoadLimits(lag=0.5, client_cpu=1.0, arrival_p=0.0, offered=0.3),
-        ),
-        host=hosting.host(tiny.store, Deployment(schema=1, name="tiny", max_batch_size=32), scratch=folder / "w"),
-        samples=Data(recipe, tiny.store, environment()).samples("evaluation"),
-        metric=metric(recipe),
-        folder=folder / "run",
-    )
-    return folder / "run"
+@pytest.fixture
+def run(gated: Gated, tmp_path: Path) -> Path:
+    """A real gate's folder, free to be changed."""
+    shutil.copytree(gated.run, tmp_path / "run")
+    return tmp_path / "run"
 
 
 def seatrial(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -95,7 +67,7 @@ def test_a_run_becomes_a_baseline_and_a_line_of_history(run: Path, tmp_path: Pat
     done = seatrial(tmp_path, "baseline", "record", str(run), "--json")
     assert done.returncode == 0, done.stderr
     kept = {each["metric"]["name"]: each["values"] for each in json.loads(done.stdout)["measurements"]}
-    assert len(kept["p50"]) == 4
+    assert len(kept["p50"]) == 6
     done = seatrial(tmp_path, "baseline", "compare", str(run), "--json")
     assert json.loads(done.stdout)["metrics"]["p50"]["ratio"] == 1.0
     done = seatrial(tmp_path, "trend", "tiny", "--add", str(run), "--json")
