@@ -103,7 +103,7 @@ def measure(candidate: Recipe, store: Store, progress: Progress, *, memory: bool
             "quality": last.quality,
             "latency": latency,
             "size": float(last.size),
-            "memory": None if last.memory is None else float(last.memory.bytes),
+            **({"memory": None if last.memory is None else float(last.memory.bytes)} if memory else {}),
         },
         quality_drop=None if rows[0].quality is None or last.quality is None else rows[0].quality - last.quality,
         digest=made.artifact.digest,
