@@ -223,12 +223,13 @@ def rival(name: str, endpoint: Endpoint, payload: Path, core: int) -> float:
 def perf_analyzer(folder: Path) -> Row:
     """p99 at 300 Poisson requests a second, in turn with perf_analyzer on the same server."""
     binary, libraries = perf_analyzer_binary(folder)
-    ours, theirs = list[float](), list[float]()
+    ours, sent, theirs = list[float](), list[float](), list[float]()
     with triton(folder) as (endpoint, core):
         payload = payload_of(endpoint)
         for turn in range(3):
             found = load(endpoint, poisson(300, 20, turn), payload, folder=folder / str(turn), cores=[core])
             ours.append(float(np.quantile(found.latency, 0.99)))
+            sent.append(float(np.quantile(found.service, 0.99)))
             table = folder / f"{turn}.csv"
             command = [str(binary), "-m", endpoint.model, "-u", endpoint.url, "-i", "http", "--shape", "x:4"]
             command += ["-p", "7000", "-r", "6", "-s", "999", "--request-rate-range", "300"]
@@ -251,7 +252,8 @@ def perf_analyzer(folder: Path) -> Row:
     return Row(
         name="perf-analyzer",
         claim="p99 at 300 Poisson requests/s against perf_analyzer's, interleaved",
-        value=f"{ratio:.2f} (ours {_ms(ours)}, perf_analyzer {_ms(theirs)}; ours from the intended send)",
+        value=f"{ratio:.2f} (ours {_ms(ours)}, from the intended send; {_ms(sent)} from the actual one, "
+        f"as perf_analyzer counts: {_ms(theirs)})",
         bar="0.90 to 1.05",
         met=0.90 <= ratio <= 1.05,
     )

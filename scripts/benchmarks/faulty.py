@@ -77,6 +77,6 @@ class Faulty:
                     await asyncio.sleep(self.service)
                     self.served.append(time.monotonic() - now)
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         writer.close()
