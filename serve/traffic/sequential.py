@@ -60,8 +60,8 @@ def latency_evidence(differences: npt.ArrayLike, margin: float, *, alpha: float)
     if d.ndim != 1 or not np.isfinite(d).all():
         raise ValueError("one finite difference per block is needed")
     if d.size < MIN_BLOCKS:
-        mean = float(d.mean()) if d.size else 0.0
-        return Shift(blocks=d.size, shift=mean, low=-math.inf, high=math.inf, evidence=1.0, safety=1.0, inflation=1.0)
+        so_far = float(d.mean()) if d.size else 0.0
+        return Shift(blocks=d.size, shift=so_far, low=-math.inf, high=math.inf, evidence=1.0, safety=1.0, inflation=1.0)
     n = np.arange(1, d.size + 1)[MIN_BLOCKS - 1 :]
     mean, squares, inflation = (each[MIN_BLOCKS - 1 :] for each in _moments(d))
     sd = np.sqrt(np.maximum(squares, 1e-18) / (n - 1) * inflation)
