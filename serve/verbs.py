@@ -126,7 +126,7 @@ def up(
         emit(server.to_json() | {"models": [{"name": s.name, "version": s.version, "state": s.state} for s in states]})
         return
     out.print(f"Triton is up: http {server.url}, grpc {server.grpc_url}, metrics {server.metrics_url}")
-    for state in states:
+    for state in (each for each in states if each.state):  # the others lie in the repository and were not asked for
         out.print(f"  {state.name} version {state.version}: {state.state} {state.reason}".rstrip())
     out.print(f"log: {server.log}", soft_wrap=True)
 

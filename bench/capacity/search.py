@@ -38,9 +38,16 @@ class Plan:
     shares: tuple[float, ...] = (0.5, 0.7, 0.9)
 
     def __post_init__(self) -> None:
-        positive = min(self.seconds, self.max_rate, self.shortest) > 0 and self.probe_seconds >= self.shortest
-        if not positive or self.step <= 1 or self.resolution <= 1 or self.replicates < 0:
-            raise ConfigError(f"a search that cannot be: {self}")
+        if not min(self.seconds, self.max_rate, self.shortest) > 0:
+            raise ConfigError(f"a search needs time and a positive rate, not {self.seconds} s, {self.max_rate}/s")
+        if self.probe_seconds < self.shortest:
+            raise ConfigError(
+                f"{self.probe_seconds:g} s are too short to judge a rate by",
+                where="--probe-seconds",
+                next_step=f"give at least {self.shortest:g}",
+            )
+        if self.step <= 1 or self.resolution <= 1 or self.replicates < 0:
+            raise ConfigError(f"step {self.step} and resolution {self.resolution} must be above 1")
         if not all(0 < share < 1 for share in self.shares):
             raise ConfigError(f"shares of the capacity must lie between 0 and 1: {self.shares}")
 
