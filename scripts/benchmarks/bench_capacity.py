@@ -18,36 +18,15 @@ from bench.capacity.slo import Slo
 from bench.load.on_locust import saturate
 from bench.load.payload import Payload
 from bench.schedule import poisson
-from bench.targets import Endpoint, endpoint_of
+from bench.targets import Endpoint
 from scripts.benchmarks.rows import Row, Rows, main
-from serve.triton.on_pytriton import serving
+from scripts.benchmarks.sleeper import sleeper
 
 Floats = npt.NDArray[np.float64]
 
 OBJECTIVE = Slo(quantile=0.95, seconds=0.020)
 PLAN = Plan(seconds=130, probe_seconds=20, replicates=2, shares=(0.5, 0.9))
 BAR = 0.10
-CONFIG = """
-name: "sleeper"
-backend: "python"
-max_batch_size: 16
-input [{ name: "x" data_type: TYPE_FP32 dims: [ 4 ] }]
-output [{ name: "y" data_type: TYPE_FP32 dims: [ 4 ] }]
-instance_group [{ kind: KIND_CPU count: 1 }]
-"""
-MODEL = """
-import time
-
-import triton_python_backend_utils as utils
-
-class TritonPythonModel:
-    def execute(self, requests):
-        return [self.answer(request) for request in requests]
-
-    def answer(self, request):
-        time.sleep(0.005)
-        return utils.InferenceResponse([utils.Tensor("y", utils.get_input_tensor_by_name(request, "x").as_numpy())])
-"""
 
 
 def predicted(services: Floats, away: float, slo: Slo, seconds: float = 2000.0) -> float:
@@ -70,13 +49,8 @@ def predicted(services: Floats, away: float, slo: Slo, seconds: float = 2000.0) 
 
 def found_against_predicted(folder: Path) -> Row:
     """One search, between two looks at the idle and the saturated server."""
-    model = folder / "repository" / "sleeper"
-    (model / "1").mkdir(parents=True)
-    (model / "config.pbtxt").write_text(CONFIG)
-    (model / "1" / "model.py").write_text(MODEL)
     os.environ["SEATRIAL_HOME"] = str(folder / "home")
-    with serving(folder / "repository", ("sleeper",)) as server:
-        endpoint = endpoint_of(server.url, "sleeper")
+    with sleeper(folder, 0.005) as endpoint:
         payload = Payload.build(endpoint, {"x": np.zeros((8, 4), np.float32)})
         before = _look(endpoint, payload, folder / "before")
         found = capacity(endpoint, payload, OBJECTIVE, folder=folder / "search", plan=PLAN)

@@ -19,49 +19,24 @@ from bench.cost import bill, price_list
 from bench.errors import TargetError
 from bench.load.payload import Payload
 from bench.load.validity import LoadLimits
-from bench.targets import Endpoint, endpoint_of
+from bench.targets import Endpoint
+from scripts.benchmarks.sleeper import sleeper as serve_sleeper
 
 pytestmark = pytest.mark.system
 
 SHARED = LoadLimits(lag=0.05, arrival_distance=0.2, client_cpu=1.0)  # a test machine has neighbours
 ROOT = Path(__file__).parents[2]
 PLAN = Plan(seconds=10, probe_seconds=2, shortest=2, step=3, resolution=1.5, replicates=0, shares=(0.5,))
-CONFIG = """
-name: "sleeper"
-backend: "python"
-max_batch_size: 16
-input [{ name: "x" data_type: TYPE_FP32 dims: [ 4 ] }]
-output [{ name: "y" data_type: TYPE_FP32 dims: [ 4 ] }]
-instance_group [{ kind: KIND_CPU count: 1 }]
-"""
-MODEL = """
-import time
-
-import triton_python_backend_utils as utils
-
-class TritonPythonModel:
-    def execute(self, requests):
-        return [self.answer(request) for request in requests]
-
-    def answer(self, request):
-        time.sleep(0.004)
-        return utils.InferenceResponse([utils.Tensor("y", utils.get_input_tensor_by_name(request, "x").as_numpy())])
-"""
 
 
 @pytest.fixture(scope="module")
 def sleeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     """A real server whose model takes four milliseconds, one request at a time."""
-    from serve.triton.on_pytriton import serving
-
     folder = tmp_path_factory.mktemp("sleeper")
-    (folder / "repository/sleeper/1").mkdir(parents=True)
-    (folder / "repository/sleeper/config.pbtxt").write_text(CONFIG)
-    (folder / "repository/sleeper/1/model.py").write_text(MODEL)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEATRIAL_HOME", str(folder / "home"))
-        with serving(folder / "repository", ["sleeper"]) as server:
-            yield endpoint_of(f"127.0.0.1:{server.http_port}", "sleeper")
+        with serve_sleeper(folder, 0.004) as endpoint:
+            yield endpoint
 
 
 def test_a_server_s_capacity_is_found_kept_and_computed_again(sleeper: Endpoint, tmp_path: Path) -> None:
