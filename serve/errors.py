@@ -3,10 +3,12 @@
     SeatrialError
     ├── ConfigError
     │   └── ConfigRuleError          exit 2   a deployment breaks a rule of Triton's, found before the server sees it
+    ├── RoutesError                  exit 2   routes that make no sense: a share out of range, a version twice
     ├── PlacementError               exit 2   an artifact cannot go into that repository, or not under that version
     ├── MachineError
     │   └── ServerError              exit 4   the server cannot start or does not answer: port, stub, libpython, crash
     ├── ModelLoadError               exit 1   the server refused a model; quotes the server's own reason
+    ├── RouterError                  exit 1   the proxy refused routes or did not take them; the old ones are in force
     ├── RequestError                 exit 1   the server refused or failed one inference request
     └── RegistryError                exit 1   a release that its verdict does not allow (3, 4: the verdict's own code)
 
@@ -19,6 +21,16 @@ from optimize.errors import ConfigError, MachineError, SeatrialError
 
 class ConfigRuleError(ConfigError):
     """A deployment breaks a rule of Triton's; `where` is the field, `next_step` the mend."""
+
+
+class RoutesError(SeatrialError):
+    """Routes that make no sense by themselves."""
+
+
+class RouterError(SeatrialError):
+    """The proxy or cluster refused routes, or did not take them in time; the old ones stay in force."""
+
+    exit_code = 1
 
 
 class PlacementError(SeatrialError):

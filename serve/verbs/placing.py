@@ -1,4 +1,4 @@
-"""Floor 2's verbs: thin skins over the library functions of the same names."""
+"""Verbs that place, run and ship: thin skins over the library functions of the same names."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,17 +11,10 @@ from optimize.cli import Json, Recipe, Ref, emit, err, out, progress, store
 if TYPE_CHECKING:
     from bench.targets import Host
 
-    from .ship import Shipment
+    from ..ship import Shipment
 
-PANEL = "serve: place, run, ship"
 Repository = Annotated[Path, typer.Option(help="The model repository that Triton mounts.")]
 DEFAULT_REPOSITORY = Path("model_repository")
-
-
-def add_verbs(app: typer.Typer) -> None:
-    """Put floor 2's verbs into the command."""
-    for verb in (register, place, up, down, ship):
-        app.command(rich_help_panel=PANEL)(verb)
 
 
 def hosting(deployment: Path | None, scratch: Path, slow: float = 0.0) -> tuple["Host", int | None]:
@@ -32,8 +25,8 @@ def hosting(deployment: Path | None, scratch: Path, slow: float = 0.0) -> tuple[
     from optimize import config
     from optimize.errors import ConfigError
 
-    from .deployment import Deployment
-    from .triton.host import host
+    from ..deployment import Deployment
+    from ..triton.host import host
 
     chosen = (
         config.load(deployment, Deployment)
@@ -59,7 +52,7 @@ def register(
     from bench import accepted
     from bench.gate import read_gate, rejudge
 
-    from .release.registry import Registry
+    from ..release.registry import Registry
 
     artifact = store().get(ref)
     release = Registry(machine.home() / "releases").register(name or artifact.name, artifact, rejudge(run), run=run)
@@ -86,9 +79,9 @@ def place(
     """Write a release into the model repository as a new version, with its checked config.pbtxt."""
     from optimize import config
 
-    from .deployment import Deployment
-    from .release.registry import Registry
-    from .triton.repository import place as placing
+    from ..deployment import Deployment
+    from ..release.registry import Registry
+    from ..triton.repository import place as placing
 
     chosen, kept = config.load(deployment, Deployment), store()
     digest = artifact or Registry(machine.home() / "releases").get(release or chosen.release).digest
@@ -111,9 +104,9 @@ def up(
     json_: Json = False,
 ) -> None:
     """Start the real Triton on loopback with the placed models, and leave it running until seatrial down."""
-    from .triton import on_pytriton
-    from .triton.control import Control
-    from .triton.placement import models
+    from ..triton import on_pytriton
+    from ..triton.control import Control
+    from ..triton.placement import models
 
     names = tuple(model) if model else models(repository)
     with progress() as report:
@@ -133,7 +126,7 @@ def up(
 
 def down(json_: Json = False) -> None:
     """Stop the server that seatrial up started; requests that are running complete."""
-    from .triton import on_pytriton
+    from ..triton import on_pytriton
 
     stopped = on_pytriton.down()
     if json_:
@@ -166,8 +159,8 @@ def ship(
     from optimize import config
     from optimize.recipe import load_recipe
 
-    from . import ship as shipping
-    from .deployment import Deployment
+    from .. import ship as shipping
+    from ..deployment import Deployment
 
     loaded = load_recipe(recipe)
     model = loaded.name.partition("-")[0]
