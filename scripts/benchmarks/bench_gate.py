@@ -61,7 +61,7 @@ def aa_simulated(folder: Path) -> Row:
 def power(folder: Path) -> Row:
     """Twice the margin must fail, the margin itself may hardly pass: pair noise 3 %, 10 pairs, margin 5 %.
 
-    An exact test passes the margin in 5 % by construction, so the bar is that no more is shown: the interval reaches 5 %.
+    An exact test passes the margin in 5 % by construction: the bar is that no more than that is shown.
     """
     budget = simulation.one_limit(0.05, 10)
     found = {}
