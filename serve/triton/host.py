@@ -8,7 +8,7 @@ inherits the other's warm memory.
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -16,12 +16,10 @@ from uuid import uuid4
 from bench.device import baseline
 from bench.targets import Endpoint
 from optimize.artifact import Artifact, TensorSpec
-from optimize.errors import SeatrialError
 from optimize.store import Store
 
 from ..deployment import Deployment
-from .control import Control
-from .on_pytriton import Server, load, serving
+from .on_pytriton import load, serving
 from .repository import place
 from .slowed import slow_down
 
@@ -59,17 +57,10 @@ def host(
                     load_seconds=took,
                     device_baseline=empty,
                 )
-                _unload(server, deployment.name)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     return hosted
-
-
-def _unload(server: Server, name: str) -> None:
-    """Nobody will ask again; a server without models stops two seconds sooner. One that is broken stops anyway."""
-    with suppress(SeatrialError), Control(server.url, timeout=5.0) as control:
-        control.unload(name, timeout=5.0)
 
 
 def _outside(specs: tuple[TensorSpec, ...], deployment: Deployment) -> tuple[TensorSpec, ...]:

@@ -21,7 +21,20 @@ from optimize.store import write_atomically
 from ..errors import ModelLoadError, ServerError
 from . import wheel
 from .control import Control
-from .process import alive, end, free_ports, holder, is_taken, listening, mentioning, reap, send, start_ticks, wait
+from .process import (
+    alive,
+    end,
+    free_ports,
+    holder,
+    is_taken,
+    kill,
+    listening,
+    mentioning,
+    reap,
+    send,
+    start_ticks,
+    wait,
+)
 from .server import Server as Server
 from .server import log_errors, read_server
 
@@ -76,6 +89,15 @@ def stop(server: Server, *, timeout: float = 15.0) -> None:
     _clear(server.scratch, server.shm_prefix)
 
 
+def discard(server: Server) -> None:
+    """End the server at once, and clear away what it left: for one that was thrown up for a measurement or a proof.
+
+    Being asked, it would look once a second whether its models are gone; nothing in it is worth that wait.
+    """
+    kill(server.pid, server.started)
+    _clear(server.scratch, server.shm_prefix)
+
+
 def running(server: Server) -> bool:
     """Whether that very process still runs, whatever else has its number or its ports by now."""
     return alive(server.pid, server.started)
@@ -91,7 +113,7 @@ def serving(
     metrics_port: int = 0,
     timeout: float = 60.0,
 ) -> Iterator[Server]:
-    """A server for the length of a block; gone afterwards, however the block ends."""
+    """A server for the length of a block; discarded afterwards, however the block ends."""
     server = start(
         repository,
         models=models,
@@ -103,7 +125,7 @@ def serving(
     try:
         yield server
     finally:
-        stop(server)
+        discard(server)
 
 
 class _PortTaken(ServerError):

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +57,17 @@ def end(pid: int, started: int, *, timeout: float) -> bool:
     descendants = family(pid) if alive(pid, started) else []
     send(pid, started, signal.SIGTERM)
     in_time = wait(lambda: not alive(pid, started), timeout)
-    for member in [*(family(pid) if alive(pid, started) else []), (pid, started), *descendants]:
-        send(*member, signal.SIGKILL)
-    wait(lambda: not any(alive(*member) for member in [(pid, started), *descendants]), 5.0)
-    reap(pid)
+    kill(pid, started, descendants)
     return in_time
+
+
+def kill(pid: int, started: int, also: Sequence[tuple[int, int]] = ()) -> None:
+    """SIGKILL to that process, its descendants and `also`, other processes by number and start time; then wait."""
+    members = [*(family(pid) if alive(pid, started) else []), (pid, started), *also]
+    for member in members:
+        send(*member, signal.SIGKILL)
+    wait(lambda: not any(alive(*member) for member in members), 5.0)
+    reap(pid)
 
 
 def send(pid: int, started: int, number: signal.Signals) -> None:
