@@ -67,7 +67,15 @@ def kill(pid: int, started: int, also: Sequence[tuple[int, int]] = ()) -> None:
     for member in members:
         send(*member, signal.SIGKILL)
     wait(lambda: not any(alive(*member) for member in members), 5.0)
-    reap(pid)
+    wait(lambda: _collected(pid), 5.0)
+
+
+def _collected(pid: int) -> bool:
+    """Collect a child of ours that has ended; False while threads of it are still on their way out."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
 
 
 def send(pid: int, started: int, number: signal.Signals) -> None:

@@ -45,17 +45,17 @@ class Gated:
     scratch: Path
 
 
-def budget(pairs: int = 4) -> Budget:
+def budget() -> Budget:
     """A short run; the client's lag is not what these tests are about, and the machine may be busy."""
-    design = Design(pairs=pairs, rate=80.0, seconds=1.5, saturation_seconds=0.5, seed=5)
+    design = Design(pairs=4, rate=80.0, seconds=1.5, saturation_seconds=0.5, seed=5)
     return Budget(design=design, limits=LIMITS, load=LoadLimits(lag=0.1, client_cpu=1.0, arrival_p=0.0, offered=0.5))
 
 
-def judged(tiny: Built, base: Artifact, candidate: Artifact, folder: Path, *, host: Host, pairs: int = 4) -> Verdict:
+def judged(tiny: Built, base: Artifact, candidate: Artifact, folder: Path, *, host: Host) -> Verdict:
     """Gate two artifacts of the tiny model."""
     recipe = load_recipe(TINY)
     samples = Data(recipe, tiny.store, environment()).samples("evaluation")
-    return gate(base, candidate, budget(pairs), host=host, samples=samples, metric=metric(recipe), folder=folder)
+    return gate(base, candidate, budget(), host=host, samples=samples, metric=metric(recipe), folder=folder)
 
 
 def wide_against_tiny(tiny: Built, folder: Path) -> Gated:
@@ -67,5 +67,5 @@ def wide_against_tiny(tiny: Built, folder: Path) -> Gated:
     (folder / "wide.toml").write_text(text.replace('"tiny"', '"wide"') + '[[stages]]\nkind = "export"\n')
     heavy, light = build(load_recipe(folder / "wide.toml"), store).artifact, tiny.build.artifact
     host = hosting.host(store, DEPLOYMENT, scratch=folder / "w")
-    verdict = judged(tiny, heavy, light, folder / "run", host=host, pairs=6)
+    verdict = judged(tiny, heavy, light, folder / "run", host=host)
     return Gated(run=folder / "run", verdict=verdict, heavy=heavy, light=light, scratch=folder / "w")

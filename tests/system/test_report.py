@@ -67,7 +67,7 @@ def test_a_run_becomes_a_baseline_and_a_line_of_history(run: Path, tmp_path: Pat
     done = seatrial(tmp_path, "baseline", "record", str(run), "--json")
     assert done.returncode == 0, done.stderr
     kept = {each["metric"]["name"]: each["values"] for each in json.loads(done.stdout)["measurements"]}
-    assert len(kept["p50"]) == 6
+    assert len(kept["p50"]) == 4
     done = seatrial(tmp_path, "baseline", "compare", str(run), "--json")
     assert json.loads(done.stdout)["metrics"]["p50"]["ratio"] == 1.0
     done = seatrial(tmp_path, "trend", "tiny", "--add", str(run), "--json")
