@@ -16,11 +16,11 @@ from dataclasses import replace
 from . import stats
 from .budget import Budget
 from .findings import complete_pairs, error_limit, findings_of, limits_of, pooled_errors
-from .ledger import exhausted, real_loss
 from .looks import at_look, looks_of
 from .measurement import spell, spell_minutes
 from .pairs import ARMS, GateRun, SlotRecord
 from .quality.findings import check_findings
+from .records.ledger import exhausted, real_loss
 from .verdict import EXIT_CODES, Finding, Outcome, Verdict
 
 __all__ = ["EXIT_CODES", "Finding", "Outcome", "Verdict", "health", "judge"]

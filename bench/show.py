@@ -8,11 +8,11 @@ from typing import Any
 from rich.table import Table
 
 from . import stats
-from .accepted import Entry
-from .archive import Trial
 from .budget import LedgerLimits
 from .forecast import Forecast
 from .measurement import METRICS, spell, spell_minutes
+from .records.accepted import Entry
+from .records.archive import Trial
 from .trials import rate
 
 

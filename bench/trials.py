@@ -1,7 +1,7 @@
 """Trials of the gate itself: identical arms (`aa`) and a known slow-down (`drill`), through the real pipeline.
 
 A gate that nobody has seen fail, or that nobody has seen leave an innocent alone, proves nothing. Runs real gates,
-resamples their slots, and says how often each verdict came; keeps nothing (`bench.archive` does) and knows no server.
+resamples their slots, and says how often each verdict came; keeps nothing (`.records.archive` does) and knows no server.
 """
 
 import math
@@ -16,11 +16,11 @@ from optimize.environment import environment, now
 from optimize.samples import Samples
 
 from . import stats
-from .archive import Trial, noise_of, slot_seconds
 from .budget import Budget
 from .gate import Generator, Progress, gate
 from .pairs import GateRun, read_run
 from .quality.served import Metric
+from .records.archive import Trial, noise_of, slot_seconds
 from .resample import distinct, outcomes
 from .targets import Endpoint, Host
 from .verdict import Verdict

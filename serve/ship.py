@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import accepted, baseline, history
 from bench import gate as gating
 from bench.budget import Budget
 from bench.load import on_locust
@@ -17,6 +16,7 @@ from bench.load.payload import Payload
 from bench.load.run import Saturation
 from bench.load.summary import LoadSummary, summarise
 from bench.quality.adversarial import prepared
+from bench.records import accepted, baseline, history
 from bench.report import StageRow, write_html
 from bench.schedule import poisson
 from bench.targets import Host, endpoint_of

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from .. import gate
-from ..baseline import measurements_of
+from ..records.baseline import measurements_of
 from .benchmark_file import from_gate
 from .junit import to_junit
 from .markdown import to_markdown

@@ -1,13 +1,13 @@
-"""A model's history as sparklines in a terminal and as plots on a page. What is a step, `bench.trend` says."""
+"""A model's history as sparklines in a terminal and as plots on a page. What is a step, `bench.records.trend` says."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..history import Point
 from ..measurement import spell
-from ..trend import Trend, sparkline, trend
+from ..records.history import Point
+from ..records.trend import Trend, sparkline, trend
 from .page import write_page
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from optimize.cli import Json, emit, out
 from optimize.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ..baseline import Baseline
     from ..measurement import Measurement
+    from ..records.baseline import Baseline
 
 app = typer.Typer(no_args_is_help=True, help="Keep what a model measures on this class of machine; never a gate's arm.")
 Run = Annotated[Path, typer.Argument(help="A run's folder, for instance .seatrial/runs/gate-...")]
@@ -36,7 +36,7 @@ def record(run: Run, name: Name = "main", arm: Arm = Side.CANDIDATE, json_: Json
 
     For trends, absolute limits and forecasts. A gate always measures its base anew: stored figures drift.
     """
-    from .. import baseline
+    from ..records import baseline
 
     model, measured = _measured(run, arm)
     made = baseline.record(machine.home(), name, measured, model=model, run=baseline.digest_of(run))
@@ -56,7 +56,7 @@ def show(
     json_: Json = False,
 ) -> None:
     """Show the baselines that are kept: typical values, range and spread between slots, by class of machine."""
-    from .. import baseline
+    from ..records import baseline
 
     found = [each for each in baseline.known(machine.home()) if model in ("", each.model) and name in ("", each.name)]
     newest = list({(each.name, each.model, each.machine): each for each in found}.values())
@@ -77,8 +77,8 @@ def compare(run: Run, name: Name = "main", arm: Arm = Side.CANDIDATE, json_: Jso
 
     Refused (exit 2) where the baseline is of another class of machine.
     """
-    from .. import baseline
     from ..machine_class import MachineClass
+    from ..records import baseline
 
     model, measured = _measured(run, arm)
     if not measured:
@@ -122,7 +122,7 @@ def _measured(run: Path, arm: Side) -> tuple[str, list["Measurement"]]:
 
 
 def _print(stored: "Baseline") -> None:
-    from ..baseline import spread
+    from ..records.baseline import spread
 
     out.print(f"[bold]{stored.name}[/] of {stored.model}, {stored.at}, {stored.machine}", highlight=False)
     rows = []

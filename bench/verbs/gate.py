@@ -73,9 +73,9 @@ def _run(
     from optimize.quality import metric
     from optimize.recipe import load_recipe
 
-    from .. import accepted, baseline, history
     from .. import gate as gating
     from ..quality import adversarial
+    from ..records import accepted, baseline, history
 
     loaded, kept = load_recipe(recipe), store()
     samples = Data(loaded, kept, machine.environment()).samples("evaluation")
@@ -121,9 +121,10 @@ def _tell(verdict: "Verdict", folder: Path, *, json_: bool) -> None:
 
 def _forecast(base: str, budget: "Budget", folder: Path, *, plan: bool, json_: bool) -> bool:
     """Say what the gate will be able to say; True where that was all that was asked for."""
-    from .. import archive, show
+    from .. import show
     from ..forecast import forecast
     from ..preflight import preflight
+    from ..records import archive
 
     known = archive.trials(machine.home(), machine.environment())
     artifact = store().get(base)

@@ -22,8 +22,9 @@ def ledger(
     A line is written when a release is registered whose gate passed although a metric is really worse. A gate whose
     candidate would bring the sum of a window over its limit fails.
     """
-    from .. import accepted, show
+    from .. import show
     from ..budget import load_budget
+    from ..records import accepted
 
     found = accepted.entries(machine.home(), name)
     limits = load_budget(budget).ledger if budget is not None else None

@@ -38,8 +38,8 @@ def trend(
 
     A step takes five gates on either side, so it explains and never blocks; a single spike is none.
     """
-    from .. import history
     from ..machine_class import MachineClass
+    from ..records import history
     from ..report import trend_page
 
     here = MachineClass.of(machine.environment().to_json())
@@ -71,7 +71,8 @@ def trend(
 
 
 def _append(folder: Path) -> tuple[object, ...]:
-    from .. import baseline, gate, history
+    from .. import gate
+    from ..records import baseline, history
 
     gate.rejudge(folder)
     run, verdict = gate.read_gate(folder)

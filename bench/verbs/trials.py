@@ -80,8 +80,9 @@ def _run(
     from optimize.quality import metric
     from optimize.recipe import load_recipe
 
-    from .. import archive, show, trials
+    from .. import show, trials
     from ..budget import load_budget
+    from ..records import archive
 
     limits = load_budget(budget)
     loaded = load_recipe(recipe or limits.recipe_path(budget))

@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from bench import baseline, pairs
-from bench.baseline import Baseline, as_limits, compare, digest_of, measurements_of, read, record, spread
+from bench import pairs
 from bench.budget import load_budget
 from bench.machine_class import MachineClass
 from bench.pairs import GateRun
+from bench.records import baseline
+from bench.records.baseline import Baseline, as_limits, compare, digest_of, measurements_of, read, record, spread
 from bench.verbs.baseline import app
 from optimize.environment import environment
 from optimize.errors import ConfigError, IntegrityError, MissingError

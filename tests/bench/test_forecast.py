@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from bench import archive, show, stats
-from bench.archive import Noise, Trial
+from bench import show, stats
 from bench.budget import Budget, Limit
 from bench.forecast import ASSUMED, forecast
+from bench.records import archive
+from bench.records.archive import Noise, Trial
 from optimize.environment import environment
 from optimize.errors import IntegrityError
 

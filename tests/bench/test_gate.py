@@ -18,7 +18,6 @@ import pytest
 
 from bench import gate as gate_room
 from bench import pairs, trials
-from bench.archive import Trial
 from bench.budget import Budget, Design, Limit
 from bench.errors import TargetError
 from bench.gate import Generator, gate, read_gate, rejudge
@@ -26,6 +25,7 @@ from bench.load.payload import Payload
 from bench.load.run import LoadRun, Saturation
 from bench.load.wire import HttpConnection
 from bench.quality import served
+from bench.records.archive import Trial
 from bench.schedule import Schedule
 from bench.targets import Endpoint
 from bench.verdict import Verdict

@@ -9,12 +9,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from bench import history, pairs
+from bench import pairs
 from bench.budget import Budget
-from bench.history import Point, points, record
 from bench.judge import judge
 from bench.machine_class import MachineClass
 from bench.pairs import GateRun
+from bench.records import history
+from bench.records.history import Point, points, record
 from bench.report import trend_page
 from bench.verbs.trend import trend as verb
 from optimize.environment import environment

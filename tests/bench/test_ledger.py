@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import accepted, journal
 from bench.budget import Budget, LedgerLimits, Limit, budget_from_json
 from bench.judge import judge
-from bench.ledger import real_loss
 from bench.pairs import GateRun
+from bench.records import accepted, journal
+from bench.records.ledger import real_loss
 from optimize.errors import ConfigError, IntegrityError
 
 RunMaker = Callable[..., GateRun]

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from bench.archive import noise_of
 from bench.budget import Budget
 from bench.pairs import GateRun, SlotRecord
+from bench.records.archive import noise_of
 from bench.resample import blocks_of, distinct, outcomes, pseudo_gates
 from bench.trials import Rate, rate
 

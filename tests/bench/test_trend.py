@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.trend import LEAST, NEEDED, Trend, sparkline, spread, trend
+from bench.records.trend import LEAST, NEEDED, Trend, sparkline, spread, trend
 
 Array = npt.NDArray[np.float64]
 Noise = Callable[[np.random.Generator, int], Array]

@@ -1,6 +1,6 @@
 """The ledger's rule: small losses that were accepted add up, so that ten times one per cent do not pass unseen.
 
-Pure; `bench.accepted` keeps the losses. A loss counts where a candidate was accepted although its regression is real:
+Pure; `.accepted` keeps the losses. A loss counts where a candidate was accepted although its regression is real:
 the finding is PASS and yet its interval lies beyond zero. A candidate that adds no real loss passes however full the
 ledger is: somebody must be able to mend.
 """
@@ -9,9 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from .budget import LedgerLimits
-from .measurement import METRICS
-from .verdict import Finding
+from ..budget import LedgerLimits
+from ..measurement import METRICS
+from ..verdict import Finding
 
 
 def real_loss(finding: Finding) -> tuple[float, float, float] | None:

@@ -1,7 +1,7 @@
 """Accepted losses on disk: one journal per ledger, written when a candidate becomes a release.
 
 Once for each candidate and never by judging again. A gate reads what the ledger holds before its first slot and keeps
-that in the run, so that its verdict stays the same offline; what follows from it is `bench.ledger`'s business.
+that in the run, so that its verdict stays the same offline; what follows from it is `bench.records.ledger`'s business.
 """
 
 from dataclasses import asdict, dataclass
@@ -10,11 +10,11 @@ from pathlib import Path
 
 from optimize.errors import IntegrityError
 
+from ..budget import LedgerLimits, budget_from_json
+from ..pairs import GateRun
+from ..verdict import Verdict
 from . import journal
-from .budget import LedgerLimits, budget_from_json
 from .ledger import real_loss
-from .pairs import GateRun
-from .verdict import Verdict
 
 SCHEMA = 1
 

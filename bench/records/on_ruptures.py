@@ -1,4 +1,4 @@
-"""Change points by ruptures' PELT: where the mean of a series jumps. Confirms nothing; `bench.trend` does."""
+"""Change points by ruptures' PELT: where the mean of a series jumps. Confirms nothing; `bench.records.trend` does."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,7 +1,7 @@
 """The history of gates: one line per gate and metric, by model and class of machine, only ever appended.
 
-What a gate found (ratio with interval, both values) stays as it was found; what it adds up to is `bench.trend`'s
-business. INVALID runs leave no line: they measured nothing.
+What a gate found (ratio with interval, both values) stays as it was found; what it adds up to is for
+`bench.records.trend`. INVALID runs leave no line: they measured nothing.
 """
 
 import re
@@ -12,10 +12,10 @@ from typing import Any
 
 from optimize.errors import IntegrityError
 
+from ..machine_class import MachineClass
+from ..pairs import GateRun
+from ..verdict import Verdict
 from . import journal
-from .machine_class import MachineClass
-from .pairs import GateRun
-from .verdict import Verdict
 
 SCHEMA = 1
 
@@ -24,7 +24,7 @@ SCHEMA = 1
 class Point:
     """One metric in one gate: the values of both arms, candidate over base with its interval, and what was decided.
 
-    `run` is the digest of the run's raw files (`bench.baseline.digest_of`), `at` when it was measured.
+    `run` is the digest of the run's raw files (`bench.records.baseline.digest_of`), `at` when it was measured.
     """
 
     model: str

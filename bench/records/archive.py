@@ -14,10 +14,11 @@ import numpy as np
 from optimize.environment import Environment
 from optimize.errors import IntegrityError
 
-from . import journal, stats
-from .findings import complete_pairs, slot_values
-from .measurement import METRICS
-from .pairs import GateRun
+from .. import stats
+from ..findings import complete_pairs, slot_values
+from ..measurement import METRICS
+from ..pairs import GateRun
+from . import journal
 
 SCHEMA = 1
 NOISY = ("p50", "p99", "throughput", "peak_memory", "startup", "cost")

@@ -17,11 +17,11 @@ from optimize.artifact import digest_bytes, digest_file
 from optimize.environment import now
 from optimize.errors import ConfigError, IntegrityError, MissingError
 
+from ..findings import complete_pairs, slot_value
+from ..machine_class import MachineClass
+from ..measurement import METRICS, Measurement
+from ..pairs import ARMS, Arm, GateRun
 from . import journal
-from .findings import complete_pairs, slot_value
-from .machine_class import MachineClass
-from .measurement import METRICS, Measurement
-from .pairs import ARMS, Arm, GateRun
 
 SCHEMA = 1
 PER_SLOT = ("p50", "p99", "throughput", "peak_memory", "startup")
