@@ -93,8 +93,8 @@ def gate(
     Every slot gets a fresh server from `host`, which takes batches up to `max_batch` where that is known. `samples` is
     the evaluation set with labels, `metric` scores answers sample by sample; `suite` asks the budget's checks and is
     only needed where these hold attacks, whose inputs are made beforehand; `ledger` is what the budget's ledger holds
-    already (`bench.records.accepted`). A design with looks stops at the first that decides. Raw results go into `folder`
-    as they come: an interruption leaves a folder that `read_run` reads, and the verdict (also in ``verdict.json``) is
+    already (`bench.records.accepted`). A design with looks stops at the first that decides. Raw results go into
+    `folder` as they come: an interruption leaves a folder that `read_run` reads, and the verdict (also in ``verdict.json``) is
     recomputed from it by `rejudge`, bit for bit.
 
     Raises:

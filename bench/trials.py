@@ -1,7 +1,7 @@
 """Trials of the gate itself: identical arms (`aa`) and a known slow-down (`drill`), through the real pipeline.
 
 A gate that nobody has seen fail, or that nobody has seen leave an innocent alone, proves nothing. Runs real gates,
-resamples their slots, and says how often each verdict came; keeps nothing (`.records.archive` does) and knows no server.
+resamples their slots, and says how often each verdict came; keeps nothing (`.records` does) and knows no server.
 """
 
 import math
