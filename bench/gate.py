@@ -94,8 +94,8 @@ def gate(
     the evaluation set with labels, `metric` scores answers sample by sample; `suite` asks the budget's checks and is
     only needed where these hold attacks, whose inputs are made beforehand; `ledger` is what the budget's ledger holds
     already (`bench.records.accepted`). A design with looks stops at the first that decides. Raw results go into
-    `folder` as they come: an interruption leaves a folder that `read_run` reads, and the verdict (also in ``verdict.json``) is
-    recomputed from it by `rejudge`, bit for bit.
+    `folder` as they come: an interruption leaves a folder that `read_run` reads, and the verdict (also in
+    ``verdict.json``) is recomputed from it by `rejudge`, bit for bit.
 
     Raises:
         ConfigError: no labels, fewer samples than pairs, an unknown price, a saturation batch that the servers would
