@@ -2,8 +2,9 @@
 
 Three answers and a refusal. PASS: every gating metric is shown to be within its margin (each at `alpha_pass`; all must,
 so no correction is due, Berger's intersection-union test). FAIL: at least one is shown to be beyond it (Holm over the
-family at `alpha_fail`). INCONCLUSIVE: the data show neither. INVALID: the run cannot carry a verdict. Reads no file,
-starts nothing, and never turns missing values into a PASS.
+family at `alpha_fail`; metrics that do not gate are told at a false discovery rate of 5 %). INCONCLUSIVE: the data show
+neither. INVALID: the run cannot carry a verdict. Reads no file, starts nothing, and never turns missing values into a
+PASS.
 
 A design with looks is judged look by look, each at its share of the error rates (`bench.looks`); the first look that
 passes or fails is the verdict, whatever was measured after it.
@@ -13,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from . import stats
+from . import multiplicity, stats
 from .budget import Budget
 from .findings import complete_pairs, error_limit, findings_of, limits_of, pooled_errors
 from .looks import at_look, looks_of
@@ -25,6 +26,7 @@ from .verdict import EXIT_CODES, Finding, Outcome, Verdict
 
 __all__ = ["EXIT_CODES", "Finding", "Outcome", "Verdict", "health", "judge"]
 
+ADVISORY = 0.05  # of the advisory metrics that are called worse, the share that may not be
 SERVER_SIDE = frozenset(
     ("transport", "dropped", "unanswered", "saturation transport", "saturation offered")
 )  # rules of `bench.load.validity` that a slow or broken server breaks, not the client
@@ -185,19 +187,24 @@ def _control(run: GateRun, budget: Budget) -> str | None:
 
 
 def _decide_failures(findings: Sequence[Finding], alpha: float) -> list[Finding]:
-    """Holm over the gating findings' p-values; findings that do not gate are adjusted among themselves."""
+    """Holm over the gating findings' p-values; advisory ones share a false discovery rate of `ADVISORY`."""
     decided = list(findings)
-    for gating in (True, False):
+    for gating, adjust, level in ((True, multiplicity.holm, alpha), (False, multiplicity.benjamini_hochberg, ADVISORY)):
         family = [i for i, finding in enumerate(findings) if finding.gating == gating and finding.p is not None]
-        for i, p in zip(family, stats.holm([findings[i].p or 0.0 for i in family]), strict=True):
-            failed = p <= alpha and findings[i].outcome == "INCONCLUSIVE"
-            decided[i] = replace(findings[i], p=p, outcome="FAIL" if failed else findings[i].outcome)
-            if failed and findings[i].rule == "max_regression":
-                decided[i] = replace(decided[i], reason=_failure_reason(findings[i]))
-            elif decided[i].outcome == "INCONCLUSIVE" and (findings[i].p or 1.0) <= 0.05:
-                doubt = f" It is probably beyond; a FAIL needs an adjusted p of {alpha:g}, this is {p:.2g}."
-                decided[i] = replace(decided[i], reason=findings[i].reason + doubt)
+        for i, p in zip(family, adjust([findings[i].p or 0.0 for i in family]), strict=True):
+            decided[i] = _decided(findings[i], p, level)
     return decided
+
+
+def _decided(finding: Finding, p: float, alpha: float) -> Finding:
+    """The finding with its adjusted p-value, and FAIL where that suffices."""
+    if p <= alpha and finding.outcome == "INCONCLUSIVE":
+        reason = _failure_reason(finding) if finding.rule == "max_regression" else finding.reason
+        return replace(finding, p=p, outcome="FAIL", reason=reason)
+    if finding.outcome == "INCONCLUSIVE" and (finding.p or 1.0) <= 0.05:
+        doubt = f" It is probably beyond; a FAIL needs an adjusted p of {alpha:g}, this is {p:.2g}."
+        return replace(finding, p=p, reason=finding.reason + doubt)
+    return replace(finding, p=p)
 
 
 def _failure_reason(finding: Finding) -> str:

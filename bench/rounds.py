@@ -16,7 +16,7 @@ import numpy as np
 
 from optimize.errors import ConfigError, IntegrityError, MissingError
 
-from . import stats
+from . import multiplicity, stats
 from .measurement import spell
 from .verdict import Finding
 
@@ -144,7 +144,7 @@ def decide(findings: Sequence[Finding], alpha: float = ALPHA_FAIL) -> list[Findi
     """The findings with their FAILs: Holm over the whole family, so that many benchmarks do not add up false alarms."""
     family = [index for index, finding in enumerate(findings) if finding.p is not None]
     decided = list(findings)
-    for index, p in zip(family, stats.holm([findings[each].p or 0.0 for each in family]), strict=True):
+    for index, p in zip(family, multiplicity.holm([findings[each].p or 0.0 for each in family]), strict=True):
         failed = p <= alpha and findings[index].outcome == "INCONCLUSIVE"
         decided[index] = replace(findings[index], p=p, outcome="FAIL" if failed else findings[index].outcome)
     return decided

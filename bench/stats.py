@@ -133,16 +133,6 @@ def p_exceeds(estimate: Paired, margin: float) -> float:
     return _t_sf((estimate.effect - margin) / estimate.se, estimate.df)
 
 
-def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Holm's adjusted p-values, in the order given: reject where the value is at most the family's alpha."""
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted, running = [1.0] * len(p_values), 0.0
-    for rank, i in enumerate(order):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = running
-    return tuple(adjusted)
-
-
 def certifiable_margin(estimate: Paired, *, alpha: float, power: float = 0.9) -> float:
     """The smallest relative regression that this design could have ruled out with that power at zero effect."""
     return math.expm1((_t(1 - alpha, estimate.df) + _t(power, estimate.df)) * estimate.se)
