@@ -12,17 +12,19 @@ from ..deployment.ensemble import Ensemble
 from . import lint
 from .config import parse, written
 from .lint.ensembles import broken_references
-from .lint.files import model_directories, versions
+from .lint.files import versions
 from .rules import DATA_TYPES
 
 
-def render_ensemble(ensemble: Ensemble, models: Mapping[str, Any], on_disk: Mapping[str, Collection[int]]) -> str:
+def render_ensemble(
+    ensemble: Ensemble, models: Mapping[str, Any], on_disk: Mapping[str, Collection[int]], *, version: int
+) -> str:
     """The text of config.pbtxt for the ensemble; `models` are the steps' ModelConfigs, `on_disk` their versions.
 
     Raises:
         ConfigRuleError: a step is not there, or its tensors do not fit; names field, rule and mend.
     """
-    config = _model_config(ensemble)
+    config = _model_config(ensemble, version)
     broken = [
         *lint.broken_config(config, ensemble.triton, ensemble.name),
         *broken_references(ensemble.name, config, {**models, ensemble.name: config}, on_disk),
@@ -33,17 +35,24 @@ def render_ensemble(ensemble: Ensemble, models: Mapping[str, Any], on_disk: Mapp
     return f"# {ensemble.name}: written by seatrial; edits do not last.\n" + written(config)
 
 
-def members(repository: Path) -> tuple[dict[str, Any], dict[str, set[int]]]:
-    """Every readable configuration of a repository, and the versions on disk, as `render_ensemble` takes them."""
-    models, on_disk = {}, {}
-    for folder in model_directories(repository):
-        if (folder / "config.pbtxt").is_file():
-            models[folder.name] = parse((folder / "config.pbtxt").read_text())
-            on_disk[folder.name] = versions(folder)
-    return models, on_disk
+def members(ensemble: Ensemble, repository: Path) -> tuple[dict[str, Any], dict[str, set[int]]]:
+    """Configurations of the ensemble's models, and of theirs where these are ensembles, with their versions on disk.
+
+    Raises:
+        ConfigRuleError: one of them is no configuration.
+    """
+    models: dict[str, Any] = {}
+    wanted = [step.model for step in ensemble.steps]
+    while wanted:
+        name = wanted.pop()
+        path = repository / name / "config.pbtxt"
+        if name not in models and path.is_file():
+            models[name] = parse(path.read_text())
+            wanted += [step.model_name for step in models[name].ensemble_scheduling.step]
+    return models, {name: versions(repository / name) for name in models}
 
 
-def _model_config(ensemble: Ensemble) -> Any:
+def _model_config(ensemble: Ensemble, version: int) -> Any:
     from tritonclient.grpc import model_config_pb2 as pb
 
     config = pb.ModelConfig(name=ensemble.name, platform="ensemble", max_batch_size=ensemble.max_batch_size)
@@ -57,7 +66,7 @@ def _model_config(ensemble: Ensemble) -> Any:
                     mend=f"use one of {', '.join(DATA_TYPES)}",
                 ).error()
             tensors.add(name=port.name, data_type=DATA_TYPES[port.dtype], dims=port.shape)
-    config.version_policy.specific.versions[:] = [1]
+    config.version_policy.specific.versions[:] = [version]
     for step in ensemble.steps:
         config.ensemble_scheduling.step.add(
             model_name=step.model, model_version=step.version, input_map=step.inputs, output_map=step.outputs

@@ -73,26 +73,52 @@ def place(
     elsewhere: Annotated[
         bool, typer.Option("--elsewhere", help="The server runs on other hardware: do not check this machine's.")
     ] = False,
+    recipe: Annotated[
+        Path | None, typer.Option(help="The recipe whose golden samples to prove it on; else the artifact's own.")
+    ] = None,
+    unproven: Annotated[
+        bool, typer.Option("--unproven", help="Place without proof; replay golden inputs where it will run.")
+    ] = False,
     repository: Repository = DEFAULT_REPOSITORY,
     json_: Json = False,
 ) -> None:
-    """Write a release into the model repository as a new version, with its checked config.pbtxt."""
+    """Write a release into the model repository as a new version, with its checked config.pbtxt, once it is proven.
+
+    Proven means: a throwaway server loaded that configuration and answered golden inputs at batch 1, opt and max as
+    ONNX Runtime does here. Exit codes: 1 refused by the server or other answers, 3 this machine cannot prove it;
+    nothing is placed then.
+    """
     from optimize import config
+    from optimize.recipe import load_recipe
 
     from ..deployment import Deployment
+    from ..errors import UnprovenError
     from ..release.registry import Registry
+    from ..triton.proof import prove
     from ..triton.repository import place as placing
 
-    chosen, kept = config.load(deployment, Deployment), store()
+    chosen, kept = config.load(deployment, Deployment).flavoured(flavour), store()
     digest = artifact or Registry(machine.home() / "releases").get(release or chosen.release).digest
     found = kept.get(digest)
-    placement = placing(found, chosen, store=kept, repository=repository, flavour=flavour, elsewhere=elsewhere)
+    if elsewhere and not unproven:
+        raise UnprovenError(
+            "a server on other hardware cannot be proven here, and nothing was placed",
+            where=str(deployment),
+            next_step="add --unproven, and replay golden inputs where it will run",
+        )
+    proof = None
+    if not unproven:
+        told = load_recipe(recipe) if recipe is not None else None
+        with progress() as report:
+            proof = prove(found, chosen, store=kept, recipe=told, progress=report)
+    placement = placing(found, chosen, store=kept, repository=repository, elsewhere=elsewhere)
     if json_:
-        emit(placement.to_json() | {"path": str(placement.path)})
+        emit(placement.to_json() | {"path": str(placement.path), "proof": proof and proof.to_json()})
     else:
         out.print(
             f"{placement.name} version {placement.version} ({placement.flavour}): {placement.path}", soft_wrap=True
         )
+        out.print(f"proven: {proof}" if proof else "NOT proven (--unproven)", soft_wrap=True, markup=False)
 
 
 def up(
