@@ -4,6 +4,7 @@ Says and checks itself; whether its steps exist and fit together is `serve.trito
 a version: one that follows the newest would change under a running rollout.
 """
 
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -52,6 +53,14 @@ class Ensemble:
     def __post_init__(self) -> None:
         for broken in _broken_rules(self):
             raise broken.error()
+
+
+def is_ensemble(text: str) -> bool:
+    """Whether the text of a TOML file describes an ensemble rather than a deployment; what is no TOML does not."""
+    try:
+        return "steps" in tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return False
 
 
 def _broken_rules(ensemble: Ensemble) -> Iterator[Broken]:

@@ -41,6 +41,9 @@ class Difference:
     why: str
 
 
+Compared = Iterator[tuple[list[int], list[Difference]]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenReport:
     """What a replay found: `requests` sent in all, at each of `batch_sizes`; the largest difference seen; failures."""
@@ -105,12 +108,25 @@ def replay(
     with TemporaryDirectory(prefix="seatrial-golden-") as folder:  # weights outside the graph are found by their names
         store.materialize(artifact, Path(folder))
         session = OrtSession(Path(folder) / model_file(artifact), threads=threads)
-        sizes, requests, largest, differences = _sizes(artifact.inputs, samples, max_batch_size, between), 0, 0.0, []
-        for batch in sizes:
-            for _, found in compare(serve, session.run, samples, artifact.inputs, batch, relative, absolute):
-                requests += 1
-                largest = max([largest, *(each.largest for each in found)])
-                differences += [each for each in found if each.why]
+        sizes = _sizes(artifact.inputs, samples, max_batch_size, between)
+        return gathered(
+            model,
+            version,
+            sizes,
+            lambda batch: compare(serve, session.run, samples, artifact.inputs, batch, relative, absolute),
+        )
+
+
+def gathered(
+    model: str, version: int | str, sizes: tuple[int, ...], compared: Callable[[int], Compared]
+) -> GoldenReport:
+    """The report of what `compared` finds at each batch size."""
+    requests, largest, differences = 0, 0.0, []
+    for batch in sizes:
+        for _, found in compared(batch):
+            requests += 1
+            largest = max([largest, *(each.largest for each in found)])
+            differences += [each for each in found if each.why]
     return GoldenReport(
         model=model,
         version=str(version),
@@ -129,7 +145,7 @@ def compare(
     batch: int,
     relative: float = RELATIVE,
     absolute: float = ABSOLUTE,
-) -> Iterator[tuple[list[int], list[Difference]]]:
+) -> Compared:
     """Ask both for all samples in requests of `batch` rows; the rows of each request, and what was measured.
 
     The last request is filled up from the first samples. A measured `Difference` with an empty `why` is in tolerance.

@@ -82,7 +82,7 @@ def prove(
         ProofError: answers differ.
         ConfigRuleError, ContractError, IntegrityError: as `repository.place` raises them.
     """
-    _check_provable(artifact, deployment)
+    check_provable(deployment.name, _backend(artifact, deployment))
     samples, source = _samples(artifact, deployment, store, recipe)
     folder = home() / "work" / f"proof-{uuid4().hex[:12]}"
     try:
@@ -131,16 +131,22 @@ def optimal_batch(deployment: Deployment) -> int:
     return max(opts or deployment.batching.preferred_sizes or (max(1, deployment.max_batch_size // 2),))
 
 
-def _check_provable(artifact: Artifact, deployment: Deployment) -> None:
-    backend = "python" if deployment.flavour == "python" else PLATFORMS.get(artifact.format, ("none", ""))[0]
-    if (wheel.backends(wheel.installed(), home() / "triton") / backend).is_dir():
-        return
-    raise UnprovenError(
-        f"not proven here: the server of this machine has no backend {backend!r}, so the {deployment.flavour} flavour "
-        "cannot be loaded, and nothing was placed",
-        where=deployment.name,
-        next_step="place with --unproven and replay golden inputs where it will run, or use the python flavour",
-    )
+def check_provable(name: str, backend: str) -> None:
+    """Refuse what no server of this machine can load.
+
+    Raises:
+        UnprovenError: there is no such backend.
+    """
+    if not (wheel.backends(wheel.installed(), home() / "triton") / backend).is_dir():
+        raise UnprovenError(
+            f"not proven here: the server of this machine has no backend {backend!r}, so nothing was placed",
+            where=name,
+            next_step="place with --unproven and replay golden inputs where it will run, or use the python flavour",
+        )
+
+
+def _backend(artifact: Artifact, deployment: Deployment) -> str:
+    return "python" if deployment.flavour == "python" else PLATFORMS.get(artifact.format, ("none", ""))[0]
 
 
 def _samples(artifact: Artifact, deployment: Deployment, store: Store, recipe: Recipe | None) -> tuple[Samples, str]:

@@ -44,7 +44,6 @@ version_policy { specific { versions: [ 1 ] } }
 instance_group [ { kind: KIND_CPU } ]
 dynamic_batching { max_queue_delay_microseconds: 100 }
 """
-ZEROS = 'inputs { key: "x" value { data_type: TYPE_FP32 dims: [ 2 ] zero_data: true } }'
 ENSEMBLE = """
 platform: "ensemble"
 max_batch_size: 4
@@ -55,7 +54,8 @@ ensemble_scheduling { step [ { model_name: "good" model_version: 1
 """
 BATCHING = "max_queue_delay_microseconds: 100"
 ONE_LEVEL = "priority_levels: 1 default_priority_level: 1"
-# Name of the model, what its configuration is, and what is changed in it.
+# Name of the model, what its configuration is, and what is changed in it. All of these are refused before a process of
+# the model is started, so the server that the tests share stays as it was.
 REFUSED = {
     "preferred": (GOOD, BATCHING, "preferred_batch_size: [ 5 ]"),
     "priority": (GOOD, BATCHING, "priority_levels: 2"),
@@ -71,13 +71,25 @@ REFUSED = {
     "image": (GOOD, "dims: [ 2 ] } ]\noutput", "dims: [ 2 ] format: FORMAT_NCHW } ]\noutput"),
     "gpus": (GOOD, "kind: KIND_CPU", "kind: KIND_CPU gpus: [ 0 ]"),
     "profile": (GOOD, "kind: KIND_CPU", 'kind: KIND_CPU profile: [ "0" ]'),
-    "warmbatch": (GOOD, BATCHING + " }", BATCHING + f' }}\nmodel_warmup [ {{ name: "w" batch_size: 9 {ZEROS} }} ]'),
-    "warminput": (GOOD, BATCHING + " }", BATCHING + ' }\nmodel_warmup [ { name: "w" batch_size: 1 } ]'),
     "noversion": (GOOD, "versions: [ 1 ]", "versions: [ 7 ]"),
     "emptymap": (ENSEMBLE, 'output_map { key: "y" value: "b" }', 'output_map { key: "y" value: "c" }'),
     "typeclash": (ENSEMBLE, 'name: "a" data_type: TYPE_FP32', 'name: "a" data_type: TYPE_INT32'),
     "instances": (ENSEMBLE, 'platform: "ensemble"', 'platform: "ensemble" instance_group [ { count: 1 } ]'),
 }
+
+
+PIPELINE = """
+schema = 1
+name = "e"
+max_batch_size = 8
+inputs = [{ name = "image", dtype = "float32", shape = [3, 8, 8] }, { name = "gain", dtype = "float32", shape = [1] }]
+outputs = [{ name = "scores", dtype = "float32", shape = [5] }]
+[[steps]]
+model = "a"
+version = 1
+inputs = { image = "image", gain = "gain" }
+outputs = { scores = "scores" }
+"""
 
 
 def put(repository: Path, name: str, text: str) -> None:
@@ -196,5 +208,9 @@ def test_the_verb_places_what_it_proved_and_nothing_else(tmp_path: Path, monkeyp
     assert proof["inputs"].startswith("random, seed 0")
     assert [each.version for each in placements(tmp_path / "models", "a")] == [1]
     assert not list((tmp_path / "home" / "work").glob("proof-*"))
+    (tmp_path / "e.toml").write_text(PIPELINE)
+    done = CliRunner().invoke(app, ["place", str(tmp_path / "e.toml"), "--repository", str(tmp_path / "models")])
+    assert done.exit_code == 0, done.output
+    assert "proven: e version 1" in done.output
     code, said = placing(replace(moody), "--unproven")
     assert (code, "NOT proven" in said) == (2, False)  # another model's tensors under the same name
