@@ -16,6 +16,8 @@ _FORMATS = {"onnx-cpu": "onnx", "onnx-cuda": "onnx", "onnx-tensorrt": "onnx", "t
 def broken_rules(artifact: Artifact, deployment: Deployment) -> Iterator[Broken]:
     """Every rule that this artifact breaks under the deployment's engine."""
     engine = deployment.engine
+    if artifact.format == "tensorrt":
+        yield from _as_built(artifact, deployment)
     if engine is None:
         return
     if _FORMATS[engine.kind] != artifact.format:
@@ -39,6 +41,27 @@ def broken_rules(artifact: Artifact, deployment: Deployment) -> Iterator[Broken]
                 rule=f"{artifact.short} has no file {file!r}",
                 mend=f"it holds {', '.join(sorted(held))}",
             )
+
+
+def _as_built(artifact: Artifact, deployment: Deployment) -> Iterator[Broken]:
+    """What the stage that compiled the engine wrote down of its ranges, against what the deployment lists."""
+    config = artifact.made_by.config
+    built, engine = len(config.get("profiles") or ()), deployment.engine
+    listed = len(engine.profiles) if isinstance(engine, TensorrtPlan) else 0
+    if built > 1 and listed != built:
+        yield Broken(
+            field="engine.profiles",
+            rule=f"{artifact.short} was built with {built} profiles and {listed} are listed: Triton uses only the "
+            "first where none is, and never those that are missing",
+            mend="list all of them, in the order of the recipe's compile stage",
+        )
+    largest = max(config.get("batch") or (deployment.max_batch_size,))
+    if deployment.max_batch_size > largest:
+        yield Broken(
+            field="max_batch_size",
+            rule=f"{deployment.max_batch_size} is above {largest}, the largest batch that {artifact.short} takes",
+            mend="lower it, or compile again with a wider range",
+        )
 
 
 def _profile(field: str, profile: Profile, inputs: tuple[TensorSpec, ...]) -> Iterator[Broken]:

@@ -31,6 +31,7 @@ from serve.deployment import (
 from serve.errors import ConfigRuleError
 from serve.triton import config
 from serve.triton.flags import server_flags
+from serve.triton.lint import lint
 from tests.models.made_by import MADE_BY
 
 DEPLOYMENTS = Path(__file__).resolve().parents[2] / "serve" / "deployments"
@@ -305,6 +306,37 @@ def test_each_rule_between_artifact_and_kind_has_its_own_refusal(
         config.render(replace(LEGAL, **changes), model, versions=(1,))
     assert caught.value.where == field
     assert caught.value.next_step
+
+
+def test_an_engine_is_held_to_what_it_was_built_with() -> None:
+    def built(**config: Any) -> Artifact:
+        return replace(ENGINE, made_by=replace(MADE_BY, config={"kind": "compile", **config}))
+
+    deployment = load(DEPLOYMENTS / "scenes-engine.toml", Deployment)
+    assert config.render(deployment, built(profiles=[{}, {}], batch=None), versions=(1,))
+    with pytest.raises(ConfigRuleError, match="built with 3 profiles and 2 are listed"):
+        config.render(deployment, built(profiles=[{}, {}, {}]), versions=(1,))
+    with pytest.raises(ConfigRuleError, match="largest batch"):
+        config.render(deployment, built(batch=[1, 8, 16]), versions=(1,))
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("scenes.toml", SCENES),
+        ("scenes-trt-provider.toml", SCENES),
+        ("scenes-engine.toml", ENGINE),
+        ("tracker.toml", TRACKER),
+    ],
+)
+def test_what_is_compiled_has_no_finding_of_lint(tmp_path: Path, name: str, model: Artifact) -> None:
+    deployment = load(DEPLOYMENTS / name, Deployment)
+    folder = tmp_path / "models" / deployment.name / "3"
+    folder.mkdir(parents=True)
+    for file in (*(each.path for each in model.files), "model.py"):
+        (folder / file).write_text("some model")
+    (folder.parent / "config.pbtxt").write_text(config.render(deployment, model, versions=(3,)))
+    assert lint(tmp_path / "models", release="2.51") == ()
 
 
 def test_a_gap_between_profiles_is_found() -> None:

@@ -78,6 +78,13 @@ def _tensorrt(parameters: Any) -> Iterator[Broken]:
         yield Broken(
             field=f"{field}.precision_mode", rule=f"{precision!r} is none", mend=f"use {', '.join(_PRECISIONS)}"
         )
+    if precision == "INT8" and "int8_calibration_table_name" not in parameters:
+        yield Broken(
+            field=f"{field}.int8_calibration_table_name",
+            rule="INT8 without a calibration table is right only for a graph that holds Q/DQ nodes",
+            mend="quantize the graph, or name the table; not both",
+            severity="warning",
+        )
     cached = parameters.get("trt_engine_cache_enable", "0")
     path = parameters.get("trt_engine_cache_path", "")
     if cached.lower() not in ("1", "true") or not path.startswith("/"):

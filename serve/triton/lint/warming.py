@@ -18,7 +18,8 @@ def _sample(field: str, sample: Any, config: Any) -> Iterator[Broken]:
     if sample.batch_size > max(config.max_batch_size, 1):
         yield Broken(
             field=f"{field}.batch_size",
-            rule=f"{sample.batch_size} is above max_batch_size = {config.max_batch_size}: it never becomes ready",
+            rule=f"{sample.batch_size} is above max_batch_size = {config.max_batch_size}: it never becomes ready, and "
+            "Triton 2.51 has crashed over it with every other model",
             mend="keep to max_batch_size; a model that does not batch warms up with 1",
         )
     if sample.batch_size < 1:
