@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from optimize.artifact import Artifact, File, TensorSpec
+from optimize.artifact import Artifact
 from optimize.config import load
 from optimize.stages.configs import Shapes
 from serve.deployment import (
@@ -32,37 +32,10 @@ from serve.errors import ConfigRuleError
 from serve.triton import config
 from serve.triton.flags import server_flags
 from serve.triton.lint import lint
+from tests.models.kinds import DEPLOYMENTS, ENGINE, EXAMPLES, IMAGES, PLANS, SCENES, TRACKER, artifact, spec
 from tests.models.made_by import MADE_BY
 
-DEPLOYMENTS = Path(__file__).resolve().parents[2] / "serve" / "deployments"
 GPU = Instances(kind="gpu", gpus=(0,))
-
-
-def spec(name: str, *shape: int | str, dtype: str = "float32") -> TensorSpec:
-    return TensorSpec(name=name, dtype=dtype, shape=shape)
-
-
-def artifact(
-    inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], files: tuple[str, ...] = ("model.onnx",)
-) -> Artifact:
-    return Artifact(
-        name="a",
-        format="tensorrt" if files[0].endswith(".plan") else "onnx",
-        files=tuple(File(path=name, digest="sha256:" + "0" * 64, size=1) for name in files),
-        inputs=inputs,
-        outputs=outputs,
-        requires={},
-        made_by=MADE_BY,
-    )
-
-
-SCENES = artifact((spec("image", "n", 3, 64, 64),), (spec("scores", "n", 10),))
-PLANS = ("model_sm80.plan", "model_sm90.plan")
-ENGINE = artifact(SCENES.inputs, SCENES.outputs, PLANS)
-TRACKER = artifact(
-    (spec("x", "n", 4), spec("START", "n", 1), spec("READY", "n", 1, dtype="bool"), spec("memory_in", "n", 8)),
-    (spec("y", "n", 2), spec("memory_out", "n", 8)),
-)
 RANGE = {"image": Shapes(min=(1, 3, 64, 64), opt=(8, 3, 64, 64), max=(32, 3, 64, 64))}
 
 
@@ -71,8 +44,7 @@ def compiled(name: str, model: Artifact, flavour: Any = None) -> Any:
 
 
 def test_cuda_options_stand_where_the_backend_keeps_them() -> None:
-    images = artifact((spec("images", "n", 3, "height", "width"),), (spec("boxes", "n", "count", 6),))
-    made = compiled("detector-cuda.toml", images)
+    made = compiled("detector-cuda.toml", IMAGES)
     assert {name: value.string_value for name, value in made.parameters.items()} == {
         "intra_op_thread_count": "1",
         "inter_op_thread_count": "1",
@@ -320,15 +292,7 @@ def test_an_engine_is_held_to_what_it_was_built_with() -> None:
         config.render(deployment, built(batch=[1, 8, 16]), versions=(1,))
 
 
-@pytest.mark.parametrize(
-    ("name", "model"),
-    [
-        ("scenes.toml", SCENES),
-        ("scenes-trt-provider.toml", SCENES),
-        ("scenes-engine.toml", ENGINE),
-        ("tracker.toml", TRACKER),
-    ],
-)
+@pytest.mark.parametrize(("name", "model"), EXAMPLES.items())
 def test_what_is_compiled_has_no_finding_of_lint(tmp_path: Path, name: str, model: Artifact) -> None:
     deployment = load(DEPLOYMENTS / name, Deployment)
     folder = tmp_path / "models" / deployment.name / "3"
@@ -336,7 +300,10 @@ def test_what_is_compiled_has_no_finding_of_lint(tmp_path: Path, name: str, mode
     for file in (*(each.path for each in model.files), "model.py"):
         (folder / file).write_text("some model")
     (folder.parent / "config.pbtxt").write_text(config.render(deployment, model, versions=(3,)))
-    assert lint(tmp_path / "models", release="2.51") == ()
+    findings = lint(tmp_path / "models", release="2.51")
+    assert [each for each in findings if each.severity == "error"] == []
+    told = {each.field for each in findings}  # deliberate: free image sizes, and a rate limit that needs its flag
+    assert told == ({"input.images.dims", "instance_group.rate_limiter"} if model is IMAGES else set())
 
 
 def test_a_gap_between_profiles_is_found() -> None:

@@ -11,11 +11,13 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from optimize.artifact import Artifact, TensorSpec
+from optimize.config import load as load_config
 from optimize.store import Store
 from serve.cli import app
 from serve.deployment import Deployment, Instances, LevelQueue, Priorities, Queue, Resource
 from serve.deployment.ensemble import Ensemble, Port, Step
-from serve.errors import ModelLoadError
+from serve.errors import ModelLoadError, RequestError
+from serve.triton import config
 from serve.triton.control import Control
 from serve.triton.ensembles import members, render_ensemble
 from serve.triton.lint import lint
@@ -23,6 +25,7 @@ from serve.triton.on_pytriton import Server, load, serving
 from serve.triton.placement import placements
 from serve.triton.repository import place
 from tests.models.graphs import make, pictures, value
+from tests.models.kinds import DEPLOYMENTS, EXAMPLES
 
 pytestmark = pytest.mark.system
 
@@ -98,6 +101,13 @@ def put(repository: Path, name: str, text: str) -> None:
     (repository / name / "1" / "model.py").write_text(ECHO)
 
 
+def put_native(repository: Path, name: str, deployment: Deployment, model: Artifact) -> None:
+    """The native configuration of an example, with files that no backend will get to read."""
+    put(repository, name, config.render(replace(deployment, name=name, flavour="native"), model, versions=(1,)))
+    for file in model.files:
+        (repository / name / "1" / file.path).write_text("some model")
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server over every faulty model, the good one, and compiled ones."""
@@ -109,6 +119,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         for name, (text, old, new) in REFUSED.items():
             assert old in text, name
             put(repository, name, text.replace(old, new, 1))
+        for name, model in EXAMPLES.items():
+            put_native(repository, name.removesuffix(".toml"), load_config(DEPLOYMENTS / name, Deployment), model)
         store = Store(folder / "store")
         place(pictures(store, folder / "pictures"), QUEUED, store=store, repository=repository)
         with serving(repository) as running:
@@ -165,6 +177,27 @@ def test_compiled_kinds_load_and_answer(server: Server, faulty: set[str]) -> Non
     with Control(server.url) as control:
         answer = control.infer("twice", 1, {"x": np.zeros((3, 2), np.float32)})
     assert answer["y"].tolist() == [[2.0, 2.0]] * 3
+
+
+@pytest.mark.parametrize("name", [name.removesuffix(".toml") for name in EXAMPLES])
+def test_the_server_reads_every_native_example_and_lacks_only_the_backend(server: Server, name: str) -> None:
+    """Refused for its configuration, a model would not get as far as the search for its backend."""
+    with Control(server.url) as control, pytest.raises(ModelLoadError, match="unable to find backend library"):
+        control.load(name)
+
+
+def test_the_server_takes_a_compiled_sequence(server: Server) -> None:
+    """With a python model in the place of the native one: what is written of sequences is what Triton schedules by."""
+    made = config.parse((server.repository / "tracker" / "config.pbtxt").read_text())
+    for field in ("platform", "default_model_filename", "optimization", "parameters"):
+        made.ClearField(field)
+    made.name, made.backend = "stateful", "python"
+    put(server.repository, "stateful", config.written(made))
+    load(server, ("stateful",))
+    with Control(server.url) as control:
+        assert control.config("stateful")["sequence_batching"]["direct"]["minimum_slot_utilization"] == 0.5
+        with pytest.raises(RequestError, match="correlation ID"):
+            control.infer("stateful", 1, {"x": np.zeros((1, 4), np.float32)})
 
 
 def noise(store: Store, folder: Path) -> Artifact:
