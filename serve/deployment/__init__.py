@@ -16,7 +16,9 @@ from .engines import OnnxCuda as OnnxCuda
 from .engines import OnnxTensorrt as OnnxTensorrt
 from .engines import TensorrtPlan as TensorrtPlan
 from .releases import DEFAULT
-from .rules import broken_rules
+from .rules import FLAVOURS as FLAVOURS
+from .rules import SCHEMA as SCHEMA
+from .rules import broken_rules as broken_rules
 from .scheduling import Batching as Batching
 from .scheduling import Bucket as Bucket
 from .scheduling import Instances as Instances

@@ -83,6 +83,12 @@ def prove(
         ConfigRuleError, ContractError, IntegrityError: as `repository.place` raises them.
     """
     check_provable(deployment.name, _backend(artifact, deployment))
+    if deployment.instances.kind == "gpu" and not environment().gpus:
+        raise UnprovenError(
+            "not proven here: its instances run on GPUs and this machine has none, so nothing was placed",
+            where=deployment.name,
+            next_step="place with --unproven and replay golden inputs where it will run",
+        )
     samples, source = _samples(artifact, deployment, store, recipe)
     folder = home() / "work" / f"proof-{uuid4().hex[:12]}"
     try:

@@ -7,17 +7,19 @@ from typing import Any
 import pytest
 
 from optimize.config import load
-from serve.deployment import Deployment, OnnxTensorrt, TensorrtPlan
+from optimize.environment import environment
+from optimize.store import Store
+from serve.deployment import Deployment, Instances, OnnxTensorrt, TensorrtPlan
 from serve.deployment.ensemble import Ensemble, Port, Step, is_ensemble
-from serve.errors import ConfigRuleError, PlacementError
+from serve.errors import ConfigRuleError, PlacementError, UnprovenError
 from serve.triton import config
 from serve.triton.ensembles import members, render_ensemble
 from serve.triton.lint import lint
 from serve.triton.placement import placements
-from serve.triton.proof import optimal_batch
+from serve.triton.proof import optimal_batch, prove
 from serve.triton.repository import place_ensemble
+from tests.models.kinds import DEPLOYMENTS, SCENES
 
-DEPLOYMENTS = Path(__file__).resolve().parents[2] / "serve" / "deployments"
 PIPELINE = load(DEPLOYMENTS / "scenes-pipeline.toml", Ensemble)
 MODEL = """
 backend: "python"
@@ -133,3 +135,14 @@ def test_the_batch_between_is_what_the_engine_or_the_batcher_aims_at() -> None:
         16,
         32,
     ]
+
+
+def test_what_needs_a_gpu_or_another_backend_is_unproven_here(tmp_path: Path) -> None:
+    if environment().gpus:
+        pytest.skip("this machine has a GPU")
+    store = Store(tmp_path / "store")
+    on_gpus = Deployment(schema=1, name="a", max_batch_size=4, instances=Instances(kind="gpu"))
+    with pytest.raises(UnprovenError, match="on GPUs"):
+        prove(SCENES, on_gpus, store=store)
+    with pytest.raises(UnprovenError, match="no backend 'onnxruntime'"):
+        prove(SCENES, replace(on_gpus, flavour="native"), store=store)

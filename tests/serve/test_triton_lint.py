@@ -1,13 +1,16 @@
 """Lint finds each planted fault under its own field and none in a clean repository; it never ends in a traceback."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from optimize.errors import MissingError
+from serve.cli import app
 from serve.triton.lint import Finding, lint
 
 CLEAN = """
@@ -356,6 +359,22 @@ def test_errors_come_first_and_no_directory_is_said(repository: Path, tmp_path: 
     assert [each.severity for each in lint(repository, release="2.51")] == ["error", "warning"]
     with pytest.raises(MissingError):
         lint(tmp_path / "gone", release="2.51")
+
+
+def test_the_verb_s_exit_code_is_for_errors_only(repository: Path) -> None:
+    def linted(*more: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["lint", str(repository), *more])
+        return done.exit_code, done.output
+
+    assert linted() == (0, "configurations: 3; nothing found\n")
+    edit(repository, "e", '"m" model_version: 1', '"m" model_version: -1')
+    code, said = linted("--json")
+    (finding,) = json.loads(said)["findings"]
+    assert (code, finding["severity"], finding["file"]) == (0, "warning", "e/config.pbtxt")
+    edit(repository, "p", "max_batch_size: 8", "max_batch_sise: 8")
+    code, said = linted()
+    assert (code, "2 errors, 1 warnings" in said) == (1, True)  # the ensemble loses a step with it
+    assert linted("--triton", "1.0")[0] == 2
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
