@@ -8,6 +8,8 @@
     ├── MachineError
     │   └── ServerError              exit 4   the server cannot start or does not answer: port, stub, libpython, crash
     ├── ModelLoadError               exit 1   the server refused a model; quotes the server's own reason
+    ├── ProofError                   exit 1   other answers than the artifact's in a throwaway server; not placed
+    ├── UnprovenError                exit 3   no server of this machine could load it, so nothing is known of it
     ├── RouterError                  exit 1   the proxy refused routes or did not take them; the old ones are in force
     ├── RequestError                 exit 1   the server refused or failed one inference request
     └── RegistryError                exit 1   a release that its verdict does not allow (3, 4: the verdict's own code)
@@ -45,6 +47,18 @@ class ModelLoadError(SeatrialError):
     """The server refused to load or unload a model; `what` quotes its reason."""
 
     exit_code = 1
+
+
+class ProofError(SeatrialError):
+    """A throwaway server gave other answers than the artifact does; nothing was placed."""
+
+    exit_code = 1
+
+
+class UnprovenError(SeatrialError):
+    """No server of this machine could load it, so whether it would serve is not known; nothing was placed."""
+
+    exit_code = 3
 
 
 class RequestError(SeatrialError):

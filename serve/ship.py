@@ -114,6 +114,7 @@ def ship(
 
     release = Registry(home / "releases").register(deployment.release, made.artifact, verdict, run=run)
     accepted.accept(home, *gating.read_gate(run))
+    # Placed unproven: nobody serves it yet, and its golden replies follow at once in the very server that will.
     placement = place(made.artifact, deployment, store=store, repository=repository)
     choose(repository, deployment.name, (placement.version,))
     with _server(repository, deployment.name, keep_up=keep_up) as server:

@@ -14,11 +14,11 @@ from typing import Any
 
 from optimize.artifact import Artifact, TensorSpec
 
-from ..deployment import Deployment, Flavour
+from ..deployment import Deployment, Flavour, Queue, TensorrtPlan
 from ..errors import ConfigRuleError
+from . import engine_rules, native, sequencing
+from .lint import broken_config
 from .rules import DATA_TYPES, broken_rules, broken_versions, item_shape, model_file
-
-_PLATFORMS = {"onnx": ("onnxruntime", "onnxruntime_onnx"), "tensorrt": ("tensorrt", "tensorrt_plan")}
 
 
 def check(deployment: Deployment, artifact: Artifact, *, flavour: Flavour | None = None) -> None:
@@ -27,9 +27,16 @@ def check(deployment: Deployment, artifact: Artifact, *, flavour: Flavour | None
     Raises:
         ConfigRuleError: the first rule that is broken; names field, rule and mend.
     """
-    for broken in broken_rules(artifact, deployment, flavour or deployment.flavour):
+    deployment = deployment.flavoured(flavour)
+    found = [*broken_rules(artifact, deployment, deployment.flavour)]
+    if deployment.sequence is not None:
+        found += sequencing.broken_rules(artifact, deployment.sequence)
+    if deployment.flavour == "native":
+        found += engine_rules.broken_rules(artifact, deployment)
+    for broken in found:
         raise broken.error()
-    model_file(artifact)
+    if not (isinstance(deployment.engine, TensorrtPlan) and deployment.engine.by_gpu):
+        model_file(artifact)
 
 
 def render(
@@ -45,8 +52,11 @@ def render(
     for broken in broken_versions(versions):
         raise broken.error()
     config = _model_config(deployment, artifact, versions)
+    for broken in broken_config(config, deployment.triton):
+        if broken.severity == "error":
+            raise broken.error()
     text = f"# {deployment.name}: written by seatrial, newest artifact {artifact.digest}; edits do not last.\n"
-    text += _text(config)
+    text += written(config)
     if parse(text) != config:
         raise RuntimeError("config.pbtxt does not read back as it was written")  # our mistake, not the user's
     return text
@@ -82,10 +92,11 @@ def with_versions(text: str, versions: tuple[int, ...]) -> str:
     config = parse(text)
     config.version_policy.specific.versions[:] = sorted(versions)
     comments = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
-    return comments + _text(config)
+    return comments + written(config)
 
 
-def _text(config: Any) -> str:
+def written(config: Any) -> str:
+    """A ModelConfig as the text of config.pbtxt."""
     text = str(_text_format().MessageToString(config))
     if config.max_batch_size == 0:  # proto3 text leaves zero out, and a completing server would put 4 there
         text += "max_batch_size: 0\n"
@@ -103,20 +114,38 @@ def _model_config(deployment: Deployment, artifact: Artifact, versions: tuple[in
     config = pb.ModelConfig(name=deployment.name, max_batch_size=deployment.max_batch_size)
     if deployment.flavour == "python":
         config.backend = "python"
+        for name, value in _python_parameters(deployment, artifact).items():
+            config.parameters[name].string_value = value
     else:
-        config.backend, config.platform = _PLATFORMS[artifact.format]
-        config.default_model_filename = model_file(artifact)
-    config.input.extend(_tensors(artifact.inputs, pb.ModelInput, batching))
-    config.output.extend(_tensors(artifact.outputs, pb.ModelOutput, batching))
+        native.fill(config, deployment, artifact)
+    inputs, outputs = sequencing.client_tensors(deployment, artifact)
+    config.input.extend(_tensors(inputs, pb.ModelInput, batching))
+    config.output.extend(_tensors(outputs, pb.ModelOutput, batching))
     config.version_policy.specific.versions[:] = sorted(versions)
-    _schedule(config, deployment)
+    if deployment.sequence is not None:
+        sequencing.fill(config, deployment.sequence, artifact, batching=batching)
+    else:
+        _schedule(config, deployment)
+    _instances(config, deployment)
+    _warm_up(config, deployment, artifact)
+    if deployment.response_cache is not None:
+        config.response_cache.enable = True
+    return config
+
+
+def _instances(config: Any, deployment: Deployment) -> None:
+    from tritonclient.grpc import model_config_pb2 as pb
+
     instances = deployment.instances
     kind = pb.ModelInstanceGroup.KIND_GPU if instances.kind == "gpu" else pb.ModelInstanceGroup.KIND_CPU
-    config.instance_group.add(count=instances.count, kind=kind, gpus=instances.gpus)
-    for name, value in _parameters(deployment, artifact).items():
-        config.parameters[name].string_value = value
-    _warm_up(config, deployment, artifact)
-    return config
+    group = config.instance_group.add(count=instances.count, kind=kind, gpus=instances.gpus)
+    if deployment.flavour == "native":
+        group.profile.extend(native.profile_names(deployment))
+    for each in instances.resources:
+        resource = group.rate_limiter.resources.add(name=each.name, count=each.count)
+        setattr(resource, "global", each.everywhere)
+    if instances.priority:
+        group.rate_limiter.priority = instances.priority
 
 
 def _tensors(specs: tuple[TensorSpec, ...], message: Any, batching: bool) -> Iterable[Any]:
@@ -133,7 +162,6 @@ def _tensors(specs: tuple[TensorSpec, ...], message: Any, batching: bool) -> Ite
 
 def _schedule(config: Any, deployment: Deployment) -> None:
     """The queue's bounds live in the batcher's policy: with bounds it is written for models that do not batch too."""
-    from tritonclient.grpc import model_config_pb2 as pb
 
     batching, queue = config.dynamic_batching, deployment.queue
     if deployment.max_batch_size > 0 or queue is not None:
@@ -141,39 +169,47 @@ def _schedule(config: Any, deployment: Deployment) -> None:
     if deployment.max_batch_size > 0:
         batching.max_queue_delay_microseconds = deployment.batching.max_queue_delay_us
         batching.preferred_batch_size.extend(sorted(deployment.batching.preferred_sizes))
-    if queue is None:  # not even an empty policy: see `serve.deployment.Queue`
-        return
-    policy = batching.default_queue_policy
-    policy.timeout_action = pb.ModelQueuePolicy.REJECT
+    if deployment.batching.preserve_ordering:
+        batching.preserve_ordering = True
+    if queue is not None:  # else not even an empty policy: see `serve.deployment.Queue`
+        _policy(batching.default_queue_policy, queue)
+    if deployment.priorities is not None:
+        batching.priority_levels = deployment.priorities.levels
+        batching.default_priority_level = deployment.priorities.default
+        for each in deployment.priorities.queues:
+            _policy(batching.priority_queue_policy[each.level], each.queue)
+
+
+def _policy(policy: Any, queue: Queue) -> None:
+    from tritonclient.grpc import model_config_pb2 as pb
+
+    policy.timeout_action = pb.ModelQueuePolicy.DELAY if queue.action == "delay" else pb.ModelQueuePolicy.REJECT
     policy.default_timeout_microseconds = queue.timeout_ms * 1000
-    policy.allow_timeout_override = True  # only a shorter timeout than the default counts
+    policy.allow_timeout_override = queue.allow_override  # only a shorter timeout than the default counts
     policy.max_queue_size = queue.max_size
 
 
-def _parameters(deployment: Deployment, artifact: Artifact) -> dict[str, str]:
-    threads = str(deployment.threads)
-    if deployment.flavour == "python":
-        gpu = deployment.instances.kind == "gpu"
-        return {
-            "threads": threads,
-            "providers": "CUDAExecutionProvider,CPUExecutionProvider" if gpu else "CPUExecutionProvider",
-            "model_file": model_file(artifact),
-        }
-    if artifact.format == "onnx":
-        return {"intra_op_thread_count": threads, "inter_op_thread_count": "1"}
-    return {}
+def _python_parameters(deployment: Deployment, artifact: Artifact) -> dict[str, str]:
+    gpu = deployment.instances.kind == "gpu"
+    return {
+        "threads": str(deployment.threads),
+        "providers": "CUDAExecutionProvider,CPUExecutionProvider" if gpu else "CPUExecutionProvider",
+        "model_file": model_file(artifact),
+    }
 
 
 def _warm_up(config: Any, deployment: Deployment, artifact: Artifact) -> None:
-    """One run of zeros for each size: random data would be NaN in floats and out of range in indices."""
+    """Runs of zeros for each size and shapes: random data would be NaN in floats and out of range in indices."""
     from tritonclient.grpc import model_config_pb2 as pb
 
-    batching = deployment.max_batch_size > 0
-    for size in sorted(deployment.warmup.batch_sizes):
-        sample = config.model_warmup.add(name=f"batch_{size}", batch_size=size, count=1)
-        for spec in artifact.inputs:
-            shape = deployment.warmup.shapes.get(spec.name, item_shape(spec, batching=batching))
-            tensor = sample.inputs[spec.name]
-            tensor.data_type = pb.DataType.Value(DATA_TYPES[spec.dtype])
-            tensor.dims.extend([int(length) for length in shape] or [1])
-            tensor.zero_data = True
+    batching, warmup = deployment.max_batch_size > 0, deployment.warmup
+    for number, shapes in enumerate(warmup.every_bucket):
+        for size in sorted(warmup.batch_sizes):
+            name = f"batch_{size}" + (f"_bucket_{number}" if len(warmup.every_bucket) > 1 else "")
+            sample = config.model_warmup.add(name=name, batch_size=size, count=warmup.repeat)
+            for spec in artifact.inputs:
+                shape = shapes.get(spec.name, item_shape(spec, batching=batching))
+                tensor = sample.inputs[spec.name]
+                tensor.data_type = pb.DataType.Value(DATA_TYPES[spec.dtype])
+                tensor.dims.extend([int(length) for length in shape] or [1])
+                tensor.zero_data = True

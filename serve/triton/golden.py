@@ -41,6 +41,9 @@ class Difference:
     why: str
 
 
+Compared = Iterator[tuple[list[int], list[Difference]]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenReport:
     """What a replay found: `requests` sent in all, at each of `batch_sizes`; the largest difference seen; failures."""
@@ -75,10 +78,13 @@ def replay(
     version: int | str,
     max_batch_size: int,
     threads: int = 1,
+    between: tuple[int, ...] = (),
     relative: float = RELATIVE,
     absolute: float = ABSOLUTE,
 ) -> GoldenReport:
     """Every sample at batch 1 and all of them at `max_batch_size`, through the server and through ONNX Runtime here.
+
+    `between` are further batch sizes, for a model that batches.
 
     Raises:
         IntegrityError: the store's bytes are damaged.
@@ -102,12 +108,25 @@ def replay(
     with TemporaryDirectory(prefix="seatrial-golden-") as folder:  # weights outside the graph are found by their names
         store.materialize(artifact, Path(folder))
         session = OrtSession(Path(folder) / model_file(artifact), threads=threads)
-        sizes, requests, largest, differences = _sizes(artifact.inputs, samples, max_batch_size), 0, 0.0, []
-        for batch in sizes:
-            for _, found in compare(serve, session.run, samples, artifact.inputs, batch, relative, absolute):
-                requests += 1
-                largest = max([largest, *(each.largest for each in found)])
-                differences += [each for each in found if each.why]
+        sizes = _sizes(artifact.inputs, samples, max_batch_size, between)
+        return gathered(
+            model,
+            version,
+            sizes,
+            lambda batch: compare(serve, session.run, samples, artifact.inputs, batch, relative, absolute),
+        )
+
+
+def gathered(
+    model: str, version: int | str, sizes: tuple[int, ...], compared: Callable[[int], Compared]
+) -> GoldenReport:
+    """The report of what `compared` finds at each batch size."""
+    requests, largest, differences = 0, 0.0, []
+    for batch in sizes:
+        for _, found in compared(batch):
+            requests += 1
+            largest = max([largest, *(each.largest for each in found)])
+            differences += [each for each in found if each.why]
     return GoldenReport(
         model=model,
         version=str(version),
@@ -126,7 +145,7 @@ def compare(
     batch: int,
     relative: float = RELATIVE,
     absolute: float = ABSOLUTE,
-) -> Iterator[tuple[list[int], list[Difference]]]:
+) -> Compared:
     """Ask both for all samples in requests of `batch` rows; the rows of each request, and what was measured.
 
     The last request is filled up from the first samples. A measured `Difference` with an empty `why` is in tolerance.
@@ -154,10 +173,12 @@ def compare(
         )
 
 
-def _sizes(inputs: tuple[TensorSpec, ...], samples: Samples, max_batch_size: int) -> tuple[int, ...]:
+def _sizes(
+    inputs: tuple[TensorSpec, ...], samples: Samples, max_batch_size: int, between: tuple[int, ...] = ()
+) -> tuple[int, ...]:
     """Batch 1 and the largest; for a model that does not batch, the rows that its fixed first axis wants."""
     if max_batch_size > 0:
-        return tuple(dict.fromkeys((1, max_batch_size)))
+        return tuple(sorted({1, *between, max_batch_size}))
     for spec in inputs:
         array = samples.inputs.get(spec.name)
         if array is not None and array.ndim == len(spec.shape) and isinstance(spec.shape[0], int):

@@ -10,7 +10,7 @@ default mode takes every directory in its repository for a model and refuses to 
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +19,16 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from optimize import targets
-from optimize.artifact import Artifact, canonical, digest_file
+from optimize.artifact import Artifact, canonical, digest_bytes, digest_file
 from optimize.environment import environment, now
 from optimize.errors import IntegrityError, MachineError, MissingError
 from optimize.store import Store
 
 from ..deployment import Deployment, Flavour
+from ..deployment.ensemble import Ensemble
 from ..errors import PlacementError
 from .config import check, parse, render, with_versions
+from .ensembles import members, render_ensemble
 from .placement import RECORD, Placement, placements, version_directories
 
 JOURNAL = ".seatrial.json"
@@ -65,7 +67,7 @@ def place(
         targets.check(artifact.requires, environment(), artifact.short)
     with _workshop(repository) as shop:
         placed = placements(shop.repository, deployment.name)
-        _check_owner(shop, deployment, placed)
+        _check_owner(shop, deployment.name, deployment.flavour, placed)
         there = [each for each in placed if (each.digest, each.flavour) == (artifact.digest, deployment.flavour)]
         there = [each for each in there if version in (None, each.version)]
         number = there[-1].version if there else shop.next_version(deployment.name, version)
@@ -85,7 +87,44 @@ def place(
             flavour=deployment.flavour,
             path=model / str(number),
         )
-        shop.put(placement, artifact, store, text)
+
+        def fill(version: Path) -> None:
+            store.materialize(artifact, version)
+            if placement.flavour == "python":
+                shutil.copyfile(Path(__file__).with_name("python_model.py"), version / "model.py")
+                (version / "__pycache__").write_bytes(_NO_BYTECODE)
+
+        shop.put(placement, fill, text, artifact.short)
+        return placement
+
+
+def place_ensemble(ensemble: Ensemble, *, repository: Path) -> Placement:
+    """Write an ensemble over models of the repository as the one version of its name that is served.
+
+    Triton itself runs it, so it counts as native; its version directory holds our record alone, and its digest is that
+    of its configuration. The same ensemble is placed once, so going back to an earlier one is placing that again.
+
+    Raises:
+        ConfigRuleError: a step is not there or does not fit.
+        PlacementError: a model of that name is there and is not ours.
+        MachineError: the disk refused, or another process is placing.
+    """
+    with _workshop(repository) as shop:
+        placed = placements(shop.repository, ensemble.name)
+        _check_owner(shop, ensemble.name, "native", placed)
+        known = members(ensemble, shop.repository)
+        digest = digest_bytes(render_ensemble(ensemble, *known, version=1).encode())
+        there = [each for each in placed if each.digest == digest]
+        number = there[-1].version if there else shop.next_version(ensemble.name, None)
+        text = render_ensemble(ensemble, *known, version=number)
+        model = shop.repository / ensemble.name
+        if there:
+            shop.replace(model / _CONFIG, text.encode())
+            return there[-1]
+        placement = Placement(
+            name=ensemble.name, version=number, digest=digest, flavour="native", path=model / str(number)
+        )
+        shop.put(placement, lambda version: None, text, ensemble.name)
         return placement
 
 
@@ -168,16 +207,16 @@ class _Workshop:
                 next_step='restore it, or write {"schema":1,"highest":{"MODEL":HIGHEST VERSION EVER USED}}',
             ) from error
 
-    def put(self, placement: Placement, artifact: Artifact, store: Store, config: str) -> None:
-        """Stage the version, note its number, rename it in, then let config.pbtxt name it: in that order."""
+    def put(self, placement: Placement, fill: Callable[[Path], None], config: str, artifact: str) -> None:
+        """Stage the version, note its number, rename it in, then let config.pbtxt name it: in that order.
+
+        `fill` writes the version's files; `artifact` names for people what it holds.
+        """
         made = self.stage / placement.name
         version = made / str(placement.version)
         version.mkdir(parents=True)
-        store.materialize(artifact, version)
-        if placement.flavour == "python":
-            shutil.copyfile(Path(__file__).with_name("python_model.py"), version / "model.py")
-            (version / "__pycache__").write_bytes(_NO_BYTECODE)
-        record = placement.to_json() | {"artifact": artifact.short, "at": now()}
+        fill(version)
+        record = placement.to_json() | {"artifact": artifact, "at": now()}
         (version / RECORD).write_bytes(canonical(record))
         model = self.repository / placement.name
         (made / _CONFIG).write_text(config)
@@ -262,23 +301,23 @@ def _check_bytes(placement: Placement, artifact: Artifact) -> None:
             )
 
 
-def _check_owner(shop: _Workshop, deployment: Deployment, placed: tuple[Placement, ...]) -> None:
+def _check_owner(shop: _Workshop, name: str, flavour: Flavour, placed: tuple[Placement, ...]) -> None:
     """One model directory is ours alone, and of one flavour: all its versions share one configuration."""
-    model = shop.repository / deployment.name
-    foreign = {path.name for path in version_directories(shop.repository, deployment.name)}
+    model = shop.repository / name
+    foreign = {path.name for path in version_directories(shop.repository, name)}
     foreign -= {str(placement.version) for placement in placed}
-    if foreign or (not placed and (model / _CONFIG).exists() and deployment.name not in shop.journal()):
+    if foreign or (not placed and (model / _CONFIG).exists() and name not in shop.journal()):
         raise PlacementError(
-            f"the model {deployment.name!r} in this repository was not placed by seatrial",
+            f"the model {name!r} in this repository was not placed by seatrial",
             where=str(model),
             next_step="give the deployment another name, or move that model away",
         )
-    others = {placement.flavour for placement in placed} - {deployment.flavour}
+    others = {placement.flavour for placement in placed} - {flavour}
     if others:
         raise PlacementError(
-            f"{deployment.name} is placed there in the {others.pop()} flavour, and versions share one configuration",
+            f"{name} is placed there in the {others.pop()} flavour, and versions share one configuration",
             where=str(model),
-            next_step=f"use another repository or another name for the {deployment.flavour} flavour",
+            next_step=f"use another repository or another name for the {flavour} flavour",
         )
 
 

@@ -4,7 +4,7 @@ Triton answers most of these with "failed to poll from model repository", or not
 Pure: reads two values, touches nothing. The rules that a deployment breaks by itself stand in `serve.deployment`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
 from optimize.artifact import Artifact, TensorSpec
@@ -56,6 +56,7 @@ def broken_rules(artifact: Artifact, deployment: Deployment, flavour: Flavour) -
     yield from _format(artifact, deployment, flavour)
     yield from _tensors(artifact, deployment, flavour)
     yield from _warmup(artifact, deployment)
+    yield from _cache(artifact, deployment)
 
 
 def broken_versions(versions: tuple[int, ...]) -> Iterator[Broken]:
@@ -125,31 +126,60 @@ def _tensor(spec: TensorSpec, field: str, deployment: Deployment, flavour: Flavo
 
 def _warmup(artifact: Artifact, deployment: Deployment) -> Iterator[Broken]:
     warmup, batching = deployment.warmup, deployment.max_batch_size > 0
-    inputs = {spec.name: spec for spec in artifact.inputs}
-    for name, shape in warmup.shapes.items():
-        own = item_shape(inputs[name], batching=batching) if name in inputs else None
+    inputs = {spec.name: item_shape(spec, batching=batching) for spec in artifact.inputs}
+    for number, shapes in enumerate(warmup.every_bucket):
+        field = "warmup.shapes" if shapes is warmup.shapes else f"warmup.buckets.{number - bool(warmup.shapes)}.shapes"
+        yield from _warmup_shapes(field, shapes, inputs, needed=bool(warmup.batch_sizes))
+
+
+def _warmup_shapes(
+    field: str, shapes: Mapping[str, tuple[int, ...]], inputs: Mapping[str, tuple[int | str, ...]], *, needed: bool
+) -> Iterator[Broken]:
+    for name, shape in shapes.items():
+        own = inputs.get(name)
         if own is None:
             yield Broken(
-                field=f"warmup.shapes.{name}", rule="no such input", mend=f"inputs are {', '.join(inputs) or 'none'}"
+                field=f"{field}.{name}", rule="no such input", mend=f"inputs are {', '.join(inputs) or 'none'}"
             )
         elif len(own) != len(shape) or any(
             isinstance(mine, int) and mine != size for mine, size in zip(own, shape, strict=False)
         ):
             yield Broken(
-                field=f"warmup.shapes.{name}",
+                field=f"{field}.{name}",
                 rule=f"{list(shape)} does not fit {list(own)} (written without the batch axis)",
                 mend="keep the fixed sizes and fill in the symbolic ones",
             )
-    if not warmup.batch_sizes:
-        return
-    for name, spec in inputs.items():
-        own = item_shape(spec, batching=batching)
-        if name not in warmup.shapes and any(isinstance(size, str) for size in own):
+    for name, own in inputs.items() if needed else ():
+        if name not in shapes and any(isinstance(size, str) for size in own):
             yield Broken(
-                field=f"warmup.shapes.{name}",
+                field=f"{field}.{name}",
                 rule=f"warming up needs concrete sizes, and {name} has {list(own)}",
                 mend="add the shape to warm up with, or leave warmup.batch_sizes empty",
             )
+
+
+def _cache(artifact: Artifact, deployment: Deployment) -> Iterator[Broken]:
+    """Triton's key holds model, version, input names and bytes: no shapes, no types, no requested outputs."""
+    if deployment.response_cache is None:
+        return
+    free = [
+        spec.name
+        for spec in artifact.inputs
+        if any(isinstance(size, str) for size in item_shape(spec, batching=deployment.max_batch_size > 0))
+    ]
+    if free:
+        yield Broken(
+            field="response_cache",
+            rule=f"the shape of {', '.join(free)} may vary and Triton's key leaves shapes out: a request would get "
+            "another's answer",
+            mend="drop it; the python flavour can cache inside model.py under the full key",
+        )
+    if len(artifact.outputs) > 1:
+        yield Broken(
+            field="response_cache",
+            rule=f"there are {len(artifact.outputs)} outputs and Triton's key leaves out which were asked for",
+            mend="drop it; the python flavour can cache inside model.py under the full key",
+        )
 
 
 def item_shape(spec: TensorSpec, *, batching: bool) -> tuple[int | str, ...]:

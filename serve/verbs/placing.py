@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from bench.targets import Host
 
     from ..ship import Shipment
+    from ..triton.placement import Placement
+    from ..triton.proof import Proof
 
 Repository = Annotated[Path, typer.Option(help="The model repository that Triton mounts.")]
 DEFAULT_REPOSITORY = Path("model_repository")
@@ -73,26 +75,72 @@ def place(
     elsewhere: Annotated[
         bool, typer.Option("--elsewhere", help="The server runs on other hardware: do not check this machine's.")
     ] = False,
+    recipe: Annotated[
+        Path | None, typer.Option(help="The recipe whose golden samples to prove it on; else the artifact's own.")
+    ] = None,
+    unproven: Annotated[
+        bool, typer.Option("--unproven", help="Place without proof; replay golden inputs where it will run.")
+    ] = False,
     repository: Repository = DEFAULT_REPOSITORY,
     json_: Json = False,
 ) -> None:
-    """Write a release into the model repository as a new version, with its checked config.pbtxt."""
+    """Write a release into the model repository as a new version, with its checked config.pbtxt, once it is proven.
+
+    Proven means: a throwaway server loaded that configuration and answered golden inputs at batch 1, opt and max as
+    ONNX Runtime does here. Exit codes: 1 refused by the server or other answers, 3 this machine cannot prove it;
+    nothing is placed then. A file with [[steps]] is an ensemble over placed models: it must answer as its steps do.
+    """
     from optimize import config
+    from optimize.recipe import load_recipe
 
     from ..deployment import Deployment
+    from ..deployment.ensemble import is_ensemble
+    from ..errors import UnprovenError
     from ..release.registry import Registry
+    from ..triton.proof import prove
     from ..triton.repository import place as placing
 
-    chosen, kept = config.load(deployment, Deployment), store()
+    if is_ensemble(config.read_text(deployment)):
+        _show_placed(*_placed_ensemble(deployment, repository, unproven=unproven), json_=json_)
+        return
+    chosen, kept = config.load(deployment, Deployment).flavoured(flavour), store()
     digest = artifact or Registry(machine.home() / "releases").get(release or chosen.release).digest
     found = kept.get(digest)
-    placement = placing(found, chosen, store=kept, repository=repository, flavour=flavour, elsewhere=elsewhere)
-    if json_:
-        emit(placement.to_json() | {"path": str(placement.path)})
-    else:
-        out.print(
-            f"{placement.name} version {placement.version} ({placement.flavour}): {placement.path}", soft_wrap=True
+    if elsewhere and not unproven:
+        raise UnprovenError(
+            "a server on other hardware cannot be proven here, and nothing was placed",
+            where=str(deployment),
+            next_step="add --unproven, and replay golden inputs where it will run",
         )
+    proof = None
+    if not unproven:
+        told = load_recipe(recipe) if recipe is not None else None
+        with progress() as report:
+            proof = prove(found, chosen, store=kept, recipe=told, progress=report)
+    placement = placing(found, chosen, store=kept, repository=repository, elsewhere=elsewhere)
+    _show_placed(placement, proof, json_=json_)
+
+
+def _placed_ensemble(path: Path, repository: Path, *, unproven: bool) -> tuple["Placement", "Proof | None"]:
+    from optimize import config
+
+    from ..deployment.ensemble import Ensemble
+    from ..triton.ensemble_proof import prove_ensemble
+    from ..triton.repository import place_ensemble
+
+    ensemble = config.load(path, Ensemble)
+    with progress() as report:
+        report("proof", 0.1, "asking the ensemble and its steps in a throwaway server")
+        proof = None if unproven else prove_ensemble(ensemble, repository=repository)
+    return place_ensemble(ensemble, repository=repository), proof
+
+
+def _show_placed(placement: "Placement", proof: "Proof | None", *, json_: bool) -> None:
+    if json_:
+        emit(placement.to_json() | {"path": str(placement.path), "proof": proof and proof.to_json()})
+        return
+    out.print(f"{placement.name} version {placement.version} ({placement.flavour}): {placement.path}", soft_wrap=True)
+    out.print(f"proven: {proof}" if proof else "NOT proven (--unproven)", soft_wrap=True, markup=False)
 
 
 def up(

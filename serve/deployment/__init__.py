@@ -1,0 +1,76 @@
+"""The deployment: how one model is to be served, as an engineer writes it down.
+
+Only says and checks itself; what the file means to Triton is `serve.triton.config`'s business. Every rule here is one
+that Triton would break silently or refuse without a reason ("failed to poll from model repository"), so it is checked
+before a server sees it. The one document yields both flavours: the python backend (ONNX Runtime in our model.py, runs
+where only the python backend is installed) and the native backends of a full Triton.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from .broken import Broken as Broken
+from .engines import Engine as Engine
+from .engines import OnnxCpu as OnnxCpu
+from .engines import OnnxCuda as OnnxCuda
+from .engines import OnnxTensorrt as OnnxTensorrt
+from .engines import TensorrtPlan as TensorrtPlan
+from .releases import DEFAULT
+from .rules import FLAVOURS as FLAVOURS
+from .rules import SCHEMA as SCHEMA
+from .rules import broken_rules as broken_rules
+from .scheduling import Batching as Batching
+from .scheduling import Bucket as Bucket
+from .scheduling import Instances as Instances
+from .scheduling import LevelQueue as LevelQueue
+from .scheduling import Priorities as Priorities
+from .scheduling import Queue as Queue
+from .scheduling import Resource as Resource
+from .scheduling import ResponseCache as ResponseCache
+from .scheduling import Warmup as Warmup
+from .sequences import ControlInput as ControlInput
+from .sequences import Sequence as Sequence
+from .sequences import State as State
+
+Flavour = Literal["python", "native"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """How one model is served.
+
+    `name` is the model's name in Triton, `release` its name in the registry (default: the same). `triton` is the
+    release that is to read the configuration. `threads` are ONNX Runtime's threads inside one operator, for each
+    instance. `max_batch_size` 0 means that the model does not batch: its tensors' first axis is its own. `engine` says
+    what executes the native flavour (None: ONNX Runtime or TensorRT with its own defaults). Versions are always served
+    by number: nothing goes live by being copied into a folder.
+
+    Raises:
+        ConfigRuleError: a field breaks a rule; names field, rule and mend.
+    """
+
+    schema: int
+    name: str
+    release: str = ""
+    flavour: Flavour = "python"
+    triton: str = DEFAULT
+    max_batch_size: int
+    threads: int = 1
+    batching: Batching = field(default_factory=Batching)
+    queue: Queue | None = None
+    priorities: Priorities | None = None
+    sequence: Sequence | None = None
+    instances: Instances = field(default_factory=Instances)
+    warmup: Warmup = field(default_factory=Warmup)
+    response_cache: ResponseCache | None = None
+    engine: Engine | None = None
+
+    def __post_init__(self) -> None:
+        if not self.release:
+            object.__setattr__(self, "release", self.name)
+        for broken in broken_rules(self):
+            raise broken.error()
+
+    def flavoured(self, flavour: Flavour | None) -> "Deployment":
+        """The same deployment in the other flavour; None leaves it as it is."""
+        return self if flavour is None or flavour == self.flavour else replace(self, flavour=flavour)

@@ -1,0 +1,163 @@
+"""What executes the model in the native flavour, and its options; the python flavour reads none of this.
+
+Types and the rules that an engine breaks by itself; what it needs of an artifact's tensors is `serve.triton.profiles`'s
+business. None of these has been loaded on a GPU: they are checked against Triton's protocol and its backends' source.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from optimize.stages.configs import Profile
+
+from .broken import Broken
+
+Graph = Literal["all", "extended", "basic", "off"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnnxCpu:
+    """ONNX Runtime on the CPU. `graph` is how far it rewrites the graph when loading."""
+
+    kind: Literal["onnx-cpu"]
+    graph: Graph = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnnxCuda:
+    """ONNX Runtime with CUDA.
+
+    `conv_search` "exhaustive" is ONNX Runtime's own default and times every algorithm at each new shape, seconds during
+    live requests; "heuristic" asks cuDNN. `memory_bytes` bounds the arena of one instance (None: all of the GPU's).
+    """
+
+    kind: Literal["onnx-cuda"]
+    graph: Graph = "all"
+    conv_search: Literal["exhaustive", "heuristic", "default"] = "heuristic"
+    memory_bytes: int | None = None
+    arena: Literal["next-power-of-two", "same-as-requested"] = "same-as-requested"
+    copy_in_default_stream: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnnxTensorrt:
+    """ONNX Runtime with its TensorRT provider, which builds engines while loading and keeps them in a cache.
+
+    `cache` is an absolute folder on the server; below it each pair of artifact, `gpu` (compute capability, "9.0") and
+    `tensorrt` (version, "10.3") gets a folder of its own, since an engine found in another's is loaded unquestioned.
+    `profile` gives complete shapes with the batch axis: without one the engine is built again during live requests, for
+    minutes, whenever a shape leaves the range seen so far. `precision` "int8" runs what is not quantized in `fallback`.
+    """
+
+    kind: Literal["onnx-tensorrt"]
+    graph: Graph = "all"
+    precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
+    fallback: Literal["fp32", "fp16"] = "fp32"
+    workspace_bytes: int = 1 << 30
+    cache: str
+    gpu: str
+    tensorrt: str
+    profile: Profile
+    calibration_table: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorrtPlan:
+    """A TensorRT engine. `profiles` are all of the engine's optimization profiles, in its own order.
+
+    Each is listed for every instance: Triton uses only the first where none is. `by_gpu` maps a compute capability
+    ("9.0") to the artifact's file for it; empty means one engine for all. `cuda_graphs` captures each batch size when
+    loading: faster small batches for a slower load and more memory.
+    """
+
+    kind: Literal["tensorrt"]
+    profiles: tuple[Profile, ...] = ()
+    by_gpu: Mapping[str, str] = field(default_factory=dict)
+    cuda_graphs: bool = False
+
+
+Engine = Annotated[OnnxCpu | OnnxCuda | OnnxTensorrt | TensorrtPlan, Field(discriminator="kind")]
+
+
+def broken_rules(engine: OnnxCpu | OnnxCuda | OnnxTensorrt | TensorrtPlan, instances: str) -> Iterator[Broken]:
+    """Every rule that the engine breaks by itself on instances of that kind."""
+    wanted = "cpu" if isinstance(engine, OnnxCpu) else "gpu"
+    if instances != wanted:
+        yield Broken(
+            field="instances.kind",
+            rule=f"engine {engine.kind} runs on the {wanted.upper()}, not on instances of kind {instances!r}",
+            mend=f'write kind = "{wanted}", or another engine',
+        )
+    if isinstance(engine, OnnxCuda) and engine.memory_bytes is not None and engine.memory_bytes < 1 << 20:
+        yield Broken(
+            field="engine.memory_bytes",
+            rule=f"{engine.memory_bytes} bytes hold no model",
+            mend="write bytes (4 GiB is 4294967296), or leave it out for no bound",
+        )
+    if isinstance(engine, OnnxTensorrt):
+        yield from _provider(engine)
+        yield from _profile("engine.profile", engine.profile)
+    if isinstance(engine, TensorrtPlan):
+        for number, profile in enumerate(engine.profiles):
+            yield from _profile(f"engine.profiles.{number}", profile)
+        for gpu, file in engine.by_gpu.items():
+            yield from _version("engine.by_gpu", gpu)
+            if len(PurePosixPath(file).parts) != 1:
+                yield Broken(
+                    field="engine.by_gpu", rule=f"{file!r} is not a file at the artifact's top", mend="name one"
+                )
+
+
+def _provider(engine: OnnxTensorrt) -> Iterator[Broken]:
+    if engine.precision == "int8" and engine.fallback == "fp16":
+        yield Broken(
+            field="engine.fallback",
+            rule="the provider's precision_mode is one value of one key, so INT8 with FP16 for what is not quantized "
+            "cannot be said to it; those layers would run in FP32",
+            mend='compile an engine (stage "compile", engine kind "tensorrt"), or accept fallback = "fp32"',
+        )
+    if engine.calibration_table and engine.precision != "int8":
+        yield Broken(
+            field="engine.calibration_table",
+            rule=f"a calibration table has no meaning in {engine.precision}",
+            mend='drop it or write precision = "int8"',
+        )
+    path = PurePosixPath(engine.cache)
+    if not path.is_absolute() or ".." in path.parts:
+        yield Broken(
+            field="engine.cache",
+            rule=f"{engine.cache!r} is not an absolute path: relative to the server's own folder, engines of one model "
+            "would be taken for another's",
+            mend="write an absolute folder on the server that only it may write",
+        )
+    if engine.workspace_bytes < 1 << 20:
+        yield Broken(
+            field="engine.workspace_bytes",
+            rule=f"{engine.workspace_bytes} is less than 1 MiB; too little scratch silently loses fast kernels",
+            mend="write bytes: 1 GiB is 1073741824",
+        )
+    yield from _version("engine.gpu", engine.gpu)
+    yield from _version("engine.tensorrt", engine.tensorrt)
+
+
+def _version(field: str, text: str) -> Iterator[Broken]:
+    parts = text.split(".")
+    if len(parts) < 2 or not all(part.isdecimal() for part in parts):
+        yield Broken(field=field, rule=f"{text!r} is not of the form 9.0", mend="write numbers with points")
+
+
+def _profile(field: str, profile: Profile) -> Iterator[Broken]:
+    if not profile:
+        yield Broken(field=field, rule="holds no input", mend="give min, opt and max for every input")
+    for name, shapes in profile.items():
+        triples = list(zip(shapes.min, shapes.opt, shapes.max, strict=False))
+        alike = len(shapes.min) == len(shapes.opt) == len(shapes.max)
+        if not alike or not triples or not all(1 <= low <= best <= high for low, best, high in triples):
+            yield Broken(
+                field=f"{field}.{name}",
+                rule=f"{list(shapes.min)}, {list(shapes.opt)}, {list(shapes.max)} do not keep 1 <= min <= opt <= max",
+                mend="write three shapes of one length, with the batch axis, in order",
+            )

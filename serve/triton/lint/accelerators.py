@@ -1,0 +1,113 @@
+"""Rules of ONNX Runtime's execution accelerators: keys that are refused, overwritten, or missed in a live service."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from ...deployment import Broken
+from .execution import backend_of
+
+_TOP_LEVEL = ("cudnn_conv_algo_search", "gpu_mem_limit", "arena_extend_strategy", "do_copy_in_default_stream")
+_PLAIN = (
+    "precision_mode",
+    "max_workspace_size_bytes",
+    "int8_calibration_table_name",
+    "int8_use_native_calibration_table",
+)
+_REFUSED = ("trt_fp16_enable", "trt_int8_enable", "trt_bf16_enable")
+_PRECISIONS = ("FP32", "FP16", "BF16", "INT8")
+_SHAPES = re.compile(r"[^:,]+:\d+(x\d+)*(,[^:,]+:\d+(x\d+)*)*")
+_FIELD = "optimization.execution_accelerators.gpu_execution_accelerator"
+
+
+def broken_rules(config: Any) -> Iterator[Broken]:
+    """Every rule that the accelerators break."""
+    from tritonclient.grpc import model_config_pb2 as pb
+
+    accelerators = config.optimization.execution_accelerators
+    for each in accelerators.cpu_execution_accelerator:
+        if each.name in ("tensorrt", "cuda"):
+            yield Broken(
+                field="optimization.execution_accelerators.cpu_execution_accelerator",
+                rule=f"{each.name} does not run on the CPU",
+                mend="write gpu_execution_accelerator",
+            )
+    chosen = accelerators.gpu_execution_accelerator
+    if not chosen:
+        return
+    if backend_of(config) == "tensorrt":
+        yield Broken(
+            field=_FIELD,
+            rule="an engine is compiled already: accelerators do not apply to it",
+            mend="drop them",
+            severity="warning",
+        )
+    if config.instance_group and all(group.kind == pb.ModelInstanceGroup.KIND_CPU for group in config.instance_group):
+        yield Broken(
+            field=_FIELD, rule="without effect on instances of KIND_CPU", mend="write KIND_GPU", severity="warning"
+        )
+    for each in chosen:
+        if each.name == "cuda":
+            yield from _cuda(each.parameters)
+        if each.name == "tensorrt":
+            yield from _tensorrt(each.parameters)
+
+
+def _cuda(parameters: Any) -> Iterator[Broken]:
+    lost = sorted(set(_TOP_LEVEL) & set(parameters))
+    if lost:
+        yield Broken(
+            field=f"{_FIELD}.cuda",
+            rule=f"{', '.join(lost)} are overwritten with defaults where the accelerator names them",
+            mend="write them as parameters of the model, at the top level",
+            severity="warning",
+        )
+
+
+def _tensorrt(parameters: Any) -> Iterator[Broken]:
+    field = f"{_FIELD}.tensorrt"
+    for key in sorted(parameters):
+        if key in _REFUSED or not (key in _PLAIN or key.startswith("trt_")):
+            yield Broken(
+                field=f"{field}.{key}",
+                rule="the backend does not know this key, and refuses the model for it",
+                mend="precision is said by precision_mode" if key in _REFUSED else "see the backend's list of keys",
+            )
+    precision = parameters.get("precision_mode", "FP32")
+    if precision not in _PRECISIONS:
+        yield Broken(
+            field=f"{field}.precision_mode", rule=f"{precision!r} is none", mend=f"use {', '.join(_PRECISIONS)}"
+        )
+    if precision == "INT8" and "int8_calibration_table_name" not in parameters:
+        yield Broken(
+            field=f"{field}.int8_calibration_table_name",
+            rule="INT8 without a calibration table is right only for a graph that holds Q/DQ nodes",
+            mend="quantize the graph, or name the table; not both",
+            severity="warning",
+        )
+    cached = parameters.get("trt_engine_cache_enable", "0")
+    path = parameters.get("trt_engine_cache_path", "")
+    if cached.lower() not in ("1", "true") or not path.startswith("/"):
+        yield Broken(
+            field=f"{field}.trt_engine_cache_path",
+            rule="without a cache at an absolute path of its own, every instance builds its engine again at each load, "
+            "for minutes, or finds another model's",
+            mend="enable it, at a path that names artifact, GPU and TensorRT version",
+            severity="warning",
+        )
+    profiles = [f"trt_profile_{end}_shapes" for end in ("min", "opt", "max")]
+    if any(key not in parameters for key in profiles):
+        yield Broken(
+            field=f"{field}.trt_profile_opt_shapes",
+            rule="without all three profile shapes the engine is built again, for minutes, during live requests whose "
+            "shape leaves the range seen so far",
+            mend="write min, opt and max shapes with the batch axis",
+            severity="warning",
+        )
+    for key in profiles:
+        if key in parameters and not _SHAPES.fullmatch(parameters[key]):
+            yield Broken(
+                field=f"{field}.{key}",
+                rule=f"{parameters[key]!r} is no list of shapes",
+                mend="write name:1x3x224x224, joined by commas",
+            )
