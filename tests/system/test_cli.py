@@ -160,6 +160,7 @@ def test_help_teaches_every_verb(tmp_path: Path) -> None:
         "up",
         "down",
         "ship",
+        "tune",
     ):
         assert f" {verb} " in whole
         assert len(seatrial(verb, "--help", home=tmp_path).stdout.splitlines()) > 5
