@@ -28,9 +28,10 @@ _FEW = 200  # latencies beyond which the curve's own noise says something of a t
 class BatchPlan:
     """A setting for a rate within an objective.
 
-    `tail` bounds the predicted percentile (seconds): the curve 1.96 standard errors faster and slower. `sustains` is
-    the largest rate that the model says stays within the objective. `met` tells whether even the slow curve is within
-    it, `notes` what weakens the prediction. `considered` is how many settings were compared.
+    `tail` is how far the predicted percentile (seconds) may be trusted: its range over the curve 1.96 standard errors
+    faster and slower, and over every round of the curve alone. `sustains` is the largest rate that the model says stays
+    within the objective. `met` tells whether even the slowest of these curves is within it, `notes` what weakens the
+    prediction. `considered` is how many settings were compared.
     """
 
     setting: Setting
@@ -84,17 +85,21 @@ class Model:
         """Every setting that the curve can say something about."""
         return tuple(settings(self.curve.layouts, self.curve.largest, self.slo.seconds))
 
-    def predict(self, setting: Setting, rate: float, *, factor: float = 1.0, arrivals: int = _QUICK) -> Prediction:
-        """What a setting does at a rate, were every batch that `factor` slower."""
+    def predict(self, setting: Setting, rate: float, *, arrivals: int = _QUICK) -> Prediction:
+        """What a setting does at a rate."""
+        return self._predict(self.services[setting.layout], setting, rate, arrivals)
+
+    def tails(self, setting: Setting, rate: float, *, arrivals: int = 20_000) -> tuple[float, float]:
+        """The percentile (seconds) by the curves that may as well be true: least and greatest."""
         service = self.services[setting.layout]
-        return predict(
-            service if factor == 1 else service.scaled(factor),
-            setting,
-            rate,
-            quantile=self.slo.quantile,
-            bound=self.slo.seconds,
-            arrivals=arrivals,
-        )
+        reach = 1.96 * service.error
+        some = (service, service.scaled(1 / (1 + reach)), service.scaled(1 + reach), *self.curve.rounds(setting.layout))
+        found = [self._predict(each, setting, rate, arrivals).tail for each in some]
+        return min(found), max(found)
+
+    def _predict(self, service: Service, setting: Setting, rate: float, arrivals: int) -> Prediction:
+        slo = self.slo
+        return predict(service, setting, rate, quantile=slo.quantile, bound=slo.seconds, arrivals=arrivals)
 
     def keeps(self, setting: Setting, rate: float) -> bool:
         """Whether the objective holds at that rate."""
@@ -157,14 +162,13 @@ def planned(model: Model, setting: Setting, rate: float, *, considered: int = 1,
     """The plan that takes this setting at this rate, good or not."""
     service = model.services[setting.layout]
     prediction = model.predict(setting, rate, arrivals=20_000)
-    reach = 1.96 * service.error
-    low, high = (model.predict(setting, rate, factor=1 + sign * reach, arrivals=20_000).tail for sign in (-1, 1))
+    low, high = model.tails(setting, rate)
     return BatchPlan(
         setting=setting,
         rate=rate,
         slo=model.slo,
         prediction=prediction,
-        tail=(min(low, prediction.tail), max(high, prediction.tail)),
+        tail=(low, high),
         sustains=sustains,
         profile=profile_of(prediction.sizes, setting.max_batch),
         overhead=service.overhead,

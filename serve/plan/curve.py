@@ -136,6 +136,13 @@ class Curve:
         """
         return service([window for window in self.windows if window.layout == layout])
 
+    def rounds(self, layout: Layout) -> tuple[Service, ...]:
+        """What it cost in every round alone: how much they differ is how far the curve can be trusted."""
+        mine = [window for window in self.windows if window.layout == layout]
+        return tuple(
+            service([window for window in mine if window.round == each]) for each in sorted({w.round for w in mine})
+        )
+
     def to_json(self) -> dict[str, Any]:
         """JSON values with a schema number."""
         return {"schema": SCHEMA, "kind": "latency per batch"} | asdict(self)

@@ -1,13 +1,18 @@
 """The TensorRT profile that fits a batch plan, and how many batches an engine's profiles would not take.
 
-Pure. The profile goes into the compile stage as it is: ``CompileConfig(kind="compile", batch=profile.range)``.
+Reads an engine's own plan and builds nothing. The profile goes into the compile stage as it is:
+``CompileConfig(kind="compile", batch=profile.range)``.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from optimize.errors import ConfigError
+from optimize.artifact import Artifact
+from optimize.engine import PLAN, EnginePlan
+from optimize.errors import ConfigError, IntegrityError
 from optimize.stages.configs import Profile, Range
+from optimize.store import Store
 
 WARN = 0.01  # of all batches
 
@@ -48,6 +53,26 @@ def batch_profiles(profiles: Iterable[Profile]) -> tuple[BatchProfile, ...]:
         opt = min(max(min(each.opt[0] for each in shapes), low), high)
         found.append(BatchProfile(low=low, opt=opt, high=high))
     return tuple(found)
+
+
+def engine_profiles(artifact: Artifact, store: Store) -> tuple[BatchProfile, ...]:
+    """The batch axes of the profiles of a compiled artifact, from the plan that it was built by.
+
+    Raises:
+        ConfigError: the artifact is no engine.
+        IntegrityError: its plan cannot be read.
+    """
+    if artifact.format != "tensorrt":
+        raise ConfigError(
+            f"{artifact.name} is no TensorRT engine but {artifact.format}",
+            where="--engine",
+            next_step="name an artifact that a compile stage made",
+        )
+    try:
+        value = json.loads(store.path(artifact, PLAN).read_bytes())
+    except ValueError as error:
+        raise IntegrityError(f"its plan cannot be read: {error}", where=artifact.short) from error
+    return batch_profiles(EnginePlan.from_json(value).profiles)
 
 
 def missing(sizes: Mapping[int, float], profiles: Iterable[BatchProfile]) -> float:

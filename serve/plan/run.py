@@ -6,7 +6,7 @@ Joins the rooms beside it and owns the folder; decides nothing. Layout: ``tune.j
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -22,7 +22,7 @@ from optimize.store import write_atomically
 
 from .choose import BatchPlan, Model, choose, planned
 from .curve import Curve
-from .observe import Bench, observe
+from .observe import ROUNDS, Bench, observe
 from .ramp import Climb, sustained
 from .setting import Layout, Setting, layouts
 from .trial import SCHEMA, Trial
@@ -32,7 +32,7 @@ from .verify import Verified, verify
 Progress = Callable[[str, float, str], None]
 """Called with the step, the share of it that is done, and what is being done."""
 
-_CLIMB_LOW, _CLIMB_HIGH = 0.3, 1.7  # of what the model says that the plan sustains
+_CLIMB_LOW, _CLIMB_HIGH = 0.4, 1.6  # of what the model says that the plan sustains
 MOST_RATE = 5000.0
 
 
@@ -40,13 +40,14 @@ MOST_RATE = 5000.0
 class Asked:
     """What a run is asked: the rate, the objective, the largest batch to consider, and how much to measure.
 
-    `trials` 0 stops at the plan. `climb_seconds` is the length of one climb, `verify_seconds` that of the steady load
-    at the end (0: none).
+    `rounds` is how often the curve visits every layout. `trials` 0 stops at the plan. `climb_seconds` is the length of
+    one climb, `verify_seconds` that of the steady load at the end (0: none).
     """
 
     rate: float
     slo: Slo
     largest: int
+    rounds: int = ROUNDS
     trials: int = 6
     pairs: int = 2
     climb_seconds: float = 5.0
@@ -60,6 +61,8 @@ class Asked:
             )
         if not 1 <= self.largest <= 1024:
             raise ConfigError(f"{self.largest} is no largest batch", where="--largest", next_step="give 1 to 1024")
+        if not 1 <= self.rounds <= 20:
+            raise ConfigError(f"{self.rounds} rounds are no curve", where="--rounds", next_step="give 1 to 20")
         if not 0 <= self.trials <= 100 or not 1 <= self.pairs <= 20:
             raise ConfigError(
                 f"{self.trials} trials of {self.pairs} pairs cannot be made",
@@ -84,6 +87,11 @@ class Planned:
     tuned: Tuned | None
     final: BatchPlan
     verified: Verified | None
+
+    @property
+    def sizes(self) -> Mapping[int, float]:
+        """Batch sizes as shares of all batches: executed ones, or predicted where nothing was executed."""
+        return (self.verified.sizes if self.verified else {}) or self.final.prediction.sizes
 
     @property
     def exit_code(self) -> int:
@@ -223,7 +231,7 @@ def _curve(
         except ValueError as error:
             raise IntegrityError(f"not a curve: {error}", where=str(path), next_step="remove it, run again") from error
     cores = environment().cores
-    curve = observe(bench, some or layouts(cores), largest=asked.largest, progress=progress)
+    curve = observe(bench, tuple(some) or layouts(cores), largest=asked.largest, rounds=asked.rounds, progress=progress)
     _write(path, curve.to_json())
     return curve
 

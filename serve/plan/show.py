@@ -11,7 +11,7 @@ from .verify import Verified
 if TYPE_CHECKING:
     from rich.table import Table
 
-_SIZES = 8  # batch sizes that a line names
+_SIZES = 5  # batch sizes that a line names
 
 
 def curve_table(found: Planned) -> "Table":

@@ -13,7 +13,7 @@ from .setting import Setting
 
 SCHEMA = 1
 LEVEL = 0.9
-PRIOR_SD, PRIOR_DF = 0.08, 4
+PRIOR_SD, PRIOR_DF = 0.08, 2
 """Of the log ratio of one pair, before any was measured: climbs of one and the same setting on two shared cores."""
 MODEL_SD, MODEL_DF = 0.15, 4
 """Of the log gain beyond what the model says, before any trial has shown how far it errs."""

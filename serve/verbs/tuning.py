@@ -27,6 +27,8 @@ VerifySeconds = Annotated[float, typer.Option(help="How long the winner is loade
 Largest = Annotated[int, typer.Option(help="The largest batch to consider; default: the deployment's.")]
 Write = Annotated[bool, typer.Option("--write", help="Write the winner into the deployment file.")]
 Out = Annotated[Path | None, typer.Option("--out", help="The run's folder; one that was cut short goes on.")]
+Rounds = Annotated[int, typer.Option(help="How often the latency curve visits every layout.")]
+Engine = Annotated[str, typer.Option(help="A compiled artifact: warn where its profiles would not take the batches.")]
 ArtifactRef = Annotated[str, typer.Option(help="An artifact of the store; default: the deployment's newest release.")]
 
 
@@ -41,6 +43,8 @@ def tune(
     largest: Largest = 0,
     artifact: ArtifactRef = "",
     recipe: samples.Recipe = None,
+    rounds: Rounds = 2,
+    engine: Engine = "",
     seed: Annotated[int, typer.Option(help="Seed of arrivals and of the search.")] = 1,
     write: Write = False,
     out_folder: Out = None,
@@ -58,6 +62,7 @@ def tune(
     from ..deployment import Deployment
     from ..plan.observe import Bench
     from ..plan.on_optuna import OptunaProposer
+    from ..plan.profile import engine_profiles, warning
     from ..plan.run import Asked, run
     from ..plan.writing import write as writing
 
@@ -67,6 +72,7 @@ def tune(
         rate=rate,
         slo=Slo.parse(slo),
         largest=largest or max(chosen.max_batch_size, 1),
+        rounds=rounds,
         trials=trials,
         pairs=pairs,
         climb_seconds=seconds,
@@ -80,6 +86,7 @@ def tune(
         inputs=lambda endpoint: samples.inputs_for(endpoint, recipe, batch=16, seed=seed),
         scratch=machine.home() / "tune",
     )
+    profiles = engine_profiles(store().get(engine), store()) if engine else None
     folder = out_folder or run_folder("tune")
     with progress() as report:
         planned = run(
@@ -92,7 +99,8 @@ def tune(
     written = write and planned.exit_code == 0
     if written:
         writing(path, planned.final.setting)
-    _print(planned, path, write=write, written=written, json_=json_)
+    missed = warning(planned.sizes, profiles) if profiles is not None else ""
+    _print(planned, path, missed, write=write, written=written, json_=json_)
     raise typer.Exit(planned.exit_code)
 
 
@@ -115,18 +123,19 @@ def _artifact(ref: str, deployment: "Deployment") -> "Artifact":
     return store().get(ref or Registry(machine.home() / "releases").get(deployment.release).digest)
 
 
-def _print(found: "Planned", path: Path, *, write: bool, written: bool, json_: bool) -> None:
+def _print(found: "Planned", path: Path, missed: str, *, write: bool, written: bool, json_: bool) -> None:
     from ..plan import show
     from ..plan.verify import caveats
 
     if json_:
-        emit(found.to_json() | {"written": str(path) if written else None})
+        emit(found.to_json() | {"written": str(path) if written else None, "profile_warning": missed})
         return
     out.print(show.curve_table(found))
     if found.tuned:
         out.print(show.trials_table(found.tuned))
     out.print(show.plan_table(found.final, found.verified))
-    for note in (*found.final.notes, *(caveats(found.final, found.verified) if found.verified else ())):
+    doubts = caveats(found.final, found.verified) if found.verified else ()
+    for note in (*found.final.notes, *doubts, *([missed] if missed else [])):
         out.print(f"[yellow]note[/] {note}")
     for breach in found.verified.breaches if found.verified else ():
         out.print(f"[red]spoiled[/] {breach}")

@@ -57,6 +57,12 @@ def recipe(tmp_path: Path, old: str = "", new: str = "") -> Path:
         (["place", "serve/deployments/scenes.toml"], "no release 'scenes'"),
         (["register", "a", "--run", "gone"], "no artifact called 'a'"),
         (["ship", "gone.toml"], "no such file"),
+        (["tune", "gone.toml", "--rate", "10", "--slo", "p99<=20ms"], "no such file"),
+        (["tune", "nobody", "--rate", "10", "--slo", "p99<=20ms"], "no deployment 'nobody'"),
+        (["tune", "scenes", "--rate", "10", "--slo", "fast"], "not an SLO"),
+        (["tune", "scenes", "--rate", "nan", "--slo", "p99<=20ms"], "nan is no rate"),
+        (["tune", "scenes", "--rate", "10", "--slo", "p99<=20ms", "--trials", "-1"], "-1 trials"),
+        (["tune", "scenes", "--rate", "10", "--slo", "p99<=20ms"], "no release 'scenes'"),
     ],
 )
 def test_wrong_usage_is_one_message_and_exit_code_2(tmp_path: Path, arguments: list[str], said: str) -> None:

@@ -1,0 +1,190 @@
+"""The batch plan and the search around it, held against a full grid, on the real Triton: a memory-bound model.
+
+Every configuration is measured alike: a fresh server, the python flavour, one climb of Poisson load, the largest rate
+up to which the objective held ("sustained"). The grid is visited once, in random order; its best and the search's
+winner are then measured again side by side, round after round in turning order, and only those rounds are compared:
+the one that looked best of thirty looked too good.
+"""
+
+import os
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import exp, log
+from pathlib import Path
+
+import numpy as np
+
+from bench.capacity.slo import Slo
+from bench.stats import level
+from optimize.build import build
+from optimize.recipe import load_recipe
+from optimize.store import Store
+from scripts.benchmarks.rows import Row, Rows, main
+from serve.deployment import Deployment
+from serve.plan.choose import Model, choose
+from serve.plan.observe import Bench, observe
+from serve.plan.on_optuna import OptunaProposer
+from serve.plan.run import Climbing, climb_for
+from serve.plan.setting import Layout, Setting
+from serve.plan.tune import Tuned, tune
+
+RECIPE = Path(__file__).with_name("model_memory_bound.toml")
+OBJECTIVE = Slo(quantile=0.99, seconds=0.060)
+LAYOUTS = (
+    Layout(instances=1, threads=1),
+    Layout(instances=1, threads=2),
+    Layout(instances=2, threads=1),
+)
+BAR = 0.97
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How much is measured: the grid's batches and delays, the curve's rounds, trials, and the rounds at the end."""
+
+    batches: tuple[int, ...]
+    delays: tuple[int, ...]
+    curve_rounds: int
+    trials: int
+    finalists: int
+    rounds: int
+    climb_seconds: float
+
+    @property
+    def grid(self) -> tuple[Setting, ...]:
+        """Every configuration."""
+        some = product(self.batches, self.delays, LAYOUTS)
+        return tuple(Setting(max_batch=batch, delay_us=delay, layout=layout) for batch, delay, layout in some)
+
+
+FULL = Effort(
+    batches=(2, 4, 8, 16, 32),
+    delays=(0, 3000),
+    curve_rounds=2,
+    trials=6,
+    finalists=3,
+    rounds=4,
+    climb_seconds=5.0,
+)
+QUICK = Effort(
+    batches=(4, 32),
+    delays=(0,),
+    curve_rounds=1,
+    trials=2,
+    finalists=2,
+    rounds=2,
+    climb_seconds=4.0,
+)
+
+
+def plan_against_grid(folder: Path) -> Row:
+    """The row: thirty configurations, at most six trials; about ten minutes."""
+    return compare(folder, FULL, "batch-plan")
+
+
+def quick_check(folder: Path) -> Row:
+    """The same with six configurations and two trials, in about two minutes: that it works, not the claim."""
+    return compare(folder, QUICK, "batch-plan-quick")
+
+
+def compare(folder: Path, effort: Effort, name: str) -> Row:
+    """Search, visit the grid, and measure winner and finalists side by side."""
+    os.environ["SEATRIAL_HOME"] = str(folder / "home")
+    bench = _bench(folder)
+    curve = observe(bench, LAYOUTS, largest=max(effort.batches), rounds=effort.curve_rounds)
+    model = Model.of(curve, OBJECTIVE)
+    reached = model.best(effort.grid)[1]
+    start = choose(model, reached / 2, effort.grid)
+    climbing = Climbing(
+        bench=bench,
+        slo=OBJECTIVE,
+        climb=climb_for(max(start.sustains, reached), effort.climb_seconds),
+        folder=folder / "climbs",
+    )
+    predicted = {setting: model.sustains(setting) for setting in effort.grid}
+    tuned = tune(
+        start.setting,
+        predicted,
+        climbing,
+        OptunaProposer(start.setting, predicted),
+        trials=effort.trials,
+        pairs=1,
+        keep=lambda trial: None,
+    )
+    grid = _visited(effort.grid, climbing)
+    ranked = sorted(grid, key=lambda setting: -grid[setting])
+    finalists = list(dict.fromkeys([tuned.best, start.setting, *ranked[: effort.finalists]]))
+    rounds = _side_by_side(finalists, climbing, effort.rounds)
+    return _row(name, effort, tuned, start.setting, grid, rounds)
+
+
+def _bench(folder: Path) -> Bench:
+    store = Store(folder / "home" / "store")
+    artifact = build(load_recipe(RECIPE), store).artifact
+    inputs = np.random.default_rng(1).random((64, 256), dtype=np.float32)
+    deployment = Deployment(schema=1, name="memory-bound", max_batch_size=32)
+    return Bench(
+        artifact=artifact,
+        deployment=deployment,
+        store=store,
+        inputs=lambda endpoint: {endpoint.inputs[0].name: inputs},
+        scratch=folder / "servers",
+    )
+
+
+def _visited(grid: Sequence[Setting], climbing: Climbing) -> dict[Setting, float]:
+    order = list(grid)
+    random.Random(1).shuffle(order)
+    return {setting: climbing(setting) for setting in order}
+
+
+def _side_by_side(finalists: Sequence[Setting], climbing: Climbing, rounds: int) -> dict[Setting, list[float]]:
+    found: dict[Setting, list[float]] = {setting: [] for setting in finalists}
+    for number in range(rounds):
+        for setting in finalists[:: -1 if number % 2 else 1]:
+            found[setting].append(climbing(setting))
+    return found
+
+
+def _row(
+    name: str,
+    effort: Effort,
+    tuned: Tuned,
+    start: Setting,
+    grid: dict[Setting, float],
+    rounds: dict[Setting, list[float]],
+) -> Row:
+    means = {setting: exp(sum(log(rate) for rate in rates) / len(rates)) for setting, rates in rounds.items()}
+    best = max(means, key=lambda setting: means[setting])
+    ratio = means[tuned.best] / means[best]
+    said = f"{ratio:.3f} of the best: {_short(tuned.best)} {means[tuned.best]:.0f}/s"
+    if best != tuned.best:
+        logs = [log(mine / other) for mine, other in zip(rounds[tuned.best], rounds[best], strict=True)]
+        bounds = level(logs, 0.0, alpha=0.05)
+        said += f" against {_short(best)} {means[best]:.0f}/s, 90 % interval of the ratio {exp(bounds.lower):.2f}"
+        said += f" to {exp(bounds.upper):.2f}"
+    tried = len(tuned.state.judged)
+    said += f"; {tried} trials, {tuned.stopped}; the plan before them: {_short(start)} {means[start] / means[best]:.3f}"
+    said += "; grid, requests/s sustained (batch/delay us/instances x threads): "
+    said += ", ".join(f"{_short(setting)} {rate:.0f}" for setting, rate in sorted(grid.items()))
+    return Row(
+        name=name,
+        claim=f"largest rate within {OBJECTIVE} (one climb of {effort.climb_seconds:g} s each) of the tuned plan, held "
+        f"against the best of {len(grid)} configurations, {effort.rounds} rounds side by side",
+        value=said,
+        bar=f">= {BAR} with <= {effort.trials} trials",
+        met=ratio >= BAR and tried <= effort.trials,
+    )
+
+
+def _short(setting: Setting) -> str:
+    return f"{setting.max_batch}/{setting.delay_us}/{setting.layout.instances}x{setting.layout.threads}"
+
+
+ROWS: Rows = {"batch-plan": plan_against_grid, "batch-plan-quick": quick_check}
+
+if __name__ == "__main__":
+    sys.exit(main("Hold the batch plan and the search around it against a full grid, on the real Triton.", ROWS))
