@@ -95,8 +95,11 @@ class Planned:
 
     @property
     def exit_code(self) -> int:
-        """0 where the objective was met under load or nothing was verified; 1 not met; 4 the load was spoiled."""
-        return self.verified.exit_code if self.verified else 0
+        """0 the objective held under load, 1 it did not, 4 the load was spoiled.
+
+        Where nothing was verified 0 if the model is sure of it, else 3.
+        """
+        return self.verified.exit_code if self.verified else 0 if self.final.met else 3
 
     def to_json(self) -> dict[str, Any]:
         """JSON values with a schema number."""

@@ -15,6 +15,8 @@ from ..deployment import Batching, Deployment
 
 _DELAY_SHARES = (0.03, 0.1)  # of the objective's bound: a longer wait would eat what the queue needs
 
+_FEW_CORES = 4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Layout:
@@ -84,10 +86,15 @@ class Setting:
 
 
 def layouts(cores: int) -> tuple[Layout, ...]:
-    """Layouts whose threads all find a core: powers of two, and every core to one kind of parallelism or the other."""
+    """Layouts whose threads all find a core: powers of two, and every core to one kind of parallelism or the other.
+
+    On more than four cores only those that use more than half of them, and one thread alone: each costs seconds to
+    measure, and a layout that leaves most cores idle bears less than one that does not.
+    """
     counts = sorted({1 << power for power in range(cores.bit_length())} | {cores})
-    counts = [count for count in counts if 1 <= count <= cores]
-    return tuple(Layout(instances=i, threads=t) for i, t in product(counts, counts) if i * t <= cores)
+    some = [Layout(instances=i, threads=t) for i, t in product(counts, counts) if i * t <= cores]
+    least = cores / 2 if cores > _FEW_CORES else 0
+    return tuple(each for each in some if each.instances * each.threads > least or each == some[0])
 
 
 def batches(largest: int) -> tuple[int, ...]:

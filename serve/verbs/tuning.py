@@ -1,5 +1,7 @@
 """The tune verb: plan batch, delay, instances and threads for a rate, search around the plan, verify, write it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,7 +56,8 @@ def tune(
 
     Measures the latency of every batch size on fresh servers, plans with a queue model, tries settings around the plan
     beside the best so far, and stops when nothing better is credible. The winner is then loaded at the rate: exit 0
-    where the objective held, 1 where it did not or no setting can hold it, 4 where the load was spoiled.
+    where the objective held, 1 where it did not or no setting can hold it, 3 where nothing was verified and the model
+    is not sure, 4 where the load was spoiled.
     """
     from bench.capacity.slo import Slo
     from optimize import config
@@ -88,7 +91,7 @@ def tune(
     )
     profiles = engine_profiles(store().get(engine), store()) if engine else None
     folder = out_folder or run_folder("tune")
-    with progress() as report:
+    with progress() as report, _told(folder):
         planned = run(
             bench,
             asked,
@@ -102,6 +105,16 @@ def tune(
     missed = warning(planned.sizes, profiles) if profiles is not None else ""
     _print(planned, path, missed, write=write, written=written, json_=json_)
     raise typer.Exit(planned.exit_code)
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Whoever interrupts is told how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        error.add_note(f"stopped; what was measured lies in {folder}, and --out {folder} goes on from there")
+        raise
 
 
 def _path(named: str) -> Path:
