@@ -49,7 +49,7 @@ class Asked:
     largest: int
     rounds: int = ROUNDS
     trials: int = 6
-    pairs: int = 2
+    pairs: int = 4
     climb_seconds: float = 5.0
     verify_seconds: float = 10.0
     seed: int = 1

@@ -147,6 +147,24 @@ def standing(start: Setting, trials: Sequence[Trial]) -> Standing:
     )
 
 
+def most_together(state: Standing, trials: Sequence[Trial]) -> float:
+    """The log gain over their opponents that all pairs of these trials together leave possible, at 95 %."""
+    gains = [pair.gain for trial in trials for pair in trial.pairs]
+    return sum(gains) / len(gains) + _t((1 + LEVEL) / 2, state.pair_df) * state.pair_sd / sqrt(len(gains))
+
+
+def undecided(state: Standing, pairs: Sequence[Pair]) -> bool:
+    """Whether another pair is worth it: the candidate is ahead so far, and not yet credibly so.
+
+    Looking after every pair makes the interval of a winner a little too short; it is held against the best again
+    only by settings that follow, so a search may end with one that is no better, seldom with one that is worse.
+    """
+    if not pairs:
+        return True
+    gain = sum(pair.gain for pair in pairs) / len(pairs)
+    return 0 < gain <= _t((1 + LEVEL) / 2, state.pair_df) * state.pair_sd / sqrt(len(pairs))
+
+
 def credible(state: Standing, predicted: float, level: float = 0.95) -> float:
     """The log gain over the best that an untried setting may have, by the model and how far it errs."""
     return predicted + _t(level, state.model_df) * state.model_sd

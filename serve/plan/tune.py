@@ -4,8 +4,8 @@ Decides what to measure next and when to stop; what measures a setting and what 
 is the same in a test. Every trial is in the record before the next begins: a search that was killed goes on from there.
 
 The stopping rule. A setting is worth a trial while the model says that it may, with 95 % confidence in how far the
-model has erred so far, sustain 2 % more than the best. The search ends when none is, when the last three trials each
-came out with an interval that excludes 5 % more than the best, or when its trials are spent.
+model has erred so far, sustain 2 % more than the best. The search ends when none is, when the last three trials took
+nothing and their pairs together exclude (at 95 %) 5 % more than the best, or when its trials are spent.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from math import exp, log
 from typing import Any, Protocol
 
 from .setting import Setting
-from .trial import Pair, Standing, Trial, credible, standing
+from .trial import Pair, Standing, Trial, credible, most_together, standing, undecided
 
 WORTH = log(1.02)
 PATIENCE, LITTLE = 3, log(1.05)
@@ -78,8 +78,9 @@ def tune(
 ) -> Tuned:
     """Search among the settings of `predicted` (what the model says each sustains, requests per second).
 
-    `trials` bounds how many settings are measured, the start's own first trial included; `pairs` measures each
-    alternately with the best. `done` are trials of an earlier run that goes on; each new one goes to `keep` at once.
+    `trials` bounds how many settings are measured, the start's own first trial included; each is measured beside the
+    best in at most so many `pairs`, fewer where it falls behind or is credibly better sooner. `done` are trials of an
+    earlier run that goes on; each new one goes to `keep` at once.
     """
     made = list(done)
     told = 0
@@ -93,7 +94,7 @@ def tune(
         if stopped := _stop(state, made, worth, trials):
             return Tuned(start=start, state=state, stopped=stopped)
         setting = proposer.ask(worth) if made else start
-        found = _pairs(setting, state.best, measure, pairs)
+        found = _pairs(setting, state, measure, pairs)
         trial = Trial(
             number=len(made), setting=setting, against=state.best, predicted=gains.get(setting, 0.0), pairs=found
         )
@@ -112,18 +113,18 @@ def _stop(state: Standing, made: Sequence[Trial], worth: Sequence[Setting], tria
         return f"its {trials} trials are spent"
     if made and not worth:
         return "no setting that was not tried is credibly better"
-    last = state.judged[-PATIENCE:]
-    if len(last) == PATIENCE and all(not each.trial.itself and each.high < LITTLE for each in last):
-        return f"{PATIENCE} trials in a row excluded 5 % more than the best"
+    last = [judged.trial for judged in state.judged[-PATIENCE:] if not judged.trial.itself and not judged.better]
+    if len(last) == PATIENCE and most_together(state, last) < LITTLE:
+        return f"the last {PATIENCE} trials together exclude 5 % more than the best"
     return ""
 
 
-def _pairs(setting: Setting, best: Setting, measure: Measure, count: int) -> tuple[Pair, ...]:
-    """Both in turning order: candidate first, best first, and so on."""
-    found = []
-    for number in range(count):
-        swapped = bool(number % 2)
-        first, second = (best, setting) if swapped else (setting, best)
+def _pairs(setting: Setting, state: Standing, measure: Measure, most: int) -> tuple[Pair, ...]:
+    """Both in turning order, candidate first, best first, and so on, as long as another pair may change anything."""
+    found: list[Pair] = []
+    while len(found) < most and (setting == state.best or undecided(state, found)):
+        swapped = bool(len(found) % 2)
+        first, second = (state.best, setting) if swapped else (setting, state.best)
         one = measure(first)
         other = measure(second)
         candidate, against = (other, one) if swapped else (one, other)

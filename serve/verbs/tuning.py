@@ -23,7 +23,7 @@ Which = Annotated[str, typer.Argument(help="A deployment file, or NAME for serve
 Rate = Annotated[float, typer.Option(help="Requests per second to plan for, one row each.")]
 Objective = Annotated[str, typer.Option("--slo", help='The objective, such as "p99<=30ms".')]
 Trials = Annotated[int, typer.Option(help="Settings to measure at most; 0 stops at the plan.")]
-Pairs = Annotated[int, typer.Option(help="How often each is measured beside the best so far.")]
+Pairs = Annotated[int, typer.Option(help="How often each is measured beside the best so far, at most.")]
 Seconds = Annotated[float, typer.Option(help="How long one such measurement loads the server.")]
 VerifySeconds = Annotated[float, typer.Option(help="How long the winner is loaded at the rate; 0: not.")]
 Largest = Annotated[int, typer.Option(help="The largest batch to consider; default: the deployment's.")]
@@ -39,7 +39,7 @@ def tune(
     rate: Rate,
     slo: Objective,
     trials: Trials = 6,
-    pairs: Pairs = 2,
+    pairs: Pairs = 4,
     seconds: Seconds = 5.0,
     verify_seconds: VerifySeconds = 10.0,
     largest: Largest = 0,

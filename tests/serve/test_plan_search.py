@@ -10,7 +10,7 @@ from bench.capacity.slo import Slo
 from serve.plan.on_optuna import OptunaProposer
 from serve.plan.ramp import Climb, held
 from serve.plan.setting import Layout, Setting
-from serve.plan.trial import Pair, Trial, credible, standing
+from serve.plan.trial import Pair, Trial, credible, standing, undecided
 from serve.plan.tune import Tuned, tune
 
 SLO = Slo(quantile=0.99, seconds=0.05)
@@ -126,8 +126,8 @@ def test_three_trials_without_a_gain_end_the_search() -> None:
     level = dict.fromkeys(GRID, 500.0)
     found = World(level, noise=0.001).search(level, trials=20)
     assert found.best == START
-    assert "in a row" in found.stopped or "credibly" in found.stopped
-    assert len(found.state.judged) < 12
+    assert "together exclude" in found.stopped
+    assert 4 <= len(found.state.judged) < 12
 
 
 def test_a_search_that_was_cut_short_goes_on_and_measures_nothing_twice() -> None:
@@ -136,10 +136,44 @@ def test_a_search_that_was_cut_short_goes_on_and_measures_nothing_twice() -> Non
     first.search(level, trials=3)
     again = World(level, noise=0.1, seed=2)
     found = again.search(level, trials=5, done=first.kept)
-    assert len(first.asked) == 3 * 2 * 2
-    assert len(again.asked) == 2 * 2 * 2  # two more trials of two pairs
+    assert len(first.asked) == sum(2 * len(each.pairs) for each in first.kept)
+    assert len(again.asked) == sum(2 * len(each.pairs) for each in again.kept)
+    assert len(first.kept) == 3
+    assert len(again.kept) == 2
     assert [each.trial for each in found.state.judged] == first.kept + again.kept
     assert len({each.trial.setting for each in found.state.judged}) == 5
+
+
+def test_pairs_go_on_while_a_setting_is_ahead_and_not_yet_credibly_so() -> None:
+    state = standing(START, [trial(0, [0.05, -0.05, 0.05, -0.05], candidate=START)])
+    ahead, behind, clear = (trial(1, [gain]).pairs for gain in (0.02, -0.02, 0.5))
+    assert undecided(state, ())
+    assert undecided(state, ahead)
+    assert not undecided(state, behind)
+    assert not undecided(state, clear)
+
+
+@pytest.mark.parametrize("pairs", [1, 4])
+def test_a_level_field_is_left_seldom(pairs: int) -> None:
+    """Of 40 searches among equals a start that stands is left in few, and nothing was lost by it."""
+    level = dict.fromkeys(GRID, 500.0)
+    left = 0
+    for seed in range(40):
+        world = World(level, noise=0.06, seed=seed)
+        proposer = First()
+        found = tune(START, level, world.measure, proposer, trials=6, pairs=pairs, keep=world.kept.append)
+        left += found.best != START
+    assert left <= 16  # five trials at 5 % each, one-sided, and looks in between: 12 expected at most
+
+
+class First:
+    """Proposes in order."""
+
+    def ask(self, worth: Sequence[Setting]) -> Setting:
+        return worth[0]
+
+    def tell(self, setting: Setting, gain: float) -> None:
+        pass
 
 
 def test_only_what_is_worth_it_is_proposed() -> None:
