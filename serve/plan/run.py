@@ -57,7 +57,9 @@ class Asked:
     def __post_init__(self) -> None:
         if not (isfinite(self.rate) and 0 < self.rate <= MOST_RATE):
             raise ConfigError(
-                f"{self.rate:g} is no rate to plan for", where="--rate", next_step=f"give 0 to {MOST_RATE:g} per second"
+                f"{self.rate:g} is no rate to plan for",
+                where="--rate",
+                next_step=f"give more than 0, at most {MOST_RATE:g} a second",
             )
         if not 1 <= self.largest <= 1024:
             raise ConfigError(f"{self.largest} is no largest batch", where="--largest", next_step="give 1 to 1024")

@@ -21,6 +21,16 @@ _HEADER = re.compile(r"\s*\[\s*([A-Za-z0-9_.\- \"]+?)\s*\]\s*(#.*)?$")
 def write(path: Path, setting: Setting) -> Deployment:
     """Put the setting into the deployment's file and return what it says now.
 
+    Raises: as `edit`; then the file is as it was.
+    """
+    text, meant = edit(path, setting)
+    write_atomically(path, text.encode())
+    return meant
+
+
+def edit(path: Path, setting: Setting) -> tuple[str, Deployment]:
+    """The file's text with the setting in it, and the deployment that it then is; writes nothing.
+
     Raises:
         ConfigError: the file is no deployment, or is written in a form in which its values cannot be changed alone.
     """
@@ -33,8 +43,7 @@ def write(path: Path, setting: Setting) -> Deployment:
         raise _stubborn(path) from error
     if said != meant:
         raise _stubborn(path)
-    write_atomically(path, changed.encode())
-    return meant
+    return changed, meant
 
 
 def edited(text: str, values: Mapping[tuple[str, str], str]) -> str:

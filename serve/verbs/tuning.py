@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,9 +15,8 @@ from optimize.cli import Json, emit, out, progress, store
 from optimize.errors import MissingError
 
 if TYPE_CHECKING:
-    from optimize.artifact import Artifact
-
     from ..deployment import Deployment
+    from ..plan.observe import Bench
     from ..plan.run import Planned
 
 Which = Annotated[str, typer.Argument(help="A deployment file, or NAME for serve/deployments/NAME.toml.")]
@@ -63,11 +63,11 @@ def tune(
     from optimize import config
 
     from ..deployment import Deployment
-    from ..plan.observe import Bench
+    from ..plan import writing
     from ..plan.on_optuna import OptunaProposer
     from ..plan.profile import engine_profiles, warning
     from ..plan.run import Asked, run
-    from ..plan.writing import write as writing
+    from ..plan.setting import Setting
 
     path = _path(deployment)
     chosen = config.load(path, Deployment)
@@ -82,26 +82,15 @@ def tune(
         verify_seconds=verify_seconds,
         seed=seed,
     )
-    bench = Bench(
-        artifact=_artifact(artifact, chosen),
-        deployment=chosen,
-        store=store(),
-        inputs=lambda endpoint: samples.inputs_for(endpoint, recipe, batch=16, seed=seed),
-        scratch=machine.home() / "tune",
-    )
+    bench = _bench(chosen, artifact, recipe, seed)
     profiles = engine_profiles(store().get(engine), store()) if engine else None
-    folder = out_folder or run_folder("tune")
+    if write:
+        writing.edit(path, Setting.of(chosen))  # before anything is measured
+    folder, proposing = out_folder or run_folder("tune"), partial(OptunaProposer, seed=seed)
     with progress() as report, _told(folder):
-        planned = run(
-            bench,
-            asked,
-            folder=folder,
-            proposing=lambda start, predicted: OptunaProposer(start, predicted, seed=seed),
-            progress=report,
-        )
-    written = write and planned.exit_code == 0
-    if written:
-        writing(path, planned.final.setting)
+        planned = run(bench, asked, folder=folder, proposing=proposing, progress=report)
+    if written := write and planned.exit_code == 0:
+        writing.write(path, planned.final.setting)
     missed = warning(planned.sizes, profiles) if profiles is not None else ""
     _print(planned, path, missed, write=write, written=written, json_=json_)
     raise typer.Exit(planned.exit_code)
@@ -130,10 +119,18 @@ def _path(named: str) -> Path:
     return known
 
 
-def _artifact(ref: str, deployment: "Deployment") -> "Artifact":
+def _bench(deployment: "Deployment", ref: str, recipe: Path | None, seed: int) -> "Bench":
+    from ..plan.observe import Bench
     from ..release.registry import Registry
 
-    return store().get(ref or Registry(machine.home() / "releases").get(deployment.release).digest)
+    digest = ref or Registry(machine.home() / "releases").get(deployment.release).digest
+    return Bench(
+        artifact=store().get(digest),
+        deployment=deployment,
+        store=store(),
+        inputs=lambda endpoint: samples.inputs_for(endpoint, recipe, batch=16, seed=seed),
+        scratch=machine.home() / "tune",
+    )
 
 
 def _print(found: "Planned", path: Path, missed: str, *, write: bool, written: bool, json_: bool) -> None:
