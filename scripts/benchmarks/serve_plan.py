@@ -70,7 +70,7 @@ FULL = Effort(
     delays=(0, 3000),
     curve_rounds=2,
     trials=6,
-    pairs=3,
+    pairs=2,
     finalists=3,
     rounds=2,
     final=6,
@@ -129,7 +129,7 @@ def compare(folder: Path, effort: Effort, name: str) -> Row:
         grid[setting] += rates
     best = max(finalists, key=lambda setting: _mean(grid[setting]))
     final = _side_by_side([tuned.best, best], climbing, effort.final) if best != tuned.best else {}
-    return _row(name, effort, tuned, best, grid, final)
+    return _row(name, effort, tuned, best, grid, final, climbing.climb.low)
 
 
 def _bench(folder: Path) -> Bench:
@@ -167,6 +167,7 @@ def _row(
     best: Setting,
     grid: dict[Setting, list[float]],
     final: dict[Setting, list[float]],
+    least: float,
 ) -> Row:
     ratio, said = 1.0, f"the tuned plan {_short(tuned.best)} is the grid's best"
     if final:
@@ -178,7 +179,8 @@ def _row(
     tried = len(tuned.state.judged)
     said += f"; {tried} trials, {tuned.stopped}; the plan before them: {_short(tuned.start)}; grid, requests/s "
     said += "sustained (batch/delay us/instances x threads): "
-    said += ", ".join(f"{_short(setting)} {_mean(rates):.0f}" for setting, rates in sorted(grid.items()))
+    levels = [(_short(setting), _mean(rates)) for setting, rates in sorted(grid.items())]
+    said += ", ".join(f"{spoken} {'<= ' if rate <= 1.001 * least else ''}{rate:.0f}" for spoken, rate in levels)
     return Row(
         name=name,
         claim=f"largest rate within {OBJECTIVE} (climbs of {effort.climb_seconds:g} s) of the tuned plan over that of "

@@ -1,6 +1,9 @@
 """A planning run on the real Triton: curve, plan, a trial, verification, everything kept, and gone on with."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 
 from bench.capacity.slo import Slo
 from bench.load.run import LoadRun
+from optimize import config
 from optimize.errors import ConfigError
 from optimize.store import Store
 from serve.deployment import Deployment
@@ -16,7 +20,8 @@ from serve.plan.curve import Curve
 from serve.plan.observe import Bench
 from serve.plan.on_optuna import OptunaProposer
 from serve.plan.run import Asked, run
-from serve.plan.setting import Layout
+from serve.plan.setting import Layout, Setting
+from tests.models.built import ROOT
 from tests.models.graphs import pictures
 
 pytestmark = pytest.mark.system
@@ -34,8 +39,8 @@ ASKED = Asked(
 SINGLE = Layout(instances=1, threads=1)
 
 
-def test_a_run_measures_plans_tries_and_verifies_and_goes_on_from_what_it_kept(tmp_path: Path) -> None:
-    store, random = Store(tmp_path / "store"), np.random.default_rng(1)
+def test_a_run_measures_plans_tries_and_verifies_and_goes_on_from_what_it_kept(home: Path, tmp_path: Path) -> None:
+    store, random = Store(home / "store"), np.random.default_rng(1)
     inputs = {
         "image": random.normal(size=(16, 3, 8, 8)).astype(np.float32),
         "gain": random.uniform(0.5, 2.0, (16, 1)).astype(np.float32),
@@ -75,3 +80,36 @@ def test_a_run_measures_plans_tries_and_verifies_and_goes_on_from_what_it_kept(t
     assert not list((tmp_path / "scratch").glob("host-*"))
     with pytest.raises(ConfigError, match="asked something else"):
         run(bench, replace(ASKED, rate=41), folder=folder, proposing=OptunaProposer, some=(SINGLE,))
+
+    written_by_the_verb(bench.artifact.digest, found.plan.setting, folder, tmp_path / "pictures.toml")
+
+
+def written_by_the_verb(digest: str, setting: Setting, folder: Path, deployment: Path) -> None:
+    """The verb, asked the same, finds everything there, and writes only what it is sure of."""
+    deployment.write_text('# Ours.\nschema = 1\nname = "pictures"\nmax_batch_size = 8 # for now\n')
+    asked: dict[str, object] = {
+        "rate": 40,
+        "slo": "p90<=250ms",
+        "rounds": 1,
+        "trials": 1,
+        "pairs": 1,
+        "seconds": 1,
+        "verify-seconds": 0,
+    }
+    asked |= {"artifact": digest, "out": folder}
+    options = [f"--{name}={value}" for name, value in asked.items()]
+    done = subprocess.run(
+        [sys.executable, "-m", "serve.cli", "tune", str(deployment), *options, "--write", "--json"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    said = json.loads(done.stdout)
+    assert done.returncode == said["exit_code"] in (0, 3), done.stderr
+    assert said["plan"]["setting"] == setting.to_json()
+    assert said["written"] == (str(deployment) if done.returncode == 0 else None)
+    now = config.load(deployment, Deployment)
+    assert Setting.of(now) == (setting if done.returncode == 0 else Setting(max_batch=8, delay_us=0, layout=SINGLE))
+    assert "# Ours." in deployment.read_text()
