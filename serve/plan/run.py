@@ -15,11 +15,13 @@ from typing import Any
 from bench import journal
 from bench.capacity.slo import Slo
 from bench.load import on_locust
+from bench.load.run import LoadRun
 from optimize.artifact import canonical, digest_bytes
 from optimize.environment import environment
 from optimize.errors import ConfigError, IntegrityError
 from optimize.store import write_atomically
 
+from ..errors import ModelLoadError
 from .choose import BatchPlan, Model, choose, planned
 from .curve import Curve
 from .observe import ROUNDS, Bench, observe
@@ -33,6 +35,7 @@ Progress = Callable[[str, float, str], None]
 """Called with the step, the share of it that is done, and what is being done."""
 
 _CLIMB_LOW, _CLIMB_HIGH = 0.4, 1.6  # of what the model says that the plan sustains
+_CLIMB_MOST = 8000.0
 MOST_RATE = 5000.0
 
 
@@ -130,29 +133,39 @@ class Climbing:
     folder: Path
     seed: int = 1
     made: int = 0
-    told: Callable[[Setting, float], None] = field(default=lambda setting, rate: None)
+    told: Callable[[str], None] = field(default=lambda text: None)
 
     def __call__(self, setting: Setting) -> float:
-        """Requests per second up to which the objective held."""
+        """Requests per second up to which the objective held; the climb's lowest where the server refuses to load."""
+        number, self.made = self.made, self.made + 1
+        try:
+            rate = sustained(self._load(setting, number), self.climb, self.slo).rate
+        except ModelLoadError as error:
+            rate = self.climb.low
+            self.told(f"{setting}: refused, {error.what}")
+        else:
+            self.told(f"{setting}: {rate:.0f}/s")
+        return rate
+
+    def _load(self, setting: Setting, number: int) -> LoadRun:
         with self.bench.serving(setting) as endpoint:
-            payload = self.bench.payload(endpoint)
-            run = on_locust.load(
+            return on_locust.load(
                 endpoint,
-                self.climb.schedule(self.seed + self.made // 2),
-                payload,
-                folder=self.folder / f"{self.made:03d}",
+                self.climb.schedule(self.seed + number // 2),
+                self.bench.payload(endpoint),
+                folder=self.folder / f"{number:03d}",
                 cores=self.bench.client_cores,
                 drain=2.0,
             )
-        self.made += 1
-        rate = sustained(run, self.climb, self.slo).rate
-        self.told(setting, rate)
-        return rate
 
 
 def climb_for(sustains: float, seconds: float) -> Climb:
-    """The climb that finds a rate which the model expects here: from well below it to well above."""
-    return Climb(low=_CLIMB_LOW * sustains, high=_CLIMB_HIGH * sustains, seconds=seconds)
+    """The climb that finds a rate which the model expects here: from well below it to well above.
+
+    Never above what one load process can offer.
+    """
+    high = min(_CLIMB_HIGH * sustains, _CLIMB_MOST)
+    return Climb(low=_CLIMB_LOW / _CLIMB_HIGH * high, high=high, seconds=seconds)
 
 
 def run(
@@ -213,7 +226,7 @@ def _search(
         seed=asked.seed,
         made=2 * sum(len(trial.pairs) for trial in done),
     )
-    climbing.told = lambda setting, rate: tell("trials", climbing.made / slots, f"{setting}: {rate:.0f}/s")
+    climbing.told = lambda text: tell("trials", climbing.made / slots, text)
     return tune(
         plan.setting,
         predicted,

@@ -51,6 +51,7 @@ def plan_table(plan: BatchPlan, verified: Verified | None) -> "Table":
         ("over the bound", f"{plan.prediction.over:.2%}", verified and f"{verified.over:.2%}"),
         ("busy", f"{plan.prediction.utilisation:.0%}", ""),
         ("batches", sizes_text(plan.prediction.sizes), verified and sizes_text(verified.sizes)),
+        ("", "", verified and f"{verified.apart:.0%} of the batches elsewhere"),
         ("sustains", f"{plan.sustains:.0f} requests/s", ""),
         ("TensorRT profile", str(list(plan.profile.range)), verified and f"{verified.missed:.1%} missed"),
     ]

@@ -1,6 +1,8 @@
 """A run beside a plan: distances between batch sizes, misses, spoiled loads, and settings that cannot be planned."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,14 @@ from hypothesis import strategies as st
 from bench.capacity.slo import Slo
 from bench.load.run import CENSORED, LoadRun
 from bench.schedule import poisson
+from bench.targets import Endpoint
 from optimize.errors import ConfigError, SeatrialError
 from optimize.store import Store
 from serve.deployment import Deployment, Instances
+from serve.errors import ModelLoadError
 from serve.plan.choose import BatchPlan, Model, planned
 from serve.plan.observe import Bench
-from serve.plan.run import Asked
+from serve.plan.run import Asked, Climbing, climb_for
 from serve.plan.setting import Setting
 from serve.plan.verify import caveats, compared, distance, shares
 from tests.models.graphs import pictures
@@ -128,3 +132,29 @@ def test_a_run_is_asked_something_that_can_be_done(wrong: dict[str, float]) -> N
     with pytest.raises(SeatrialError) as caught:
         Asked(**values)  # type: ignore[arg-type]
     assert caught.value.exit_code == 2
+
+
+class Refusing(Bench):
+    """A server that refuses every setting, as one without memory left does."""
+
+    @contextmanager
+    def serving(self, setting: Setting) -> Iterator[Endpoint]:
+        raise ModelLoadError("out of memory")
+        yield
+
+
+def test_a_setting_that_the_server_refuses_sustains_nothing_and_ends_no_search(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    bench = Refusing(
+        artifact=pictures(store, tmp_path / "pictures"),
+        deployment=Deployment(schema=1, name="m", max_batch_size=4),
+        store=store,
+        inputs=lambda endpoint: {},
+        scratch=tmp_path,
+    )
+    told: list[str] = []
+    climb = climb_for(1000, 5)
+    climbing = Climbing(bench=bench, slo=SLO, climb=climb, folder=tmp_path, told=told.append)
+    assert climbing(Setting(max_batch=4, delay_us=0, layout=SINGLE)) == climb.low < 1000 < climb.high
+    assert "out of memory" in told[0]
+    assert climb_for(1e9, 5).high <= 10_000  # what a client can offer
