@@ -113,7 +113,7 @@ def compare(folder: Path, effort: Effort, name: str) -> Row:
         climb=climb_for(max(start.sustains, reached), effort.climb_seconds),
         folder=folder / "climbs",
     )
-    predicted = {setting: model.sustains(setting) for setting in effort.grid}
+    predicted = model.bearing(effort.grid, start.sustains / 2) | {start.setting: start.sustains}
     tuned = tune(
         start.setting,
         predicted,

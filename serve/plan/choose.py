@@ -120,6 +120,11 @@ class Model:
             low, high = (middle, high) if self.keeps(setting, middle) else (low, middle)
         return low
 
+    def bearing(self, some: Iterable[Setting], least: float) -> dict[Setting, float]:
+        """What each sustains of those that sustain `least`; the others are left out, and cost one look each."""
+        able = (each for each in some if self.limit(each) > least and self.keeps(each, least))
+        return {setting: self.sustains(setting, least) for setting in able}
+
     def best(self, some: Iterable[Setting], least: float = 0.0) -> tuple[Setting | None, float]:
         """The setting that sustains most, more than `least`, and how much; each is asked only what it must be."""
         found, reached = None, least

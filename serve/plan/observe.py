@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bench.load import on_locust
 from bench.load.payload import Payload
@@ -90,14 +91,18 @@ def observe(
         SeatrialError: whatever placing, starting or loading raises.
     """
     windows: list[Window] = []
-    for number in range(rounds):
-        order = list(some)[:: -1 if number % 2 else 1]
-        for place, layout in enumerate(order):
-            if progress:
-                progress((number * len(order) + place) / (rounds * len(order)), f"{layout} threads")
-            setting = Setting(max_batch=largest, delay_us=0, layout=layout)
-            with bench.serving(setting) as endpoint:
-                windows += _windows(bench, endpoint, layout, number, largest, seconds)
+    bench.scratch.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="windows-", dir=bench.scratch) as raw:
+        for number in range(rounds):
+            order = list(some)[:: -1 if number % 2 else 1]
+            for place, layout in enumerate(order):
+                if progress:
+                    progress((number * len(order) + place) / (rounds * len(order)), f"{layout} threads")
+                with bench.serving(Setting(max_batch=largest, delay_us=0, layout=layout)) as endpoint:
+                    looking = _Looking(
+                        bench=bench, endpoint=endpoint, layout=layout, round=number, seconds=seconds, folder=Path(raw)
+                    )
+                    windows += looking.windows(largest)
     here = environment()
     return Curve(
         subject=bench.artifact.digest,
@@ -114,38 +119,57 @@ def concurrencies(layout: Layout, largest: int) -> tuple[int, ...]:
     return tuple(sorted({1, *(min(each, _MOST_IN_FLIGHT) for each in many)}))
 
 
-def _windows(
-    bench: Bench, endpoint: Endpoint, layout: Layout, number: int, largest: int, seconds: float
-) -> Iterator[Window]:
-    single = bench.payload(endpoint)
-    for concurrency in concurrencies(layout, largest):
-        yield _window(bench, endpoint, single, layout, number, concurrency, seconds)
-    if largest > 1:
-        joined = bench.payload(endpoint, min(_JOINED, largest))
-        yield _window(bench, endpoint, joined, layout, number, 1, seconds)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Looking:
+    """Windows on one server."""
+
+    bench: Bench
+    endpoint: Endpoint
+    layout: Layout
+    round: int
+    seconds: float
+    folder: Path
+
+    def windows(self, largest: int) -> Iterator[Window]:
+        """Single requests, few to many in flight; then requests of many rows, one at a time."""
+        single = self.bench.payload(self.endpoint)
+        for concurrency in concurrencies(self.layout, largest):
+            yield self.window(single, concurrency)
+        if largest > 1:
+            yield self.window(self.bench.payload(self.endpoint, min(_JOINED, largest)), 1)
+
+    def window(self, payload: Payload, concurrency: int) -> Window:
+        """One closed loop, and what the server counted meanwhile."""
+        looks: list[ModelStatistics] = []
+
+        def begin(_: float) -> None:
+            if not looks:  # the warm-up is over, nothing has been sent that counts
+                looks.append(_counted(self.endpoint))
+
+        run = on_locust.saturate(
+            self.endpoint,
+            payload,
+            seconds=self.seconds,
+            concurrency=concurrency,
+            folder=self.folder,
+            cores=self.bench.client_cores,
+            progress=begin,
+        )
+        alone = concurrency == 1 and payload.batch == 1
+        return Window(
+            layout=self.layout,
+            round=self.round,
+            concurrency=concurrency,
+            rows=payload.batch,
+            seconds=run.seconds,
+            completed=run.completed,
+            executions=_between(looks[0], _counted(self.endpoint)),
+            latencies=tuple(run.latency[:_KEPT].tolist()) if alone else (),
+        )
 
 
-def _window(
-    bench: Bench, endpoint: Endpoint, payload: Payload, layout: Layout, number: int, concurrency: int, seconds: float
-) -> Window:
-    looks: list[ModelStatistics] = []
-
-    def begin(_: float) -> None:
-        if not looks:  # the warm-up is over, nothing has been sent that counts
-            looks.append(_counted(endpoint))
-
-    folder = bench.scratch / "windows"
-    run = on_locust.saturate(
-        endpoint,
-        payload,
-        seconds=seconds,
-        concurrency=concurrency,
-        folder=folder,
-        cores=bench.client_cores,
-        progress=begin,
-    )
-    first, last = looks[0], _counted(endpoint)
-    executions = (
+def _between(first: ModelStatistics, last: ModelStatistics) -> tuple[Executions, ...]:
+    found = (
         Executions(
             size=size,
             count=count - first.batch_sizes.get(size, 0),
@@ -153,17 +177,7 @@ def _window(
         )
         for size, count in sorted(last.batch_sizes.items())
     )
-    alone = concurrency == 1 and payload.batch == 1
-    return Window(
-        layout=layout,
-        round=number,
-        concurrency=concurrency,
-        rows=payload.batch,
-        seconds=run.seconds,
-        completed=run.completed,
-        executions=tuple(each for each in executions if each.count > 0),
-        latencies=tuple(run.latency[:_KEPT].tolist()) if alone else (),
-    )
+    return tuple(each for each in found if each.count > 0)
 
 
 def _counted(endpoint: Endpoint) -> ModelStatistics:

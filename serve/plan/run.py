@@ -215,7 +215,8 @@ def _search(
     proposing: Callable[[Setting, dict[Setting, float]], Proposer],
     tell: Progress,
 ) -> Tuned:
-    predicted = {setting: model.sustains(setting) for setting in model.settings()} | {plan.setting: plan.sustains}
+    tell("trials", 0.0, "simulating what every setting sustains")
+    predicted = model.bearing(model.settings(), plan.sustains / 2) | {plan.setting: plan.sustains}
     done = [Trial.from_json(line) for line in journal.read(folder / "trials.jsonl", SCHEMA)]
     slots = 2 * asked.pairs * asked.trials
     climbing = Climbing(

@@ -102,8 +102,9 @@ def _told(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        error.add_note(f"stopped; what was measured lies in {folder}, and --out {folder} goes on from there")
-        raise
+        told = KeyboardInterrupt()
+        told.add_note(f"stopped; --out {folder} goes on from the last trial that was done")
+        raise told from error
 
 
 def _path(named: str) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.capacity.slo import Slo
-from optimize.artifact import TensorSpec
-from optimize.engine import plan_engine
+from optimize.artifact import Artifact, File, TensorSpec
+from optimize.engine import PLAN, plan_engine
 from optimize.errors import ConfigError, IntegrityError
 from optimize.stages.configs import CompileConfig
+from optimize.store import Store
 from serve.errors import ObjectiveError
 from serve.plan.choose import Model, choose
 from serve.plan.curve import Curve, Executions, Window
-from serve.plan.profile import BatchProfile, batch_profiles, missing, profile_of, warning
+from serve.plan.profile import BatchProfile, batch_profiles, engine_profiles, missing, profile_of, warning
 from serve.plan.setting import Layout, Setting, batches, layouts, settings
+from tests.models.graphs import pictures
+from tests.models.made_by import MADE_BY
 
 SLO = Slo(quantile=0.99, seconds=0.030)
 SINGLE, DOUBLE = Layout(instances=1, threads=1), Layout(instances=2, threads=1)
@@ -85,8 +89,9 @@ def test_where_batching_pays_the_plan_batches_and_where_it_does_not_it_bears_no_
     assert pays.met
     assert pays.sustains > 1500
     model = Model.of(curve(flat=False), SLO)
-    plain = choose(model, 150)
-    best = max(model.sustains(setting) for setting in model.settings() if model.keeps(setting, 150))
+    some = [setting for setting in model.settings() if not setting.delay_us and setting.max_batch in (1, 4, 16)]
+    plain = choose(model, 150, some)
+    best = max(model.sustains(setting) for setting in some if model.keeps(setting, 150))
     assert plain.sustains >= 0.95 * best
 
 
@@ -106,6 +111,9 @@ def test_only_the_settings_that_are_given_are_considered() -> None:
     plan = choose(Model.of(curve(), SLO), 300, only)
     assert plan.setting in only
     assert plan.considered == 2
+    bearing = Model.of(curve(), SLO).bearing(only, plan.sustains * 0.9)
+    assert bearing[plan.setting] >= plan.sustains * 0.9
+    assert Model.of(curve(), SLO).bearing(only, 1e6) == {}
     assert json.loads(json.dumps(plan.to_json(), allow_nan=False))["setting"] == plan.setting.to_json()
 
 
@@ -159,3 +167,23 @@ def test_a_curve_of_one_round_admits_how_little_it_knows() -> None:
     whole = curve()
     one = replace(whole, windows=tuple(each for each in whole.windows if each.round == 0))
     assert one.service(SINGLE).error >= 0.1
+
+
+def test_an_engine_s_profiles_come_from_the_plan_that_it_was_built_by(tmp_path: Path) -> None:
+    store, folder = Store(tmp_path / "store"), tmp_path / "engine"
+    folder.mkdir()
+    spec = TensorSpec(name="x", dtype="float32", shape=("n", 3))
+    engine = plan_engine(CompileConfig(kind="compile", batch=(1, 8, 16)), (spec,), "sha256:0")
+    (folder / PLAN).write_text(json.dumps(engine.to_json()))
+    made = Artifact(
+        name="engine",
+        format="tensorrt",
+        files=(File.of(folder / PLAN),),
+        inputs=(spec,),
+        outputs=(spec,),
+        requires={},
+        made_by=MADE_BY,
+    )
+    assert engine_profiles(store.put(made, folder), store) == (BatchProfile(low=1, opt=8, high=16),)
+    with pytest.raises(ConfigError, match="no TensorRT engine"):
+        engine_profiles(pictures(store, tmp_path / "pictures"), store)
