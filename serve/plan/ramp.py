@@ -7,6 +7,7 @@ that would only overflow after a while looks better, so its figure compares sett
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.capacity.slo import Slo
 from bench.load.run import OK, LoadRun
@@ -51,9 +52,9 @@ def sustained(run: LoadRun, climb: Climb, slo: Slo) -> Sustained:
     return held(run.intended, missed, climb, slo)
 
 
-def held(intended: np.ndarray, missed: np.ndarray, climb: Climb, slo: Slo) -> Sustained:  # type: ignore[type-arg]
+def held(intended: npt.NDArray[np.float64], missed: npt.NDArray[np.bool_], climb: Climb, slo: Slo) -> Sustained:
     """`sustained` for arrivals (seconds after the start, in order) and whether each missed."""
-    rates = climb.low + (climb.high - climb.low) * np.asarray(intended) / climb.seconds
+    rates = climb.low + (climb.high - climb.low) * intended / climb.seconds
     sums = np.concatenate([[0], np.cumsum(missed)])
     begins = np.searchsorted(rates, rates / WIDTH)
     stops = np.arange(1, len(rates) + 1)

@@ -1,5 +1,6 @@
 """A planning run as tables for people. Formats values; computes and measures nothing."""
 
+from collections.abc import Mapping
 from math import exp
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,7 @@ def plan_table(plan: BatchPlan, verified: Verified | None) -> "Table":
         ("over the bound", f"{plan.prediction.over:.2%}", verified and f"{verified.over:.2%}"),
         ("busy", f"{plan.prediction.utilisation:.0%}", ""),
         ("batches", sizes_text(plan.prediction.sizes), verified and sizes_text(verified.sizes)),
-        ("", "", verified and f"{verified.apart:.0%} of the batches elsewhere"),
+        ("of another size", "", verified and f"{verified.apart:.0%}"),
         ("sustains", f"{plan.sustains:.0f} requests/s", ""),
         ("TensorRT profile", str(list(plan.profile.range)), verified and f"{verified.missed:.1%} missed"),
     ]
@@ -82,10 +83,8 @@ def trials_table(tuned: Tuned) -> "Table":
     return table
 
 
-def sizes_text(sizes: "dict[int, float] | object") -> str:
+def sizes_text(sizes: Mapping[int, float]) -> str:
     """Batch sizes and their shares, the most frequent first."""
-    if not isinstance(sizes, dict):
-        return "-"
     common = sorted(sizes.items(), key=lambda each: -each[1])
     text = ", ".join(f"{size}: {share:.0%}" for size, share in common[:_SIZES])
-    return text + (", ..." if len(common) > _SIZES else "") if common else "-"
+    return (text + (", ..." if len(common) > _SIZES else "")) or "-"

@@ -1,5 +1,7 @@
 """A run beside a plan: distances between batch sizes, misses, spoiled loads, and settings that cannot be planned."""
 
+import io
+import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from bench.capacity.slo import Slo
 from bench.load.run import CENSORED, LoadRun
@@ -18,10 +21,13 @@ from optimize.errors import ConfigError, SeatrialError
 from optimize.store import Store
 from serve.deployment import Deployment, Instances
 from serve.errors import ModelLoadError
+from serve.plan import show
 from serve.plan.choose import BatchPlan, Model, planned
 from serve.plan.observe import Bench
 from serve.plan.run import Asked, Climbing, climb_for
 from serve.plan.setting import Setting
+from serve.plan.trial import Pair, Trial, standing
+from serve.plan.tune import Tuned
 from serve.plan.verify import caveats, compared, distance, shares
 from tests.models.graphs import pictures
 from tests.serve.test_plan_choice import SINGLE, SLO, curve
@@ -80,6 +86,20 @@ def test_executed_sizes_beyond_the_plan_are_missed(plan: BatchPlan) -> None:
     assert found.missed == pytest.approx(0.5)
     assert found.apart > 0.25
     assert any("another size" in caveat for caveat in caveats(plan, found))
+
+
+def test_tables_hold_the_figures_and_json_no_nan(plan: BatchPlan) -> None:
+    found = compared(plan, load(0.006), {1: 0.5, 2: 0.25, 3: 0.25})
+    pair = Pair(candidate=900.0, best=1000.0, swapped=False)
+    trial = Trial(number=0, setting=plan.setting, against=plan.setting, predicted=0.0, pairs=(pair,))
+    tuned = Tuned(start=plan.setting, state=standing(plan.setting, [trial]), stopped="enough")
+    console = Console(record=True, width=160, file=io.StringIO())
+    console.print(show.plan_table(plan, found))
+    console.print(show.trials_table(tuned))
+    text = console.export_text()
+    for said in ("p99 <= 30 ms", "6.0 ms", "1: 50%, 2: 25%, 3: 25%", "[1, 1, 8]", "900/s", "itself", "enough"):
+        assert said in text
+    json.dumps([found.to_json(), tuned.to_json()], allow_nan=False)
 
 
 sizes = st.dictionaries(st.integers(1, 64), st.integers(1, 1000), min_size=1, max_size=9)
