@@ -15,6 +15,7 @@ from .errors import TargetError
 from .targets import Endpoint, ask, fetch
 
 _SAMPLE = re.compile(r"^(?P<name>\w+)\{(?P<labels>[^}]*)\}\s+(?P<value>\S+)$")
+_PARTS = ("compute_input", "compute_infer", "compute_output")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
@@ -23,7 +24,8 @@ class ModelStatistics:
     """Counters of one version since it was loaded; durations are sums in nanoseconds.
 
     `inferences` counts batch rows, `executions` runs of the model, `batch_sizes` maps the size of a run to how many
-    there were: a server that batches shows sizes above one under concurrent load.
+    there were: a server that batches shows sizes above one under concurrent load. `batch_ns` maps it to what those runs
+    took in all: input, inference and output.
     """
 
     name: str
@@ -37,6 +39,7 @@ class ModelStatistics:
     compute_input_ns: int
     compute_infer_ns: int
     compute_output_ns: int
+    batch_ns: Mapping[int, int] = field(default_factory=dict)
 
 
 def statistics_of(reply: Mapping[str, Any]) -> ModelStatistics:
@@ -61,6 +64,10 @@ def statistics_of(reply: Mapping[str, Any]) -> ModelStatistics:
         compute_input_ns=duration("compute_input"),
         compute_infer_ns=duration("compute_infer"),
         compute_output_ns=duration("compute_output"),
+        batch_ns={
+            int(batch["batch_size"]): sum(int(batch.get(part, {}).get("ns", 0)) for part in _PARTS)
+            for batch in reply.get("batch_stats", ())
+        },
     )
 
 
@@ -156,8 +163,7 @@ def mean_queue(counted: Mapping[str, Any]) -> float | None:
 
 def mean_compute(counted: Mapping[str, Any]) -> float | None:
     """Seconds of input, inference and output of a request's execution, on average; None where nothing was counted."""
-    parts = ("compute_input", "compute_infer", "compute_output")
-    return sum(counted[part] for part in parts) / counted["requests"] if counted.get("requests") else None
+    return sum(counted[part] for part in _PARTS) / counted["requests"] if counted.get("requests") else None
 
 
 def counters(endpoint: Endpoint) -> dict[str, float] | str:

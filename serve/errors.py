@@ -12,6 +12,7 @@
     ├── UnprovenError                exit 3   no server of this machine could load it, so nothing is known of it
     ├── RouterError                  exit 1   the proxy refused routes or did not take them; the old ones are in force
     ├── RequestError                 exit 1   the server refused or failed one inference request
+    ├── ObjectiveError               exit 1   no way of serving meets the objective at that rate
     └── RegistryError                exit 1   a release that its verdict does not allow (3, 4: the verdict's own code)
 
 A model whose answers differ from the reference is no error: it is a report that did not pass
@@ -69,6 +70,12 @@ class RequestError(SeatrialError):
     def __init__(self, what: str, *, where: str = "", next_step: str = "", status: int = 0) -> None:
         super().__init__(what, where=where, next_step=next_step)
         self.status = status
+
+
+class ObjectiveError(SeatrialError):
+    """No way of serving meets the objective at that rate; `next_step` says which rate would."""
+
+    exit_code = 1
 
 
 class RegistryError(SeatrialError):

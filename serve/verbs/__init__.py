@@ -2,7 +2,7 @@
 
 import typer
 
-from . import linting, placing
+from . import linting, placing, tuning
 from .placing import hosting as hosting
 
 PANEL = "serve: place, run, ship"
@@ -16,3 +16,4 @@ def add_verbs(app: typer.Typer) -> None:
     app.command(rich_help_panel=PANEL)(placing.up)
     app.command(rich_help_panel=PANEL)(placing.down)
     app.command(rich_help_panel=PANEL)(placing.ship)
+    app.command(rich_help_panel=PANEL)(tuning.tune)

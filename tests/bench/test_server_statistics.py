@@ -170,3 +170,12 @@ def test_two_windows_in_a_row_count_what_one_over_both_counts(one: int, two: int
     assert first["queue"] + second["queue"] == pytest.approx(whole["queue"])
     for size, count in whole["batch_sizes"].items():
         assert first["batch_sizes"].get(size, 0) + second["batch_sizes"].get(size, 0) == count
+
+
+def test_time_by_batch_size_is_input_inference_and_output_together() -> None:
+    said = reply(8, 2)
+    parts = {name: {"count": 2, "ns": ns} for name, ns in (("compute_input", 1), ("compute_infer", 20), ("other", 9))}
+    said["batch_stats"] = [{"batch_size": 4, **parts, "compute_output": {"count": 2, "ns": 300}}]
+    counted = counting.statistics_of(said)
+    assert counted.batch_sizes == {4: 2}
+    assert counted.batch_ns == {4: 321}

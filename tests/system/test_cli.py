@@ -58,6 +58,12 @@ def recipe(tmp_path: Path, old: str = "", new: str = "") -> Path:
         (["lint", "gone"], "no such model repository"),
         (["register", "a", "--run", "gone"], "no artifact called 'a'"),
         (["ship", "gone.toml"], "no such file"),
+        (["tune", "gone.toml", "--rate", "10", "--slo", "p99<=20ms"], "no such file"),
+        (["tune", "nobody", "--rate", "10", "--slo", "p99<=20ms"], "no deployment 'nobody'"),
+        (["tune", "scenes", "--rate", "10", "--slo", "fast"], "not an SLO"),
+        (["tune", "scenes", "--rate", "nan", "--slo", "p99<=20ms"], "nan is no rate"),
+        (["tune", "scenes", "--rate", "10", "--slo", "p99<=20ms", "--trials", "-1"], "-1 trials"),
+        (["tune", "scenes", "--rate", "10", "--slo", "p99<=20ms"], "no release 'scenes'"),
     ],
 )
 def test_wrong_usage_is_one_message_and_exit_code_2(tmp_path: Path, arguments: list[str], said: str) -> None:
@@ -162,6 +168,7 @@ def test_help_teaches_every_verb(tmp_path: Path) -> None:
         "up",
         "down",
         "ship",
+        "tune",
     ):
         assert f" {verb} " in whole
         assert len(seatrial(verb, "--help", home=tmp_path).stdout.splitlines()) > 5

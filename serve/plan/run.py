@@ -1,0 +1,286 @@
+"""One planning run from end to end, kept in a folder: curve, plan, search, verification.
+
+Joins the rooms beside it and owns the folder; decides nothing. Layout: ``tune.json`` (what was asked), ``curve.json``,
+``trials.jsonl`` (one line per trial, appended when it is done), ``slots/NNN`` (raw climbs), ``verify`` (raw load),
+``result.json``. A run that was cut short goes on where it stopped, if it is asked the same again.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from bench import journal
+from bench.capacity.slo import Slo
+from bench.load import on_locust
+from bench.load.run import LoadRun
+from optimize.artifact import canonical, digest_bytes
+from optimize.environment import environment
+from optimize.errors import ConfigError, IntegrityError
+from optimize.store import write_atomically
+
+from ..errors import ModelLoadError
+from .choose import BatchPlan, Model, choose, planned
+from .curve import Curve
+from .observe import ROUNDS, Bench, observe
+from .ramp import Climb, sustained
+from .setting import Layout, Setting, layouts
+from .trial import SCHEMA, Trial
+from .tune import Proposer, Tuned, tune
+from .verify import Verified, verify
+
+Progress = Callable[[str, float, str], None]
+"""Called with the step, the share of it that is done, and what is being done."""
+
+_CLIMB_LOW, _CLIMB_HIGH = 0.4, 1.6  # of what the model says that the plan sustains
+_CLIMB_MOST = 8000.0
+MOST_RATE = 5000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a run is asked: the rate, the objective, the largest batch to consider, and how much to measure.
+
+    `rounds` is how often the curve visits every layout. `trials` 0 stops at the plan. `climb_seconds` is the length of
+    one climb, `verify_seconds` that of the steady load at the end (0: none).
+    """
+
+    rate: float
+    slo: Slo
+    largest: int
+    rounds: int = ROUNDS
+    trials: int = 6
+    pairs: int = 4
+    climb_seconds: float = 5.0
+    verify_seconds: float = 10.0
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.rate) and 0 < self.rate <= MOST_RATE):
+            raise ConfigError(
+                f"{self.rate:g} is no rate to plan for",
+                where="--rate",
+                next_step=f"give more than 0, at most {MOST_RATE:g} a second",
+            )
+        if not 1 <= self.largest <= 1024:
+            raise ConfigError(f"{self.largest} is no largest batch", where="--largest", next_step="give 1 to 1024")
+        if not 1 <= self.rounds <= 20:
+            raise ConfigError(f"{self.rounds} rounds are no curve", where="--rounds", next_step="give 1 to 20")
+        if not 0 <= self.trials <= 100 or not 1 <= self.pairs <= 20:
+            raise ConfigError(
+                f"{self.trials} trials of {self.pairs} pairs cannot be made",
+                where="--trials, --pairs",
+                next_step="give 0 to 100 trials of 1 to 20 pairs",
+            )
+        if not (1 <= self.climb_seconds <= 60 and (self.verify_seconds == 0 or 1 <= self.verify_seconds <= 600)):
+            raise ConfigError(
+                f"loads of {self.climb_seconds:g} and {self.verify_seconds:g} s cannot be made",
+                where="--seconds, --verify-seconds",
+                next_step="give 1 to 60 s a trial, and 0 or 1 to 600 s to verify",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """What a run found: the plan, the search around it if one was made, the plan of the winner, its verification."""
+
+    folder: Path
+    curve: Curve
+    plan: BatchPlan
+    tuned: Tuned | None
+    final: BatchPlan
+    verified: Verified | None
+
+    @property
+    def sizes(self) -> Mapping[int, float]:
+        """Batch sizes as shares of all batches: executed ones, or predicted where nothing was executed."""
+        return (self.verified.sizes if self.verified else {}) or self.final.prediction.sizes
+
+    @property
+    def exit_code(self) -> int:
+        """0 the objective held under load, 1 it did not, 4 the load was spoiled.
+
+        Where nothing was verified 0 if the model is sure of it, else 3.
+        """
+        return self.verified.exit_code if self.verified else 0 if self.final.met else 3
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values with a schema number."""
+        return {
+            "schema": SCHEMA,
+            "kind": "batch plan",
+            "plan": self.plan.to_json(),
+            "tuned": self.tuned and self.tuned.to_json(),
+            "final": self.final.to_json(),
+            "verified": self.verified and self.verified.to_json(),
+            "exit_code": self.exit_code,
+            "run": str(self.folder),
+        }
+
+
+@dataclass(slots=True, kw_only=True)
+class Climbing:
+    """Measures what a setting sustains: a fresh server, one climb, the raw run kept in a folder of its own.
+
+    Every climb has other arrivals; the two of a pair have the same.
+    """
+
+    bench: Bench
+    slo: Slo
+    climb: Climb
+    folder: Path
+    seed: int = 1
+    made: int = 0
+    told: Callable[[str], None] = field(default=lambda text: None)
+
+    def __call__(self, setting: Setting) -> float:
+        """Requests per second up to which the objective held; the climb's lowest where the server refuses to load."""
+        number, self.made = self.made, self.made + 1
+        try:
+            rate = sustained(self._load(setting, number), self.climb, self.slo).rate
+        except ModelLoadError as error:
+            rate = self.climb.low
+            self.told(f"{setting}: refused, {error.what}")
+        else:
+            self.told(f"{setting}: {rate:.0f}/s")
+        return rate
+
+    def _load(self, setting: Setting, number: int) -> LoadRun:
+        with self.bench.serving(setting) as endpoint:
+            return on_locust.load(
+                endpoint,
+                self.climb.schedule(self.seed + number // 2),
+                self.bench.payload(endpoint),
+                folder=self.folder / f"{number:03d}",
+                cores=self.bench.client_cores,
+                drain=2.0,
+            )
+
+
+def climb_for(sustains: float, seconds: float) -> Climb:
+    """The climb that finds a rate which the model expects here: from well below it to well above.
+
+    Never above what one load process can offer.
+    """
+    high = min(_CLIMB_HIGH * sustains, _CLIMB_MOST)
+    return Climb(low=_CLIMB_LOW / _CLIMB_HIGH * high, high=high, seconds=seconds)
+
+
+def run(
+    bench: Bench,
+    asked: Asked,
+    *,
+    folder: Path,
+    proposing: Callable[[Setting, dict[Setting, float]], Proposer],
+    some: Sequence[Layout] = (),
+    progress: Progress | None = None,
+) -> Planned:
+    """Measure the curve, plan, search around the plan, and verify the winner at the rate.
+
+    Raises:
+        ObjectiveError: no setting meets the objective at the rate, by the model.
+        ConfigError: the folder holds a run that was asked something else.
+        SeatrialError: whatever placing, starting or loading raises.
+    """
+    tell = progress or (lambda step, share, text: None)
+    _claim(folder, bench, asked)
+    curve = _curve(bench, asked, folder, some, lambda share, text: tell("curve", share, text))
+    model = Model.of(curve, asked.slo)
+    tell("plan", 0.1, "simulating")
+    plan = choose(model, asked.rate)
+    tell("plan", 1.0, str(plan.setting))
+    tuned, final = None, plan
+    if asked.trials:
+        tuned = _search(bench, asked, folder, model, plan, proposing, tell)
+        if tuned.best != plan.setting:
+            final = planned(model, tuned.best, asked.rate, sustains=model.sustains(tuned.best))
+    verified = None
+    if asked.verify_seconds:
+        tell("verify", 0.1, f"{asked.rate:g} requests a second")
+        verified = verify(bench, final, folder=folder / "verify", seconds=asked.verify_seconds, seed=asked.seed)
+        tell("verify", 1.0, "done")
+    found = Planned(folder=folder, curve=curve, plan=plan, tuned=tuned, final=final, verified=verified)
+    _write(folder / "result.json", found.to_json())
+    return found
+
+
+def _search(
+    bench: Bench,
+    asked: Asked,
+    folder: Path,
+    model: Model,
+    plan: BatchPlan,
+    proposing: Callable[[Setting, dict[Setting, float]], Proposer],
+    tell: Progress,
+) -> Tuned:
+    tell("trials", 0.0, "simulating what every setting sustains")
+    predicted = model.bearing(model.settings(), plan.sustains / 2) | {plan.setting: plan.sustains}
+    done = [Trial.from_json(line) for line in journal.read(folder / "trials.jsonl", SCHEMA)]
+    slots = 2 * asked.pairs * asked.trials
+    climbing = Climbing(
+        bench=bench,
+        slo=asked.slo,
+        climb=climb_for(plan.sustains, asked.climb_seconds),
+        folder=folder / "slots",
+        seed=asked.seed,
+        made=2 * sum(len(trial.pairs) for trial in done),
+    )
+    climbing.told = lambda text: tell("trials", climbing.made / slots, text)
+    return tune(
+        plan.setting,
+        predicted,
+        climbing,
+        proposing(plan.setting, predicted),
+        trials=asked.trials,
+        pairs=asked.pairs,
+        done=done,
+        keep=lambda trial: journal.append(folder / "trials.jsonl", trial.to_json()),
+    )
+
+
+def _curve(
+    bench: Bench, asked: Asked, folder: Path, some: Sequence[Layout], progress: Callable[[float, str], None]
+) -> Curve:
+    path = folder / "curve.json"
+    if path.exists():
+        try:
+            return Curve.from_json(json.loads(path.read_bytes()))
+        except ValueError as error:
+            raise IntegrityError(f"not a curve: {error}", where=str(path), next_step="remove it, run again") from error
+    cores = environment().cores
+    curve = observe(bench, tuple(some) or layouts(cores), largest=asked.largest, rounds=asked.rounds, progress=progress)
+    _write(path, curve.to_json())
+    return curve
+
+
+def _claim(folder: Path, bench: Bench, asked: Asked) -> None:
+    """Note what the run is asked, or make sure that the folder was asked the same."""
+    beside = Setting(max_batch=asked.largest, delay_us=0, layout=Layout(instances=1, threads=1))
+    said = {
+        "schema": SCHEMA,
+        "kind": "tune",
+        "artifact": bench.artifact.digest,
+        "deployment": digest_bytes(canonical(asdict(beside.applied(bench.deployment)))),
+        "asked": asdict(asked) | {"trials": 0, "verify_seconds": 0},
+    }
+    path = folder / "tune.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(path, said)
+        return
+    try:
+        known = json.loads(path.read_bytes())
+    except ValueError:
+        known = {}
+    if differing := sorted(key for key in said if known.get(key) != said[key]):
+        raise ConfigError(
+            f"the run in that folder was asked something else: {', '.join(differing)}",
+            where=str(folder),
+            next_step="name another folder, or ask the same again (only --trials and --verify-seconds may differ)",
+        )
+
+
+def _write(path: Path, value: Any) -> None:
+    write_atomically(path, json.dumps(value, indent=1, allow_nan=False).encode() + b"\n")
