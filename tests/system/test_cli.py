@@ -57,6 +57,12 @@ def recipe(tmp_path: Path, old: str = "", new: str = "") -> Path:
         (["place", "serve/deployments/scenes.toml"], "no release 'scenes'"),
         (["register", "a", "--run", "gone"], "no artifact called 'a'"),
         (["ship", "gone.toml"], "no such file"),
+        (["render", "gone.toml", "--out", "gone"], "no such file"),
+        (["render", "serve/deployments/scenes.toml", "--out", "gone", "--cluster", "gone.toml"], "no such file"),
+        (
+            ["render", "serve/deployments/scenes.toml", "--out", "gone", "--repository", "gone"],
+            "no version of 'scenes'",
+        ),
     ],
 )
 def test_wrong_usage_is_one_message_and_exit_code_2(tmp_path: Path, arguments: list[str], said: str) -> None:
@@ -160,6 +166,7 @@ def test_help_teaches_every_verb(tmp_path: Path) -> None:
         "up",
         "down",
         "ship",
+        "render",
     ):
         assert f" {verb} " in whole
         assert len(seatrial(verb, "--help", home=tmp_path).stdout.splitlines()) > 5
