@@ -2,7 +2,7 @@
 
 import typer
 
-from . import kubernetes, placing
+from . import audit, kubernetes, placing
 from .placing import hosting as hosting
 
 PANEL = "serve: place, run, ship"
@@ -16,3 +16,4 @@ def add_verbs(app: typer.Typer) -> None:
     app.command(rich_help_panel=PANEL)(placing.down)
     app.command(rich_help_panel=PANEL)(placing.ship)
     app.command(rich_help_panel=PANEL)(kubernetes.render)
+    app.command(rich_help_panel=PANEL)(audit.audit)

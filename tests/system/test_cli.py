@@ -57,6 +57,10 @@ def recipe(tmp_path: Path, old: str = "", new: str = "") -> Path:
         (["place", "serve/deployments/scenes.toml"], "no release 'scenes'"),
         (["register", "a", "--run", "gone"], "no artifact called 'a'"),
         (["ship", "gone.toml"], "no such file"),
+        (["audit", "gone"], "no such folder"),
+        (["audit", "scripts"], "neither a model repository nor manifests"),
+        (["audit", "http://192.0.2.1:8000"], "not this machine"),
+        (["audit", "ftp://127.0.0.1"], "not a target"),
         (["render", "gone.toml", "--out", "gone"], "no such file"),
         (["render", "serve/deployments/scenes.toml", "--out", "gone", "--cluster", "gone.toml"], "no such file"),
         (
@@ -167,6 +171,7 @@ def test_help_teaches_every_verb(tmp_path: Path) -> None:
         "down",
         "ship",
         "render",
+        "audit",
     ):
         assert f" {verb} " in whole
         assert len(seatrial(verb, "--help", home=tmp_path).stdout.splitlines()) > 5
