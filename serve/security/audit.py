@@ -3,6 +3,7 @@
 Decides only what to look at; each part judges for itself.
 """
 
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
@@ -15,6 +16,20 @@ from optimize.store import Store
 from ..errors import ServerError
 from . import manifests, on_server, process, repository
 from .finding import Audit, Finding, ordered
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What one audit has gathered so far."""
+
+    findings: list[Finding] = field(default_factory=list)
+    looked: list[str] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
+
+    def audit(self, target: str) -> Audit:
+        return Audit(
+            target=target, findings=ordered(self.findings), looked=tuple(self.looked), unseen=tuple(self.unseen)
+        )
 
 
 def audit_folder(folder: Path, store: Store | None) -> Audit:
@@ -33,15 +48,14 @@ def audit_folder(folder: Path, store: Store | None) -> Audit:
             where=str(folder),
             next_step="a repository has MODEL/config.pbtxt, manifests are *.yaml",
         )
-    findings: list[Finding] = []
-    looked = []
+    notes = _Notes(unseen=unreadable)
     if is_repository:
-        findings += repository.audit(folder, store)
-        looked.append("model repository: links, rights, code, digests, configuration")
+        notes.findings += repository.audit(folder, store)
+        notes.looked.append("model repository: links, rights, code, digests, configuration")
     if documents:
-        findings += manifests.audit(documents)
-        looked.append(f"{len(documents)} Kubernetes documents")
-    return Audit(target=str(folder), findings=ordered(findings), looked=tuple(looked), unseen=tuple(unreadable))
+        notes.findings += manifests.audit(documents)
+        notes.looked.append(f"{len(documents)} Kubernetes documents")
+    return notes.audit(str(folder))
 
 
 def audit_server(url: str, store: Store | None, *, grpc_url: str = "", metrics_url: str = "", own: bool) -> Audit:
@@ -52,83 +66,74 @@ def audit_server(url: str, store: Store | None, *, grpc_url: str = "", metrics_u
         ServerError: no answer.
     """
     host, port = split_url(url)[:2]
-    for each in (host, *(split_url(_bare(other))[0] for other in (grpc_url, metrics_url) if other)):
+    sides = {side: _address(named) for side, named in (("grpc", grpc_url), ("metrics", metrics_url)) if named}
+    for each in (host, *(address[0] for address in sides.values())):
         if not is_loopback(each) and not own:
             raise TargetError(
                 f"{each} is not this machine",
                 where=url,
                 next_step="audit only servers that are yours, and say so (--i-own-this-target)",
             )
-    door, local = on_server.Door((host, port)), is_loopback(host)
+    door, local, notes = on_server.Door((host, port)), is_loopback(host), _Notes()
     about = door.about()
     seen = process.listener(port) if local else None
     exposed = not local or (seen is not None and seen.exposed)
-    findings = list(on_server.over_http(door, exposed=exposed))
-    looked, unseen = [f"HTTP at {host}:{port} ({about['name']} {about['version']})"], list[str]()
-    findings += _configurations(door, unseen)
-    for side, named in (("grpc", grpc_url), ("metrics", metrics_url)):
-        findings += _side(side, host, named, seen, exposed, looked, unseen)
-    if seen is not None:
-        findings += process.audit(seen, exposed=exposed)
-        looked.append(f"process {seen.pid}: arguments, addresses, user, rights")
-        for folder in (each for each in seen.repositories if each.is_dir()):
-            findings += repository.audit(folder, store)
-            looked.append(f"its repository {folder}")
-    else:
-        unseen.append("the server's process: " + ("not to be seen by this user" if local else "on another machine"))
-    return Audit(target=url, findings=ordered(findings), looked=tuple(looked), unseen=tuple(unseen))
+    notes.findings += on_server.over_http(door, exposed=exposed)
+    notes.looked.append(f"HTTP at {host}:{port} ({about['name']} {about['version']})")
+    _configurations(door, notes)
+    for side in ("grpc", "metrics"):
+        found = seen.port(side) if seen is not None else None
+        _side(side, sides.get(side) or ((host, found) if found else None), exposed, notes)
+    if seen is None:
+        notes.unseen.append(
+            "the server's process: " + ("not to be seen by this user" if local else "another machine's")
+        )
+        return notes.audit(url)
+    notes.findings += process.audit(seen, exposed=exposed)
+    notes.looked.append(f"process {seen.pid}: arguments, addresses, user, rights")
+    for folder in (each for each in seen.repositories if each.is_dir()):
+        notes.findings += repository.audit(folder, store)
+        notes.looked.append(f"its repository {folder}")
+    return notes.audit(url)
 
 
-def _side(
-    side: str,
-    host: str,
-    named: str,
-    seen: process.Seen | None,
-    exposed: bool,
-    looked: list[str],
-    unseen: list[str],
-) -> list[Finding]:
+def _side(side: str, address: tuple[str, int] | None, exposed: bool, notes: _Notes) -> None:
     """gRPC or metrics, where they were named or the process tells their port."""
-    port = seen.port(side) if seen is not None else None
-    if not named and port is None:
-        unseen.append(f"{side}: its port is not known; name it with --{side}-url")
-        return []
-    address = split_url(_bare(named))[:2] if named else (host, port or 0)
+    if address is None:
+        notes.unseen.append(f"{side}: its port is not known; name it with --{side}-url")
+        return
+    at = f"{side} at {address[0]}:{address[1]}"
     try:
         if side == "grpc":
-            findings = list(on_server.over_grpc(f"{address[0]}:{address[1]}", exposed=exposed))
+            notes.findings += on_server.over_grpc(f"{address[0]}:{address[1]}", exposed=exposed)
         else:
-            findings = list(on_server.over_metrics(address, exposed=exposed))
+            notes.findings += on_server.over_metrics(address, exposed=exposed)
+        notes.looked.append(at)
     except ServerError as error:
-        unseen.append(f"{side} at {address[0]}:{address[1]}: {error.what}")
-        return []
-    looked.append(f"{side} at {address[0]}:{address[1]}")
-    return findings
+        notes.unseen.append(f"{at}: {error.what}")
 
 
-def _configurations(door: on_server.Door, unseen: list[str]) -> list[Finding]:
+def _configurations(door: on_server.Door, notes: _Notes) -> None:
     """What each ready model's configuration says, as far as the server tells it."""
     from tritonclient.grpc import model_config_pb2 as pb
 
-    names, findings = door.models(), list[Finding]()
+    parse = import_module("google.protobuf.json_format").Parse
+    names = door.models()
+    if names is None:
+        notes.unseen.append("models' configurations: the index is closed, as it should be")
     for name in names or ():
         text = door.config(name)
         if text is None:
-            unseen.append(f"configuration of {name}: closed, as it should be")
+            notes.unseen.append(f"configuration of {name}: closed, as it should be")
             continue
         try:
-            config = import_module("google.protobuf.json_format").Parse(
-                text, pb.ModelConfig(), ignore_unknown_fields=True
-            )
+            config = parse(text, pb.ModelConfig(), ignore_unknown_fields=True)
         except ValueError as error:  # protobuf's ParseError is one
-            unseen.append(f"configuration of {name}: {error}")
+            notes.unseen.append(f"configuration of {name}: {error}")
             continue
-        findings += repository.configuration(config, f"model {name}")
-    if names is None:
-        unseen.append("models' configurations: the index is closed, as it should be")
-    return findings
+        notes.findings += repository.configuration(config, f"model {name}")
 
 
-def _bare(url: str) -> str:
-    """An address without its scheme and path, as `split_url` reads it."""
-    return url.removeprefix("grpc://").removeprefix("http://").partition("/")[0]
+def _address(url: str) -> tuple[str, int]:
+    """Host and port of a gRPC or metrics URL, whatever its scheme and path."""
+    return split_url(url.removeprefix("grpc://").removeprefix("http://").partition("/")[0])[:2]

@@ -8,6 +8,7 @@ import http.client
 import json
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -117,12 +118,15 @@ def over_grpc(address: str, *, exposed: bool) -> Iterator[Finding]:
         if _call(client.get_server_metadata) is None:
             raise ServerError("no answer over gRPC", where=address, next_step="name its gRPC port (--grpc-url)")
         yield breach("plaintext", where, "gRPC without TLS", exposed=exposed)
+        index = _call(client.get_model_repository_index)
+        ready = next((each.name for each in index.models if each.state == "READY"), "") if index else ""
         calls: tuple[tuple[str, Callable[..., Any]], ...] = (
             ("open-control", lambda **kept: client.unload_model(_nobody(), **kept) or True),
             ("open-shared-memory", client.get_system_shared_memory_status),
             ("open-statistics", client.get_inference_statistics),
             ("open-trace", client.get_trace_settings),
             ("open-logging", client.get_log_settings),
+            *([("open-config", partial(client.get_model_config, ready))] if ready else []),
         )
         for rule, call in calls:
             if _call(call) is not None:

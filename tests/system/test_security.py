@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -17,7 +19,9 @@ from bench.errors import TargetError
 from optimize.store import Store
 from serve.deployment import Deployment
 from serve.errors import ServerError
+from serve.kubernetes.argo import analysis
 from serve.kubernetes.cluster import Cluster
+from serve.kubernetes.scaling import adapter_rule
 from serve.kubernetes.server import pod
 from serve.kubernetes.source import Source, read_source
 from serve.security import process
@@ -73,7 +77,7 @@ def test_what_up_starts_has_nothing_high_and_every_open_door_is_told(site: Site)
             assert control.infer("pictures", 1, inputs)["scores"].shape == (1, 5)
     assert found.passed, [each for each in found.findings if each.severity == "high"]
     assert rules(found, "http ") == {*ADMINISTRATIVE.values(), "old-server", "plaintext", "no-body-limit"}
-    assert rules(found, "grpc ") == {*ADMINISTRATIVE.values(), "plaintext"} - {"open-config"}
+    assert rules(found, "grpc ") == {*ADMINISTRATIVE.values(), "plaintext"}
     assert rules(found, "metrics ") == {"open-metrics"}
     assert ("root" in rules(found, "process ")) == (os.geteuid() == 0)
     assert not {"secret-argument", "bound-to-all", "auto-complete", "foreign-code", "changed"} & rules(found)
@@ -139,6 +143,16 @@ def test_what_the_manifests_start_is_closed_but_for_its_metrics(site: Site, rend
     assert KEY not in json.dumps(found.to_json())
     assert any("closed, as it should be" in line for line in found.unseen)
     assert found.passed
+
+
+def test_the_metrics_that_scaler_and_analysis_ask_for_are_there(rendered: tuple[int, int]) -> None:
+    seen = process.listener(rendered[0])
+    assert seen is not None
+    with urlopen(f"http://127.0.0.1:{seen.port('metrics')}/metrics") as reply:
+        text = reply.read().decode()
+    asked = str(adapter_rule()) + str(analysis("pictures", CLUSTER))
+    for name in set(re.findall(r"nv_\w+", asked)):
+        assert re.search(rf'^{name}{{.*model="pictures".*version="1"', text, re.MULTILINE), name
 
 
 def test_the_verb_says_the_same_and_what_others_reach_is_high(
