@@ -134,7 +134,7 @@ def broken(route: Mapping[str, Any]) -> list[str]:
             elif mirror and (fraction := mirror.get("fraction")) and fraction["numerator"] > fraction["denominator"]:
                 said.append("RequestMirror of more than everything")
         if route["kind"] == "HTTPRoute":
-            paths = [match["path"]["value"] for match in rule["matches"]]
+            paths = [match.get("path", {}).get("value", "/") for match in rule.get("matches", [])]
             said += [f"path {path!r} is not absolute" for path in paths if not path.startswith("/") or "//" in path]
         said += ["more than 64 matches in one rule"] if len(rule.get("matches", [])) > 64 else []
     return said

@@ -32,34 +32,47 @@ def read(folder: Path) -> tuple[list[tuple[str, Object]], list[str]]:
         except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
             unreadable.append(f"{path}: {str(error).splitlines()[0]}")
             continue
-        documents += [(str(path), each) for each in found if "kind" in each]
+        documents += [(str(path), each) for each in found if isinstance(each.get("kind"), str)]
     return documents, unreadable
 
 
 def audit(documents: list[tuple[str, Object]]) -> Iterator[Finding]:
-    """Everything found in those documents."""
-    pinned = {each["name"] for _, document in documents for each in document.get("images", []) if each.get("digest")}
+    """Everything found in those documents; one that is no such object is itself a finding."""
+    pinned = {
+        each.get("name", "")
+        for _, document in documents
+        for each in document.get("images") or ()
+        if isinstance(each, dict) and each.get("digest")
+    }
     policies = [(_unit(where), document) for where, document in documents if document["kind"] == "NetworkPolicy"]
     for where, document in documents:
-        kind, place = document["kind"], f"{where}: {document['kind']} {document.get('metadata', {}).get('name', '')}"
-        if kind in _WORKLOADS:
-            template = document["spec"]["template"]
-            yield from _pod(template["spec"], place, pinned)
-            own = [policy for unit, policy in policies if unit == _unit(where)]
-            if not any(_selects(policy, template["metadata"].get("labels", {})) for policy in own):
-                yield breach("no-network-policy", place, "no NetworkPolicy selects its pods")
-        elif kind == "Pod":
-            yield from _pod(document["spec"], place, pinned)
-        elif kind == "Secret" and (document.get("data") or document.get("stringData")):
-            yield breach("secret-in-manifest", place, "a Secret with its content")
-        elif kind == "Service" and document["spec"].get("type") in ("LoadBalancer", "NodePort"):
-            yield breach("exposed-service", place, f"type {document['spec']['type']}")
-        elif kind == "NetworkPolicy":
-            yield from _policy(document, place)
-        elif kind in ("HTTPRoute", "GRPCRoute"):
-            yield from _route(document, place)
-        elif kind == "Kustomization":
-            yield from _overlay(document, where)
+        place = f"{where}: {document['kind']} {(document.get('metadata') or {}).get('name', '')}"
+        own = [policy for unit, policy in policies if unit == _unit(where)]
+        try:
+            yield from list(_document(document, place, pinned, own))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            yield breach("malformed", place, f"{type(error).__name__}: {error}")
+
+
+def _document(document: Object, where: str, pinned: set[str], policies: list[Object]) -> Iterator[Finding]:
+    kind = document["kind"]
+    if kind in _WORKLOADS:
+        template = document["spec"]["template"]
+        yield from _pod(template["spec"], where, pinned)
+        if not any(_selects(policy, template["metadata"].get("labels", {})) for policy in policies):
+            yield breach("no-network-policy", where, "no NetworkPolicy selects its pods")
+    elif kind == "Pod":
+        yield from _pod(document["spec"], where, pinned)
+    elif kind == "Secret" and (document.get("data") or document.get("stringData")):
+        yield breach("secret-in-manifest", where, "a Secret with its content")
+    elif kind == "Service" and document["spec"].get("type") in ("LoadBalancer", "NodePort"):
+        yield breach("exposed-service", where, f"type {document['spec']['type']}")
+    elif kind == "NetworkPolicy":
+        yield from _policy(document, where)
+    elif kind in ("HTTPRoute", "GRPCRoute"):
+        yield from _route(document, where)
+    elif kind == "Kustomization":
+        yield from _overlay(document, where)
 
 
 def _unit(where: str) -> Path | None:
@@ -180,9 +193,10 @@ def _route(route: Object, where: str) -> Iterator[Finding]:
 
 def _overlay(document: Object, where: str) -> Iterator[Finding]:
     """Prod is told by its folder's name or by its label."""
-    label = [each.get("pairs", {}).get("app.kubernetes.io/environment") for each in document.get("labels", [])]
-    images = document.get("images", [])
-    if any(each.get("digest") == _ZEROS for each in images):
+    labels = [each.get("pairs", {}).get("app.kubernetes.io/environment") for each in document.get("labels", [])]
+    prod = "prod" in labels or Path(where.partition(": ")[0]).parent.name == "prod"
+    digests = {each.get("digest") for each in document.get("images", [])} - {None, ""}
+    if _ZEROS in digests:
         yield breach("image-placeholder", where, "a digest of zeros")
-    elif ("prod" in label or Path(where).parent.name == "prod") and not any(each.get("digest") for each in images):
+    elif prod and not digests:
         yield breach("image-tag", where, "prod pins no digest")

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 from ..errors import ServerError
@@ -75,11 +76,14 @@ class Door:
         status, body = self.ask("POST", "/v2/repository/index")
         if status != 200:
             return None
-        return sorted({each["name"] for each in json.loads(body) if each.get("state") == "READY"})
+        try:
+            return sorted({str(each["name"]) for each in json.loads(body) if each.get("state") == "READY"})
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None  # another server's index
 
     def config(self, model: str) -> str | None:
         """A model's configuration as JSON text; None where it is closed."""
-        status, body = self.ask("GET", f"/v2/models/{model}/config")
+        status, body = self.ask("GET", f"/v2/models/{quote(model)}/config")
         return body.decode() if status == 200 else None
 
 

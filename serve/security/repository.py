@@ -6,7 +6,7 @@ Reads only, follows no link, loads no model. What seatrial placed is compared wi
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from optimize.errors import IntegrityError, SeatrialError
 from optimize.store import Store
 
 from ..triton.config import parse
-from ..triton.placement import RECORD, Placement, models, placements, version_directories
+from ..triton.placement import RECORD, Placement, placements, version_directories
 from .finding import Finding
 from .rules import breach
 
@@ -25,32 +25,58 @@ _SECRETS = re.compile(
     r".*\.(pem|key|p12|pfx)|id_(rsa|ed25519|ecdsa)|\.env|(.*[._-])?(passwords?|secrets?|credentials)(\.\w+)?", re.I
 )
 _OWN_MODEL = Path(__file__).parents[1] / "triton" / "python_model.py"
+_NEVER_LOADED = ("symlink", "outside", "changed")
 _BESIDE = {RECORD, "__pycache__"}
 _PICKLE_PROTOCOLS = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 
 
 def audit(repository: Path, store: Store | None) -> Iterator[Finding]:
     """Everything found in a repository."""
-    for path in _everything(repository):
-        yield from _file(path, repository)
-    for name in models(repository):
-        yield from _configuration(repository / name)
-        try:
-            placed = {placement.path: placement for placement in placements(repository, name)}
-        except IntegrityError as error:
-            yield breach("changed", error.where, error.what)
-            placed = {}
-        for version in version_directories(repository, name):
-            yield from _version(version, placed.get(version), store)
-        for path in (repository / name).iterdir():
-            if path.is_file() and not path.is_symlink() and _CODE.fullmatch(path.name):
-                yield breach("foreign-code", str(path), f"code beside the versions: {path.name}")
+    yield from _within(repository, repository)
+    for model in sorted(path for path in repository.iterdir() if path.is_dir() and not path.is_symlink()):
+        yield from _model(model, store)
 
 
-def _everything(repository: Path) -> Iterator[Path]:
-    yield repository
-    for root, folders, files in os.walk(repository, followlinks=False):
-        yield from (Path(root) / name for name in sorted([*folders, *files]))
+def check(repository: Path, names: Sequence[str], store: Store | None) -> None:
+    """Refuse to load models whose bytes are not the placed ones, or that lead out of their directory.
+
+    A model that is not there is the server's to complain of, and one that somebody else made is theirs to vouch for.
+
+    Raises:
+        IntegrityError: a link, a path outside, or bytes that differ from the artifact; the first one found.
+    """
+    for name in (each for each in names if (repository / each).is_dir()):
+        found = [*_within(repository / name, repository), *_model(repository / name, store)]
+        for finding in (each for each in found if each.rule in _NEVER_LOADED):
+            raise IntegrityError(
+                f"{name} must not be loaded: {finding.seen}", where=finding.where, next_step=finding.mend
+            )
+
+
+def _model(model: Path, store: Store | None) -> Iterator[Finding]:
+    """One model's configuration, versions, and the code that lies beside them."""
+    versions = [path for path in version_directories(model.parent, model.name) if not path.is_symlink()]
+    if versions or (model / "config.pbtxt").exists():
+        yield from _configuration(model)
+    try:
+        placed = {each.path: each for each in placements(model.parent, model.name)}
+    except IntegrityError as error:
+        yield breach("changed", error.where, error.what)
+        placed = {}
+    for version in versions:
+        yield from _version(version, placed.get(version), store)
+    for path in sorted(model.rglob("*")):
+        inside = any(path.is_relative_to(version) for version in versions)
+        if not inside and path.is_file() and not path.is_symlink() and _CODE.fullmatch(path.name):
+            yield breach("foreign-code", str(path), f"code beside the versions: {path.name}")
+
+
+def _within(folder: Path, repository: Path) -> Iterator[Finding]:
+    """Every file and directory by itself, no link followed."""
+    yield from _file(folder, repository)
+    for root, folders, files in os.walk(folder, followlinks=False):
+        for name in sorted([*folders, *files]):
+            yield from _file(Path(root) / name, repository)
 
 
 def _file(path: Path, repository: Path) -> Iterator[Finding]:

@@ -208,6 +208,11 @@ RULES: dict[str, Rule] = {
         why="the container is as good as the node",
         mend="no privileged, host namespaces or hostPath; allowPrivilegeEscalation: false",
     ),
+    "malformed": Rule(
+        exposed="medium",
+        why="a cluster refuses it, or reads it otherwise than meant",
+        mend="hold it against the schema of its kind",
+    ),
     "writable-root": Rule(
         exposed="medium",
         why="backends and libraries of the server can be replaced while it runs",

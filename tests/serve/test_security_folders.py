@@ -9,17 +9,19 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from optimize.artifact import Artifact, File, TensorSpec
-from optimize.errors import MissingError
+from optimize.errors import IntegrityError, MissingError
 from optimize.store import Store
 from serve.deployment import Deployment
 from serve.kubernetes import render as rendering
 from serve.kubernetes.cluster import Cluster
 from serve.security import arguments
 from serve.security.audit import audit_folder
+from serve.security.manifests import audit, read
+from serve.security.repository import check
 from serve.security.rules import RULES
 from serve.traffic.routes import Routes
 from serve.triton.repository import place
@@ -72,7 +74,11 @@ def edit(path: Path, text: str) -> None:
 
 
 def executable(text: str) -> Callable[[Path], object]:
-    return lambda version: (version / text).write_text("code")
+    def plant(version: Path) -> None:
+        (version / text).parent.mkdir(exist_ok=True)
+        (version / text).write_text("code")
+
+    return plant
 
 
 PLANTED: list[tuple[str, str, Callable[[Path], object]]] = [
@@ -82,6 +88,9 @@ PLANTED: list[tuple[str, str, Callable[[Path], object]]] = [
     ("foreign-code", "high", executable("helper.py")),
     ("foreign-code", "high", executable("batchstrategy.so")),
     ("foreign-code", "high", lambda version: executable("batchstrategy.so")(version.parent)),
+    ("foreign-code", "high", lambda version: executable("lib/more.so")(version.parent)),
+    ("foreign-code", "high", lambda version: shutil.move(version.parent / "config.pbtxt", version / "more.py")),
+    ("configuration", "medium", lambda version: (version.parent / "config.pbtxt").unlink()),
     ("changed", "high", lambda version: (version / "model.onnx").write_bytes(b"other")),
     ("changed", "high", lambda version: (version / "model.onnx").unlink()),
     ("changed", "high", lambda version: (version / "extra.bin").write_bytes(b"data")),
@@ -138,6 +147,24 @@ def test_our_own_model_py_is_known_by_its_bytes(site: tuple[Path, Store]) -> Non
     assert rules(audit_folder(*site), "high") == {"changed", "foreign-code"}
 
 
+@pytest.mark.parametrize(
+    ("plant", "said"),
+    [
+        (lambda version: (version / "model.onnx").write_bytes(b"other"), "instead of"),
+        (lambda version: (version / "more").symlink_to("model.onnx"), "a link to"),
+        (lambda version: (version.parent / "2").symlink_to("/"), "a link to"),
+        (lambda version: (version / "placement.json").write_text("{}"), "record"),
+    ],
+)
+def test_what_was_changed_is_not_loaded(site: tuple[Path, Store], plant: Callable[[Path], object], said: str) -> None:
+    repository, store = site
+    check(repository, ("native", "python"), store)
+    plant(repository / "native" / "1")
+    check(repository, ("python",), store)
+    with pytest.raises(IntegrityError, match=said):
+        check(repository, ("native",), store)
+
+
 def test_without_the_store_bytes_are_said_to_be_unverified(site: tuple[Path, Store], tmp_path: Path) -> None:
     found = audit_folder(site[0], Store(tmp_path / "empty"))
     assert rules(found, "medium") == {"unverified"}
@@ -166,6 +193,11 @@ def rendered(placed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rendered") / "out"
     rendering.write(files, folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def documents(rendered: Path) -> list[tuple[str, Any]]:
+    return [(where, document) for where, document in read(rendered)[0]]
 
 
 @pytest.fixture
@@ -254,6 +286,32 @@ def test_a_breach_in_manifests_is_found(
     found = audit_folder(manifests, None)
     assert rule in rules(found, RULES[rule].exposed)
     assert "hunter2" not in str(found.to_json())  # a finding must not spread the secret it tells of
+
+
+def pruned(data: st.DataObject, value: Any) -> Any:
+    """The same value with something replaced or left out somewhere."""
+    if data.draw(st.integers(0, 4)) == 0:
+        return data.draw(st.sampled_from([None, {}, [], "text", 0, [None], {"name": None}]))
+    if isinstance(value, dict) and value:
+        chosen = data.draw(st.sampled_from(sorted(value)))
+        kept = {key: each for key, each in value.items() if key != chosen}
+        return kept if data.draw(st.booleans()) else kept | {chosen: pruned(data, value[chosen])}
+    if isinstance(value, list) and value:
+        return [pruned(data, value[0]), *value[1:]]
+    return value
+
+
+def test_an_object_without_its_parts_is_a_finding() -> None:
+    for kind in ("Deployment", "Pod", "Service", "HTTPRoute", "NetworkPolicy"):
+        assert {each.rule for each in audit([("x.yaml", {"kind": kind, "metadata": None})])} == {"malformed"}
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_manifest_however_broken_ends_the_audit(documents: list[tuple[str, Any]], data: st.DataObject) -> None:
+    place, document = documents[data.draw(st.integers(0, len(documents) - 1))]
+    broken = {**document, "spec": pruned(data, document.get("spec", {})), "images": pruned(data, [{"name": "x"}])}
+    list(audit([(place, broken)]))
 
 
 @pytest.mark.parametrize(("digest", "rule"), [("", "image-tag"), ("sha256:" + "0" * 64, "image-placeholder")])
