@@ -12,7 +12,7 @@ from typing import Any
 from ..traffic.routes import Routes
 from .cluster import Cluster
 from .names import INSTANCE, NAME, labels, slug
-from .server import GRPC, HTTP, METRICS, Object, pod
+from .pod import GRPC, HTTP, METRICS, Object, pod
 from .source import Source
 
 STEPS = (1, 5, 25, 50)

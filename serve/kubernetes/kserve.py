@@ -11,7 +11,7 @@ from ..errors import RoutesError
 from ..traffic.routes import Routes
 from .cluster import Cluster
 from .names import labels, slug, versioned
-from .server import Object
+from .pod import Object
 
 _MODE = "serving.kserve.io/deploymentMode"
 _SCALING = ("maxReplicas", "scaleTarget", "scaleMetric", "autoScaling")

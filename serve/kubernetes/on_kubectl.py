@@ -14,8 +14,8 @@ from typing import Any
 from ..errors import RouterError
 from ..traffic.routes import Routes
 from .names import slug
+from .pod import Object
 from .routes import KINDS, broken, read, traffic
-from .server import Object
 
 _POLL_SECONDS = 0.2
 _NOT_FOUND, _CONFLICT = "(NotFound)", "(Conflict)"

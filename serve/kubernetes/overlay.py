@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import yaml
 
 from .cluster import PLACEHOLDER, Cluster
-from .server import Object
+from .pod import Object
 
 ENVIRONMENTS = ("dev", "staging", "prod")
 LABEL = "app.kubernetes.io/environment"

@@ -20,9 +20,9 @@ from . import argo, kserve, server
 from .cluster import PLACEHOLDER, Cluster
 from .names import versioned
 from .overlay import ENVIRONMENTS, digest_for, kustomization
+from .pod import Object
 from .routes import broken, grpc_route, http_route
 from .scaling import adapter_rule, autoscaler
-from .server import Object
 from .source import Source, read_source
 
 MARK = ".seatrial-rendered"

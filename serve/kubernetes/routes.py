@@ -11,7 +11,7 @@ from ..errors import RouterError
 from ..traffic.routes import Routes
 from .cluster import Cluster
 from .names import labels, slug, version_of, versioned
-from .server import GRPC, HTTP, Object
+from .pod import GRPC, HTTP, Object
 
 WHOLE = 10_000
 """The sum of all weights: shares are exact to a hundredth of a percent."""

@@ -7,7 +7,7 @@ turned away because the queue was full are in neither count.
 
 from .cluster import Cluster, Environment
 from .names import labels, versioned
-from .server import Object
+from .pod import Object
 from .source import Source
 
 METRIC = "triton_queue_microseconds"

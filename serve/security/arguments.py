@@ -12,7 +12,8 @@ from .rules import breach
 
 RESTRICTING = ("http-restricted-api", "grpc-restricted-protocol")
 _FLAG = re.compile(r"--([a-z][a-z0-9-]*)(?:=([^\s\"']*))?")
-_SECRET = re.compile(r"(?:pass(?:word)?|token|secret|api[-_]?key)=(?!/)[^$\s]+", re.I)
+# A value, and not the path or variable that it is read from.
+_SECRET = re.compile(r"(?:pass(?:word)?|token|secret|api[-_]?key)=(?![\"']?[/$`])[\"']?[^\s\"']+", re.I)
 ADMINISTRATIVE = {
     "model-repository": "open-control",
     "shared-memory": "open-shared-memory",

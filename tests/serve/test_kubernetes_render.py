@@ -20,7 +20,7 @@ from serve.errors import ConfigRuleError
 from serve.kubernetes import render as rendering
 from serve.kubernetes.cluster import PLACEHOLDER, Cluster, Environment, Gateway, Resources
 from serve.kubernetes.overlay import ENVIRONMENTS, merged
-from serve.kubernetes.server import arguments
+from serve.kubernetes.pod import arguments
 from serve.kubernetes.source import Source
 from serve.traffic.routes import Routes
 from serve.triton.config import parse

@@ -346,6 +346,23 @@ def test_flags_are_read_however_they_are_written() -> None:
     assert len(list(arguments.unrestricted(["--model-control-mode=explicit"]))) == 2 * len(arguments.ADMINISTRATIVE)
 
 
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("--token=abc", True),
+        ("PASSWORD='abc'", True),
+        ("--api-key=abc", True),
+        ("--http-restricted-api=trace:k=abc", True),
+        ("--token=/run/secrets/token", False),
+        ('token="$(cat /run/secrets/token)"', False),
+        ("--grpc-restricted-protocol=trace:k=$key", False),
+        ("--load-model=token", False),
+    ],
+)
+def test_a_secret_is_told_from_where_it_is_read(argument: str, told: bool) -> None:
+    assert bool(list(arguments.secrets([argument], "here", exposed=True))) == told
+
+
 def test_every_rule_says_why_and_how_to_mend_it() -> None:
     for name, rule in RULES.items():
         assert rule.why, name

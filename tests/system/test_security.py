@@ -21,8 +21,8 @@ from serve.deployment import Deployment
 from serve.errors import ServerError
 from serve.kubernetes.argo import analysis
 from serve.kubernetes.cluster import Cluster
+from serve.kubernetes.pod import pod
 from serve.kubernetes.scaling import adapter_rule
-from serve.kubernetes.server import pod
 from serve.kubernetes.source import Source, read_source
 from serve.security import process
 from serve.security.arguments import ADMINISTRATIVE
@@ -176,6 +176,17 @@ def test_the_verb_says_the_same_and_what_others_reach_is_high(
     high = {each.rule for each in found.findings if each.severity == "high"}
     assert high >= {"bound-to-all", "old-server", "secret-argument"}
     assert not found.passed
+
+
+def test_up_refuses_bytes_that_were_changed_after_placing(site: Site, tmp_path: Path, home: Path) -> None:
+    store = Store(home / "store")
+    placed = place(pictures(store, tmp_path / "made"), DEPLOYMENT, store=store, repository=tmp_path / "models")
+    (placed.path / "model.onnx").write_bytes(b"other")
+    command = [sys.executable, "-m", "serve.cli", "up", "--repository", str(tmp_path / "models"), "--http-port", "0"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 1, done.stdout
+    assert "pictures must not be loaded" in done.stderr
+    assert not (home / "triton" / "server.json").exists()
 
 
 def test_other_machines_and_other_servers_are_refused() -> None:
