@@ -1,8 +1,14 @@
-"""The router on HTTPRoutes, against a stand-in for kubectl: no cluster was ever met."""
+"""The router on HTTPRoutes: with the real kubectl against a small API, and with a stand-in for its faults.
+
+No cluster was ever met: the API has neither schemas nor admission, and its gateway accepts at once.
+"""
 
 import json
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,12 +19,64 @@ from serve.kubernetes.cluster import Cluster
 from serve.kubernetes.on_kubectl import KubectlRouter
 from serve.kubernetes.routes import grpc_route, http_route
 from serve.traffic.routes import Router, Routes
-from tests.models import kubectl_stand_in
+from tests.models import kube_api, kubectl_stand_in
 
 CLUSTER = Cluster(schema=1, hostname="models.example.com", grpc_hostname="grpc.models.example.com")
 STABLE = Routes(model="scenes", stable=3)
 SPLIT = Routes(model="scenes", stable=3, candidate=4, share=0.25, mirror=0.5)
 KINDS = ("HTTPRoute", "GRPCRoute")
+PLAN = (
+    Routes(model="scenes", stable=3, candidate=4, mirror=0.2),
+    *(Routes(model="scenes", stable=3, candidate=4, share=share) for share in (0.05, 1.0)),
+    Routes(model="scenes", stable=4),
+    STABLE,
+)
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, dict[str, Any]]]:
+    """The objects of an API that the real kubectl talks to."""
+    if not shutil.which("kubectl"):
+        pytest.skip("no kubectl on the PATH")
+    with kube_api.serving(http_route(STABLE, CLUSTER), grpc_route(STABLE, CLUSTER)) as (url, objects):
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "api", "cluster": {"server": url}}],
+            "contexts": [{"name": "api", "context": {"cluster": "api"}}],
+            "current-context": "api",
+        }
+        (tmp_path / "config").write_text(json.dumps(config))
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+        monkeypatch.setenv("HOME", str(tmp_path))  # where it caches
+        yield objects
+
+
+def test_the_real_kubectl_takes_a_whole_plan_and_its_undoing(api: dict[str, dict[str, Any]]) -> None:
+    made = KubectlRouter("prod", kinds=KINDS)
+    for wanted in PLAN:
+        made.apply(wanted)
+        assert made.current("scenes") == wanted
+        generations = [each["metadata"]["generation"] for each in api.values()]
+        assert len(set(generations)) == 1
+    assert made.current("nobody") is None
+
+
+def test_the_real_kubectl_loses_a_race_without_harm(
+    api: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = KubectlRouter("prod")
+    replace = made._replace
+
+    def overtaken(route: dict[str, Any]) -> dict[str, Any]:
+        for each in api.values():
+            each["metadata"]["resourceVersion"] = "8"
+        return replace(route)
+
+    monkeypatch.setattr(made, "_replace", overtaken)
+    with pytest.raises(RouterError, match="somebody else"):
+        made.apply(SPLIT)
+    assert KubectlRouter("prod").current("scenes") == STABLE
 
 
 @pytest.fixture
@@ -66,7 +124,7 @@ def test_applying_the_same_again_changes_nothing(folder: Path) -> None:
     assert not any(call.startswith("replace") for call in calls(folder))
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.integers(0, 10_000), mirror=st.integers(0, 10_000))
 def test_any_step_of_a_plan_comes_back_as_it_was(folder: Path, share: int, mirror: int) -> None:
     wanted = Routes(model="scenes", stable=3, candidate=4, share=share / 10_000, mirror=mirror / 10_000)
