@@ -64,12 +64,12 @@ class KubectlRouter:
                     continue
                 for rule in broken(wanted):
                     raise RouterError(rule, where=f"{kind} of {routes.model}", next_step="mend the routes")
+                changed.append(route)  # before, since an answer that never comes may hide a change that was made
                 self._replace(wanted)
-                changed.append(route)
                 self._await_accepted(kind, routes.model)
         except BaseException:
             for route in reversed(changed):
-                self._put_back(route)
+                self._put_back(route, routes)
             raise
 
     def current(self, model: str) -> Routes | None:
@@ -97,11 +97,11 @@ class KubectlRouter:
             )
         return self._parsed(done)
 
-    def _put_back(self, old: Object) -> None:
-        """The old rules over whatever stands there now; the first error is the one to report."""
+    def _put_back(self, old: Object, routes: Routes) -> None:
+        """The old rules over ours, and over nobody else's; the error that led here is the one to report."""
         try:
-            now = self._get(old["kind"], old["metadata"]["name"])
-            if now is not None:
+            now, port = self._get(old["kind"], old["metadata"]["name"]), KINDS[old["kind"]]
+            if now is not None and traffic(read(now, routes.model), port) == traffic(routes, port):
                 self._replace({**now, "spec": old["spec"]})
         except RouterError:
             return

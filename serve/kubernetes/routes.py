@@ -7,7 +7,7 @@ what a client of the model needs is routed: no repository, shared-memory, statis
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import RouterError
+from ..errors import RouterError, RoutesError
 from ..traffic.routes import Routes
 from .cluster import Cluster
 from .names import labels, slug, version_of, versioned
@@ -102,7 +102,7 @@ def read(route: Mapping[str, Any], model: str) -> Routes:
             share=backends[1][1] / total if candidate is not None else 0.0,
             mirror=_mirrored(mirrors[0]) if mirrors else 0.0,
         )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RoutesError) as error:
         raise RouterError(
             f"the route in the cluster is none of ours: {error}",
             where=f"{route.get('kind', 'route')} of {model}",

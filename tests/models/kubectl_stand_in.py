@@ -50,6 +50,8 @@ def main() -> None:
     if fault != "slow gateway":
         new["status"] = {"parents": [{"conditions": conditions}]}
     path.write_text(json.dumps(new))
+    if fault == "lost answer" and "filters" in new["spec"]["rules"][0]:
+        fail("lost: the connection broke after the change was made")
     print(path.read_text())
 
 

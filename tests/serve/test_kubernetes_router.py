@@ -77,6 +77,7 @@ def test_the_real_kubectl_loses_a_race_without_harm(
     with pytest.raises(RouterError, match="somebody else"):
         made.apply(SPLIT)
     assert KubectlRouter("prod").current("scenes") == STABLE
+    assert {each["metadata"]["generation"] for each in api.values()} == {1}  # and nothing of theirs is put back
 
 
 @pytest.fixture
@@ -141,6 +142,7 @@ def test_any_step_of_a_plan_comes_back_as_it_was(folder: Path, share: int, mirro
         ("refuse httproute", "refused the HTTPRoute: Because"),
         ("refuse grpcroute", "refused the GRPCRoute: Because"),
         ("slow gateway", "no gateway took the HTTPRoute"),
+        ("lost answer", "the connection broke"),
         ("nonsense", "no JSON"),
     ],
 )

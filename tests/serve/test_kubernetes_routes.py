@@ -107,6 +107,10 @@ SPLIT = Routes(model="scenes", stable=3, candidate=4, share=0.05, mirror=0.5)
         (lambda rule: [each.update(weight=0) for each in rule["backendRefs"]], "none with a weight"),
         (lambda rule: rule["filters"][0]["requestMirror"]["backendRef"].update(name="scenes-v3"), "not the candidate"),
         (lambda rule: rule.pop("backendRefs"), "backendRefs"),
+        (
+            lambda rule: rule["backendRefs"].append(rule["backendRefs"].pop(0) | {"name": "scenes-v4"}),
+            "its own candidate",
+        ),
     ],
 )
 def test_a_foreign_route_is_said_to_be_one(change: object, said: str) -> None:
