@@ -2,7 +2,7 @@
 
 import typer
 
-from . import linting, placing, tuning
+from . import audit, kubernetes, linting, placing, tuning
 from .placing import hosting as hosting
 
 PANEL = "serve: place, run, ship"
@@ -17,3 +17,5 @@ def add_verbs(app: typer.Typer) -> None:
     app.command(rich_help_panel=PANEL)(placing.down)
     app.command(rich_help_panel=PANEL)(placing.ship)
     app.command(rich_help_panel=PANEL)(tuning.tune)
+    app.command(rich_help_panel=PANEL)(kubernetes.render)
+    app.command(rich_help_panel=PANEL)(audit.audit)

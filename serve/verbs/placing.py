@@ -151,12 +151,17 @@ def up(
     metrics_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8002,
     json_: Json = False,
 ) -> None:
-    """Start the real Triton on loopback with the placed models, and leave it running until seatrial down."""
+    """Start the real Triton on loopback with the placed models, and leave it running until seatrial down.
+
+    A placed version whose bytes are no longer the artifact's, or a link in a model's directory, is refused before.
+    """
+    from ..security.repository import check
     from ..triton import on_pytriton
     from ..triton.control import Control
     from ..triton.placement import models
 
     names = tuple(model) if model else models(repository)
+    check(repository, names, store())
     with progress() as report:
         report("up", 0.1, f"starting Triton, loading {', '.join(names) or 'nothing'}")
         server = on_pytriton.up(repository, names, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)

@@ -64,6 +64,16 @@ def recipe(tmp_path: Path, old: str = "", new: str = "") -> Path:
         (["tune", "scenes", "--rate", "nan", "--slo", "p99<=20ms"], "nan is no rate"),
         (["tune", "scenes", "--rate", "10", "--slo", "p99<=20ms", "--trials", "-1"], "-1 trials"),
         (["tune", "scenes", "--rate", "10", "--slo", "p99<=20ms"], "no release 'scenes'"),
+        (["audit", "gone"], "no such folder"),
+        (["audit", "scripts"], "neither a model repository nor manifests"),
+        (["audit", "http://192.0.2.1:8000"], "not this machine"),
+        (["audit", "ftp://127.0.0.1"], "not a target"),
+        (["render", "gone.toml", "--out", "gone"], "no such file"),
+        (["render", "serve/deployments/scenes.toml", "--out", "gone", "--cluster", "gone.toml"], "no such file"),
+        (
+            ["render", "serve/deployments/scenes.toml", "--out", "gone", "--repository", "gone"],
+            "no version of 'scenes'",
+        ),
     ],
 )
 def test_wrong_usage_is_one_message_and_exit_code_2(tmp_path: Path, arguments: list[str], said: str) -> None:
@@ -169,6 +179,8 @@ def test_help_teaches_every_verb(tmp_path: Path) -> None:
         "down",
         "ship",
         "tune",
+        "render",
+        "audit",
     ):
         assert f" {verb} " in whole
         assert len(seatrial(verb, "--help", home=tmp_path).stdout.splitlines()) > 5

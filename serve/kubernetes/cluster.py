@@ -1,0 +1,155 @@
+"""The cluster, as an engineer writes it down: image, model store, gateway, limits, and the three environments.
+
+Only says and checks itself. It is a file of its own (TOML), since a deployment says how a model is served anywhere.
+"""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from optimize.errors import ConfigError
+
+from .names import is_label
+
+SCHEMA = 1
+PLACEHOLDER = "sha256:" + "0" * 64
+"""Stands where a digest must be filled in; no registry serves it, so that a cluster refuses to start it."""
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_RELEASE = re.compile(r"\d{2}\.\d{2}(-[a-z0-9.-]+)?")
+_QUANTITY = re.compile(r"[1-9][0-9]*(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
+_HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+_IMAGE = re.compile(r"[a-z0-9]+([._/:-][a-z0-9]+)*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """One overlay: its namespace (empty: NAME of the cluster file's `prefix` and the environment) and its copies."""
+
+    namespace: str = ""
+    least: int = 1
+    most: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """The Gateway that routes attach to, and the namespace its proxies run in (for the network policy)."""
+
+    name: str = "public"
+    namespace: str = "gateway"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What one server may take: requests equal limits, so that latency does not depend on the neighbours."""
+
+    cpu: str = "2"
+    memory: str = "4Gi"
+    gpus: int = 1
+    shared_memory: str = "256Mi"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Where the manifests are for.
+
+    `image` and `release` name the server, `digest` pins its bytes (prod starts nothing without). `claim` is the
+    PersistentVolumeClaim that holds the model repository, `store_cidr` a network that may be reached besides DNS
+    (empty: none). `hostname` serves HTTP and `grpc_hostname` gRPC (empty: none); two, since a Gateway may refuse two
+    kinds of route on one. `queue_us` is the mean time in the queue, in microseconds, that the autoscaler holds.
+    `drain_seconds` is how long a pod still serves after the cluster was told to send it nothing, `exit_seconds` how
+    long the server may then finish, `load_seconds` how long loading the model may take. `control_secret` is a Secret
+    with a file `key` that opens the administrative calls. `prometheus` is asked by the Argo analysis.
+
+    Raises:
+        ConfigError: a field breaks a rule.
+    """
+
+    schema: int
+    image: str = "nvcr.io/nvidia/tritonserver"
+    release: str = "26.07-py3"
+    digest: str = ""
+    claim: str = "models"
+    store_cidr: str = ""
+    hostname: str
+    grpc_hostname: str = ""
+    gateway: Gateway = Gateway()
+    monitoring: str = "monitoring"
+    prometheus: str = "http://prometheus.monitoring.svc:9090"
+    resources: Resources = Resources()
+    queue_us: int = 5000
+    drain_seconds: int = 10
+    exit_seconds: int = 10
+    load_seconds: int = 300
+    control_secret: str = "triton-control"
+    prefix: str = "seatrial"
+    environments: Mapping[str, Environment] = field(
+        default_factory=lambda: {
+            "dev": Environment(least=1, most=1),
+            "staging": Environment(least=1, most=3),
+            "prod": Environment(least=2, most=10),
+        }
+    )
+
+    def __post_init__(self) -> None:
+        for key, fits, mend in self._rules():
+            if not fits:
+                raise ConfigError(f"{key} cannot be {self._value(key)!r}", where=key, next_step=mend)
+
+    def namespace(self, environment: str) -> str:
+        """The namespace of an environment."""
+        return self.environments[environment].namespace or f"{self.prefix}-{environment}"
+
+    def _value(self, key: str) -> object:
+        value: object = self
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else getattr(value, part)
+        return value
+
+    def _rules(self) -> list[tuple[str, bool, str]]:
+        """Each: the field, whether it is legal, how to mend it."""
+        name = "use a DNS label: lower-case letters, digits and '-', starting with a letter, at most 63"
+        rules = [("schema", self.schema == SCHEMA, f"write schema = {SCHEMA}")]
+        rules += [
+            ("image", bool(_IMAGE.fullmatch(self.image)), "name the image without tag or digest"),
+            ("release", bool(_RELEASE.fullmatch(self.release)), "name a release such as 26.07-py3, never latest"),
+            ("digest", self.digest == "" or bool(_DIGEST.fullmatch(self.digest)), "write sha256: and 64 hex digits"),
+            ("hostname", bool(_HOST.fullmatch(self.hostname)), "write a DNS name"),
+            (
+                "grpc_hostname",
+                not self.grpc_hostname
+                or (bool(_HOST.fullmatch(self.grpc_hostname)) and self.grpc_hostname != self.hostname),
+                "write a DNS name other than hostname: a Gateway may refuse HTTPRoute and GRPCRoute on one",
+            ),
+            (
+                "store_cidr",
+                self.store_cidr == "" or _is_network(self.store_cidr),
+                "write a network such as 10.0.0.0/24",
+            ),
+            ("prometheus", self.prometheus.startswith(("http://", "https://")), "write its URL"),
+            ("queue_us", self.queue_us >= 1, "give a target above 0"),
+            ("resources.cpu", bool(_QUANTITY.fullmatch(self.resources.cpu)), "write a quantity such as 2 or 500m"),
+            ("resources.gpus", self.resources.gpus >= 1, "a model on GPUs needs at least one"),
+            ("environments", set(self.environments) == {"dev", "staging", "prod"}, "name dev, staging and prod"),
+        ]
+        for key in ("resources.memory", "resources.shared_memory"):
+            rules.append((key, bool(_QUANTITY.fullmatch(str(self._value(key)))), "write a quantity such as 4Gi"))
+        for key in ("drain_seconds", "exit_seconds", "load_seconds"):
+            rules.append((key, 1 <= int(str(self._value(key))) <= 3600, "give 1 to 3600 seconds"))
+        for key in ("claim", "gateway.name", "gateway.namespace", "monitoring", "control_secret", "prefix"):
+            rules.append((key, is_label(str(self._value(key))), name))
+        for key, environment in self.environments.items():
+            rules.append((f"environments.{key}.least", environment.least >= 1, "keep at least one copy"))
+            rules.append((f"environments.{key}.most", environment.most >= environment.least, "at least `least`"))
+            rules.append((f"environments.{key}.namespace", is_label(self.namespace(key)), name))
+        return [*rules, ("environments", self._namespaces_differ(), "give each environment a namespace of its own")]
+
+    def _namespaces_differ(self) -> bool:
+        return len({self.namespace(key) for key in self.environments}) == len(self.environments)
+
+
+def _is_network(text: str) -> bool:
+    try:
+        return ipaddress.ip_network(text).prefixlen > 0
+    except ValueError:
+        return False

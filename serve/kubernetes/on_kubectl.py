@@ -1,0 +1,197 @@
+"""The router of a cluster: makes routes true by replacing the rules of the model's HTTPRoute and GRPCRoute.
+
+Speaks to a cluster through the ``kubectl`` that is on the PATH, and keeps nothing: what is in force is read back each
+time. Every change carries the resourceVersion it was made from, so that two controllers cannot overwrite each other.
+It was tried with kubectl 1.32 against a small API of our own, never against a cluster.
+"""
+
+import copy
+import json
+import subprocess
+import time
+from typing import Any
+
+from ..errors import RouterError
+from ..traffic.routes import Routes
+from .names import slug
+from .pod import Object
+from .routes import KINDS, broken, read, traffic
+
+_POLL_SECONDS = 0.2
+_NOT_FOUND, _CONFLICT = "(NotFound)", "(Conflict)"
+
+
+class KubectlRouter:
+    """A `serve.traffic.routes.Router` on Gateway API routes.
+
+    The routes themselves come from ``seatrial render``; this moves their weights. `kinds` are the routes that the model
+    has, the first of which answers for all in `current`. `timeout` is in seconds, for one change to be accepted by the
+    gateway.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        *,
+        kinds: tuple[str, ...] = ("HTTPRoute",),
+        context: str = "",
+        kubectl: str = "kubectl",
+        timeout: float = 30.0,
+    ) -> None:
+        self._kinds, self._timeout = kinds, timeout
+        self._command = [kubectl, f"--namespace={namespace}", f"--request-timeout={max(1, int(timeout))}s"]
+        self._command += [f"--context={context}"] if context else []
+
+    def apply(self, routes: Routes) -> None:
+        """Make these routes the truth; returns when every gateway has accepted them.
+
+        Raises:
+            RouterError: no such route, somebody else changed it meanwhile, or a gateway refused; the old ones are put
+                back in force.
+        """
+        changed: list[Object] = []
+        try:
+            for kind in self._kinds:
+                route = self._get(kind, slug(routes.model))
+                if route is None:
+                    raise RouterError(
+                        f"there is no {kind} of {routes.model}",
+                        where=self._command[1],
+                        next_step="apply what seatrial render wrote first",
+                    )
+                wanted = _with(route, routes)
+                if wanted["spec"] == route["spec"]:
+                    continue
+                for rule in broken(wanted):
+                    raise RouterError(rule, where=f"{kind} of {routes.model}", next_step="mend the routes")
+                changed.append(route)  # before, since an answer that never comes may hide a change that was made
+                self._replace(wanted)
+                self._await_accepted(kind, routes.model)
+        except BaseException:
+            for route in reversed(changed):
+                self._put_back(route, routes)
+            raise
+
+    def current(self, model: str) -> Routes | None:
+        """The routes in force, read from the cluster; None where the model has no route.
+
+        Raises:
+            RouterError: the cluster does not answer, or its route is none of ours.
+        """
+        route = self._get(self._kinds[0], slug(model))
+        return None if route is None else read(route, model)
+
+    def _get(self, kind: str, name: str) -> Object | None:
+        done = self._kubectl("get", kind.lower(), name, "--output=json")
+        if done.returncode != 0 and _NOT_FOUND in done.stderr:
+            return None
+        return self._parsed(done)
+
+    def _replace(self, route: Object) -> Object:
+        done = self._kubectl("replace", "--filename=-", "--output=json", stdin=json.dumps(route))
+        if _CONFLICT in done.stderr:
+            raise RouterError(
+                "somebody else changed the route meanwhile",
+                where=f"{route['kind']} {route['metadata']['name']}",
+                next_step="look who does, then try again",
+            )
+        return self._parsed(done)
+
+    def _put_back(self, old: Object, routes: Routes) -> None:
+        """The old rules over ours, and over nobody else's; the error that led here is the one to report."""
+        try:
+            now, port = self._get(old["kind"], old["metadata"]["name"]), KINDS[old["kind"]]
+            if now is not None and traffic(read(now, routes.model), port) == traffic(routes, port):
+                self._replace({**now, "spec": old["spec"]})
+        except RouterError:
+            return
+
+    def _await_accepted(self, kind: str, model: str) -> None:
+        """Until every gateway that the route names says that it took this very generation."""
+        until = time.monotonic() + self._timeout
+        while True:
+            route = self._get(kind, slug(model))
+            if route is None:
+                raise RouterError(f"the {kind} is gone", where=model, next_step="look who removed it")
+            waits, refused = _opinions(route)
+            if refused:
+                raise RouterError(
+                    f"the gateway refused the {kind}: {refused}", where=model, next_step="mend what it names"
+                )
+            if not waits:
+                return
+            if time.monotonic() > until:
+                raise RouterError(
+                    f"no gateway took the {kind} within {self._timeout:.0f} seconds: {waits}",
+                    where=model,
+                    next_step="look at the gateway's controller",
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def _kubectl(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                [*self._command, *arguments], input=stdin, capture_output=True, text=True, timeout=self._timeout + 5
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise RouterError(
+                f"kubectl cannot be run or does not end: {error}",
+                where=self._command[0],
+                next_step="install it, and see whether it reaches the cluster (kubectl version)",
+            ) from error
+
+    def _parsed(self, done: subprocess.CompletedProcess[str]) -> Object:
+        if done.returncode != 0:
+            raise RouterError(
+                f"the cluster refused: {done.stderr.strip() or f'exit {done.returncode}'}",
+                where=" ".join(self._command),
+                next_step="see whether you may change routes there (kubectl auth can-i update httproutes)",
+            )
+        try:
+            return dict(json.loads(done.stdout))
+        except ValueError as error:
+            raise RouterError(
+                f"kubectl said something that is no JSON: {error}", where=self._command[0], next_step="run it by hand"
+            ) from error
+
+
+def _with(route: Object, routes: Routes) -> Object:
+    """The same route with other traffic; matches, hosts and parents stay as they are, and the read version is kept."""
+    read(route, routes.model)  # refuse to write over what is none of ours
+    wanted = copy.deepcopy(route)
+    [rule] = wanted["spec"]["rules"]
+    kept = {key: value for key, value in rule.items() if key not in ("backendRefs", "filters")}
+    wanted["spec"]["rules"] = [kept | traffic(routes, KINDS[route["kind"]])]
+    wanted.pop("status", None)
+    _same_defaults(route, wanted)
+    return wanted
+
+
+def _same_defaults(old: Object, new: Object) -> None:
+    """A cluster writes group and kind into every reference; write them too where the old route has them."""
+    sample = old["spec"]["rules"][0]["backendRefs"][0]
+    defaults = {key: sample[key] for key in ("group", "kind") if key in sample}
+    [rule] = new["spec"]["rules"]
+    mirrors = [each["requestMirror"]["backendRef"] for each in rule.get("filters", [])]
+    for reference in [*rule["backendRefs"], *mirrors]:
+        reference |= defaults
+
+
+def _opinions(route: Object) -> tuple[str, str]:
+    """What is still waited for and what was refused, by the gateways' conditions; empty where nothing."""
+    generation = route["metadata"].get("generation", 0)
+    parents = route.get("status", {}).get("parents", [])
+    if len(parents) < len(route["spec"].get("parentRefs", [])) or not parents:
+        return "a gateway has not looked at it yet", ""
+    for parent in parents:
+        said: dict[str, Any] = {
+            each["type"]: each
+            for each in parent.get("conditions", [])
+            if each.get("observedGeneration", generation) == generation
+        }
+        for kind in ("Accepted", "ResolvedRefs"):
+            if kind not in said:
+                return f"{kind} is not told yet", ""
+            if said[kind]["status"] == "False":
+                return "", f"{said[kind].get('reason', kind)}: {said[kind].get('message', '')}"
+    return "", ""

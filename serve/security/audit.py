@@ -1,0 +1,139 @@
+"""An audit of a folder or of a running server: gathers what each part finds, and says what could not be looked at.
+
+Decides only what to look at; each part judges for itself.
+"""
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+
+from bench.errors import TargetError
+from bench.load.guard import is_loopback
+from bench.targets import split_url
+from optimize.errors import MissingError
+from optimize.store import Store
+
+from ..errors import ServerError
+from . import manifests, on_server, process, repository
+from .finding import Audit, Finding, ordered
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What one audit has gathered so far."""
+
+    findings: list[Finding] = field(default_factory=list)
+    looked: list[str] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
+
+    def audit(self, target: str) -> Audit:
+        return Audit(
+            target=target, findings=ordered(self.findings), looked=tuple(self.looked), unseen=tuple(self.unseen)
+        )
+
+
+def audit_folder(folder: Path, store: Store | None) -> Audit:
+    """A model repository, rendered manifests, or both.
+
+    Raises:
+        MissingError: no such folder, or nothing in it that can be audited.
+    """
+    if not folder.is_dir():
+        raise MissingError("no such folder", where=str(folder), next_step="name a model repository or manifests")
+    documents, unreadable = manifests.read(folder)
+    is_repository = any(folder.glob("*/config.pbtxt")) or any(folder.glob("*/[1-9]*/model.*"))
+    if not documents and not is_repository and not unreadable:
+        raise MissingError(
+            "neither a model repository nor manifests",
+            where=str(folder),
+            next_step="a repository has MODEL/config.pbtxt, manifests are *.yaml",
+        )
+    notes = _Notes(unseen=unreadable)
+    if is_repository:
+        notes.findings += repository.audit(folder, store)
+        notes.looked.append("model repository: links, rights, code, digests, configuration")
+    if documents:
+        notes.findings += manifests.audit(documents)
+        notes.looked.append(f"{len(documents)} Kubernetes documents")
+    return notes.audit(str(folder))
+
+
+def audit_server(url: str, store: Store | None, *, grpc_url: str = "", metrics_url: str = "", own: bool) -> Audit:
+    """A running server, and its process and repositories where they are on this machine.
+
+    Raises:
+        TargetError: not this machine, and not said to be the caller's.
+        ServerError: no answer.
+    """
+    host, port = split_url(url)[:2]
+    sides = {side: _address(named) for side, named in (("grpc", grpc_url), ("metrics", metrics_url)) if named}
+    for each in (host, *(address[0] for address in sides.values())):
+        if not is_loopback(each) and not own:
+            raise TargetError(
+                f"{each} is not this machine",
+                where=url,
+                next_step="audit only servers that are yours, and say so (--i-own-this-target)",
+            )
+    door, local, notes = on_server.Door((host, port)), is_loopback(host), _Notes()
+    about = door.about()
+    seen = process.listener(port) if local else None
+    exposed = not local or (seen is not None and seen.exposed)
+    notes.findings += on_server.over_http(door, exposed=exposed)
+    notes.looked.append(f"HTTP at {host}:{port} ({about['name']} {about['version']})")
+    _configurations(door, notes)
+    for side in ("grpc", "metrics"):
+        found = seen.port(side) if seen is not None else None
+        _side(side, sides.get(side) or ((host, found) if found else None), exposed, notes)
+    if seen is None:
+        notes.unseen.append(
+            "the server's process: " + ("not to be seen by this user" if local else "another machine's")
+        )
+        return notes.audit(url)
+    notes.findings += process.audit(seen, exposed=exposed)
+    notes.looked.append(f"process {seen.pid}: arguments, addresses, user, rights")
+    for folder in (each for each in seen.repositories if each.is_dir()):
+        notes.findings += repository.audit(folder, store)
+        notes.looked.append(f"its repository {folder}")
+    return notes.audit(url)
+
+
+def _side(side: str, address: tuple[str, int] | None, exposed: bool, notes: _Notes) -> None:
+    """gRPC or metrics, where they were named or the process tells their port."""
+    if address is None:
+        notes.unseen.append(f"{side}: its port is not known; name it with --{side}-url")
+        return
+    at = f"{side} at {address[0]}:{address[1]}"
+    try:
+        if side == "grpc":
+            notes.findings += on_server.over_grpc(f"{address[0]}:{address[1]}", exposed=exposed)
+        else:
+            notes.findings += on_server.over_metrics(address, exposed=exposed)
+        notes.looked.append(at)
+    except ServerError as error:
+        notes.unseen.append(f"{at}: {error.what}")
+
+
+def _configurations(door: on_server.Door, notes: _Notes) -> None:
+    """What each ready model's configuration says, as far as the server tells it."""
+    from tritonclient.grpc import model_config_pb2 as pb
+
+    parse = import_module("google.protobuf.json_format").Parse
+    names = door.models()
+    if names is None:
+        notes.unseen.append("models' configurations: the index is closed, as it should be")
+    for name in names or ():
+        text = door.config(name)
+        if text is None:
+            notes.unseen.append(f"configuration of {name}: closed, as it should be")
+            continue
+        try:
+            config = parse(text, pb.ModelConfig(), ignore_unknown_fields=True)
+        except ValueError as error:  # protobuf's ParseError is one
+            notes.unseen.append(f"configuration of {name}: {error}")
+            continue
+        notes.findings += repository.configuration(config, f"model {name}")
+
+
+def _address(url: str) -> tuple[str, int]:
+    """Host and port of a gRPC or metrics URL, whatever its scheme and path."""
+    return split_url(url.removeprefix("grpc://").removeprefix("http://").partition("/")[0])[:2]

@@ -1,0 +1,68 @@
+"""What an audit says: findings, what was looked at, and what could not be.
+
+Values only; looks at nothing itself. A rule has two severities, because an open door matters less where only this
+machine's own users can reach it: one for what others can reach, one for loopback.
+"""
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Severity = Literal["high", "medium", "low"]
+SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One item of the checklist: what breaking it means and how to mend it. `private` is its severity on loopback."""
+
+    exposed: Severity
+    private: Severity | None = None
+    why: str
+    mend: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One breach: the rule's name, where, and what was seen there."""
+
+    rule: str
+    severity: Severity
+    where: str
+    seen: str
+    why: str
+    mend: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """An audit of `target`: worst findings first. `looked` says what was examined, `unseen` what could not be and why.
+
+    No finding about something unseen is no statement about it.
+    """
+
+    target: str
+    findings: tuple[Finding, ...]
+    looked: tuple[str, ...]
+    unseen: tuple[str, ...] = field(default=())
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing of high severity was found."""
+        return not any(finding.severity == "high" for finding in self.findings)
+
+    @property
+    def counts(self) -> dict[Severity, int]:
+        """How many findings of each severity."""
+        counted = Counter(finding.severity for finding in self.findings)
+        return {severity: counted[severity] for severity in SEVERITIES}
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"schema": 1, "passed": self.passed, "counts": self.counts, **asdict(self)}
+
+
+def ordered(findings: list[Finding]) -> tuple[Finding, ...]:
+    """Worst first, then by rule and place; each once."""
+    unique = {(each.rule, each.where, each.seen): each for each in findings}
+    return tuple(sorted(unique.values(), key=lambda each: (SEVERITIES.index(each.severity), each.rule, each.where)))

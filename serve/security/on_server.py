@@ -1,0 +1,174 @@
+"""A running server, asked over HTTP and gRPC which of its doors are open; nothing is loaded, registered or changed.
+
+Each administrative category is asked for something that only reads. Loading is tried by unloading a model that cannot
+exist: an open server says yes and does nothing. A body limit is found by announcing a large body and sending none.
+"""
+
+import http.client
+import json
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+from ..errors import ServerError
+from .finding import Finding
+from .rules import FIXED_IN, breach
+
+_SECONDS = 5.0
+_ANNOUNCED = 10**12  # bytes; no honest request to a model is as large
+_PATIENCE = 1.0  # seconds in which a server that limits bodies has refused by their announced length
+_READS = (
+    ("GET", "/v2/systemsharedmemory/status", "open-shared-memory"),
+    ("GET", "/v2/models/stats", "open-statistics"),
+    ("GET", "/v2/trace/setting", "open-trace"),
+    ("GET", "/v2/logging", "open-logging"),
+)
+
+
+class Door:
+    """The HTTP side of one server at `address`."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.address = address
+
+    def ask(self, method: str, path: str) -> tuple[int, bytes]:
+        """Status and body of one request.
+
+        Raises:
+            ServerError: no answer.
+        """
+        connection = http.client.HTTPConnection(*self.address, timeout=_SECONDS)
+        try:
+            connection.request(method, path, body=b"{}" if method == "POST" else None)
+            reply = connection.getresponse()
+            return reply.status, reply.read(1 << 20)
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerError(
+                f"no answer: {error or type(error).__name__}",
+                where=f"{self.address[0]}:{self.address[1]}",
+                next_step="see whether it runs, and whether this is its HTTP port",
+            ) from error
+        finally:
+            connection.close()
+
+    def about(self) -> dict[str, Any]:
+        """The server's name and version.
+
+        Raises:
+            ServerError: no answer, or no KServe v2 server.
+        """
+        status, body = self.ask("GET", "/v2")
+        try:
+            told = json.loads(body)
+            return {"name": str(told["name"]), "version": str(told["version"])}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ServerError(
+                f"it answers {status} to /v2, and not like an inference server",
+                where=f"{self.address[0]}:{self.address[1]}",
+                next_step="name the HTTP port of a Triton server",
+            ) from error
+
+    def models(self) -> list[str] | None:
+        """Names of the models that are ready; None where the index is closed."""
+        status, body = self.ask("POST", "/v2/repository/index")
+        if status != 200:
+            return None
+        try:
+            return sorted({str(each["name"]) for each in json.loads(body) if each.get("state") == "READY"})
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None  # another server's index
+
+    def config(self, model: str) -> str | None:
+        """A model's configuration as JSON text; None where it is closed."""
+        status, body = self.ask("GET", f"/v2/models/{quote(model)}/config")
+        return body.decode() if status == 200 else None
+
+
+def over_http(door: Door, *, exposed: bool) -> Iterator[Finding]:
+    """What the HTTP side leaves open."""
+    where = f"http {door.address[0]}:{door.address[1]}"
+    yield breach("plaintext", where, "HTTP without TLS", exposed=exposed)
+    version = door.about()["version"]
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    if len(numbers) == 2 and numbers < FIXED_IN:
+        yield breach("old-server", where, f"version {version}", exposed=exposed)
+    status, _ = door.ask("POST", f"/v2/repository/models/{_nobody()}/unload")
+    if status == 200:
+        yield breach("open-control", where, "models may be loaded and unloaded", exposed=exposed)
+    for method, path, rule in _READS:
+        status, _ = door.ask(method, path)
+        if status == 200:
+            yield breach(rule, where, f"{method} {path} answers", exposed=exposed)
+    for model in (door.models() or [])[:1]:
+        if door.config(model) is not None:
+            yield breach("open-config", where, f"the configuration of {model} is told", exposed=exposed)
+    if not _limits_bodies(door.address):
+        yield breach("no-body-limit", where, f"a body of {_ANNOUNCED:.0e} bytes is waited for", exposed=exposed)
+
+
+def over_grpc(address: str, *, exposed: bool) -> Iterator[Finding]:
+    """What the gRPC side leaves open.
+
+    Raises:
+        ServerError: no answer.
+    """
+    from tritonclient.grpc import InferenceServerClient
+
+    where, client = f"grpc {address}", InferenceServerClient(address)
+    try:
+        if _call(client.get_server_metadata) is None:
+            raise ServerError("no answer over gRPC", where=address, next_step="name its gRPC port (--grpc-url)")
+        yield breach("plaintext", where, "gRPC without TLS", exposed=exposed)
+        index = _call(client.get_model_repository_index)
+        ready = next((each.name for each in index.models if each.state == "READY"), "") if index else ""
+        calls: tuple[tuple[str, Callable[..., Any]], ...] = (
+            ("open-control", lambda **kept: client.unload_model(_nobody(), **kept) or True),
+            ("open-shared-memory", client.get_system_shared_memory_status),
+            ("open-statistics", client.get_inference_statistics),
+            ("open-trace", client.get_trace_settings),
+            ("open-logging", client.get_log_settings),
+            *([("open-config", partial(client.get_model_config, ready))] if ready else []),
+        )
+        for rule, call in calls:
+            if _call(call) is not None:
+                yield breach(rule, where, f"{rule.removeprefix('open-')} answers", exposed=exposed)
+    finally:
+        client.close()
+
+
+def over_metrics(address: tuple[str, int], *, exposed: bool) -> Iterator[Finding]:
+    """Whether metrics are open to whoever asks here."""
+    status, body = Door(address).ask("GET", "/metrics")
+    if status == 200 and b"nv_" in body:
+        yield breach("open-metrics", f"metrics {address[0]}:{address[1]}", "GET /metrics answers", exposed=exposed)
+
+
+def _call(call: Callable[..., Any]) -> Any:
+    """The answer; None where the server refuses or is not there."""
+    from tritonclient.utils import InferenceServerException
+
+    try:
+        return call(client_timeout=_SECONDS)
+    except InferenceServerException:
+        return None
+
+
+def _nobody() -> str:
+    return f"seatrial-audit-{uuid4().hex}"
+
+
+def _limits_bodies(address: tuple[str, int]) -> bool:
+    """Whether the server refuses a large body by its announced length; none is sent."""
+    request = f"POST /v2/models/{_nobody()}/infer HTTP/1.1\r\nHost: audit\r\nContent-Length: {_ANNOUNCED}\r\n\r\n"
+    try:
+        with socket.create_connection(address, timeout=_SECONDS) as connection:
+            connection.sendall(request.encode())
+            connection.settimeout(_PATIENCE)
+            return True if not (said := connection.recv(64)) else not said.startswith(b"HTTP/1.1 100")
+    except TimeoutError:
+        return False
+    except OSError:
+        return True

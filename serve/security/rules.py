@@ -1,0 +1,273 @@
+"""The checklist as a table: every rule that an audit can find broken, why it matters and how to mend it.
+
+Only the table and the way from a rule to a finding; nothing is looked at here.
+"""
+
+from .finding import Finding, Rule
+
+FIXED_IN = (2, 59)
+"""Triton 25.07, which fixed the chain around CVE-2025-23319, calls itself 2.59."""
+FIXED_RELEASE = (25, 7)
+
+RULES: dict[str, Rule] = {
+    # A model repository.
+    "symlink": Rule(
+        exposed="high",
+        why="whoever can change its target changes what is served, after every check",
+        mend="put the file itself there; seatrial place never links",
+    ),
+    "outside": Rule(
+        exposed="high",
+        why="what is loaded lies where no digest is checked and other rights hold",
+        mend="keep every path inside the model's directory",
+    ),
+    "foreign-code": Rule(
+        exposed="high",
+        why="Triton runs python files and libraries in a model directory with all rights of the server",
+        mend="remove it, or place the model with seatrial, which writes its own model.py",
+    ),
+    "changed": Rule(
+        exposed="high",
+        why="these are not the bytes that were gated and released",
+        mend="move that version away and place the artifact again, under a new number",
+    ),
+    "unverified": Rule(
+        exposed="medium",
+        why="nobody can say whether these are the bytes that were gated",
+        mend="place it with seatrial, and audit where the artifact store is (SEATRIAL_HOME)",
+    ),
+    "world-writable": Rule(
+        exposed="high",
+        why="every user of the machine can replace what is served, or add code to it",
+        mend="chmod o-w, and mount it read-only",
+    ),
+    "pickle": Rule(
+        exposed="high",
+        why="loading a pickle runs whatever its author put into it",
+        mend="convert to ONNX or safetensors",
+    ),
+    "execution-environment": Rule(
+        exposed="high",
+        why="EXECUTION_ENV_PATH unpacks an archive and runs the Python in it",
+        mend="remove it, and put what the model needs into the image",
+    ),
+    "secret-file": Rule(
+        exposed="high",
+        why="whoever may read models, or back them up, holds the key",
+        mend="move it into a secret store and revoke it",
+    ),
+    "configuration": Rule(
+        exposed="medium",
+        why="Triton reads it otherwise than we do, or not at all",
+        mend="mend or remove config.pbtxt and place the model again",
+    ),
+    "unbounded-dims": Rule(
+        exposed="low",
+        why="one request of a huge shape takes all memory",
+        mend="export with fixed sizes where possible; limit the request body before the server",
+    ),
+    "unbounded-queue": Rule(
+        exposed="low",
+        why="under overload requests wait without end and memory grows; a bound before the server does as well",
+        mend="limit requests in flight at the gateway, or give the deployment a [queue]",
+    ),
+    "cache": Rule(
+        exposed="medium",
+        why="tenants share the response cache, under a 64-bit key that is no cryptographic one",
+        mend="leave response_cache off where more than one tenant asks",
+    ),
+    "unsafe-cache": Rule(
+        exposed="high",
+        why="the cache's key holds no shape: an input of another shape with the same bytes gets a wrong answer",
+        mend="leave response_cache off for a model with a free axis",
+    ),
+    # A server, running or described.
+    "bound-to-all": Rule(
+        exposed="high",
+        why="Triton knows no callers: whoever reaches the port may do what it offers",
+        mend="bind --http-address, --grpc-address and --metrics-address to 127.0.0.1 or a private address",
+    ),
+    "plaintext": Rule(
+        exposed="medium",
+        private="low",
+        why="inputs and answers can be read and changed on the way; Triton's HTTP side has no TLS at all",
+        mend="put a proxy with TLS before it; gRPC also has --grpc-use-ssl-mutual",
+    ),
+    "old-server": Rule(
+        exposed="high",
+        private="medium",
+        why="CVE-2025-23319, -23320 and -23334 lead from the shared-memory calls to running code; fixed in 25.07",
+        mend="run 25.07 or newer (2.59) wherever others can reach it",
+    ),
+    "open-control": Rule(
+        exposed="high",
+        private="medium",
+        why="whoever loads a model with a file override of its own runs code as the server",
+        mend="--model-control-mode=none, or restrict model-repository on HTTP and gRPC",
+    ),
+    "open-shared-memory": Rule(
+        exposed="high",
+        private="medium",
+        why="clients name memory of the server's machine; this is where the known attack chain begins",
+        mend="restrict shared-memory on HTTP and gRPC",
+    ),
+    "open-logging": Rule(
+        exposed="high",
+        private="low",
+        why="a client may send the log to any file that the server can write",
+        mend="restrict logging on HTTP and gRPC",
+    ),
+    "open-trace": Rule(
+        exposed="high",
+        private="low",
+        why="a client may switch on traces that hold other people's tensors, into a file of its choice",
+        mend="restrict trace on HTTP and gRPC",
+    ),
+    "open-statistics": Rule(
+        exposed="medium",
+        private="low",
+        why="names, versions and load of every model are there for anyone",
+        mend="restrict statistics on HTTP and gRPC",
+    ),
+    "open-config": Rule(
+        exposed="medium",
+        private="low",
+        why="a configuration tells paths, backends and parameters",
+        mend="restrict model-config on HTTP and gRPC",
+    ),
+    "open-metrics": Rule(
+        exposed="medium",
+        private="low",
+        why="metrics name every model and its load, and no restriction of the other ports covers them",
+        mend="bind --metrics-address to where Prometheus is alone, or close the port",
+    ),
+    "no-body-limit": Rule(
+        exposed="medium",
+        private="low",
+        why="the server takes a body of any size into memory and does not give it back",
+        mend="limit the request body in the proxy; newer releases have --http-max-input-size",
+    ),
+    "secret-argument": Rule(
+        exposed="high",
+        private="medium",
+        why="arguments are readable by every user of the machine (ps, /proc), and land in manifests and logs",
+        mend="read it from a file when the server starts, revoke the old one; treat Triton's keys as defence in depth",
+    ),
+    "root": Rule(
+        exposed="high",
+        private="medium",
+        why="a flaw in the server or a model is then a flaw in the whole machine",
+        mend="run as a user of its own (uid 1000, triton-server, in NVIDIA's images)",
+    ),
+    "capabilities": Rule(
+        exposed="medium",
+        private="low",
+        why="Triton needs none of the kernel's privileges",
+        mend="drop ALL capabilities",
+    ),
+    "no-seccomp": Rule(
+        exposed="medium",
+        private="low",
+        why="every system call is open to whoever breaks in",
+        mend="run it under the runtime's default seccomp profile",
+    ),
+    "auto-complete": Rule(
+        exposed="low",
+        why="the server guesses what config.pbtxt leaves out, and starts model code to do so",
+        mend="--disable-auto-complete-config",
+    ),
+    "tensor-trace": Rule(
+        exposed="medium",
+        why="traces with TENSORS hold what users sent",
+        mend="trace TIMESTAMPS only; sample, redact and expire the rest",
+    ),
+    "client-shm": Rule(
+        exposed="high",
+        private="medium",
+        why="clients may register shared memory, which production does not need",
+        mend="remove --allow-client-shm",
+    ),
+    # Manifests.
+    "image-tag": Rule(
+        exposed="high",
+        why="the next pull may be another server",
+        mend="name a release and its digest",
+    ),
+    "image-digest": Rule(
+        exposed="medium",
+        why="a tag can be moved to other bytes",
+        mend="pin it: IMAGE@sha256:DIGEST; prod must",
+    ),
+    "image-placeholder": Rule(
+        exposed="medium",
+        why="nothing starts until the digest is filled in",
+        mend="write the image's digest into the cluster file and render again",
+    ),
+    "privileged": Rule(
+        exposed="high",
+        why="the container is as good as the node",
+        mend="no privileged, host namespaces or hostPath; allowPrivilegeEscalation: false",
+    ),
+    "malformed": Rule(
+        exposed="medium",
+        why="a cluster refuses it, or reads it otherwise than meant",
+        mend="hold it against the schema of its kind",
+    ),
+    "writable-root": Rule(
+        exposed="medium",
+        why="backends and libraries of the server can be replaced while it runs",
+        mend="readOnlyRootFilesystem: true, with emptyDir where it must write",
+    ),
+    "token": Rule(
+        exposed="medium",
+        why="a broken-into server speaks to the cluster in the pod's name",
+        mend="automountServiceAccountToken: false",
+    ),
+    "writable-models": Rule(
+        exposed="high",
+        why="a server that may write its models may be made to run other code for good",
+        mend="mount the model volume readOnly",
+    ),
+    "no-limits": Rule(
+        exposed="medium",
+        why="one model takes the memory of all others on the node",
+        mend="set requests and limits",
+    ),
+    "server-readiness": Rule(
+        exposed="medium",
+        why="/v2/health/ready turns bad for the whole server when any load fails: a broken candidate takes out stable",
+        mend="probe /v2/models/MODEL/versions/VERSION/ready",
+    ),
+    "secret-in-manifest": Rule(
+        exposed="high",
+        why="manifests are kept in version control and read by many",
+        mend="create the Secret outside, and mount it as a file",
+    ),
+    "exposed-service": Rule(
+        exposed="high",
+        why="it puts Triton before the world without the gateway's checks",
+        mend="type ClusterIP, with a Gateway before it",
+    ),
+    "no-network-policy": Rule(
+        exposed="high",
+        why="every pod of the cluster reaches the server, and it reaches everything",
+        mend="a NetworkPolicy: ingress from the gateway, egress to what it needs",
+    ),
+    "open-network-policy": Rule(
+        exposed="high",
+        why="it selects the pods and then lets everybody in, or everything out",
+        mend="name who may come in, and what may be reached",
+    ),
+    "wide-route": Rule(
+        exposed="high",
+        why="administrative calls pass the gateway: repository, shared memory, logging",
+        mend="route the exact paths that clients need",
+    ),
+}
+
+
+def breach(rule: str, where: str, seen: str, *, exposed: bool = True) -> Finding:
+    """A finding of a rule; `exposed` says whether others than this machine's users can reach it."""
+    broken = RULES[rule]
+    severity = broken.exposed if exposed else broken.private or broken.exposed
+    return Finding(rule=rule, severity=severity, where=where, seen=seen, why=broken.why, mend=broken.mend)

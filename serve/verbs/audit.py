@@ -1,0 +1,62 @@
+"""The verb that audits: a thin skin over `serve.security.audit`, and how findings look to people."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.verbs.samples import OwnTarget
+from optimize.cli import Json, emit, out, progress, store
+
+if TYPE_CHECKING:
+    from ..security.finding import Audit
+
+_URL = re.compile(r"\w+://.*|[^/]+:\d+(/.*)?|localhost")
+_COLOURS = {"high": "bold red", "medium": "yellow", "low": "dim"}
+
+
+def audit(
+    target: Annotated[str, typer.Argument(help="A model repository, rendered manifests, or a server's HTTP URL.")],
+    grpc_url: Annotated[str, typer.Option(help="The server's gRPC side; found by itself on this machine.")] = "",
+    metrics_url: Annotated[str, typer.Option(help="The server's metrics; found by itself on this machine.")] = "",
+    own: OwnTarget = False,
+    json_: Json = False,
+) -> None:
+    """Hold a repository, manifests or a running server against the security checklist, and say what breaks it.
+
+    Only reads and asks: nothing is loaded, changed or sent in bulk. Exit 1 if anything of high severity is found. What
+    could not be looked at is listed, and no finding about it means nothing.
+    """
+    from ..security.audit import audit_folder, audit_server
+
+    kept = store()
+    if not _URL.fullmatch(target):
+        done = audit_folder(Path(target), kept)
+    else:
+        with progress() as report:
+            report("audit", 0.1, f"asking {target}")
+            done = audit_server(target, kept, grpc_url=grpc_url, metrics_url=metrics_url, own=own)
+            report("audit", 1.0, "done")
+    emit(done.to_json()) if json_ else _print(done)
+    raise typer.Exit(0 if done.passed else 1)
+
+
+def _print(done: "Audit") -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    if done.findings:
+        table = Table("severity", "rule", "seen", "mend", show_lines=True)
+        for each in done.findings:
+            seen = f"{escape(each.seen)}\n[dim]{escape(each.where)}[/]"
+            table.add_row(
+                f"[{_COLOURS[each.severity]}]{each.severity}[/]", each.rule, seen, escape(f"{each.why}.\n→ {each.mend}")
+            )
+        out.print(table)
+    for line in done.looked:
+        out.print(f"looked at {line}", markup=False, highlight=False, soft_wrap=True)
+    for line in done.unseen:
+        out.print(f"not seen: {line}", markup=False, highlight=False, soft_wrap=True)
+    counts = ", ".join(f"{count} {severity}" for severity, count in done.counts.items())
+    out.print(f"{'passed' if done.passed else 'FAILED'}: {counts}")

@@ -1,0 +1,59 @@
+"""The verb that writes manifests: a thin skin over `serve.kubernetes.render`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from optimize.cli import Json, emit, err, out
+
+from .placing import DEFAULT_REPOSITORY, Repository
+
+
+def render(
+    deployment: Annotated[Path, typer.Argument(help="How to serve it (TOML), serve/deployments/*.toml.")],
+    into: Annotated[Path, typer.Option("--out", help="The folder to write; one rendered before is replaced.")],
+    cluster: Annotated[Path, typer.Option(help="The cluster (TOML): image, gateway, limits, environments.")] = Path(
+        "serve/clusters/example.toml"
+    ),
+    repository: Repository = DEFAULT_REPOSITORY,
+    stable: Annotated[int, typer.Option(help="The version that takes the traffic; 0: the newest placed.")] = 0,
+    candidate: Annotated[int, typer.Option(help="The version on trial; 0: none.")] = 0,
+    share: Annotated[float, typer.Option(help="The candidate's share of live requests, 0 to 1.")] = 0.0,
+    mirror: Annotated[float, typer.Option(help="The share copied to the candidate beside the live answer.")] = 0.0,
+    kserve: Annotated[bool, typer.Option("--kserve", help="Write a KServe InferenceService too.")] = False,
+    argo: Annotated[bool, typer.Option("--argo", help="Write an Argo Rollout and its analysis too.")] = False,
+    json_: Json = False,
+) -> None:
+    """Write a Kustomize base with dev, staging and prod overlays for placed versions of a model.
+
+    One server per version, pinned by its Service; HTTPRoute weights from the same routes that drive Envoy. Look at it
+    with kubectl kustomize DIR/overlays/prod and seatrial audit DIR before anything is applied.
+    """
+    from optimize import config
+
+    from ..deployment import Deployment
+    from ..kubernetes import render as rendering
+    from ..kubernetes.cluster import Cluster
+    from ..kubernetes.source import newest
+    from ..traffic.routes import Routes
+
+    chosen, place = config.load(deployment, Deployment), config.load(cluster, Cluster)
+    routes = Routes(
+        model=chosen.name,
+        stable=stable or newest(repository, chosen.name),
+        candidate=candidate or None,
+        share=share,
+        mirror=mirror,
+    )
+    extras = [name for name, wanted in (("kserve", kserve), ("argo", argo)) if wanted]
+    versions = rendering.sources(repository, routes, place)
+    files = rendering.render(chosen, versions, routes, place, extras=extras)
+    rendering.write(files, into)
+    left = rendering.left_to_do(chosen, place)
+    if json_:
+        emit({"folder": str(into), "files": sorted(files), "versions": list(routes.versions), "left_to_do": left})
+        return
+    out.print(f"wrote {len(files)} files to {into} for version {', '.join(map(str, routes.versions))}", soft_wrap=True)
+    for line in left:
+        err.print(f"still needed: {line}", markup=False, soft_wrap=True, highlight=False)
