@@ -155,6 +155,7 @@ def test_help_teaches_every_verb(tmp_path: Path) -> None:
         "report",
         "baseline",
         "trend",
+        "shadow",
         "register",
         "place",
         "up",
