@@ -108,7 +108,7 @@ def hanging() -> Iterator[int]:
     """The port of a server that never answers."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
-        silent.listen(128)
+        silent.listen(4096)  # the system takes connections in, nobody reads them
         yield int(silent.getsockname()[1])
 
 

@@ -21,6 +21,7 @@ from .tensors import Answer, answer
 
 BREAKER = "the candidate's breaker refused it"
 LATE = "the candidate did not answer in time"
+UNREACHABLE = "the candidate could not be reached"
 FAILED = "the candidate failed"
 REFUSED = "the candidate refused it"
 MISSING = "never mirrored, or its log was lost"
@@ -209,11 +210,13 @@ class Shadow:
 
 
 def _failure(candidate: Recorded) -> str:
-    """Why the candidate gave no answer, in the proxy's words; empty where it gave one."""
-    if candidate.flags & {"UO", "URX"}:
+    """Why the candidate gave no answer, by Envoy's response flags and by its status; empty where it gave one."""
+    if "UO" in candidate.flags:
         return BREAKER
     if candidate.flags & {"UT", "SI", "UMSDR", "DT", "DC"} or candidate.status == 504 or candidate.grpc_status == 4:
         return LATE
+    if candidate.flags & {"UF", "UH", "UC", "UR"}:
+        return UNREACHABLE
     if candidate.well:
         return ""
     refused = 400 <= candidate.status < 500 or candidate.grpc_status in (3, 5, 9, 11, 12)

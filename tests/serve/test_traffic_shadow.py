@@ -113,6 +113,8 @@ def test_a_pair_is_compared_whichever_comes_first() -> None:
         ({}, {"status": 200, "grpc_status": 14, "flags": "UO"}, shadow.BREAKER, ""),
         ({}, {"status": 200, "grpc_status": 13}, shadow.FAILED, ""),
         ({}, {"status": 500}, shadow.FAILED, ""),
+        ({}, {"status": 503, "flags": "UF,URX"}, shadow.UNREACHABLE, ""),
+        ({}, {"status": 503, "flags": "UF"}, shadow.UNREACHABLE, ""),
         ({}, {"status": 400}, shadow.REFUSED, ""),
         ({"kept": "too large", "body": None}, {}, shadow.TOO_LARGE, ""),
         ({}, {"kept": "over budget", "body": None}, shadow.OVER_BUDGET, ""),
