@@ -14,7 +14,7 @@ from scripts.benchmarks.rows import main as run_rows
 from scripts.benchmarks.shadowed import Client, Edge, edge, hanging, versions
 from serve.traffic.agreement import ANY, Agreement, AgreementLimits
 from serve.traffic.capture import ShadowLimits, chosen
-from serve.traffic.on_capture import Collector, read
+from serve.traffic.on_capture import Collector, look, read
 from serve.traffic.shadow import Shadow
 from serve.triton.process import wait
 from serve.triton.server import Server
@@ -110,9 +110,7 @@ def _planted(folder: Path, server: Server) -> tuple[Agreement, int, float]:
             for number in range(50):
                 client.ask(f"planted-{found.compared}-{number}", random.random(4).tolist())
             _flush(running)
-            for record in collector.poll():
-                joined.add(record, time.monotonic())
-            found = joined.agreement(limits)
+            found = look(collector, joined, limits)
         client.close()
     wrong = sum(each.same != 1.0 for each in joined.found)
     return found, found.compared, wrong / max(found.compared, 1)

@@ -23,7 +23,7 @@ ANY = "*"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgreementLimits:
-    """What an output must keep to; None judges nothing, it is only told.
+    """What an output must keep to; what is not given is only told.
 
     `top1_at_least` bounds the mean share of a request's rows with the same class, `cosine_at_least` the mean cosine,
     `drift_at_most` the absolute mean change of confidence. `max_error_at_most` is a limit on a maximum, so that one
@@ -34,7 +34,7 @@ class AgreementLimits:
         ConfigError: a limit that nothing can break or nothing can keep.
     """
 
-    top1_at_least: float | None = 0.99
+    top1_at_least: float | None = None
     cosine_at_least: float | None = None
     max_error_at_most: float | None = None
     drift_at_most: float | None = None
@@ -54,6 +54,32 @@ class AgreementLimits:
         check("max_error_at_most", self.max_error_at_most, -1e-300, float("inf"))
         check("drift_at_most", self.drift_at_most, 0.0, 1.0)
         check("alpha", self.alpha, 0.0, 1.0)
+
+
+UNSAID = AgreementLimits(top1_at_least=0.99)  # where nobody named limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsFile:
+    """Limits as a TOML file holds them: one table per output under ``outputs``, ``*`` for all that have none.
+
+    `compared_at_least` is the share of sampled requests that must have been compared before the candidate passes.
+
+    Raises:
+        ConfigError: a schema of another time, or a share out of range.
+    """
+
+    schema: int
+    outputs: Mapping[str, AgreementLimits]
+    compared_at_least: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.schema != 1 or not 0.0 <= self.compared_at_least <= 1.0 or not self.outputs:
+            raise ConfigError(
+                "schema must be 1, compared_at_least from 0 to 1, and at least one output named",
+                where="agreement limits",
+                next_step='for instance [outputs."*"] with top1_at_least = 0.99',
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +148,7 @@ def agreement(
     aside: Mapping[str, int] | None = None,
     compared_at_least: float = 0.9,
 ) -> Agreement:
-    """Judge every output by its own limits, or by those of ``*``.
+    """Judge every output by its own limits, or by those of ``*``; where neither is given, by `UNSAID`.
 
     `compared_at_least` is the share of sampled requests that must have been compared before anything passes.
     """
@@ -130,8 +156,8 @@ def agreement(
     outputs: dict[str, list[Differing]] = {}
     for each in found:
         outputs.setdefault(each.output, []).append(each)
-    judged = {name: limits.get(name, limits.get(ANY, AgreementLimits())) for name in outputs}
-    alpha = min((each.alpha for each in judged.values()), default=AgreementLimits().alpha)
+    judged = {name: limits.get(name, limits.get(ANY, UNSAID)) for name in outputs}
+    alpha = min((each.alpha for each in judged.values()), default=UNSAID.alpha)
     family = max(sum(_judged_means(values, judged[name]) for name, values in outputs.items()), 1)
     statistics = [
         each for name, values in outputs.items() for each in _statistics(name, values, judged[name], alpha / family)

@@ -7,12 +7,13 @@ be. Nobody else needs to read these files; they are made for their owner alone.
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from heapq import merge
 from pathlib import Path
 
 from optimize.errors import ConfigError
 
+from .agreement import Agreement, AgreementLimits
 from .capture import FILES, Arm, Capture
 from .shadow import Recorded, Shadow
 
@@ -107,6 +108,17 @@ class Collector:
 
 
 _SETTLED = 15.0  # seconds without a write; the proxy flushes what it holds every ten
+
+
+def look(
+    collector: Collector, shadow: Shadow, limits: Mapping[str, AgreementLimits], *, compared_at_least: float = 0.9
+) -> Agreement:
+    """Take in what was captured since the last look, and judge everything so far; as often as one likes."""
+    now = time.monotonic()
+    for record in collector.poll():
+        shadow.add(record, now)
+    shadow.expire(now)
+    return shadow.agreement(limits, compared_at_least=compared_at_least)
 
 
 def read(folder: Path, *, stable: int | None = None, candidate: int | None = None) -> tuple[Shadow, int]:

@@ -125,7 +125,7 @@ class Shadow:
         self._versions = {"stable": stable, "candidate": candidate}
         self._wait, self._most = wait, most_waiting
         self._waiting: OrderedDict[str, tuple[Recorded, float]] = OrderedDict()
-        self._joined: OrderedDict[str, set[Arm]] = OrderedDict()
+        self._joined: OrderedDict[str, None] = OrderedDict()
 
     def add(self, record: Recorded, now: float) -> tuple[Differing, ...]:
         """Take one record at that time (seconds of any clock that goes on); the comparison, if this made a pair.
@@ -135,13 +135,14 @@ class Shadow:
         self.expire(now)
         other = self._waiting.get(record.id)
         if record.id in self._joined or (other is not None and other[0].arm == record.arm):
-            self.aside[REPEATED] += record.arm == "stable"
+            if record.arm == "stable":
+                self.aside[REPEATED] += 1
             return ()
         if other is None:
             self._waiting[record.id] = record, now
             return ()
         del self._waiting[record.id]
-        self._joined[record.id] = {"stable", "candidate"}
+        self._joined[record.id] = None
         if len(self._joined) > self._most:
             self._joined.popitem(last=False)
         pair = {record.arm: record, other[0].arm: other[0]}
@@ -205,6 +206,8 @@ class Shadow:
             self.aside[OTHER] += 1
             return ()
         pair = differing(first.outputs, second.outputs, request=stable.id, at=stable.at)
+        if not pair:
+            self.unmatched[UNREADABLE] += 1  # not a single output in either
         self.found += pair
         return pair
 

@@ -25,6 +25,10 @@ def report(
     max_error: Annotated[float | None, typer.Option(help="Greatest absolute error of any answer.")] = None,
     drift: Annotated[float | None, typer.Option(help="Greatest mean change of confidence, either way.")] = None,
     alpha: Annotated[float, typer.Option(help="Chance that a candidate within its limits ever fails.")] = 0.01,
+    limits: Annotated[
+        Path | None,
+        typer.Option(help="Limits per output (TOML: schema, outputs.NAME); the options above are not used."),
+    ] = None,
     compared: Annotated[float, typer.Option(min=0, max=1, help="Least share compared before it may pass.")] = 0.9,
     stable: Annotated[int | None, typer.Option(min=1, help="Only answers of this live version.")] = None,
     candidate: Annotated[int | None, typer.Option(min=1, help="Only answers of this candidate.")] = None,
@@ -37,23 +41,29 @@ def report(
     are on means, with intervals that hold however often you look: run it again while traffic flows, stop when it says
     PASS or FAIL. Exit code 3: more requests are needed, and the table says how many.
     """
+    from optimize import config
+
     from ..traffic import on_capture
     from ..traffic import show_shadow as showing
-    from ..traffic.agreement import ANY, AgreementLimits
+    from ..traffic.agreement import ANY, AgreementLimits, LimitsFile
 
-    limits = AgreementLimits(
-        top1_at_least=top1 or None,
-        cosine_at_least=None if cosine == -1.0 else cosine,
-        max_error_at_most=max_error,
-        drift_at_most=drift,
-        alpha=alpha,
-    )
+    if limits is not None:
+        given = config.load(limits, LimitsFile)
+    else:
+        every = AgreementLimits(
+            top1_at_least=top1 or None,
+            cosine_at_least=None if cosine == -1.0 else cosine,
+            max_error_at_most=max_error,
+            drift_at_most=drift,
+            alpha=alpha,
+        )
+        given = LimitsFile(schema=1, outputs={ANY: every}, compared_at_least=compared)
     with progress() as tell:
         tell("joining", 0.0, str(folder))
         where = folder.parent if folder.is_file() else folder
         joined, unreadable = on_capture.read(where, stable=stable, candidate=candidate)
         tell("judging", 0.5, f"{len(joined.found)} comparisons")
-        found = joined.agreement({ANY: limits}, compared_at_least=compared)
+        found = joined.agreement(given.outputs, compared_at_least=given.compared_at_least)
         if html is not None:
             showing.write_html(html, found, joined.found, title=f"Shadow comparison, {where}")
         tell("judging", 1.0, "")

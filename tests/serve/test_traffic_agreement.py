@@ -109,7 +109,7 @@ def test_one_in_twenty_wrong_fails_and_a_thousandth_passes() -> None:
 def test_a_candidate_at_its_limit_hardly_ever_fails_however_often_one_looks() -> None:
     """100 candidates that disagree in 1 % of 2000 requests, looked at 6 times; alpha 5 %, chance makes it 13."""
     random, failed = np.random.default_rng(3), 0
-    limits = {"*": AgreementLimits(alpha=0.05)}
+    limits = {"*": AgreementLimits(top1_at_least=0.99, alpha=0.05)}
     bare = Differing(output="y", rows=1, same=1.0)
     for _ in range(100):
         wrong = random.random(2000) < 0.01
@@ -123,14 +123,14 @@ def test_a_candidate_at_its_limit_hardly_ever_fails_however_often_one_looks() ->
 def test_every_limit_judges_its_own_measure() -> None:
     drifting = [replace(SAME, request=str(n), drift=0.2, largest=1.0, cosine=0.8) for n in range(3000)]
     for limits, outcome in (
-        (AgreementLimits(), "PASS"),
+        (AgreementLimits(top1_at_least=0.99), "PASS"),
         (AgreementLimits(cosine_at_least=0.9), "FAIL"),
         (AgreementLimits(cosine_at_least=0.7), "PASS"),
         (AgreementLimits(drift_at_most=0.05), "FAIL"),
         (AgreementLimits(drift_at_most=0.3), "PASS"),
         (AgreementLimits(max_error_at_most=0.99), "FAIL"),
         (AgreementLimits(max_error_at_most=1.0), "PASS"),
-        (AgreementLimits(top1_at_least=None), "INCONCLUSIVE"),
+        (AgreementLimits(), "INCONCLUSIVE"),
     ):
         assert agreement(drifting, {"y": limits}).outcome == outcome, limits
         assert agreement(drifting, {"*": limits}).outcome == outcome, limits

@@ -66,12 +66,34 @@ def test_the_verb_joins_judges_and_leaves_with_the_verdict(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["gone"], ["CAPTURE", "--top1", "1"], ["CAPTURE", "--alpha", "0"], ["CAPTURE", "--compared", "2"]]
+    "arguments",
+    [
+        ["gone"],
+        ["CAPTURE", "--top1", "1"],
+        ["CAPTURE", "--alpha", "0"],
+        ["CAPTURE", "--compared", "2"],
+        ["CAPTURE", "--limits", "gone.toml"],
+    ],
 )
 def test_wrong_usage_is_exit_code_2(tmp_path: Path, arguments: list[str]) -> None:
     folder = capture(tmp_path / "capture", 3)
     given = [str(folder) if each == "CAPTURE" else each for each in arguments]
     assert CliRunner().invoke(app, ["shadow", "report", *given]).exit_code == 2
+
+
+def test_each_output_may_have_limits_of_its_own(tmp_path: Path) -> None:
+    folder, file = capture(tmp_path / "capture", 300, wrong=40), tmp_path / "limits.toml"
+    for table, code in (("[outputs.y]\ntop1_at_least = 0.5", 0), ("[outputs.z]\ntop1_at_least = 0.5", 1)):
+        file.write_text(f"schema = 1\n{table}\n")
+        told = CliRunner().invoke(app, ["shadow", "report", str(folder), "--limits", str(file)])
+        assert told.exit_code == code, told.output
+    for wrong in (
+        "schema = 2\n[outputs.y]\n",
+        "schema = 1\n[outputs.y]\ntop2_at_least = 1\n",
+        "schema = 1\n[outputs]\n",
+    ):
+        file.write_text(wrong)
+        assert CliRunner().invoke(app, ["shadow", "report", str(folder), "--limits", str(file)]).exit_code == 2
 
 
 def test_other_versions_are_set_aside(tmp_path: Path) -> None:
