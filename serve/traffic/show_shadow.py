@@ -57,7 +57,7 @@ def _row(each: Statistic) -> Row:
         outcome=each.outcome or "told",
         output=each.output,
         name=each.name,
-        value=spelt.format(each.value),
+        value=spelt.format(each.value if greatest else round(each.value, 5) + 0.0),  # no minus before a zero
         interval="" if greatest else f"{spelt.format(each.low)} … {spelt.format(each.high)}",
         limit="" if each.limit is None else f"{sign}{each.limit:g}",
         requests=f"{each.requests:,}",
@@ -139,10 +139,10 @@ def write_html(path: Path, found: Agreement, compared: Sequence[Differing], *, t
     errors = {
         name: [each.relative for each in values if each.relative] for name, values in _by_output(compared).items()
     }
+    classes = [each for each in found.statistics if each.name == "top-1"]
     courses = [
         (each.output, course(compared, each.output, found.alpha), None if each.limit is None else 1 - each.limit)
-        for each in found.statistics
-        if each.name == "top-1"
+        for each in [each for each in classes if each.limit is not None] or classes
     ]
     write_page(
         path,
