@@ -126,28 +126,36 @@ def _exchange(connection: socket.socket, request: bytes, endpoint: Endpoint) -> 
             next_step="check the model's configuration (largest batch, input shapes)",
         )
     try:
-        return _tensors(body, reply.getheader("Inference-Header-Content-Length"))
+        return decoded(body, reply.getheader("Inference-Header-Content-Length"))
     except (ValueError, KeyError, TypeError) as error:
         raise AnswerError(f"an answer that is not KServe v2: {error}", where=endpoint.url) from error
 
 
-def _tensors(body: bytes, header: str | None) -> dict[str, Array]:
-    """Decode a KServe v2 reply with the binary tensor extension; JSON data is read too."""
+def decoded(body: bytes, header: str | None) -> dict[str, Array]:
+    """The tensors of a KServe v2 reply over HTTP; `header` is its Inference-Header-Content-Length, None for plain JSON.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is no such reply.
+    """
     length = int(header) if header else len(body)
     found, at = {}, length
     for output in json.loads(body[:length])["outputs"]:
-        dtype, shape = np.dtype(DTYPES[output["datatype"]]), tuple(output["shape"])
+        name, datatype, shape = output["name"], output["datatype"], tuple(output["shape"])
         size = output.get("parameters", {}).get("binary_data_size")
         if size is None:
-            found[output["name"]] = np.array(output["data"], dtype=dtype).reshape(shape)
+            found[name] = np.array(output["data"], dtype=np.dtype(DTYPES[datatype])).reshape(shape)
             continue
-        raw = body[at : at + size]
+        found[name] = tensor(datatype, shape, body[at : at + size])
         at += size
-        if dtype.kind == "O":
-            found[output["name"]] = _strings(raw).reshape(shape)
-        else:
-            found[output["name"]] = np.frombuffer(raw, dtype.newbyteorder("<")).reshape(shape)
     return found
+
+
+def tensor(datatype: str, shape: tuple[int, ...], raw: bytes) -> Array:
+    """An array from a KServe datatype, its shape and its bytes, as HTTP and gRPC both carry them."""
+    dtype = np.dtype(DTYPES[datatype])
+    if dtype.kind == "O":
+        return _strings(raw).reshape(shape)
+    return np.frombuffer(raw, dtype.newbyteorder("<")).reshape(shape)
 
 
 def _strings(raw: bytes) -> Array:

@@ -76,21 +76,25 @@ def write_html(
     )
 
 
-def write_page(path: Path, template: str, **values: Any) -> None:
-    """Render a template of this floor into one file, with the plots' library in it where there are plots."""
+def write_page(path: Path, template: str | Path, **values: Any) -> None:
+    """Render a template into one file, with the plots' library in it where there are plots.
+
+    A floor above names a file of its own, which may extend this floor's.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     from optimize.on_plotly import library
 
+    file = _TEMPLATES / template
     templates = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=FileSystemLoader([file.parent, _TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     templates.filters |= {"spell": spell, "short": short, "percent": lambda value: f"{value - 1:+.1%}"}
-    write_atomically(path, templates.get_template(template).render(library=library(), **values).encode())
+    write_atomically(path, templates.get_template(file.name).render(library=library(), **values).encode())
 
 
 def _plots(verdict: Verdict, run: GateRun) -> Mapping[str, str]:

@@ -2,7 +2,7 @@
 
 import typer
 
-from . import audit, kubernetes, linting, placing, tuning
+from . import audit, kubernetes, linting, placing, shadow, tuning
 from .placing import hosting as hosting
 
 PANEL = "serve: place, run, ship"
@@ -19,3 +19,4 @@ def add_verbs(app: typer.Typer) -> None:
     app.command(rich_help_panel=PANEL)(tuning.tune)
     app.command(rich_help_panel=PANEL)(kubernetes.render)
     app.command(rich_help_panel=PANEL)(audit.audit)
+    app.add_typer(shadow.app, name="shadow", rich_help_panel=PANEL)

@@ -172,6 +172,7 @@ def test_help_teaches_every_verb(tmp_path: Path) -> None:
         "report",
         "baseline",
         "trend",
+        "shadow",
         "register",
         "place",
         "lint",
