@@ -79,22 +79,56 @@ class Control:
         with self._asking(f"load {name}", ModelLoadError):
             self._client.load_model(name, config=None if config is None else _as_json(config))
 
-    def serve_versions(self, name: str, versions: tuple[int, ...], *, timeout: float = 60.0) -> None:
-        """Switch to exactly these versions, without touching those that already run; the way to promote and roll back.
+    def set_versions(self, name: str, versions: tuple[int, ...]) -> None:
+        """Tell the server to serve exactly these versions of a model that is loaded, those that run untouched.
 
         The load API takes a configuration; one that differs in the version policy alone starts and stops versions and
-        keeps the others as they are. The file on disk should say the same (`repository.choose`), since a restart reads
-        that. Returns when the versions left out are gone and the others ready.
+        keeps the others as they are: about a millisecond where nothing has to be loaded. Returns when the wanted ones
+        are ready and the others take no new request (they may still be answering old ones). `switch.switch` keeps the
+        disk equal and survives a crash; this alone does not.
 
         Raises:
-            ModelLoadError: a version failed to load (the others keep serving), or the switch did not end in time.
+            ModelLoadError: a version failed to load or is not in the repository; the others serve as before.
         """
         config = self.config(name)
         config["version_policy"] = {"specific": {"versions": sorted(versions)}}
         with self._asking(f"load {name}", ModelLoadError):
             self._client.load_model(name, config=json.dumps(config))
+        states = {each.version: each for each in self.index() if each.name == name}
+        for version in sorted(versions):  # the server says yes to a version whose directory is not there
+            state = states.get(str(version))
+            if state is None or state.state != "READY":
+                raise ModelLoadError(
+                    f"version {version} is not served: {(state and state.reason) or 'it is not in the repository'}",
+                    where=f"{name} at {self.url}",
+                    next_step="place that version, or leave it out",
+                )
+        if more := self.ready_versions(name) - set(versions):
+            raise ModelLoadError(
+                f"version {sorted(more)} still takes requests",
+                where=f"{name} at {self.url}",
+                next_step="see the server's log; restart the server if it stays so",
+            )
+
+    def serve_versions(self, name: str, versions: tuple[int, ...], *, timeout: float = 60.0) -> None:
+        """`set_versions`, and wait until the versions left out are gone.
+
+        Raises:
+            ModelLoadError: a version failed to load (the others keep serving), or the others did not go in time: a
+                request that died with its stub holds its version open until the server ends.
+        """
+        self.set_versions(name, versions)
         wanted = {str(version) for version in versions}
-        self._await(lambda: self._ready_versions(name) == wanted, f"{name} to serve {sorted(wanted)}", timeout)
+        self._await(lambda: self._held_versions(name) == wanted, f"{name} to serve {sorted(wanted)}", timeout)
+
+    def ready_versions(self, name: str) -> frozenset[int]:
+        """The versions of a model that take requests; whether they answer, only a request can show."""
+        return frozenset(int(each.version) for each in self.index() if each.name == name and each.state == "READY")
+
+    def dismiss(self, name: str) -> None:
+        """Unload every version without waiting: they take no new request, and finish those they have."""
+        with self._asking(f"unload {name}", ModelLoadError):
+            self._client.unload_model(name)
 
     def unload(self, name: str, *, timeout: float = 30.0) -> None:
         """Unload every version and wait until they are gone; the server itself answers before they are.
@@ -102,8 +136,7 @@ class Control:
         Raises:
             ModelLoadError: they were not gone in time.
         """
-        with self._asking(f"unload {name}", ModelLoadError):
-            self._client.unload_model(name)
+        self.dismiss(name)
         gone = ("", "UNAVAILABLE")
         self._await(
             lambda: all(each.state in gone for each in self.index() if each.name == name), f"{name} to go", timeout
@@ -152,7 +185,7 @@ class Control:
             reply = self._client.infer(name, tensors, model_version=str(version), outputs=wanted)
         return {each["name"]: reply.as_numpy(each["name"]) for each in reply.get_response()["outputs"]}
 
-    def _ready_versions(self, name: str) -> set[str]:
+    def _held_versions(self, name: str) -> set[str]:
         """Versions being served or on their way in or out."""
         gone = ("", "UNAVAILABLE")
         mine = [each for each in self.index() if each.name == name and each.state not in gone]

@@ -9,8 +9,9 @@ goes on answering there, and must not be taken for it.
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,13 +22,17 @@ from optimize.store import write_atomically
 from ..errors import ModelLoadError, ServerError
 from . import wheel
 from .control import Control
+from .drain import Drained, drain
 from .process import alive, end, free_ports, holder, is_taken, listening, mentioning, reap, send, start_ticks, wait
 from .server import Server as Server
 from .server import log_errors, read_server
+from .switch import recover_all
 
 _SHM = Path("/dev/shm")
 _LOGS_KEPT = 50
 _STARTS = 3
+_EMPTY_SECONDS = 1.5  # it looks once a second whether its models are gone
+_HUNG_SECONDS = 1.0
 _LOAD_SECONDS = 120.0  # at least, for each model; a larger timeout counts here too
 
 
@@ -74,6 +79,38 @@ def stop(server: Server, *, timeout: float = 15.0) -> None:
     """
     end(server.pid, server.started, timeout=timeout)
     _clear(server.scratch, server.shm_prefix)
+
+
+def stop_drained(server: Server, *, before: Callable[[], None] = lambda: None, timeout: float = 30.0) -> Drained:
+    """Lead traffic away (`before`), answer what waits, unload, then end the server; `timeout` seconds for the draining.
+
+    A server without models has nothing to lose, so connections that idle clients keep open do not hold it up.
+    """
+    drained = drain(server, before=before, timeout=timeout)
+    stop(server, timeout=_EMPTY_SECONDS if drained.empty else 15.0)
+    return drained
+
+
+def restart(server: Server, models: Sequence[str]) -> Server | None:
+    """Start the server that is `up` again: same repository, same ports, these models; None if it was taken down.
+
+    A model that does not load keeps none of the others out. Its log is a new one.
+
+    Raises:
+        ServerError: it does not start.
+    """
+    with _record_lock():
+        recorded_ = recorded()
+        if recorded_ is None or (recorded_ != server and running(recorded_)):
+            return recorded_
+        stop(server, timeout=_HUNG_SECONDS)
+        ports = (server.http_port, server.grpc_port, server.metrics_port)
+        again = replace(_started(server.repository, ports, None, 60.0), models=server.models)
+        write_atomically(_record(), canonical(again.to_json()))
+    for name in models:
+        with suppress(ModelLoadError):
+            load(again, (name,))
+    return again
 
 
 def running(server: Server) -> bool:
@@ -262,7 +299,9 @@ def up(
                 next_step="use it, or take it down first (seatrial down)",
             )
         _forget()
+        recover_all(None, repository)
         server = start(repository, models=models, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)
+        server = replace(server, models=tuple(models))
         try:
             write_atomically(_record(), canonical(server.to_json()))
         except BaseException:
@@ -271,20 +310,24 @@ def up(
         return server
 
 
-def down() -> bool:
-    """Stop the server that `up` started; whether there was one."""
+def down(*, before: Callable[[], None] = lambda: None, timeout: float = 30.0) -> Drained | None:
+    """Drain and stop the server that `up` started; None if there was none. `before` and `timeout`: `stop_drained`."""
     with _record_lock():
         server = status()
-        if server is not None:
-            stop(server)
+        drained = None if server is None else stop_drained(server, before=before, timeout=timeout)
         _forget()
-        return server is not None
+        return drained
 
 
 def status() -> Server | None:
     """The server that `up` started, if it still runs."""
-    server = read_server(_record())
+    server = recorded()
     return server if server is not None and running(server) else None
+
+
+def recorded() -> Server | None:
+    """The server that `up` started and nobody took down, whether or not it still runs."""
+    return read_server(_record())
 
 
 def _forget() -> None:

@@ -2,7 +2,7 @@
 
 import typer
 
-from . import placing
+from . import operating, placing
 from .placing import hosting as hosting
 
 PANEL = "serve: place, run, ship"
@@ -12,6 +12,8 @@ def add_verbs(app: typer.Typer) -> None:
     """Put floor 2's verbs into the command."""
     app.command(rich_help_panel=PANEL)(placing.register)
     app.command(rich_help_panel=PANEL)(placing.place)
-    app.command(rich_help_panel=PANEL)(placing.up)
-    app.command(rich_help_panel=PANEL)(placing.down)
+    app.command(rich_help_panel=PANEL)(operating.up)
+    app.command(rich_help_panel=PANEL)(operating.down)
+    app.command(rich_help_panel=PANEL)(operating.switch)
+    app.command(rich_help_panel=PANEL)(operating.supervise)
     app.command(rich_help_panel=PANEL)(placing.ship)

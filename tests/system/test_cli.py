@@ -159,6 +159,8 @@ def test_help_teaches_every_verb(tmp_path: Path) -> None:
         "place",
         "up",
         "down",
+        "switch",
+        "supervise",
         "ship",
     ):
         assert f" {verb} " in whole
