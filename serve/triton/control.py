@@ -77,7 +77,7 @@ class Control:
             ServerError: no answer.
         """
         with self._asking(f"load {name}", ModelLoadError):
-            self._client.load_model(name, config=None if config is None else _as_json(config))
+            self._client.load_model(name, config=None if config is None else as_json(config))
 
     def set_versions(self, name: str, versions: tuple[int, ...]) -> None:
         """Tell the server to serve exactly these versions of a model that is loaded, those that run untouched.
@@ -103,7 +103,8 @@ class Control:
                     where=f"{name} at {self.url}",
                     next_step="place that version, or leave it out",
                 )
-        if more := self.ready_versions(name) - set(versions):
+        ready = {int(version) for version, state in states.items() if state.state == "READY"}
+        if more := ready - set(versions):
             raise ModelLoadError(
                 f"version {sorted(more)} still takes requests",
                 where=f"{name} at {self.url}",
@@ -231,7 +232,8 @@ _NEXT = {
 }
 
 
-def _as_json(text: str) -> str:
+def as_json(text: str) -> str:
+    """The text of a config.pbtxt as the load API takes it."""
     from importlib import import_module
 
     from .config import parse

@@ -38,13 +38,18 @@ def drain(server: Server, *, before: Callable[[], None] = lambda: None, timeout:
     gone = False
     try:
         with Control(server.url, timeout=5.0) as control:
-            for name in sorted({each.name for each in control.index() if each.state == "READY"}):
-                control.dismiss(name)
-            left = max(timeout - (monotonic() - began), 1.0)
-            gone = wait(lambda: all(each.state in ("", "UNAVAILABLE") for each in control.index()), left)
+            gone = wait(lambda: _dismissed(control), max(timeout - (monotonic() - began), 1.0))
     except SeatrialError:
         gone = False
     return Drained(empty=idle and gone, pending=pending(server) or 0, seconds=monotonic() - began)
+
+
+def _dismissed(control: Control) -> bool:
+    """Dismiss whatever serves, also what somebody loads meanwhile; whether every version is gone."""
+    states = control.index()
+    for name in sorted({each.name for each in states if each.state == "READY"}):
+        control.dismiss(name)
+    return all(each.state in ("", "UNAVAILABLE") for each in states)
 
 
 def pending(server: Server) -> int | None:

@@ -7,13 +7,10 @@ goes on answering there, and must not be taken for it.
 """
 
 import os
-import shutil
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
 
 from optimize.artifact import canonical
 from optimize.environment import home
@@ -23,13 +20,12 @@ from ..errors import ModelLoadError, ServerError
 from . import wheel
 from .control import Control
 from .drain import Drained, drain
-from .process import alive, end, free_ports, holder, is_taken, listening, mentioning, reap, send, start_ticks, wait
+from .leftovers import clear, new_name, servers, sweep
+from .process import alive, end, free_ports, holder, is_taken, listening, reap, start_ticks, wait
 from .server import Server as Server
 from .server import log_errors, read_server
 from .switch import recover_all
 
-_SHM = Path("/dev/shm")
-_LOGS_KEPT = 50
 _STARTS = 3
 _EMPTY_SECONDS = 1.5  # it looks once a second whether its models are gone
 _HUNG_SECONDS = 1.0
@@ -78,7 +74,7 @@ def stop(server: Server, *, timeout: float = 15.0) -> None:
     whether its models are gone, so a server whose models were unloaded before stops sooner.
     """
     end(server.pid, server.started, timeout=timeout)
-    _clear(server.scratch, server.shm_prefix)
+    clear(server.scratch, server.shm_prefix)
 
 
 def stop_drained(server: Server, *, before: Callable[[], None] = lambda: None, timeout: float = 30.0) -> Drained:
@@ -100,9 +96,9 @@ def restart(server: Server, models: Sequence[str]) -> Server | None:
         ServerError: it does not start.
     """
     with _record_lock():
-        recorded_ = recorded()
-        if recorded_ is None or (recorded_ != server and running(recorded_)):
-            return recorded_
+        there = wanted()
+        if there is None or (there != server and running(there)):
+            return there
         stop(server, timeout=_HUNG_SECONDS)
         ports = (server.http_port, server.grpc_port, server.metrics_port)
         again = replace(_started(server.repository, ports, None, 60.0), models=server.models)
@@ -151,11 +147,11 @@ def _started(repository: Path, wanted: tuple[int, int, int], log: Path | None, t
     repository = repository.absolute()
     if not repository.is_dir():
         raise ServerError("no such model repository", where=str(repository), next_step="place a model there first")
-    _sweep()
+    sweep(record.scratch if (record := read_server(_record())) is not None else None)
     ports = tuple(port or free for port, free in zip(wanted, free_ports(3), strict=True))
     _check_ports(ports)
-    root, name = wheel.installed(), _name()
-    scratch, prefix = _servers() / name, f"seatrial_{name.rpartition('-')[2]}_"
+    root, name = wheel.installed(), new_name()
+    scratch, prefix = servers() / name, f"seatrial_{name.rpartition('-')[2]}_"
     scratch.mkdir(parents=True)
     log = (log or home() / "triton" / "logs" / f"{name}.log").absolute()
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +176,7 @@ def _started(repository: Path, wanted: tuple[int, int, int], log: Path | None, t
     except BaseException:
         if pid:
             end(pid, start_ticks(pid) or 0, timeout=10.0)
-        _clear(scratch, prefix)
+        clear(scratch, prefix)
         raise
     return server
 
@@ -314,6 +310,8 @@ def down(*, before: Callable[[], None] = lambda: None, timeout: float = 30.0) ->
     """Drain and stop the server that `up` started; None if there was none. `before` and `timeout`: `stop_drained`."""
     with _record_lock():
         server = status()
+        if server is not None:
+            _leaving().touch()
         drained = None if server is None else stop_drained(server, before=before, timeout=timeout)
         _forget()
         return drained
@@ -321,25 +319,31 @@ def down(*, before: Callable[[], None] = lambda: None, timeout: float = 30.0) ->
 
 def status() -> Server | None:
     """The server that `up` started, if it still runs."""
-    server = recorded()
+    server = read_server(_record())
     return server if server is not None and running(server) else None
 
 
-def recorded() -> Server | None:
-    """The server that `up` started and nobody took down, whether or not it still runs."""
-    return read_server(_record())
+def wanted() -> Server | None:
+    """The server that `up` started and nobody took down or is taking down, whether or not it still runs."""
+    return None if _leaving().exists() else read_server(_record())
 
 
 def _forget() -> None:
     """Remove the record, and what a server left that did not end by our hand."""
     server = read_server(_record())
     if server is not None:
-        _clear(server.scratch, server.shm_prefix)
+        clear(server.scratch, server.shm_prefix)
     _record().unlink(missing_ok=True)
+    _leaving().unlink(missing_ok=True)
 
 
 def _record() -> Path:
     return home() / "triton" / "server.json"
+
+
+def _leaving() -> Path:
+    """There while the server is being taken down: nobody is to bring it back meanwhile."""
+    return home() / "triton" / "server.leaving"
 
 
 @contextmanager
@@ -356,39 +360,3 @@ def _record_lock() -> Iterator[None]:
             where=str(_record()),
             next_step="wait for it, or end it",
         ) from error
-
-
-def _servers() -> Path:
-    return home() / "triton" / "servers"
-
-
-def _name() -> str:
-    """Process, its start time and a token: by this a later process knows that the owner is gone."""
-    return f"{os.getpid()}-{start_ticks(os.getpid())}-{uuid4().hex[:12]}"
-
-
-def _sweep() -> None:
-    """Stop servers whose owner was killed before it could, and drop the oldest logs. The one that is `up` stays."""
-    record = read_server(_record())
-    for scratch in _servers().glob("*-*-*"):
-        pid, ticks, token = scratch.name.split("-")
-        if alive(int(pid), int(ticks)) or (record is not None and record.scratch == scratch):
-            continue
-        server = read_server(scratch / "server.json")
-        if server is not None:
-            stop(server)
-        else:
-            _clear(scratch, f"seatrial_{token}_")
-    logs = sorted((home() / "triton" / "logs").glob("*-*-*.log"), key=lambda path: path.stat().st_mtime)
-    for old in logs[:-_LOGS_KEPT]:
-        old.unlink(missing_ok=True)
-
-
-def _clear(scratch: Path, prefix: str) -> None:
-    """The private folder, and what a server that did not end well leaves: shared memory and stubs that wait in it."""
-    regions = list(_SHM.glob(f"{prefix}*"))
-    for stub in mentioning(f" {prefix}") if regions else []:  # the region's name stands in the stub's command line
-        send(*stub, signal.SIGKILL)
-    for region in regions:
-        region.unlink(missing_ok=True)
-    shutil.rmtree(scratch, ignore_errors=True)

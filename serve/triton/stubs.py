@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .process import start_ticks
+from .process import halted, start_ticks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ def _stubs(server: int) -> Iterator[Stub]:
         return
     for child in children:
         try:
-            words, status = child.cmdline(), child.status()
+            words = child.cmdline()
         except psutil.Error:
             continue  # gone meanwhile
         ticks = start_ticks(child.pid)
@@ -53,7 +53,7 @@ def _stubs(server: int) -> Iterator[Stub]:
             started=ticks,
             model=path.parent.parent.name,
             version=int(path.parent.name),
-            stopped=status in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP),
+            stopped=halted(child.pid),
         )
 
 

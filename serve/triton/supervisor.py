@@ -24,7 +24,7 @@ from . import journal
 from .control import Control
 from .healing import Act, Backoff, Finding, Watch, advance
 from .probe import DEADLINE_SECONDS, Probed, probe
-from .process import alive, send
+from .process import alive, halted, send
 from .repository import choose, chosen
 from .server import Server
 from .stubs import stubs
@@ -122,6 +122,8 @@ class Supervisor:
     def _look_at_server(self) -> tuple[Finding, str]:
         if not alive(self.server.pid, self.server.started):
             return "broken", "the server's process is gone"
+        if halted(self.server.pid):
+            return "broken", "the server's process is stopped"
         with Control(self.server.url, timeout=self._pace.deadline) as control:
             return ("ok", "") if control.live() else ("late", "the server does not answer")
 
@@ -130,12 +132,12 @@ class Supervisor:
             for outcome in self._open_switches(control):
                 self.say("recovered", outcome.model, **asdict(outcome))
             watched = self._watched(control)
-        halted = {(stub.model, stub.version) for stub in stubs(self.server.pid) if stub.stopped}
+        stopped = {(stub.model, stub.version) for stub in stubs(self.server.pid) if stub.stopped}
         with ThreadPoolExecutor(max_workers=max(len(watched), 1)) as pool:
-            found = pool.map(lambda each: self._look_at(each[0], each[1], each[0] in halted), watched.items())
+            found = pool.map(lambda each: self._look_at(each[0], each[1], each[0] in stopped), watched.items())
             for version, (finding, reason) in zip(watched, list(found), strict=True):
                 if self._advance(name_of(*version), finding, reason) == "heal":
-                    self._heal_version(version, kill=finding == "late" or version in halted)
+                    self._heal_version(version, kill=finding == "late" or version in stopped)
 
     def _open_switches(self, control: Control) -> Iterator[Any]:
         """Finish or undo what a switcher that died left; one that still works holds the lock and is left alone."""
@@ -167,10 +169,10 @@ class Supervisor:
             each: f"not served: {reasons.get(each) or 'not loaded'}" for each in sorted(missing)
         }
 
-    def _look_at(self, version: Version, missing: str, halted: bool) -> tuple[Finding, str]:
+    def _look_at(self, version: Version, missing: str, stopped: bool) -> tuple[Finding, str]:
         """Without a request where the answer is known: one that a stopped process takes would abort the server when
         that process goes on."""
-        if missing or halted:
+        if missing or stopped:
             return "broken", missing or "its process is stopped"
         found: Probed = probe(self.server.url, *version, deadline=self._pace.deadline)
         if found.state == "ok":

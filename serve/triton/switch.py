@@ -6,6 +6,7 @@ and only then are the others let go. Disk and server are kept equal and read bac
 traffic: whoever routes must send nothing to a version before it is served, nor after it is let go.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,8 @@ from optimize.errors import IntegrityError, MissingError, SeatrialError
 from ..errors import ModelLoadError, ServerError
 from . import journal, version_files
 from .config import with_versions
-from .control import Control
+from .control import Control, as_json
+from .drift import drift
 from .journal import Entry, Failure, Remedy
 from .placement import placements
 from .probe import prove
@@ -32,8 +34,11 @@ Prove = Callable[[str, str, int, int | None], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Switched:
-    """A switch that was made and read back. `loaded` were not running before; `seconds` until the server obeyed,
-    `total` until the disk and the journal said so too."""
+    """A switch that was made and read back; `loaded` were not running before.
+
+    `seconds` passed until the server obeyed, `total` until the disk and the journal said so too. `drift` names fields
+    of config.pbtxt that the running model does not follow: they were changed after it was loaded.
+    """
 
     model: str
     before: tuple[int, ...]
@@ -41,6 +46,7 @@ class Switched:
     loaded: tuple[int, ...]
     seconds: float
     total: float
+    drift: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +96,7 @@ def switch(
         journal.write(repository, entry)
         at("intent")
         try:
-            _apply(control, repository, entry, prove, at)
+            _apply(control, repository, entry, ready, prove, at)
         except ModelLoadError as error:
             _undo(control, repository, entry, error.what)
             raise
@@ -102,8 +108,15 @@ def switch(
             raise ModelLoadError(reason, where=error.where, next_step="see the server's log") from error
         took = perf_counter() - began
         _settle(control, repository, entry, at)
+        total = perf_counter() - began
         return Switched(
-            model=model, before=entry.before, after=versions, loaded=new, seconds=took, total=perf_counter() - began
+            model=model,
+            before=entry.before,
+            after=versions,
+            loaded=new,
+            seconds=took,
+            total=total,
+            drift=drift(json.loads(as_json(_config(repository, model))), control.config(model, versions[-1])),
         )
 
 
@@ -199,20 +212,20 @@ def _config(repository: Path, model: str) -> str:
     return (repository / model / "config.pbtxt").read_text()
 
 
-def _apply(control: Control, repository: Path, entry: Entry, prove: Prove, at: Step) -> None:
+def _apply(control: Control, repository: Path, entry: Entry, ready: frozenset[int], prove: Prove, at: Step) -> None:
     """Bring up what is new beside what serves, prove it, let the rest go."""
-    ready = control.ready_versions(entry.model)
     new = [version for version in entry.after if version not in entry.before]
-    wide = tuple(sorted(ready | set(entry.after)))
+    wide = ready | set(entry.after)
     if not ready:
         control.load(entry.model, with_versions(_config(repository, entry.model), entry.after))
-    elif set(wide) != ready:
-        control.set_versions(entry.model, wide)
+    elif wide != ready:
+        control.set_versions(entry.model, tuple(sorted(wide)))
     at("loaded")
     for version in new:
         prove(control.url, entry.model, version, entry.before[-1] if entry.before else None)
     at("proven")
-    control.set_versions(entry.model, entry.after)
+    if not ready or wide != set(entry.after):
+        control.set_versions(entry.model, entry.after)
     at("narrowed")
 
 
@@ -254,14 +267,14 @@ def _recover(
     entry = journal.read(repository, model)
     if entry is None:
         return Recovered(model=model, remedy="nothing", serving=chosen(repository, model))
+    if entry.state == "verified":
+        return Recovered(model=model, remedy="nothing", serving=entry.after)  # whatever the server says: do not ask
     ready = None if control is None else control.ready_versions(model)
     remedy = journal.RECOVERY[entry.state, journal.serving_of(entry, ready)]
-    if remedy == "nothing":
-        return Recovered(model=model, remedy=remedy, serving=entry.after)
     if remedy == "finish":
         try:
-            if control is not None:
-                _apply(control, repository, entry, prove, at)
+            if control is not None and ready is not None:
+                _apply(control, repository, entry, ready, prove, at)
             _settle(control, repository, entry, at)
             return Recovered(model=model, remedy="finish", serving=entry.after)
         except ModelLoadError as error:  # it served before the crash, and does not now

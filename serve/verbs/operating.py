@@ -130,6 +130,10 @@ def switch(
             f"{model}: {list(made.before)} -> {list(made.after)}{loaded}; in force after {made.seconds * 1e3:.1f} ms, "
             f"on disk and read back after {made.total * 1e3:.1f} ms"
         )
+        if made.drift:
+            err.print(
+                f"config.pbtxt was changed since {model} was loaded, and takes effect at its next load: {made.drift}"
+            )
 
 
 def supervise(
@@ -152,13 +156,13 @@ def supervise(
     from ..triton.supervisor import Pace
     from ..triton.supervisor import supervise as watching
 
-    _server(recorded=True)
+    _server(wanted=True)
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: asked.append(received))
     pace = Pace(period=period, deadline=deadline, backoff=Backoff(limit=attempts))
     ended = watching(
-        on_pytriton.recorded,
+        on_pytriton.wanted,
         on_pytriton.restart,
         pace=pace,
         tell=lambda event: _tell(event, json_),
@@ -178,12 +182,12 @@ def _tell(event: dict[str, Any], json_: bool) -> None:
     err.print(f"{event['at']}  {event['subject']}: {event['event']}" + (f"  ({rest})" if rest else ""), soft_wrap=True)
 
 
-def _server(*, recorded: bool = False) -> "Server":
+def _server(*, wanted: bool = False) -> "Server":
     """The server that is up, or that was and may have died."""
     from ..errors import ServerError
     from ..triton import on_pytriton
 
-    server = on_pytriton.recorded() if recorded else on_pytriton.status()
+    server = on_pytriton.wanted() if wanted else on_pytriton.status()
     if server is None:
         raise ServerError("no server is up", where=str(Path.cwd()), next_step="start one: seatrial up")
     return server
