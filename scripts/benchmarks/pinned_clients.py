@@ -16,7 +16,7 @@ from typing import Any
 from scripts.benchmarks.versioned import NAME
 
 BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [0, 0, 0, 0]}]}).encode()
-PAUSE_SECONDS = 0.001
+PAUSE_SECONDS = 0.003  # between an answer and the next request: busy cores, but not starved ones
 CLIENTS = 4
 
 

@@ -24,6 +24,7 @@ from .journal import Entry, Failure, Remedy
 from .placement import placements
 from .probe import prove
 from .repository import choose, chosen
+from .rules import broken_versions
 
 TRIES = 3
 STEPS = ("intent", "loaded", "proven", "narrowed", "applied", "disk", "read back", "verified")
@@ -186,7 +187,8 @@ def _intent(
         raise MissingError(
             f"{model} has no version {missing}", where=str(repository), next_step=f"there are {sorted(known)}"
         )
-    with_versions('name: "x"', after)  # that there are versions at all
+    for broken in broken_versions(after):
+        raise broken.error()
     last = journal.read(repository, model)
     digests, failures = (dict(last.digests), dict(last.failures)) if last is not None else ({}, {})
     for version in new:

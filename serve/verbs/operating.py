@@ -3,11 +3,11 @@
 import json
 import signal
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from optimize import environment as machine
 from optimize.cli import Json, emit, err, out, progress
 
 from .placing import DEFAULT_REPOSITORY, Repository
@@ -189,5 +189,5 @@ def _server(*, wanted: bool = False) -> "Server":
 
     server = on_pytriton.wanted() if wanted else on_pytriton.status()
     if server is None:
-        raise ServerError("no server is up", where=str(Path.cwd()), next_step="start one: seatrial up")
+        raise ServerError("no server is up", where=str(machine.home()), next_step="start one: seatrial up")
     return server
