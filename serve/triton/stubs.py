@@ -3,9 +3,10 @@
 Reads /proc through psutil; ends nothing. A stub's command line begins with the path of its version's model.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .process import halted, start_ticks
 
@@ -24,6 +25,14 @@ class Stub:
 def stubs(server: int) -> tuple[Stub, ...]:
     """The living stubs of the server with that process number."""
     return tuple(_stubs(server))
+
+
+def expected(config: Mapping[str, Any]) -> int:
+    """How many stubs a version has by the server's configuration of it; 0 where it runs in no process of its own."""
+    if config.get("backend") != "python":
+        return 0
+    groups = config.get("instance_group", ())
+    return sum(int(group.get("count", 1)) * max(1, len(group.get("gpus", ()))) for group in groups)
 
 
 def memory(server: int, model: str, version: int) -> int:

@@ -27,7 +27,7 @@ from .probe import DEADLINE_SECONDS, Probed, probe
 from .process import alive, halted, send
 from .repository import choose, chosen
 from .server import Server
-from .stubs import stubs
+from .stubs import Stub, expected, stubs
 from .switch import heal, recover_all
 
 SERVER = "server"
@@ -132,12 +132,24 @@ class Supervisor:
             for outcome in self._open_switches(control):
                 self.say("recovered", outcome.model, **asdict(outcome))
             watched = self._watched(control)
-        stopped = {(stub.model, stub.version) for stub in stubs(self.server.pid) if stub.stopped}
-        with ThreadPoolExecutor(max_workers=max(len(watched), 1)) as pool:
-            found = pool.map(lambda each: self._look_at(each[0], each[1], each[0] in stopped), watched.items())
-            for version, (finding, reason) in zip(watched, list(found), strict=True):
+            living = stubs(self.server.pid)
+            ill = {each: reason or self._missed(control, each, living) for each, reason in watched.items()}
+        stopped = {(stub.model, stub.version) for stub in living if stub.stopped}
+        with ThreadPoolExecutor(max_workers=max(len(ill), 1)) as pool:
+            found = pool.map(lambda each: self._look_at(*each), ill.items())
+            for version, (finding, reason) in zip(ill, list(found), strict=True):
                 if self._advance(name_of(*version), finding, reason) == "heal":
                     self._heal_version(version, kill=finding == "late" or version in stopped)
+
+    @staticmethod
+    def _missed(control: Control, version: Version, living: tuple[Stub, ...]) -> str:
+        """What its processes tell without a request: one that a stopped process takes would abort the server when that
+        process goes on, and of several instances a request reaches only one."""
+        mine = [stub for stub in living if (stub.model, stub.version) == version]
+        if any(stub.stopped for stub in mine):
+            return "its process is stopped"
+        lacking = expected(control.config(*version)) - len(mine)
+        return f"{lacking} of its processes is gone" if lacking > 0 else ""
 
     def _open_switches(self, control: Control) -> Iterator[Any]:
         """Finish or undo what a switcher that died left; one that still works holds the lock and is left alone."""
@@ -169,11 +181,9 @@ class Supervisor:
             each: f"not served: {reasons.get(each) or 'not loaded'}" for each in sorted(missing)
         }
 
-    def _look_at(self, version: Version, missing: str, stopped: bool) -> tuple[Finding, str]:
-        """Without a request where the answer is known: one that a stopped process takes would abort the server when
-        that process goes on."""
-        if missing or stopped:
-            return "broken", missing or "its process is stopped"
+    def _look_at(self, version: Version, ill: str) -> tuple[Finding, str]:
+        if ill:
+            return "broken", ill
         found: Probed = probe(self.server.url, *version, deadline=self._pace.deadline)
         if found.state == "ok":
             self._answered.add(version)
@@ -204,7 +214,7 @@ class Supervisor:
         except SeatrialError as error:
             self.say("not healed", name_of(*version), reason=error.what)
             return
-        found = self._look_at(version, "", False)
+        found = self._look_at(version, "")
         self._advance(name_of(*version), *found)
 
     def _heal_server(self) -> bool:

@@ -8,6 +8,7 @@ traffic: whoever routes must send nothing to a version before it is served, nor 
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -27,6 +28,7 @@ from .repository import choose, chosen
 from .rules import broken_versions
 
 TRIES = 3
+_BEGUN = "the load did not end"
 STEPS = ("intent", "loaded", "proven", "narrowed", "applied", "disk", "read back", "verified")
 Step = Callable[[str], None]
 Prove = Callable[[str, str, int, int | None], None]
@@ -104,9 +106,10 @@ def switch(
         except ServerError as error:
             if not control.live():
                 raise
-            reason = f"it did not load in time, or the server broke off: {error.what}"
-            _undo(control, repository, entry, reason)
-            raise ModelLoadError(reason, where=error.where, next_step="see the server's log") from error
+            reason = f"the server lives, but did not load {list(new)} in time: {error.what}"
+            with suppress(ServerError):  # it may still be busy loading; then the next `recover` undoes it
+                _undo(control, repository, entry, reason)
+            raise ModelLoadError(reason, where=error.where, next_step="see the server's log, or allow more") from error
         took = perf_counter() - began
         _settle(control, repository, entry, at)
         total = perf_counter() - began
@@ -206,7 +209,7 @@ def _intent(
                 where=str(known[version].path),
                 next_step=f"mend it and place it anew, or lift this with: seatrial switch {model} ... --retry",
             )
-        failures[digest] = Failure(tries=failed.tries + 1, reason=failed.reason or "the load did not end")
+        failures[digest] = Failure(tries=failed.tries + 1, reason=_BEGUN)
     return Entry(model=model, state="intent", before=before, after=after, at=now(), digests=digests, failures=failures)
 
 
@@ -319,10 +322,10 @@ def _return(control: Control, entry: Entry) -> None:
 
 
 def _given_back(entry: Entry) -> Entry:
-    """The entry without the tries that it counted when it began."""
+    """The entry without the tries that it counted when it began and that nothing was blamed for."""
     begun = {entry.digests.get(version) for version in set(entry.after) - set(entry.before)}
     failures = {
-        digest: replace(failure, tries=failure.tries - 1) if digest in begun else failure
+        digest: replace(failure, tries=failure.tries - 1) if digest in begun and failure.reason == _BEGUN else failure
         for digest, failure in entry.failures.items()
     }
     return replace(entry, failures={digest: failure for digest, failure in failures.items() if failure.tries > 0})

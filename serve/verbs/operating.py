@@ -93,9 +93,7 @@ def switch(
 
     Unversioned requests go to the highest version at once: callers must name theirs. With live traffic use a rollout.
     """
-    from ..triton import journal
     from ..triton.control import Control
-    from ..triton.repository import chosen
     from ..triton.switch import forgive
     from ..triton.switch import switch as switching
 
@@ -103,20 +101,7 @@ def switch(
     if retry:
         forgive(server.repository, model)
     if not versions:
-        with Control(server.url) as control:
-            ready = sorted(control.ready_versions(model))
-        entry = journal.read(server.repository, model)
-        shown = {
-            "model": model,
-            "server": ready,
-            "disk": list(chosen(server.repository, model)),
-            "last": None if entry is None else asdict(entry),
-        }
-        if json_:
-            emit(shown)
-        else:
-            last = "never switched" if entry is None else f"last switch {list(entry.before)} -> {list(entry.after)}"
-            out.print(f"{model}: server {ready}, disk {shown['disk']}, {last} {'' if entry is None else entry.state}")
+        _show(server, model, json_)
         return
     with progress() as report, Control(server.url) as control:
         report("switch", 0.1, f"{model} to {versions}")
@@ -134,6 +119,25 @@ def switch(
             err.print(
                 f"config.pbtxt was changed since {model} was loaded, and takes effect at its next load: {made.drift}"
             )
+
+
+def _show(server: "Server", model: str, json_: bool) -> None:
+    """What server, disk and journal say of a model."""
+    from ..triton import journal
+    from ..triton.control import Control
+    from ..triton.repository import chosen
+
+    with Control(server.url) as control:
+        ready = sorted(control.ready_versions(model))
+    entry, disk = journal.read(server.repository, model), list(chosen(server.repository, model))
+    if json_:
+        emit({"model": model, "server": ready, "disk": disk, "last": None if entry is None else asdict(entry)})
+        return
+    out.print(f"{model}: the server serves {ready}, config.pbtxt lists {disk}")
+    if entry is not None:
+        out.print(f"last switch, {entry.at}: {list(entry.before)} -> {list(entry.after)} ({entry.state})")
+        for digest, failure in entry.failures.items():
+            out.print(f"failed {failure.tries} times: {digest[:19]}: {failure.reason}", soft_wrap=True)
 
 
 def supervise(

@@ -23,8 +23,10 @@ from serve.triton.fleet import TritonFleet
 from serve.triton.healing import Backoff
 from serve.triton.on_pytriton import Server
 from serve.triton.process import wait
+from serve.triton.repository import choose, chosen
 from serve.triton.stubs import stubs
 from serve.triton.supervisor import Pace, Supervisor, supervision
+from serve.triton.switch import switch
 
 pytestmark = pytest.mark.system
 
@@ -46,7 +48,7 @@ def home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def up(folder: Path) -> Iterator[Server]:
-    """A server with two versions, and a third that loads once only."""
+    """A server with two versions."""
     put(folder / "models", 1)
     put(folder / "models", 2, execute="self.told = 2")
     config = folder / "models" / NAME / "config.pbtxt"
@@ -75,6 +77,12 @@ def supervised(events: list[dict[str, Any]], pace: Pace = PACE) -> Supervisor:
     return watching
 
 
+def verb(*words: str) -> subprocess.CompletedProcess[str]:
+    script = [sys.executable, "-m", "serve.cli", *words]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(script, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
 def strike(version: int, number: signal.Signals) -> None:
     server = on_pytriton.wanted()
     assert server is not None
@@ -100,9 +108,22 @@ def test_a_model_process_that_died_or_stalls_is_brought_back(number: signal.Sign
     assert json.loads((supervision() / "events.jsonl").read_text().splitlines()[-1])["event"] == "healed"
 
 
-def test_a_killed_server_comes_back_on_its_ports_with_its_versions(up: Server) -> None:
+def test_the_verb_switches_and_shows(up: Server) -> None:
+    made = verb("switch", NAME, "2", "1", "--json")
+    assert json.loads(made.stdout)["after"] == [1, 2]
+    assert json.loads(verb("switch", NAME, "--json").stdout)["disk"] == [1, 2]
+    refused = verb("switch", NAME, "9")
+    assert (refused.returncode, "no version" in refused.stderr, "Traceback" in refused.stderr) == (2, True, False)
+
+
+def test_a_killed_server_comes_back_on_its_ports_with_its_versions(up: Server, folder: Path) -> None:
+    """A version that was placed and listed on disk, but never switched to, does not slip in."""
+    with Control(up.url) as control:
+        switch(control, folder / "models", NAME, (1, 2))
+    put(folder / "models", 3, before="raise ValueError('unproven')")
     events: list[dict[str, Any]] = []
     watching = supervised(events)
+    choose(folder / "models", NAME, (1, 2, 3))
     os.kill(up.pid, signal.SIGKILL)
     assert wait(lambda: on_pytriton.status() is None, 10.0)
     assert not TritonFleet(on_pytriton.status).health(NAME, 1).ok
@@ -112,6 +133,7 @@ def test_a_killed_server_comes_back_on_its_ports_with_its_versions(up: Server) -
     assert (again.http_port, again.grpc_port) == (up.http_port, up.grpc_port)
     assert answers(again, 1)
     assert answers(again, 2)
+    assert chosen(folder / "models", NAME) == (1, 2)
     assert {event["subject"] for event in events} == {"server"}
 
 
