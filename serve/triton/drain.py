@@ -37,7 +37,7 @@ def drain(server: Server, *, before: Callable[[], None] = lambda: None, timeout:
     idle = wait(lambda: pending(server) in (0, None), timeout)
     gone = False
     try:
-        with Control(server.url, timeout=5.0) as control:
+        with Control.to(server, timeout=5.0) as control:
             gone = wait(lambda: _dismissed(control), max(timeout - (monotonic() - began), 1.0))
     except SeatrialError:
         gone = False

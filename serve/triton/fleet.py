@@ -36,7 +36,7 @@ class TritonFleet:
         """
         server = self._server()
         try:
-            with Control(server.url) as control:
+            with Control.to(server) as control:
                 switch(control, server.repository, model, versions)
         except (IntegrityError, MissingError) as error:
             raise ModelLoadError(error.what, where=error.where, next_step=error.next_step) from error

@@ -152,10 +152,10 @@ def lock(repository: Path, model: str, *, timeout: float = 60.0) -> Iterator[Non
     from filelock import FileLock, Timeout
 
     path = journal_path(repository, model).with_suffix(".lock")
+    held = FileLock(path, timeout=timeout)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path, timeout=timeout):
-            yield
+        held.acquire()
     except Timeout as error:
         raise MachineError(
             f"another process has been switching {model} for {timeout:g} seconds",
@@ -168,3 +168,7 @@ def lock(repository: Path, model: str, *, timeout: float = 60.0) -> Iterator[Non
             where=str(path),
             next_step="let this user write there",
         ) from error
+    try:
+        yield
+    finally:
+        held.release()

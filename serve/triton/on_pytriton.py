@@ -260,7 +260,7 @@ def load(server: Server, models: Sequence[str], *, timeout: float = _LOAD_SECOND
     for name in models:
         before = server.log.stat().st_size
         try:
-            with Control(server.url, timeout=timeout) as control:
+            with Control.to(server, timeout=timeout) as control:
                 control.load(name)
         except ModelLoadError as error:
             said = log_errors(server.log, before) if "failed to poll" in error.what else ""

@@ -128,7 +128,7 @@ class Supervisor:
             return ("ok", "") if control.live() else ("late", "the server does not answer")
 
     def _look_at_versions(self) -> None:
-        with Control(self.server.url, timeout=60.0) as control:
+        with Control.to(self.server, timeout=60.0) as control:
             for outcome in self._open_switches(control):
                 self.say("recovered", outcome.model, **asdict(outcome))
             watched = self._watched(control)
@@ -209,7 +209,7 @@ class Supervisor:
                 if (stub.model, stub.version) == version:
                     send(stub.pid, stub.started, signal.SIGKILL)
         try:
-            with Control(self.server.url, timeout=120.0) as control:
+            with Control.to(self.server) as control:
                 heal(control, self.server.repository, *version)
         except SeatrialError as error:
             self.say("not healed", name_of(*version), reason=error.what)

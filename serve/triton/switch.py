@@ -214,7 +214,10 @@ def _intent(
 
 
 def _config(repository: Path, model: str) -> str:
-    return (repository / model / "config.pbtxt").read_text()
+    path = repository / model / "config.pbtxt"
+    if not path.is_file():
+        raise MissingError(f"{model} has no configuration", where=str(path), next_step="place the model again")
+    return path.read_text()
 
 
 def _apply(control: Control, repository: Path, entry: Entry, ready: frozenset[int], prove: Prove, at: Step) -> None:

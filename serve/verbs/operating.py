@@ -40,7 +40,7 @@ def up(
         report("up", 0.1, f"starting Triton, loading {', '.join(names) or 'nothing'}")
         server = on_pytriton.up(repository, names, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)
         report("up", 1.0, "ready")
-    with Control(server.url) as control:
+    with Control.to(server) as control:
         states = control.index()
     if json_:
         emit(server.to_json() | {"models": [{"name": s.name, "version": s.version, "state": s.state} for s in states]})
@@ -103,7 +103,7 @@ def switch(
     if not versions:
         _show(server, model, json_)
         return
-    with progress() as report, Control(server.url) as control:
+    with progress() as report, Control.to(server) as control:
         report("switch", 0.1, f"{model} to {versions}")
         made = switching(control, server.repository, model, tuple(versions))
         report("switch", 1.0, "done")
@@ -127,7 +127,7 @@ def _show(server: "Server", model: str, json_: bool) -> None:
     from ..triton.control import Control
     from ..triton.repository import chosen
 
-    with Control(server.url) as control:
+    with Control.to(server) as control:
         ready = sorted(control.ready_versions(model))
     entry, disk = journal.read(server.repository, model), list(chosen(server.repository, model))
     if json_:

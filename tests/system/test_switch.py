@@ -56,7 +56,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def control(server: Server) -> Iterator[Control]:
-    with Control(server.url, timeout=30.0) as opened:
+    with Control.to(server, timeout=30.0) as opened:
         yield opened
 
 
