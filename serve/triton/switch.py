@@ -163,7 +163,7 @@ def heal(control: Control, repository: Path, model: str, version: int) -> None:
             )
         others = tuple(sorted(control.ready_versions(model) - {version}))
         if others:
-            control.set_versions(model, others)
+            control.set_versions(model, others, loaded=True)
             control.set_versions(model, tuple(sorted({*others, version})))
         else:
             control.dismiss(model)
@@ -233,7 +233,7 @@ def _apply(control: Control, repository: Path, entry: Entry, ready: frozenset[in
         prove(control.url, entry.model, version, entry.before[-1] if entry.before else None)
     at("proven")
     if not ready or wide != set(entry.after):
-        control.set_versions(entry.model, entry.after)
+        control.set_versions(entry.model, entry.after, loaded=True)
     at("narrowed")
 
 
