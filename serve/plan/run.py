@@ -12,10 +12,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from bench import journal
 from bench.capacity.slo import Slo
 from bench.load import on_locust
 from bench.load.run import LoadRun
+from bench.records import journal
 from optimize.artifact import canonical, digest_bytes
 from optimize.environment import environment
 from optimize.errors import ConfigError, IntegrityError

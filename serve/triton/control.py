@@ -1,7 +1,10 @@
-"""Asking and telling a running Triton over HTTP: health, load, unload, which versions serve, counters, inference.
+"""Asking and telling a running Triton: health, load, unload, which versions serve, counters, inference.
 
-Speaks to one server and starts none. What the client library raises leaves here as one of ours. A `Control` holds one
-connection and belongs to the thread that made it; close it, since Triton waits for idle connections when it stops.
+Speaks to one server and starts none. Loads and unloads go over gRPC where its address is known: over HTTP a load keeps
+one of Triton's few HTTP threads for as long as it takes, and every client whose connection shares that thread waits
+with it, for a version that has nothing to do with the load. What the client library raises leaves here as one of ours.
+A `Control` holds its connections and belongs to the thread that made it; close it, since Triton waits for idle
+connections when it stops.
 """
 
 import http.client
@@ -19,6 +22,7 @@ from bench.server_statistics import ModelStatistics as ModelStatistics
 from bench.server_statistics import statistics_of
 
 from ..errors import ModelLoadError, RequestError, ServerError
+from .server import Server
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _POLL_SECONDS = 0.02
@@ -35,12 +39,16 @@ class ModelState:
 
 
 class Control:
-    """A connection to one server. `url` is ``host:port`` of its HTTP side, `timeout` seconds for one answer."""
+    """A connection to one server. `url` is ``host:port`` of its HTTP side, `timeout` seconds for one answer.
 
-    def __init__(self, url: str, *, timeout: float = 120.0) -> None:
+    `grpc_url` is that of its gRPC side; give it wherever other clients may be served meanwhile.
+    """
+
+    def __init__(self, url: str, *, timeout: float = 120.0, grpc_url: str | None = None) -> None:
         from tritonclient.http import InferenceServerClient
 
-        self.url = url
+        self.url, self._grpc_url, self._timeout = url, grpc_url, timeout
+        self._loader: Any = None
         self._client = InferenceServerClient(url, connection_timeout=min(timeout, 10.0), network_timeout=timeout)
 
     def __enter__(self) -> Self:
@@ -51,8 +59,15 @@ class Control:
     ) -> None:
         self.close()
 
+    @classmethod
+    def to(cls, server: Server, *, timeout: float = 120.0) -> Self:
+        """A connection to a server of ours, that loads without holding up its other clients."""
+        return cls(server.url, timeout=timeout, grpc_url=server.grpc_url)
+
     def close(self) -> None:
         """Drop the connection."""
+        if self._loader is not None:
+            self._loader.close()
         self._client.close()
 
     def live(self) -> bool:
@@ -77,24 +92,64 @@ class Control:
             ServerError: no answer.
         """
         with self._asking(f"load {name}", ModelLoadError):
-            self._client.load_model(name, config=None if config is None else _as_json(config))
+            self._load(name, None if config is None else as_json(config))
 
-    def serve_versions(self, name: str, versions: tuple[int, ...], *, timeout: float = 60.0) -> None:
-        """Switch to exactly these versions, without touching those that already run; the way to promote and roll back.
+    def set_versions(self, name: str, versions: tuple[int, ...], *, loaded: bool = False) -> None:
+        """Tell the server to serve exactly these versions of a model that is loaded, those that run untouched.
 
         The load API takes a configuration; one that differs in the version policy alone starts and stops versions and
-        keeps the others as they are. The file on disk should say the same (`repository.choose`), since a restart reads
-        that. Returns when the versions left out are gone and the others ready.
+        keeps the others as they are: about a millisecond where nothing has to be loaded. Returns when the wanted ones
+        are ready and the others take no new request (they may still be answering old ones). `loaded` says that all of
+        them run: such a call ends at once, and over HTTP, in half the time.
+
+        `switch.switch` keeps the disk equal and survives a crash; this alone does not.
 
         Raises:
-            ModelLoadError: a version failed to load (the others keep serving), or the switch did not end in time.
+            ModelLoadError: a version failed to load or is not in the repository; the others serve as before.
         """
         config = self.config(name)
         config["version_policy"] = {"specific": {"versions": sorted(versions)}}
         with self._asking(f"load {name}", ModelLoadError):
-            self._client.load_model(name, config=json.dumps(config))
+            self._load(name, json.dumps(config), long=not loaded)
+        states = {each.version: each for each in self.index() if each.name == name}
+        for version in sorted(versions):  # the server says yes to a version whose directory is not there
+            state = states.get(str(version))
+            if state is None or state.state != "READY":
+                raise ModelLoadError(
+                    f"version {version} is not served: {(state and state.reason) or 'it is not in the repository'}",
+                    where=f"{name} at {self.url}",
+                    next_step="place that version, or leave it out",
+                )
+        ready = {int(version) for version, state in states.items() if state.state == "READY"}
+        if more := ready - set(versions):
+            raise ModelLoadError(
+                f"version {sorted(more)} still takes requests",
+                where=f"{name} at {self.url}",
+                next_step="see the server's log; restart the server if it stays so",
+            )
+
+    def serve_versions(self, name: str, versions: tuple[int, ...], *, timeout: float = 60.0) -> None:
+        """`set_versions`, and wait until the versions left out are gone.
+
+        Raises:
+            ModelLoadError: a version failed to load (the others keep serving), or the others did not go in time: a
+                request that died with its stub holds its version open until the server ends.
+        """
+        self.set_versions(name, versions)
         wanted = {str(version) for version in versions}
-        self._await(lambda: self._ready_versions(name) == wanted, f"{name} to serve {sorted(wanted)}", timeout)
+        self._await(lambda: self._held_versions(name) == wanted, f"{name} to serve {sorted(wanted)}", timeout)
+
+    def ready_versions(self, name: str) -> frozenset[int]:
+        """The versions of a model that take requests; whether they answer, only a request can show."""
+        return frozenset(int(each.version) for each in self.index() if each.name == name and each.state == "READY")
+
+    def dismiss(self, name: str) -> None:
+        """Unload every version without waiting: they take no new request, and finish those they have."""
+        with self._asking(f"unload {name}", ModelLoadError):
+            if self._grpc_url is None:
+                self._client.unload_model(name)
+            else:
+                self._over_grpc().unload_model(name, client_timeout=self._timeout)
 
     def unload(self, name: str, *, timeout: float = 30.0) -> None:
         """Unload every version and wait until they are gone; the server itself answers before they are.
@@ -102,8 +157,7 @@ class Control:
         Raises:
             ModelLoadError: they were not gone in time.
         """
-        with self._asking(f"unload {name}", ModelLoadError):
-            self._client.unload_model(name)
+        self.dismiss(name)
         gone = ("", "UNAVAILABLE")
         self._await(
             lambda: all(each.state in gone for each in self.index() if each.name == name), f"{name} to go", timeout
@@ -152,7 +206,20 @@ class Control:
             reply = self._client.infer(name, tensors, model_version=str(version), outputs=wanted)
         return {each["name"]: reply.as_numpy(each["name"]) for each in reply.get_response()["outputs"]}
 
-    def _ready_versions(self, name: str) -> set[str]:
+    def _load(self, name: str, config: str | None, *, long: bool = True) -> None:
+        if self._grpc_url is None or not long:
+            self._client.load_model(name, config=config)
+        else:
+            self._over_grpc().load_model(name, config=config, client_timeout=self._timeout)
+
+    def _over_grpc(self) -> Any:
+        if self._loader is None:
+            from tritonclient.grpc import InferenceServerClient
+
+            self._loader = InferenceServerClient(self._grpc_url)
+        return self._loader
+
+    def _held_versions(self, name: str) -> set[str]:
         """Versions being served or on their way in or out."""
         gone = ("", "UNAVAILABLE")
         mine = [each for each in self.index() if each.name == name and each.state not in gone]
@@ -178,6 +245,10 @@ class Control:
         except InferenceServerException as error:
             message, status = str(error.message()), str(error.status() or "")
             where = f"{what} at {self.url}"
+            if status in _NO_ANSWER:
+                raise ServerError(
+                    f"no answer from the server: {message}", where=where, next_step="see whether it runs, and its log"
+                ) from error
             if kind is not None:
                 raise kind(message, where=where, next_step="mend the model, place it again, then load") from error
             raise RequestError(
@@ -191,6 +262,7 @@ class Control:
             ) from error
 
 
+_NO_ANSWER = ("StatusCode.DEADLINE_EXCEEDED", "StatusCode.UNAVAILABLE", "StatusCode.CANCELLED")
 _NEXT = {
     "400": "mend the request: names, shapes, data types",
     "404": "load the model first, or name a version that is there",
@@ -198,7 +270,8 @@ _NEXT = {
 }
 
 
-def _as_json(text: str) -> str:
+def as_json(text: str) -> str:
+    """The text of a config.pbtxt as the load API takes it."""
     from importlib import import_module
 
     from .config import parse

@@ -7,12 +7,10 @@ goes on answering there, and must not be taken for it.
 """
 
 import os
-import shutil
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
 
 from optimize.artifact import canonical
 from optimize.environment import home
@@ -21,26 +19,16 @@ from optimize.store import write_atomically
 from ..errors import ModelLoadError, ServerError
 from . import wheel
 from .control import Control
-from .process import (
-    alive,
-    end,
-    free_ports,
-    holder,
-    is_taken,
-    kill,
-    listening,
-    mentioning,
-    reap,
-    send,
-    start_ticks,
-    wait,
-)
+from .drain import Drained, drain
+from .leftovers import clear, new_name, servers, sweep
+from .process import alive, end, free_ports, holder, is_taken, kill, listening, reap, start_ticks, wait
 from .server import Server as Server
 from .server import log_errors, read_server
+from .switch import recover_all
 
-_SHM = Path("/dev/shm")
-_LOGS_KEPT = 50
 _STARTS = 3
+_EMPTY_SECONDS = 1.5  # it looks once a second whether its models are gone
+_HUNG_SECONDS = 1.0
 _LOAD_SECONDS = 120.0  # at least, for each model; a larger timeout counts here too
 
 
@@ -86,7 +74,39 @@ def stop(server: Server, *, timeout: float = 15.0) -> None:
     whether its models are gone, so a server whose models were unloaded before stops sooner.
     """
     end(server.pid, server.started, timeout=timeout)
-    _clear(server.scratch, server.shm_prefix)
+    clear(server.scratch, server.shm_prefix)
+
+
+def stop_drained(server: Server, *, before: Callable[[], None] = lambda: None, timeout: float = 30.0) -> Drained:
+    """Lead traffic away (`before`), answer what waits, unload, then end the server; `timeout` seconds for the draining.
+
+    A server without models has nothing to lose, so connections that idle clients keep open do not hold it up.
+    """
+    drained = drain(server, before=before, timeout=timeout)
+    stop(server, timeout=_EMPTY_SECONDS if drained.empty else 15.0)
+    return drained
+
+
+def restart(server: Server, models: Sequence[str]) -> Server | None:
+    """Start the server that is `up` again: same repository, same ports, these models; None if it was taken down.
+
+    A model that does not load keeps none of the others out. Its log is a new one.
+
+    Raises:
+        ServerError: it does not start.
+    """
+    with _record_lock():
+        there = wanted()
+        if there is None or (there != server and running(there)):
+            return there
+        stop(server, timeout=_HUNG_SECONDS)
+        ports = (server.http_port, server.grpc_port, server.metrics_port)
+        again = replace(_started(server.repository, ports, None, 60.0), models=server.models)
+        write_atomically(_record(), canonical(again.to_json()))
+    for name in models:
+        with suppress(ModelLoadError):
+            load(again, (name,))
+    return again
 
 
 def discard(server: Server) -> None:
@@ -95,7 +115,7 @@ def discard(server: Server) -> None:
     Being asked, it would look once a second whether its models are gone; nothing in it is worth that wait.
     """
     kill(server.pid, server.started)
-    _clear(server.scratch, server.shm_prefix)
+    clear(server.scratch, server.shm_prefix)
 
 
 def running(server: Server) -> bool:
@@ -136,11 +156,11 @@ def _started(repository: Path, wanted: tuple[int, int, int], log: Path | None, t
     repository = repository.absolute()
     if not repository.is_dir():
         raise ServerError("no such model repository", where=str(repository), next_step="place a model there first")
-    _sweep()
+    sweep(record.scratch if (record := read_server(_record())) is not None else None)
     ports = tuple(port or free for port, free in zip(wanted, free_ports(3), strict=True))
     _check_ports(ports)
-    root, name = wheel.installed(), _name()
-    scratch, prefix = _servers() / name, f"seatrial_{name.rpartition('-')[2]}_"
+    root, name = wheel.installed(), new_name()
+    scratch, prefix = servers() / name, f"seatrial_{name.rpartition('-')[2]}_"
     scratch.mkdir(parents=True)
     log = (log or home() / "triton" / "logs" / f"{name}.log").absolute()
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -165,7 +185,7 @@ def _started(repository: Path, wanted: tuple[int, int, int], log: Path | None, t
     except BaseException:
         if pid:
             end(pid, start_ticks(pid) or 0, timeout=10.0)
-        _clear(scratch, prefix)
+        clear(scratch, prefix)
         raise
     return server
 
@@ -249,7 +269,7 @@ def load(server: Server, models: Sequence[str], *, timeout: float = _LOAD_SECOND
     for name in models:
         before = server.log.stat().st_size
         try:
-            with Control(server.url, timeout=timeout) as control:
+            with Control.to(server, timeout=timeout) as control:
                 control.load(name)
         except ModelLoadError as error:
             said = log_errors(server.log, before) if "failed to poll" in error.what else ""
@@ -284,7 +304,9 @@ def up(
                 next_step="use it, or take it down first (seatrial down)",
             )
         _forget()
+        recover_all(None, repository)
         server = start(repository, models=models, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)
+        server = replace(server, models=tuple(models))
         try:
             write_atomically(_record(), canonical(server.to_json()))
         except BaseException:
@@ -293,14 +315,15 @@ def up(
         return server
 
 
-def down() -> bool:
-    """Stop the server that `up` started; whether there was one."""
+def down(*, before: Callable[[], None] = lambda: None, timeout: float = 30.0) -> Drained | None:
+    """Drain and stop the server that `up` started; None if there was none. `before` and `timeout`: `stop_drained`."""
     with _record_lock():
         server = status()
         if server is not None:
-            stop(server)
+            _leaving().touch()
+        drained = None if server is None else stop_drained(server, before=before, timeout=timeout)
         _forget()
-        return server is not None
+        return drained
 
 
 def status() -> Server | None:
@@ -309,16 +332,27 @@ def status() -> Server | None:
     return server if server is not None and running(server) else None
 
 
+def wanted() -> Server | None:
+    """The server that `up` started and nobody took down or is taking down, whether or not it still runs."""
+    return None if _leaving().exists() else read_server(_record())
+
+
 def _forget() -> None:
     """Remove the record, and what a server left that did not end by our hand."""
     server = read_server(_record())
     if server is not None:
-        _clear(server.scratch, server.shm_prefix)
+        clear(server.scratch, server.shm_prefix)
     _record().unlink(missing_ok=True)
+    _leaving().unlink(missing_ok=True)
 
 
 def _record() -> Path:
     return home() / "triton" / "server.json"
+
+
+def _leaving() -> Path:
+    """There while the server is being taken down: nobody is to bring it back meanwhile."""
+    return home() / "triton" / "server.leaving"
 
 
 @contextmanager
@@ -335,39 +369,3 @@ def _record_lock() -> Iterator[None]:
             where=str(_record()),
             next_step="wait for it, or end it",
         ) from error
-
-
-def _servers() -> Path:
-    return home() / "triton" / "servers"
-
-
-def _name() -> str:
-    """Process, its start time and a token: by this a later process knows that the owner is gone."""
-    return f"{os.getpid()}-{start_ticks(os.getpid())}-{uuid4().hex[:12]}"
-
-
-def _sweep() -> None:
-    """Stop servers whose owner was killed before it could, and drop the oldest logs. The one that is `up` stays."""
-    record = read_server(_record())
-    for scratch in _servers().glob("*-*-*"):
-        pid, ticks, token = scratch.name.split("-")
-        if alive(int(pid), int(ticks)) or (record is not None and record.scratch == scratch):
-            continue
-        server = read_server(scratch / "server.json")
-        if server is not None:
-            stop(server)
-        else:
-            _clear(scratch, f"seatrial_{token}_")
-    logs = sorted((home() / "triton" / "logs").glob("*-*-*.log"), key=lambda path: path.stat().st_mtime)
-    for old in logs[:-_LOGS_KEPT]:
-        old.unlink(missing_ok=True)
-
-
-def _clear(scratch: Path, prefix: str) -> None:
-    """The private folder, and what a server that did not end well leaves: shared memory and stubs that wait in it."""
-    regions = list(_SHM.glob(f"{prefix}*"))
-    for stub in mentioning(f" {prefix}") if regions else []:  # the region's name stands in the stub's command line
-        send(*stub, signal.SIGKILL)
-    for region in regions:
-        region.unlink(missing_ok=True)
-    shutil.rmtree(scratch, ignore_errors=True)

@@ -30,6 +30,15 @@ def alive(pid: int, started: int) -> bool:
     return start_ticks(pid) == started
 
 
+def halted(pid: int) -> bool:
+    """Whether the process was stopped by a signal or a debugger and does nothing until it is told to go on."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return text[text.rindex(")") + 2] in "Tt"
+
+
 def family(pid: int) -> list[tuple[int, int]]:
     """The process's descendants with their start times."""
     import psutil

@@ -27,9 +27,11 @@ from optimize.store import Store
 from ..deployment import Deployment, Flavour
 from ..deployment.ensemble import Ensemble
 from ..errors import PlacementError
+from . import journal
 from .config import check, parse, render, with_versions
 from .ensembles import members, render_ensemble
 from .placement import RECORD, Placement, placements, version_directories
+from .version_files import digests
 
 JOURNAL = ".seatrial.json"
 _CONFIG = "config.pbtxt"
@@ -147,6 +149,18 @@ def choose(repository: Path, name: str, versions: tuple[int, ...]) -> None:
         shop.replace(config, with_versions(config.read_text(), versions).encode())
 
 
+def chosen(repository: Path, name: str) -> tuple[int, ...]:
+    """The versions that config.pbtxt on disk serves, lowest first; none where there is no such model.
+
+    Raises:
+        ConfigRuleError: the configuration on disk is damaged.
+    """
+    config = repository / name / _CONFIG
+    if not config.is_file():
+        return ()
+    return tuple(sorted(parse(config.read_text()).version_policy.specific.versions))
+
+
 def retire(repository: Path, name: str, version: int) -> None:
     """Take a version out of the repository; its number stays used.
 
@@ -167,6 +181,13 @@ def retire(repository: Path, name: str, version: int) -> None:
                 f"{name} version {version} is being served",
                 where=str(found[0].path),
                 next_step="let config.pbtxt serve other versions and load them first",
+            )
+        entry = journal.read(shop.repository, name)
+        if entry is not None and entry.state != "verified" and version in {*entry.before, *entry.after}:
+            raise PlacementError(
+                f"a switch of {name} that names version {version} is not completed",
+                where=str(journal.journal_path(shop.repository, name)),
+                next_step="let it be finished or undone first: seatrial switch, or seatrial supervise",
             )
         os.rename(found[0].path, shop.stage / str(version))
 
@@ -216,7 +237,7 @@ class _Workshop:
         version = made / str(placement.version)
         version.mkdir(parents=True)
         fill(version)
-        record = placement.to_json() | {"artifact": artifact, "at": now()}
+        record = placement.to_json() | {"artifact": artifact, "at": now(), "files": digests(version)}
         (version / RECORD).write_bytes(canonical(record))
         model = self.repository / placement.name
         (made / _CONFIG).write_text(config)

@@ -19,6 +19,7 @@ class Server:
     """A server that was started: its process (`started` in clock ticks since boot), ports, repository and traces.
 
     `scratch` is its private folder and `shm_prefix` how its shared memory is called; both go when it is stopped.
+    `models` are those it was started with.
     """
 
     pid: int
@@ -30,6 +31,7 @@ class Server:
     log: Path
     scratch: Path
     shm_prefix: str
+    models: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -62,7 +64,8 @@ def read_server(path: Path) -> Server | None:
         content = json.loads(path.read_bytes())
         if content.pop("schema") != SCHEMA:
             raise ValueError("another schema")
-        return Server(**{**content, **{key: Path(content[key]) for key in _PATHS}})
+        paths = {key: Path(content[key]) for key in _PATHS}
+        return Server(**{**content, **paths, "models": tuple(content.get("models", ()))})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

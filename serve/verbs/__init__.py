@@ -2,7 +2,7 @@
 
 import typer
 
-from . import audit, kubernetes, linting, placing, shadow, tuning
+from . import audit, kubernetes, linting, operating, placing, shadow, tuning
 from .placing import hosting as hosting
 
 PANEL = "serve: place, run, ship"
@@ -13,8 +13,10 @@ def add_verbs(app: typer.Typer) -> None:
     app.command(rich_help_panel=PANEL)(placing.register)
     app.command(rich_help_panel=PANEL)(placing.place)
     app.command(rich_help_panel=PANEL)(linting.lint)
-    app.command(rich_help_panel=PANEL)(placing.up)
-    app.command(rich_help_panel=PANEL)(placing.down)
+    app.command(rich_help_panel=PANEL)(operating.up)
+    app.command(rich_help_panel=PANEL)(operating.down)
+    app.command(rich_help_panel=PANEL)(operating.switch)
+    app.command(rich_help_panel=PANEL)(operating.supervise)
     app.command(rich_help_panel=PANEL)(placing.ship)
     app.command(rich_help_panel=PANEL)(tuning.tune)
     app.command(rich_help_panel=PANEL)(kubernetes.render)

@@ -143,51 +143,6 @@ def _show_placed(placement: "Placement", proof: "Proof | None", *, json_: bool) 
     out.print(f"proven: {proof}" if proof else "NOT proven (--unproven)", soft_wrap=True, markup=False)
 
 
-def up(
-    model: Annotated[list[str] | None, typer.Option(help="Models to load; default: all in the repository.")] = None,
-    repository: Repository = DEFAULT_REPOSITORY,
-    http_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
-    grpc_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8001,
-    metrics_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8002,
-    json_: Json = False,
-) -> None:
-    """Start the real Triton on loopback with the placed models, and leave it running until seatrial down.
-
-    A placed version whose bytes are no longer the artifact's, or a link in a model's directory, is refused before.
-    """
-    from ..security.repository import check
-    from ..triton import on_pytriton
-    from ..triton.control import Control
-    from ..triton.placement import models
-
-    names = tuple(model) if model else models(repository)
-    check(repository, names, store())
-    with progress() as report:
-        report("up", 0.1, f"starting Triton, loading {', '.join(names) or 'nothing'}")
-        server = on_pytriton.up(repository, names, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)
-        report("up", 1.0, "ready")
-    with Control(server.url) as control:
-        states = control.index()
-    if json_:
-        emit(server.to_json() | {"models": [{"name": s.name, "version": s.version, "state": s.state} for s in states]})
-        return
-    out.print(f"Triton is up: http {server.url}, grpc {server.grpc_url}, metrics {server.metrics_url}")
-    for state in (each for each in states if each.state):  # the others lie in the repository and were not asked for
-        out.print(f"  {state.name} version {state.version}: {state.state} {state.reason}".rstrip())
-    out.print(f"log: {server.log}", soft_wrap=True)
-
-
-def down(json_: Json = False) -> None:
-    """Stop the server that seatrial up started; requests that are running complete."""
-    from ..triton import on_pytriton
-
-    stopped = on_pytriton.down()
-    if json_:
-        emit({"stopped": stopped})
-    else:
-        out.print("Triton is down" if stopped else "no server was up")
-
-
 def ship(
     recipe: Recipe,
     budget: Annotated[

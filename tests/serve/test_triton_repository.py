@@ -17,9 +17,9 @@ from optimize.errors import ContractError, IntegrityError, MachineError, Missing
 from optimize.store import Store
 from serve.deployment import Batching, Deployment
 from serve.errors import PlacementError
-from serve.triton import config, repository
+from serve.triton import config, journal, repository
 from serve.triton.placement import models, placements
-from serve.triton.repository import choose, place, retire
+from serve.triton.repository import choose, chosen, place, retire
 from tests.models.made_by import MADE_BY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -318,3 +318,15 @@ def test_processes_that_place_at_once_get_numbers_of_their_own(store: Store, rep
     assert sorted(versions) == [1, 2, 3, 4]
     assert served(repo) == [1, 2, 3, 4]
     assert os.listdir(repo / "scenes" / "3")
+
+
+def test_a_version_in_a_switch_that_is_not_completed_is_not_retired(store: Store, repo: Path) -> None:
+    place(make(store), DEPLOYMENT, store=store, repository=repo)
+    place(make(store, b"other"), DEPLOYMENT, store=store, repository=repo)
+    choose(repo, "scenes", (1,))
+    journal.write(repo, journal.Entry(model="scenes", state="intent", before=(1,), after=(2,)))
+    with pytest.raises(PlacementError, match="not completed"):
+        retire(repo, "scenes", 2)
+    journal.write(repo, journal.Entry(model="scenes", state="verified", before=(1,), after=(1,)))
+    retire(repo, "scenes", 2)
+    assert chosen(repo, "scenes") == (1,)

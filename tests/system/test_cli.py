@@ -178,6 +178,8 @@ def test_help_teaches_every_verb(tmp_path: Path) -> None:
         "lint",
         "up",
         "down",
+        "switch",
+        "supervise",
         "ship",
         "tune",
         "render",

@@ -24,7 +24,8 @@ from serve.triton.host import host
 from serve.triton.on_pytriton import Server, serving
 from serve.triton.placement import Placement
 from serve.triton.process import alive, start_ticks
-from serve.triton.repository import choose, place
+from serve.triton.repository import place
+from serve.triton.switch import switch
 from tests.models.graphs import fixed, pictures, words
 
 pytestmark = pytest.mark.system
@@ -280,7 +281,9 @@ def test_a_second_version_beside_the_first_and_back(site: Site, control: Control
     assert control.statistics("pictures", 2).successes >= served, "version 2 was initialized again"
     np.testing.assert_array_equal(control.infer("pictures", 1, inputs)["scores"], first)
     control.serve_versions("pictures", (1,))
-    choose(site.repository, "pictures", (1,))
+    assert switch(control, site.repository, "pictures", (2,)).drift == (), "the disk says what the server does"
+    np.testing.assert_allclose(control.infer("pictures", 2, inputs)["scores"], 2 * first, rtol=1e-3, atol=1e-4)
+    switch(control, site.repository, "pictures", (1,))
     assert [
         (each.version, each.state) for each in control.index() if each.name == "pictures" and each.state == "READY"
     ] == [("1", "READY")]

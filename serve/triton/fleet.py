@@ -1,0 +1,68 @@
+"""The fleet of one Triton: the journaled switch and the probe behind the two methods that a rollout knows.
+
+Implements `serve.traffic.fleet.Fleet`. The server is asked for anew each time, since a supervisor may have started it
+again; how often it did so comes from the supervisor's own file.
+"""
+
+from collections.abc import Callable
+
+from optimize.errors import IntegrityError, MissingError
+
+from ..errors import ModelLoadError, ServerError
+from ..traffic.fleet import Health
+from .control import Control
+from .probe import DEADLINE_SECONDS, not_finite, probe
+from .server import Server
+from .stubs import memory
+from .supervisor import SERVER, name_of, standing
+from .switch import switch
+
+
+class TritonFleet:
+    """The versions of one server, which `find` names (`on_pytriton.status`).
+
+    `deadline` is seconds for a golden request.
+    """
+
+    def __init__(self, find: Callable[[], Server | None], *, deadline: float = DEADLINE_SECONDS) -> None:
+        self._find, self._deadline = find, deadline
+
+    def serve(self, model: str, versions: tuple[int, ...]) -> None:
+        """Serve exactly these versions, proven, on disk as on the server.
+
+        Raises:
+            ModelLoadError: a version cannot be loaded, or its files are not what was placed.
+            ServerError: no server, or no answer.
+        """
+        server = self._server()
+        try:
+            with Control.to(server) as control:
+                switch(control, server.repository, model, versions)
+        except (IntegrityError, MissingError) as error:
+            raise ModelLoadError(error.what, where=error.where, next_step=error.next_step) from error
+
+    def health(self, model: str, version: int) -> Health:
+        """A golden request, the bytes that server and stubs hold, and how often they had to be brought back.
+
+        A late answer of a version that answers others is no illness, and neither is a model that no request can try.
+        """
+        watches = standing()
+        watched = [watches[name] for name in (SERVER, name_of(model, version)) if name in watches]
+        restarts = sum(watch.restarts for watch in watched)
+        try:
+            server = self._server()
+        except ServerError as error:
+            return Health(ok=False, reason=error.what, restarts=restarts)
+        found = probe(server.url, model, version, deadline=self._deadline)
+        reason = found.reason if found.state in ("late", "broken", "refused") else ""
+        if not reason and found.answer is not None and (bad := not_finite(found.answer)):
+            reason = f"answers with NaN or infinity in {', '.join(bad)}"
+        if reason and (given := [watch.reason for watch in watched if watch.state == "given up"]):
+            reason = f"given up by the supervisor ({given[0]}): {reason}"
+        return Health(ok=not reason, reason=reason, restarts=restarts, memory=memory(server.pid, model, version))
+
+    def _server(self) -> Server:
+        server = self._find()
+        if server is None:
+            raise ServerError("no server is up", next_step="seatrial up")
+        return server

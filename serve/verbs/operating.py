@@ -1,0 +1,202 @@
+"""Verbs that run a server: up, down, switch, supervise; thin skins over the library functions of the same names."""
+
+import json
+import signal
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from optimize import environment as machine
+from optimize.cli import Json, emit, err, out, progress, store
+
+from .placing import DEFAULT_REPOSITORY, Repository
+
+if TYPE_CHECKING:
+    from ..triton.server import Server
+
+Deadline = Annotated[float, typer.Option(help="Seconds that a golden request may take; more for slow models.")]
+DEADLINE = 2.0
+
+
+def up(
+    model: Annotated[list[str] | None, typer.Option(help="Models to load; default: all in the repository.")] = None,
+    repository: Repository = DEFAULT_REPOSITORY,
+    http_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8001,
+    metrics_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8002,
+    supervised: Annotated[
+        bool, typer.Option("--supervise", help="Stay in the foreground as its supervisor (see seatrial supervise).")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Start the real Triton on loopback with the placed models, and leave it running until seatrial down.
+
+    A placed version whose bytes are no longer the artifact's, or a link in a model's directory, is refused before.
+    """
+    from ..security.repository import check
+    from ..triton import on_pytriton
+    from ..triton.control import Control
+    from ..triton.placement import models
+
+    names = tuple(model) if model else models(repository)
+    check(repository, names, store())
+    with progress() as report:
+        report("up", 0.1, f"starting Triton, loading {', '.join(names) or 'nothing'}")
+        server = on_pytriton.up(repository, names, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)
+        report("up", 1.0, "ready")
+    with Control.to(server) as control:
+        states = control.index()
+    if json_:
+        emit(server.to_json() | {"models": [{"name": s.name, "version": s.version, "state": s.state} for s in states]})
+    else:
+        out.print(f"Triton is up: http {server.url}, grpc {server.grpc_url}, metrics {server.metrics_url}")
+        for state in (each for each in states if each.state):  # the others lie in the repository, not asked for
+            out.print(f"  {state.name} version {state.version}: {state.state} {state.reason}".rstrip())
+        out.print(f"log: {server.log}", soft_wrap=True)
+    if supervised:
+        supervise(json_=json_)
+
+
+def down(
+    drain: Annotated[float, typer.Option(help="Seconds that waiting requests get to be answered.")] = 30.0,
+    json_: Json = False,
+) -> None:
+    """Stop the server that seatrial up started: what waits is answered, models are unloaded, then it ends.
+
+    Lead traffic away first; a server that ends resets connections that come late.
+    """
+    from ..triton import on_pytriton
+
+    drained = on_pytriton.down(timeout=drain)
+    if json_:
+        emit({"stopped": drained is not None, "drained": None if drained is None else asdict(drained)})
+    elif drained is None:
+        out.print("no server was up")
+    else:
+        left = "" if drained.empty else ", though it did not run empty: requests may have been lost"
+        out.print(f"Triton is down, drained in {drained.seconds:.1f} s{left}")
+
+
+def switch(
+    model: Annotated[str, typer.Argument(help="A placed model of the server that is up.")],
+    versions: Annotated[
+        list[int] | None, typer.Argument(help="Versions to serve from now on; none: only show.")
+    ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Forget the model's failed loads, which are refused after three tries.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Serve exactly these VERSIONS of MODEL: promote, roll back, or let two run side by side.
+
+    New versions are checked, loaded beside those that serve and proven by a golden request before any is let go; a
+    version that fails changes nothing. Versions that keep serving are not touched. Disk and server agree afterwards,
+    and a crash at any moment is finished or undone by the next switch, up or supervise.
+
+    A canary: seatrial switch scenes 3 4 | Promote: seatrial switch scenes 4 | Roll back: seatrial switch scenes 3
+
+    Unversioned requests go to the highest version at once: callers must name theirs. With live traffic use a rollout.
+    """
+    from ..triton.control import Control
+    from ..triton.switch import forgive
+    from ..triton.switch import switch as switching
+
+    server = _server()
+    if retry:
+        forgive(server.repository, model)
+    if not versions:
+        _show(server, model, json_)
+        return
+    with progress() as report, Control.to(server) as control:
+        report("switch", 0.1, f"{model} to {versions}")
+        made = switching(control, server.repository, model, tuple(versions))
+        report("switch", 1.0, "done")
+    if json_:
+        emit(asdict(made))
+    else:
+        loaded = f", loaded {list(made.loaded)}" if made.loaded else ""
+        out.print(
+            f"{model}: {list(made.before)} -> {list(made.after)}{loaded}; in force after {made.seconds * 1e3:.1f} ms, "
+            f"on disk and read back after {made.total * 1e3:.1f} ms"
+        )
+        if made.drift:
+            err.print(
+                f"config.pbtxt was changed since {model} was loaded, and takes effect at its next load: {made.drift}"
+            )
+
+
+def _show(server: "Server", model: str, json_: bool) -> None:
+    """What server, disk and journal say of a model."""
+    from ..triton import journal
+    from ..triton.control import Control
+    from ..triton.repository import chosen
+
+    with Control.to(server) as control:
+        ready = sorted(control.ready_versions(model))
+    entry, disk = journal.read(server.repository, model), list(chosen(server.repository, model))
+    if json_:
+        emit({"model": model, "server": ready, "disk": disk, "last": None if entry is None else asdict(entry)})
+        return
+    out.print(f"{model}: the server serves {ready}, config.pbtxt lists {disk}")
+    if entry is not None:
+        out.print(f"last switch, {entry.at}: {list(entry.before)} -> {list(entry.after)} ({entry.state})")
+        for digest, failure in entry.failures.items():
+            out.print(f"failed {failure.tries} times: {digest[:19]}: {failure.reason}", soft_wrap=True)
+
+
+def supervise(
+    deadline: Deadline = DEADLINE,
+    period: Annotated[float, typer.Option(help="Seconds between two looks.")] = 0.5,
+    attempts: Annotated[int, typer.Option(help="Heals of one version, or of the server, before it is given up.")] = 5,
+    json_: Json = False,
+) -> None:
+    """Watch the server that is up and bring back what died or stalled: Triton itself calls a dead model ready.
+
+    Runs in the foreground, for a terminal or systemd, until the server is taken down (exit 0), Ctrl-C, or until the
+    server cannot be brought back (exit 1). A version is found ill by a golden request, and loaded anew while the others
+    serve; a server that died or hangs is started again on its ports with its versions. Retries pause 1, 2, 4 ...
+    seconds and end after --attempts within ten minutes. Events: SEATRIAL_HOME/triton/supervision/events.jsonl.
+
+    A systemd unit:  ExecStart=/path/to/seatrial supervise   Restart=on-failure   KillMode=process
+    """
+    from ..triton import on_pytriton
+    from ..triton.healing import Backoff
+    from ..triton.supervisor import Pace
+    from ..triton.supervisor import supervise as watching
+
+    _server(wanted=True)
+    asked: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, frame: asked.append(received))
+    pace = Pace(period=period, deadline=deadline, backoff=Backoff(limit=attempts))
+    ended = watching(
+        on_pytriton.wanted,
+        on_pytriton.restart,
+        pace=pace,
+        tell=lambda event: _tell(event, json_),
+        stop=lambda: bool(asked),
+    )
+    if ended == "gave up":
+        raise typer.Exit(1)
+
+
+def _tell(event: dict[str, Any], json_: bool) -> None:
+    if json_:
+        typer.echo(json.dumps(event))
+        return
+    rest = ", ".join(
+        f"{key} {value}" for key, value in event.items() if key not in ("at", "event", "subject") and value
+    )
+    err.print(f"{event['at']}  {event['subject']}: {event['event']}" + (f"  ({rest})" if rest else ""), soft_wrap=True)
+
+
+def _server(*, wanted: bool = False) -> "Server":
+    """The server that is up, or that was and may have died."""
+    from ..errors import ServerError
+    from ..triton import on_pytriton
+
+    server = on_pytriton.wanted() if wanted else on_pytriton.status()
+    if server is None:
+        raise ServerError("no server is up", where=str(machine.home()), next_step="start one: seatrial up")
+    return server
