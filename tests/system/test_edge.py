@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -22,7 +23,7 @@ from serve.traffic.envoy_clusters import filter_
 from serve.traffic.envoy_config import Extras
 from serve.traffic.envoy_router import EnvoyRouter
 from serve.traffic.envoy_routes import is_copied
-from serve.traffic.on_envoy import Proxy
+from serve.traffic.proxy import Proxy, running
 from serve.traffic.routes import Routes
 from serve.traffic.seen import Seen
 from serve.triton.process import free_ports, send, start_ticks, wait
@@ -217,9 +218,10 @@ def test_a_killed_envoy_comes_back_with_the_routes_it_had(edge: Edge) -> None:
         router.apply(split(1.0))
         assert versions([http.ask()]) == {2}
         send(proxy.pid, proxy.started, signal.SIGKILL)
-        wait(lambda: not on_envoy.running(proxy), 5.0)
+        wait(lambda: not running(proxy), 5.0)
         assert router.current("teller") == split(1.0)  # from the files that it will start from
-        again = on_envoy.revive(proxy)
+        again = on_envoy.revive(proxy.folder)
+        assert again is not None
         assert (again.port, router.current("teller")) == (proxy.port, split(1.0))
         with_new_connection = Http(again.url)
         assert versions([with_new_connection.ask()]) == {2}
@@ -305,3 +307,41 @@ def test_an_id_of_a_stranger_does_not_choose_whether_it_is_copied(edge: Edge) ->
         told = http.ask(headers={"x-request-id": mine, "x-envoy-upstream-rq-timeout-ms": "1"})
         assert told.status == 200
         assert told.id not in ("", mine)
+
+
+def test_the_verbs_start_set_show_and_stop_one(edge: Edge, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from serve.cli import app
+
+    def run(*arguments: str) -> Any:
+        done = CliRunner().invoke(app, [*arguments, "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    file = tmp_path / "edge.toml"
+    file.write_text(
+        f'schema = 1\nname = "verbs"\nport = {free_ports(1)[0]}\nmodels = [{{ name = "teller" }}]\n'
+        f'[server]\nhttp = "{edge.server.http}"\ngrpc = "{edge.server.grpc}"\n'
+    )
+    assert run("edge", "check", str(file))["ok"]
+    first = run("edge", "up", str(file))
+    try:
+        run("routes", "set", "teller", "--stable", "1", "--candidate", "2", "--share", "1")
+        http = Http(first["url"])
+        assert versions([http.ask()]) == {2}
+        assert run("routes", "show", "teller")[0]["share"] == 1.0
+        assert CliRunner().invoke(app, ["routes", "set", "gone", "--stable", "1"]).exit_code == 2
+        assert CliRunner().invoke(app, ["edge", "up", str(file)]).exit_code == 4
+        send(first["pid"], start_ticks(first["pid"]) or 0, signal.SIGKILL)
+        events = on_envoy.watch(on_envoy.folder_of("verbs"))
+        assert "it is back" in next(events)
+        again = run("edge", "status")
+        assert (again["url"], again["routes"][0]["share"]) == (first["url"], 1.0)
+        assert again["pid"] != first["pid"]
+        http.close()
+    finally:
+        assert run("edge", "down")["stopped"]
+    assert list(events) == []
+    assert run("edge", "up", str(file))["routes"][0]["share"] == 1.0
+    assert on_envoy.down("verbs", drain=0)
