@@ -94,13 +94,15 @@ class Model:
 
     `stable` is the version before any routes were set. A request ends after `timeout_ms`; one try of it after
     `try_ms` where that is not 0. `fallback` answers, instead of a retry, what the model itself could not: where its
-    server is unavailable, its breaker full, or `try_ms` over.
+    server is unavailable, its breaker full, or `try_ms` over; and where the p99 of the model's answers breaks `slo_ms`,
+    a share of all (`relief`).
     """
 
     name: str
     stable: int = 1
     timeout_ms: int = 5000
     try_ms: int = 0
+    slo_ms: int = 0
     fallback: Variant | None = None
     lanes: tuple[Lane, ...] = ()
 
@@ -110,6 +112,8 @@ class Model:
         _refuse(self.stable < 1, "versions count from 1", where, "name a placed version")
         _refuse(self.timeout_ms < 1, "a timeout is above 0", where, "give milliseconds")
         _refuse(not 0 <= self.try_ms <= self.timeout_ms, "a try fits into the timeout", where, "make try_ms smaller")
+        _refuse(self.slo_ms < 0, "an SLO is above 0", where, "give milliseconds, or leave it out")
+        _refuse(bool(self.slo_ms) and self.fallback is None, "slo_ms needs a fallback", where, "name a smaller model")
         _refuse(_twice(lane.name for lane in self.lanes), "two lanes of one name", where, "rename one")
 
 

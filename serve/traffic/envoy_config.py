@@ -7,15 +7,14 @@ answer says which content is in force.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .edge import Edge
 from .envoy_clusters import Document, Pinned, clusters
 from .envoy_filters import listeners, route_discovery
-from .envoy_routes import table, wanted
-from .routes import Routes
+from .envoy_routes import Ways, table, wanted
 
 KINDS = ("cds", "rds", "lds")  # in the order in which they may be written: routes name clusters, listeners tables
 _RESOURCE = {
@@ -100,27 +99,27 @@ def bootstrap(edge: Edge, places: Places) -> Document:
 
 def documents(
     edge: Edge,
-    routes: Mapping[str, Routes],
+    ways: Ways,
     places: Places,
     *,
     keep: Sequence[Pinned] = (),
     extras: Extras | None = None,
 ) -> dict[str, Document]:
     """The three files by kind. `keep` are versions that no route names any more but that still have requests."""
-    resources = _resources(edge, routes, places, keep, extras or Extras(), static=False)
+    resources = _resources(edge, ways, places, keep, extras or Extras(), static=False)
     return {kind: _discovery(kind, resources[kind]) for kind in KINDS}
 
 
 def static(
     edge: Edge,
-    routes: Mapping[str, Routes],
+    ways: Ways,
     places: Places,
     *,
     keep: Sequence[Pinned] = (),
     extras: Extras | None = None,
 ) -> Document:
     """The same as one static configuration: only so does Envoy check all of it before it runs."""
-    found = _resources(edge, routes, places, keep, extras or Extras(), static=True)
+    found = _resources(edge, ways, places, keep, extras or Extras(), static=True)
     fixed = bootstrap(edge, places)
     del fixed["dynamic_resources"]
     return fixed | {"static_resources": {"clusters": found["cds"], "listeners": found["lds"]}}
@@ -133,18 +132,18 @@ def version(content: Sequence[Document]) -> str:
 
 def _resources(
     edge: Edge,
-    routes: Mapping[str, Routes],
+    ways: Ways,
     places: Places,
     keep: Sequence[Pinned],
     extras: Extras,
     *,
     static: bool,
 ) -> dict[str, list[Document]]:
-    ways = table(edge, routes)
-    source = {"route_config": ways} if static else route_discovery(_source(places, "rds"))
+    made = table(edge, ways)
+    source = {"route_config": made} if static else route_discovery(_source(places, "rds"))
     return {
-        "cds": clusters(edge, [*wanted(edge, routes), *keep], str(places.shadow)),
-        "rds": [ways],
+        "cds": clusters(edge, [*wanted(edge, ways), *keep], str(places.shadow)),
+        "rds": [made],
         "lds": listeners(
             edge,
             source,

@@ -36,7 +36,7 @@ def listeners(
     lua = filter_("lua", "lua.v3.Lua", default_source_code={"inline_string": model_of_grpc()})
     buffer = filter_("buffer", "buffer.v3.Buffer", max_request_bytes=edge.limits.body_bytes)
     live = [*_admission(edge), buffer, lua, *live_filters]
-    manager = _manager(LISTENER, log, live) | table_source
+    manager = _manager(LISTENER, log, live, edge) | table_source
     manager["early_header_mutation_extensions"] = [_strip(edge.stripped)]
     manager["use_remote_address"] = True  # the edge is the edge: ids and x-envoy-* of strangers do not count
     manager["always_set_request_id_in_response"] = True
@@ -51,7 +51,7 @@ def listeners(
 def _shadow(edge: Edge, log: str, socket: str, filters: Sequence[Document]) -> Document:
     route = {"name": "shadow", "match": {"prefix": "/"}, "route": {"cluster_header": SHADOW_HEADER, "timeout": "60s"}}
     host = {"name": "copies", "domains": ["*"], "routes": [route]}
-    manager = _manager(SHADOW, log, filters)
+    manager = _manager(SHADOW, log, filters, edge)
     manager |= {"route_config": {"name": SHADOW, "virtual_hosts": [host]}}
     manager |= {"generate_request_id": False, "preserve_external_request_id": True}  # the copy's id is the original's
     return _listener(SHADOW, {"pipe": {"path": socket, "mode": 0o600}}, manager, edge.limits.body_bytes)
@@ -68,7 +68,8 @@ def _listener(name: str, address: Document, manager: Document, body_bytes: int) 
     }
 
 
-def _manager(name: str, log: str, filters: Sequence[Document]) -> Document:
+def _manager(name: str, log: str, filters: Sequence[Document], edge: Edge) -> Document:
+    idle = 5 + max([55_000, *(model.timeout_ms for model in edge.models)]) // 1000
     return {
         "stat_prefix": name,
         "http_filters": [*filters, filter_("router", "router.v3.Router", suppress_envoy_headers=True)],
@@ -78,7 +79,7 @@ def _manager(name: str, log: str, filters: Sequence[Document]) -> Document:
         "path_with_escaped_slashes_action": "REJECT_REQUEST",
         "common_http_protocol_options": {"headers_with_underscores_action": "REJECT_REQUEST", "idle_timeout": "300s"},
         "request_headers_timeout": "10s",
-        "stream_idle_timeout": "60s",
+        "stream_idle_timeout": f"{idle}s",
         "http2_protocol_options": {"max_concurrent_streams": 256},
         "server_header_transformation": "PASS_THROUGH",
     }

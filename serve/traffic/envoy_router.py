@@ -7,19 +7,20 @@ would start from. It starts and stops nothing.
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from optimize.errors import SeatrialError
+from optimize.errors import ConfigError, SeatrialError
 
 from ..errors import RouterError
 from ..triton.process import wait
 from .edge import Edge
 from .envoy_clusters import METADATA, PROTOCOLS, Document, Pinned
 from .envoy_config import Extras, Places, documents
-from .envoy_routes import read as routes_in
-from .envoy_routes import wanted
+from .envoy_routes import Ways, wanted
+from .envoy_routes import read as ways_in
 from .on_envoy import check, write
 from .proxy import Proxy, read, running
 from .routes import Routes
@@ -40,7 +41,11 @@ class EnvoyRouter:
 
     def current(self, model: str) -> Routes | None:
         """The routes in force, as Envoy itself tells; None where the edge does not offer the model."""
-        return self._all().get(model)
+        return self._all().routes.get(model)
+
+    def relief(self, model: str) -> float:
+        """The share that the model's fallback takes off it now."""
+        return self._all().relief.get(model, 0.0)
 
     def apply(self, routes: Routes) -> None:
         """Make these routes the truth: clusters first, then the table, each seen in force.
@@ -52,16 +57,30 @@ class EnvoyRouter:
         self._edge.model(routes.model)
         with self._alone():
             before = self._all()
-            if before.get(routes.model) == routes:
+            if before.routes.get(routes.model) == routes:
                 return
-            after = before | {routes.model: routes}
-            check(self._edge, after, self._extras)
-            self._swap(documents(self._edge, after, self._places, keep=self._keep(before), extras=self._extras))
-            found = self.current(routes.model)
-            if found != routes:
-                raise RouterError(
-                    f"Envoy says {found}, not {routes}", where=self._edge.name, next_step="seatrial edge status"
-                )
+            self._change(before, replace(before, routes={**before.routes, routes.model: routes}))
+
+    def relieve(self, model: str, share: float) -> None:
+        """Have the model's fallback take that share of its requests, whatever its routes; 0 ends it.
+
+        Raises:
+            ConfigError: the edge does not offer the model, or names no fallback for it.
+            RouterError: as for `apply`.
+        """
+        if self._edge.model(model).fallback is None:
+            raise ConfigError("the model has no fallback", where=model, next_step="name a smaller model in the edge")
+        with self._alone():
+            before = self._all()
+            if before.relief.get(model, 0.0) != share:
+                relief = {name: each for name, each in before.relief.items() if name != model}
+                self._change(before, replace(before, relief=relief | ({model: share} if share > 0 else {})))
+
+    def _change(self, before: Ways, after: Ways) -> None:
+        check(self._edge, after, self._extras)
+        self._swap(documents(self._edge, after, self._places, keep=self._keep(before), extras=self._extras))
+        if (found := self._all()) != after:
+            raise RouterError(f"Envoy says {found}", where=self._edge.name, next_step="seatrial edge status")
 
     def emptied(self, model: str, version: int, *, timeout: float = 30.0) -> bool:
         """Wait until no request is under way on a version, live or copied; whether that came in time.
@@ -77,12 +96,12 @@ class EnvoyRouter:
             return True
         return wait(lambda: not any(self._proxy.admin.under_way(names).values()), timeout)
 
-    def _all(self) -> dict[str, Routes]:
+    def _all(self) -> Ways:
         if running(self._proxy):
-            return routes_in(self._proxy.admin.table())
+            return ways_in(self._proxy.admin.table())
         return on_disk(self._places.folder)
 
-    def _keep(self, before: Mapping[str, Routes]) -> list[Pinned]:
+    def _keep(self, before: Ways) -> list[Pinned]:
         """Clusters of the old routes stay for this change, and older ones as long as they have requests."""
         there = _pinned(json.loads(self._places.file("cds").read_text()))
         busy = self._proxy.admin.under_way(each.name for each in there) if running(self._proxy) else {}
@@ -137,13 +156,13 @@ class EnvoyRouter:
             ) from error
 
 
-def on_disk(folder: Path) -> dict[str, Routes]:
+def on_disk(folder: Path) -> Ways:
     """The routes in the files that an Envoy would start from; none where there are no files."""
     path = Places(folder=folder, sockets=folder).file("rds")
     try:
-        return routes_in(json.loads(path.read_text())["resources"][0])
+        return ways_in(json.loads(path.read_text())["resources"][0])
     except FileNotFoundError:
-        return {}
+        return Ways()
 
 
 def _pinned(clusters: Document) -> list[Pinned]:

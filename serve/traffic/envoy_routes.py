@@ -7,6 +7,7 @@ below the share of 65,536. Whoever knows the id knows whether there is a copy.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from .edge import Edge, Lane, Model, Variant
 from .envoy_clusters import METADATA, PROTOCOLS, Document, Pinned, Protocol, pinned
@@ -20,9 +21,21 @@ _RETRY_ON = "gateway-error,reset,connect-failure,refused-stream,unavailable"
 _SPECIFIER = "envoy.extensions.router.cluster_specifiers.priority_group.v3.PriorityGroupClusterSpecifier"
 
 
-def table(edge: Edge, routes: Mapping[str, Routes]) -> Document:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """All that a table says: each model's routes, and the share that its fallback takes off it."""
+
+    routes: Mapping[str, Routes] = field(default_factory=dict)
+    relief: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, model: Model) -> Routes:
+        """The model's routes, or those it starts with."""
+        return self.routes.get(model.name) or Routes(model=model.name, stable=model.stable)
+
+
+def table(edge: Edge, ways: Ways) -> Document:
     """The whole route table. A model without routes yet is served by the version that the edge calls stable."""
-    found = [each for model in edge.models for each in _model(edge, model, routes_of(model, routes))]
+    found = [each for model in edge.models for each in _model(edge, model, ways)]
     host: Document = {
         "name": "models",
         "domains": ["*"],
@@ -35,16 +48,11 @@ def table(edge: Edge, routes: Mapping[str, Routes]) -> Document:
     return {"name": TABLE, "virtual_hosts": [host]}
 
 
-def routes_of(model: Model, routes: Mapping[str, Routes]) -> Routes:
-    """The model's routes, or those it starts with."""
-    return routes.get(model.name) or Routes(model=model.name, stable=model.stable)
-
-
-def wanted(edge: Edge, routes: Mapping[str, Routes]) -> list[Pinned]:
+def wanted(edge: Edge, ways: Ways) -> list[Pinned]:
     """Every version's cluster that the table may name."""
     found: list[Pinned] = []
     for model in edge.models:
-        now = routes_of(model, routes)
+        now = ways.of(model)
         for version in now.versions:
             found += pinned(Variant(model=model.name, version=version))
         if now.candidate is not None:
@@ -54,9 +62,9 @@ def wanted(edge: Edge, routes: Mapping[str, Routes]) -> list[Pinned]:
     return sorted(set(found))
 
 
-def read(document: Document) -> dict[str, Routes]:
-    """The routes that a table holds, by model; weights are read from the split itself."""
-    found = {}
+def read(document: Document) -> Ways:
+    """The ways that a table holds; weights are read from the split itself."""
+    found, relief = {}, {}
     for host in document.get("virtual_hosts", ()):
         for route in host.get("routes", ()):
             facts = route.get("metadata", {}).get("filter_metadata", {}).get(METADATA, {})
@@ -69,7 +77,9 @@ def read(document: Document) -> dict[str, Routes]:
                     mirror=float(facts.get("mirror", 0.0)),
                 )
                 found[routes.model] = routes
-    return found
+                if facts.get("relief"):
+                    relief[routes.model] = float(facts["relief"])
+    return Ways(routes=found, relief=relief)
 
 
 def ids_below(share: float) -> str:
@@ -94,24 +104,36 @@ def _below(digit: int) -> str:
     return "0-" + f"{digit - 1:x}" if digit <= 10 else "0-9a-" + f"{digit - 1:x}"
 
 
-def _model(edge: Edge, model: Model, routes: Routes) -> Iterator[Document]:
-    for lane in (*model.lanes, None):
+def _model(edge: Edge, model: Model, ways: Ways) -> Iterator[Document]:
+    for lane in (*model.lanes, *_relief(model, ways), None):
         for protocol in PROTOCOLS:
-            yield from _lane(edge, model, routes, lane, protocol)
+            yield from _lane(edge, model, ways, lane, protocol)
     for protocol in PROTOCOLS:
-        target = Pinned(model=model.name, version=routes.stable, protocol=protocol)
+        target = Pinned(model=model.name, version=ways.of(model).stable, protocol=protocol)
         about = _about_http(model.name) if protocol == "http" else _grpc(model.name, *ASKED)
         action = {"cluster": target.name, "timeout": "5s"}
         yield {"name": f"{model.name}/about", "match": about, "route": action}
 
 
-def _lane(edge: Edge, model: Model, routes: Routes, lane: Lane | None, protocol: Protocol) -> Iterator[Document]:
+def _relief(model: Model, ways: Ways) -> list[Lane]:
+    """Relief as one more lane, before the model's own: by the last digits of the id, so that it cuts evenly through
+    every user, arm and copy.
+    """
+    share = ways.relief.get(model.name, 0.0)
+    if model.fallback is None or share <= 0:
+        return []
+    matches = f".{{32}}{ids_below(share)}"
+    return [Lane(name="relief", header="x-request-id", matches=matches, variant=model.fallback)]
+
+
+def _lane(edge: Edge, model: Model, ways: Ways, lane: Lane | None, protocol: Protocol) -> Iterator[Document]:
     """A lane's routes: the one for copied requests before the one for the rest; without a lane, the model's own."""
+    routes = ways.of(model)
     match = _infer_http(model.name) if protocol == "http" else _grpc(model.name)
     if lane is not None:
         match = match | {"headers": [*match.get("headers", ()), _matcher(lane)]}
     action = _action(edge, model, routes, lane, protocol)
-    facts = {} if lane or protocol != "http" else _facts(routes)
+    facts = {} if lane or protocol != "http" else _facts(routes, ways.relief.get(model.name, 0.0))
     own = lane is None or lane.variant is None
     name = f"{model.name}/{lane.name if lane else 'default'}"
     if own and routes.candidate is not None and routes.mirror > 0:
@@ -187,9 +209,9 @@ def _weight(action: Document, facts: Document) -> float:
     return float(weights.get(name, 0) / _WHOLE)
 
 
-def _facts(routes: Routes) -> Document:
+def _facts(routes: Routes, relief: float) -> Document:
     facts = {"model": routes.model, "stable": routes.stable, "candidate": routes.candidate or 0}
-    return {"metadata": {"filter_metadata": {METADATA: facts | {"mirror": routes.mirror}}}}
+    return {"metadata": {"filter_metadata": {METADATA: facts | {"mirror": routes.mirror, "relief": relief}}}}
 
 
 def _hash_policy(edge: Edge) -> list[Document]:

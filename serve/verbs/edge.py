@@ -24,9 +24,10 @@ At = Annotated[str, typer.Option("--edge", help="The edge's name; needed where s
 def check(file: File, json_: Json = False) -> None:
     """Have Envoy itself check all that EDGE would tell it; nothing is started or written."""
     from ..traffic import on_envoy
+    from ..traffic.envoy_routes import Ways
 
     chosen = _load(file)
-    on_envoy.check(chosen, {})
+    on_envoy.check(chosen, Ways())
     if json_:
         emit({"edge": chosen.name, "ok": True})
     else:
@@ -70,11 +71,16 @@ def status(name: Name = "", json_: Json = False) -> None:
 
 @edge.command()
 def watch(name: Name = "") -> None:
-    """Bring the edge back within a second when it is killed, and keep its log bounded, until edge down or Ctrl-C."""
-    from ..traffic import on_envoy
+    """Bring the edge back when it is killed, bound its log, and keep models' slo_ms by their fallback.
 
+    Until edge down or Ctrl-C.
+    """
+    from ..traffic import on_envoy
+    from ..traffic.envoy_relief import WINDOW_SECONDS, Reliever
+
+    proxy = _up(name)
     err.print("watching; Ctrl-C ends it and leaves the edge up")
-    for event in on_envoy.watch(_up(name).folder):
+    for event in on_envoy.watch(proxy.folder, look=Reliever(proxy).look, look_every=WINDOW_SECONDS):
         err.print(event)
 
 

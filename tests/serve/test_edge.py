@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,7 +18,8 @@ from serve.traffic.envoy_clusters import Pinned, filter_
 from serve.traffic.envoy_config import Extras, Places, documents, static
 from serve.traffic.envoy_filters import read_keys
 from serve.traffic.envoy_lua import pin
-from serve.traffic.envoy_routes import ids_below, is_copied, read, table, wanted
+from serve.traffic.envoy_routes import Ways, ids_below, is_copied, read, table, wanted
+from serve.traffic.relief import LEAST, STEPS, Relief, begun_at, next_relief
 from serve.traffic.routes import Routes
 
 PLACES = Places(folder=Path("/there"), sockets=Path("/sockets"))
@@ -46,13 +48,13 @@ def routes(draw: st.DrawFn, model: str = "big") -> Routes:
 
 @given(routes(), routes("small"))
 def test_a_table_tells_the_routes_it_was_made_of(big: Routes, small: Routes) -> None:
-    written = json.loads(json.dumps(table(EDGE, {"big": big, "small": small})))
-    assert read(written) == {"big": big, "small": small}
+    ways = Ways(routes={"big": big, "small": small}, relief={"big": 0.25} if big.share else {})
+    assert read(json.loads(json.dumps(table(EDGE, ways)))) == ways
 
 
 @given(routes())
 def test_every_cluster_that_a_table_names_is_there(big: Routes) -> None:
-    files = documents(EDGE, {"big": big}, PLACES)
+    files = documents(EDGE, Ways(routes={"big": big}, relief={"big": 0.5}), PLACES)
     there = {each["name"] for each in files["cds"]["resources"]}
     text = json.dumps(files["rds"])
     named = set(re.findall(r'"(?:cluster|cluster_name)": "([^"]+)"', text))
@@ -75,7 +77,7 @@ def test_a_larger_share_copies_what_a_smaller_one_does(one: float, other: float)
 
 
 def test_a_candidate_has_clusters_for_both_protocols_and_both_roles() -> None:
-    names = {each.name for each in wanted(EDGE, {"big": Routes(model="big", stable=1, candidate=2)})}
+    names = {each.name for each in wanted(EDGE, Ways(routes={"big": Routes(model="big", stable=1, candidate=2)}))}
     assert {"big_v1", "big_v1_grpc", "big_v2", "big_v2_grpc", "big_v2_shadow", "big_v2_grpc_shadow"} <= names
     assert "big_v1_shadow" not in names
     assert Pinned(model="big", version=2, role="shadow").hop == "big_v2_shadow_hop"
@@ -94,7 +96,7 @@ def test_the_pin_appends_model_and_version_as_protobuf() -> None:
 
 def test_extra_filters_stand_before_the_router() -> None:
     extras = Extras(live=(filter_("lua", "lua.v3.Lua"),), shadow=(filter_("tap", "tap.v3.Tap"),))
-    live, shadow = static(EDGE, {}, PLACES, extras=extras)["static_resources"]["listeners"]
+    live, shadow = static(EDGE, Ways(), PLACES, extras=extras)["static_resources"]["listeners"]
     names = [
         [
             each["name"].rpartition(".")[2]
@@ -172,8 +174,8 @@ def test_keys_that_cannot_be_used_are_refused(tmp_path: Path, content: str, mode
 
 def test_no_retry_and_no_ejection_unless_asked_for() -> None:
     edge = Edge(schema=1, models=(Model(name="a"),), limits=Limits(retries=0))
-    assert "retry_policy" not in json.dumps(table(edge, {}))
-    assert "outlier" not in json.dumps(documents(edge, {}, PLACES))
+    assert "retry_policy" not in json.dumps(table(edge, Ways()))
+    assert "outlier" not in json.dumps(documents(edge, Ways(), PLACES))
 
 
 LINE = {
@@ -206,3 +208,29 @@ def test_a_log_is_read_on_while_it_grows_and_is_moved_away(tmp_path: Path) -> No
     seen, place = access_log.read(log, place)
     assert len(seen) == 3
     assert access_log.read(log, place)[0] == []
+
+
+def relieved(windows: Sequence[float], start: int = 0) -> list[int]:
+    """The steps that relief takes over windows of a hundred equal answers (seconds), for a promise of 0.1 s."""
+    now, steps = Relief(step=start), []
+    for latency in windows:
+        now = next_relief(now, [latency] * 100, 0.1)
+        steps.append(now.step)
+    return steps
+
+
+def test_relief_goes_up_at_once_and_down_only_after_calm() -> None:
+    assert relieved([0.2, 0.05, 0.2, 0.08]) == [1, 1, 2, 2]
+    assert relieved([0.05] * 11, start=2) == [2, 2, 2, 2, 1, 1, 1, 1, 1, 0, 0]
+    assert relieved([0.05] * 4 + [0.09] + [0.05] * 5, start=1) == [1] * 9 + [0]
+    assert relieved([9.0] * 9)[-1] == len(STEPS) - 1
+
+
+@given(st.integers(0, len(STEPS) - 1), st.integers(0, LEAST - 1), st.floats(0, 10))
+def test_too_few_answers_move_nothing(step: int, count: int, latency: float) -> None:
+    assert next_relief(Relief(step=step), [latency] * count, 0.1) == Relief(step=step)
+
+
+@given(st.sampled_from(STEPS))
+def test_relief_is_taken_up_where_it_was_left(share: float) -> None:
+    assert begun_at(share).share == share

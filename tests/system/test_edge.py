@@ -21,9 +21,11 @@ from serve.traffic import access_log, envoy_config, envoy_router, on_envoy
 from serve.traffic.edge import Edge, Jwt, Keys, Lane, Limits, Model, RateLimit, Server, Tls, Variant
 from serve.traffic.envoy_clusters import filter_
 from serve.traffic.envoy_config import Extras
+from serve.traffic.envoy_relief import Reliever
 from serve.traffic.envoy_router import EnvoyRouter
 from serve.traffic.envoy_routes import is_copied
 from serve.traffic.proxy import Proxy, running
+from serve.traffic.relief import PATIENCE
 from serve.traffic.routes import Routes
 from serve.traffic.seen import Seen
 from serve.triton.process import free_ports, send, start_ticks, wait
@@ -168,6 +170,37 @@ def test_what_the_model_cannot_answer_in_time_the_smaller_one_does(edge: Edge) -
         found = seen(proxy, 85)
         assert [each.model for each in found].count("small") == 3
         assert {each.status for each in found} == {200}
+
+
+def test_a_promise_at_risk_moves_a_share_to_the_smaller_model_and_back(edge: Edge) -> None:
+    model = replace(TELLER, slo_ms=100, fallback=SMALL)
+    apart = opened(replace(edge, models=(model, Model(name="small"))), split(0.5))
+    with apart as (proxy, http, grpc), ThreadPoolExecutor(2) as pool:
+        router, reliever = EnvoyRouter(proxy), Reliever(proxy)
+
+        def part(client: Http | Grpc, sleep: int) -> list[Told]:
+            return [client.ask(sleep=sleep) for _ in range(26 if sleep else 42)]
+
+        def window(sleep: int) -> tuple[list[str], float]:
+            before = len(seen(proxy, 0))
+            told = [each for half in pool.map(part, (http, grpc), (sleep, sleep)) for each in half]
+            seen(proxy, before + len(told))
+            return list(reliever.look()), sum(each.small for each in told) / len(told)
+
+        assert window(0) == ([], 0.0)
+        said, small = window(105)
+        assert (said, small) == (["teller: the smaller model takes 25% (was 0%)"], 0.0)
+        assert (router.relief("teller"), router.current("teller")) == (0.25, split(0.5))
+        router.apply(split(0.2))
+        assert router.relief("teller") == 0.25
+        calm = [window(0)]
+        while not calm[-1][0] and len(calm) < 25:  # a slow moment of this machine starts the count anew
+            calm.append(window(0))
+        assert len(calm) >= PATIENCE
+        assert calm[-1][0] == ["teller: the smaller model takes 0% (was 25%)"]
+        assert 0.1 < sum(small for _, small in calm) / len(calm) < 0.4
+        assert window(0) == ([], 0.0)
+        assert router.current("teller") == split(0.2)
 
 
 def test_the_share_of_ids_is_copied_with_its_id_and_nobody_waits_for_a_copy(edge: Edge) -> None:
@@ -345,3 +378,4 @@ def test_the_verbs_start_set_show_and_stop_one(edge: Edge, tmp_path: Path) -> No
     assert list(events) == []
     assert run("edge", "up", str(file))["routes"][0]["share"] == 1.0
     assert on_envoy.down("verbs", drain=0)
+    assert on_envoy.names() == []
