@@ -48,13 +48,14 @@ class EnvoyRouter:
         return self._all().relief.get(model, 0.0)
 
     def apply(self, routes: Routes) -> None:
-        """Make these routes the truth: clusters first, then the table, each seen in force.
+        """Make these routes the truth: clusters first, then the table, each seen in force. Shares count in millionths.
 
         Raises:
             ConfigError: the edge does not offer the model.
             RouterError: Envoy refused them, or did not take them in time; the old files are back.
         """
         self._edge.model(routes.model)
+        routes = replace(routes, share=round(routes.share, 6), mirror=round(routes.mirror, 6))
         with self._alone():
             before = self._all()
             if before.routes.get(routes.model) == routes:

@@ -218,7 +218,7 @@ def serving(edge: Edge, routes: Sequence[Routes] = (), *, extras: Extras | None 
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def up(edge: Edge, routes: Sequence[Routes] = ()) -> Proxy:
+def up(edge: Edge, routes: Sequence[Routes] = (), *, extras: Extras | None = None) -> Proxy:
     """Start an edge that stays when this process ends; one of its name at a time.
 
     Without `routes` it takes up those of its last time, where its models are the same.
@@ -231,7 +231,8 @@ def up(edge: Edge, routes: Sequence[Routes] = ()) -> Proxy:
 
     folder = folder_of(edge.name)
     known = {model.name for model in edge.models}
-    return start(edge, folder, routes or [each for name, each in on_disk(folder).routes.items() if name in known])
+    before = [each for name, each in on_disk(folder).routes.items() if name in known]
+    return start(edge, folder, routes or before, extras=extras)
 
 
 def down(name: str, *, drain: float = 10.0) -> bool:

@@ -125,7 +125,7 @@ def test_users_stay_on_their_version_and_a_larger_share_moves_nobody_off(edge: E
         assert router.current("teller") == split(0.1)
         on_candidate = []
         for share in (0.1, 0.4, 1.0, 0.0):
-            router.apply(split(share))
+            router.apply(split(share, mirror=1 / 3 if share == 0.4 else 0.0))
             told = {user: http.ask(headers={"x-user-id": user}) for user in users}
             versions(list(told.values()))
             assert {grpc.ask(headers={"x-user-id": user}).version for user in users[:5]} == {
@@ -214,9 +214,26 @@ def test_the_share_of_ids_is_copied_with_its_id_and_nobody_waits_for_a_copy(edge
         assert len(copies) == len(expected)
         assert {(each.version, each.status) for each in copies} == {(2, 200)}
         assert {each.request_id for each in found if each.role == "live"} == {each.id for each in told}
-    dead = Server(http=f"127.0.0.1:{free_ports(1)[0]}", grpc=f"127.0.0.1:{free_ports(1)[0]}")
-    with opened(replace(edge, shadow=dead), split(0.0, mirror=1.0)) as (_, http, grpc):
-        assert versions([client.ask() for client in (http, grpc) for _ in range(20)]) == {1}
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # takes connections and never answers
+        stalled = Server(http=f"127.0.0.1:{deaf.getsockname()[1]}", grpc=f"127.0.0.1:{free_ports(1)[0]}")
+        few = replace(edge.limits, shadow_requests=4)
+        with opened(replace(edge, shadow=stalled, limits=few), split(0.0, mirror=1.0)) as (proxy, http, grpc):
+            assert versions([client.ask() for client in (http, grpc) for _ in range(20)]) == {1}
+            waiting = proxy.admin.under_way(["teller_v2_shadow_hop", "teller_v2_grpc_shadow_hop"])
+            assert waiting["teller_v2_shadow_hop"] == 4
+            assert waiting["teller_v2_grpc_shadow_hop"] == 0
+
+
+def test_a_failed_request_is_tried_again_and_a_version_that_keeps_failing_is_left_out(edge: Edge) -> None:
+    limits = Limits(retries=1, ejection_failures=4, ejection_seconds=1.0)
+    with opened(replace(edge, limits=limits), split(1.0)) as (proxy, http, _):
+        assert [http.ask(fail=True).status for _ in range(2)] == [503, 503]
+        assert http.ask().status == 503
+        assert [each.failed for each in seen(proxy, 3)] == [True] * 3
+        lines = [json.loads(line) for line in proxy.places.access_log.read_text().splitlines()]
+        assert [line.get("attempts") for line in lines[:2]] == [2, 2]
+        assert "UH" in lines[2]["flags"]
+        assert wait(lambda: http.ask().status == 200, 5.0)
 
 
 def test_what_envoy_refuses_is_never_in_force(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
