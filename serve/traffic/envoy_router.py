@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from optimize.errors import ConfigError, SeatrialError
 
-from ..errors import RouterError
+from ..errors import RouterError, ServerError
 from ..triton.process import wait
 from .edge import Edge
 from .envoy_clusters import METADATA, PROTOCOLS, Document, Pinned
@@ -98,9 +98,18 @@ class EnvoyRouter:
         return wait(lambda: not any(self._proxy.admin.under_way(names).values()), timeout)
 
     def _all(self) -> Ways:
-        if running(self._proxy):
-            return ways_in(self._proxy.admin.table())
-        return on_disk(self._places.folder)
+        proxy = self._proxy
+        if not running(proxy):
+            return on_disk(self._places.folder)
+        found: Document = {}
+
+        def held() -> bool:  # one that has just come back holds no table for a moment
+            found.update(proxy.admin.table() if proxy.admin.ready() else {})
+            return bool(found) or not running(proxy)
+
+        if not wait(held, self._timeout) or not found:
+            raise RouterError("Envoy holds no routes", where=str(proxy.log), next_step="is it starting or ending?")
+        return ways_in(found)
 
     def _keep(self, before: Ways) -> list[Pinned]:
         """Clusters of the old routes stay for this change, and older ones as long as they have requests."""
@@ -149,6 +158,8 @@ class EnvoyRouter:
         try:
             with FileLock(self._places.folder / "routes.lock", timeout=30.0):
                 yield
+        except ServerError as error:
+            raise RouterError(error.what, where=error.where, next_step=error.next_step) from error
         except Timeout as error:
             raise RouterError(
                 "somebody has been changing routes for 30 seconds",

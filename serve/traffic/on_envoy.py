@@ -106,6 +106,7 @@ def _started(edge: Edge, folder: Path, ways: Ways, extras: Extras | None, timeou
             write(places, documents(edge, ways, places, extras=extras))
             return _launch(edge, places, timeout)
         except BaseException:
+            forget(folder)
             shutil.rmtree(places.sockets, ignore_errors=True)
             raise
 
@@ -129,10 +130,13 @@ def revive(folder: Path, *, timeout: float = 15.0) -> Proxy | None:
         proxy = read(folder)
         if proxy is None or running(proxy):
             return proxy
+        reap(proxy.pid)
         proxy.sockets.mkdir(mode=0o700, exist_ok=True)
         for path in proxy.sockets.iterdir():
             path.unlink()
-        return _launch(read_edge(folder), proxy.places, timeout)
+        edge = read_edge(folder)
+        wait(lambda: not is_taken(edge.port), 5.0)  # threads of the killed one may hold it a moment longer
+        return _launch(edge, proxy.places, timeout)
 
 
 def _launch(edge: Edge, places: Places, timeout: float) -> Proxy:
@@ -143,8 +147,8 @@ def _launch(edge: Edge, places: Places, timeout: float) -> Proxy:
     pid = _spawn(edge, places, log)
     proxy = Proxy(pid=pid, started=start_ticks(pid) or 0, port=edge.port, folder=places.folder, sockets=places.sockets)
     try:
+        remember(proxy)  # first, so that whoever comes after a crash of ours finds it
         _await_ready(proxy, timeout)
-        remember(proxy)
     except BaseException:
         end(pid, proxy.started, timeout=2.0)
         raise
@@ -273,14 +277,21 @@ def watch(
             ends = [at for at in ends if time.monotonic() - at < 60.0] + [time.monotonic()]
             if len(ends) > _REVIVALS:
                 raise ServerError("Envoy keeps ending", where=str(proxy.log), next_step="read its log")
-            again = revive(folder)
-            yield f"Envoy had ended; it is back as process {again.pid}" if again is not None else "the edge is down"
+            yield _revived(folder)
         elif rotate(proxy.places.access_log, proxy.admin):
             yield "the access log was moved away"
         elif look is not None and time.monotonic() - looked >= look_every:
             looked = time.monotonic()
             yield from look()
         time.sleep(every)
+
+
+def _revived(folder: Path) -> str:
+    try:
+        again = revive(folder)
+    except ServerError as error:
+        return f"Envoy had ended and does not come back: {error.what}"
+    return f"Envoy had ended; it is back as process {again.pid}" if again is not None else "the edge is down"
 
 
 def write(places: Places, files: Mapping[str, Document], kinds: Sequence[str] = KINDS) -> None:

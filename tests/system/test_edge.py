@@ -216,12 +216,16 @@ def test_the_share_of_ids_is_copied_with_its_id_and_nobody_waits_for_a_copy(edge
         assert {each.request_id for each in found if each.role == "live"} == {each.id for each in told}
     with socket.create_server(("127.0.0.1", 0)) as deaf:  # takes connections and never answers
         stalled = Server(http=f"127.0.0.1:{deaf.getsockname()[1]}", grpc=f"127.0.0.1:{free_ports(1)[0]}")
-        few = replace(edge.limits, shadow_requests=4)
-        with opened(replace(edge, shadow=stalled, limits=few), split(0.0, mirror=1.0)) as (proxy, http, grpc):
+        few = replace(
+            edge,
+            shadow=stalled,
+            limits=replace(edge.limits, shadow_requests=4),
+            models=(Model(name="teller", timeout_ms=30_000),),
+        )
+        with opened(few, split(0.0, mirror=1.0)) as (proxy, http, grpc):
             assert versions([client.ask() for client in (http, grpc) for _ in range(20)]) == {1}
-            waiting = proxy.admin.under_way(["teller_v2_shadow_hop", "teller_v2_grpc_shadow_hop"])
-            assert waiting["teller_v2_shadow_hop"] == 4
-            assert waiting["teller_v2_grpc_shadow_hop"] == 0
+            hops = {"teller_v2_shadow_hop": 4, "teller_v2_grpc_shadow_hop": 0}  # as many as may wait; refused at once
+            assert wait(lambda: proxy.admin.under_way(hops) == hops, 5.0)
 
 
 def test_a_failed_request_is_tried_again_and_a_version_that_keeps_failing_is_left_out(edge: Edge) -> None:
