@@ -24,7 +24,7 @@ class Place:
 def parse(line: str) -> Seen | None:
     """One line; None where it says nothing about a version.
 
-    A request that fell back counts for the version that answered in the end. Retries are not told apart.
+    A request that fell back counts for the version that answered in the end.
     """
     try:
         said = json.loads(line)
@@ -43,6 +43,7 @@ def parse(line: str) -> Seen | None:
             request_id=str(said.get("id", "")),
             flags=str(said.get("flags", "")).replace("-", ""),
             route=route,
+            attempts=max(1, int(said.get("attempts", 1))),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None  # a line of somebody else's, or one that a killed process left half-written

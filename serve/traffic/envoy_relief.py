@@ -5,6 +5,7 @@ The loop around `relief`; what is in force is read back from Envoy, so it goes o
 
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 from ..errors import RouterError
 from . import access_log
@@ -16,11 +17,11 @@ WINDOW_SECONDS = 2.0
 
 
 class Reliever:
-    """Looks at one window after the other; call `look` every `WINDOW_SECONDS`."""
+    """Looks at one window after the other; call `look` every `WINDOW_SECONDS`. `log` is by default the edge's own."""
 
-    def __init__(self, proxy: Proxy, *, router: EnvoyRouter | None = None) -> None:
-        self._log = proxy.places.access_log
-        self._router = router or EnvoyRouter(proxy)
+    def __init__(self, proxy: Proxy, *, log: Path | None = None) -> None:
+        self._log = log or proxy.places.access_log
+        self._router = EnvoyRouter(proxy)
         self._promises = {model.name: model.slo_ms / 1000 for model in proxy.edge.models if model.slo_ms}
         self._now: dict[str, Relief] = {}
         _, self._place = access_log.read(self._log)
