@@ -14,7 +14,8 @@ class Seen:
     """One request as the proxy saw it. `at` is its start in Unix seconds, `seconds` from first byte in to last out.
 
     `status` is the HTTP status (0 where the client went away first), `grpc_status` the gRPC one where there is one.
-    `flags` are the proxy's own words for what went wrong (Envoy's response flags), empty for nothing.
+    `flags` are the proxy's own words for what went wrong (Envoy's response flags), empty for nothing. `attempts` above
+    1 say that the version failed before, and that a retry hid it from the client.
     """
 
     at: float
@@ -27,6 +28,7 @@ class Seen:
     request_id: str = ""
     flags: str = ""
     route: str = ""
+    attempts: int = 1
 
     @property
     def failed(self) -> bool:

@@ -2,7 +2,7 @@
 
 import typer
 
-from . import audit, kubernetes, linting, operating, placing, shadow, tuning
+from . import audit, edge, kubernetes, linting, operating, placing, shadow, tuning
 from .placing import hosting as hosting
 
 PANEL = "serve: place, run, ship"
@@ -22,3 +22,5 @@ def add_verbs(app: typer.Typer) -> None:
     app.command(rich_help_panel=PANEL)(kubernetes.render)
     app.command(rich_help_panel=PANEL)(audit.audit)
     app.add_typer(shadow.app, name="shadow", rich_help_panel=PANEL)
+    app.add_typer(edge.edge, name="edge", rich_help_panel=PANEL)
+    app.add_typer(edge.routes, name="routes", rich_help_panel=PANEL)

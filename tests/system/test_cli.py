@@ -74,6 +74,9 @@ def recipe(tmp_path: Path, old: str = "", new: str = "") -> Path:
             ["render", "serve/deployments/scenes.toml", "--out", "gone", "--repository", "gone"],
             "no version of 'scenes'",
         ),
+        (["edge", "up", "gone.toml"], "no such file"),
+        (["edge", "status"], "no edge is up"),
+        (["routes", "set", "m", "--stable", "1", "--share", "2"], "not from 0 to 1"),
     ],
 )
 def test_wrong_usage_is_one_message_and_exit_code_2(tmp_path: Path, arguments: list[str], said: str) -> None:
@@ -184,6 +187,8 @@ def test_help_teaches_every_verb(tmp_path: Path) -> None:
         "tune",
         "render",
         "audit",
+        "edge",
+        "routes",
     ):
         assert f" {verb} " in whole
         assert len(seatrial(verb, "--help", home=tmp_path).stdout.splitlines()) > 5

@@ -1,0 +1,275 @@
+"""The edge, as an engineer writes it down: who may ask, how much, what a request is routed by, and what happens then.
+
+Only says and checks itself; what it means to Envoy is `envoy_config`'s business. Which version takes which share is no
+part of it: that moves while the edge stands, and is `routes.Routes`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from optimize.errors import ConfigError
+
+SCHEMA = 1
+CLIENT = "x-client"  # who asks, set by the edge from the key or the token
+INTERNAL = "x-edge-"  # headers that begin so are the edge's own: nobody outside may send them
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_HEADER = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+
+
+def _refuse(wrong: bool, what: str, where: str, mend: str) -> None:
+    if wrong:
+        raise ConfigError(what, where=where, next_step=mend)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One version of one model, as a place for requests to go: a smaller model for those that cannot wait."""
+
+    model: str
+    version: int
+
+    def __post_init__(self) -> None:
+        _refuse(not _NAME.fullmatch(self.model), f"{self.model!r} is no model's name", "model", "give a placed model")
+        _refuse(self.version < 1, "versions count from 1", self.model, "name a placed version")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A Triton: ``host:port`` of each protocol. The same model answers on both."""
+
+    http: str = "127.0.0.1:8000"
+    grpc: str = "127.0.0.1:8001"
+
+    def __post_init__(self) -> None:
+        for key in ("http", "grpc"):
+            host, _, port = getattr(self, key).rpartition(":")
+            legal = bool(host) and port.isdecimal() and 0 < int(port) < 65536
+            _refuse(not legal, f"{getattr(self, key)!r} is no host:port", key, "write it like 127.0.0.1:8000")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sticky:
+    """What keeps a user on one version: the value of a header, else of a cookie. Empty names are not looked at."""
+
+    header: str = "x-user-id"
+    cookie: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """Requests with a certain header, on a way of their own: a timeout, and where named another variant.
+
+    Exactly one of `equals`, `matches` (a regular expression for the whole value) and `below` (a whole number from 0,
+    the bound excluded) says which values. Lanes are tried in the order of the file. Without a variant the lane shares
+    the model's split.
+    """
+
+    name: str
+    header: str
+    equals: str | None = None
+    matches: str | None = None
+    below: int | None = None
+    timeout_ms: int | None = None
+    variant: Variant | None = None
+
+    def __post_init__(self) -> None:
+        _refuse(not _NAME.fullmatch(self.name), f"{self.name!r} is no legal name", "lanes", "use letters and digits")
+        _refuse(not _HEADER.fullmatch(self.header), f"{self.header!r} is no header", self.name, "use lower case")
+        rules = [self.equals, self.matches, self.below]
+        _refuse(
+            sum(rule is not None for rule in rules) != 1,
+            "a lane needs exactly one of equals, matches and below",
+            f"lane {self.name}",
+            "say which values of the header it takes",
+        )
+        _refuse((self.timeout_ms or 1) < 1, "a timeout is above 0", f"lane {self.name}", "give milliseconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """One model that the edge offers.
+
+    `stable` is the version before any routes were set. A request ends after `timeout_ms`; one try of it after
+    `try_ms` where that is not 0. `fallback` answers, instead of a retry, what the model itself could not: where its
+    server is unavailable, its breaker full, or `try_ms` over; and where the p99 of the model's answers breaks `slo_ms`,
+    a share of all (`relief`).
+    """
+
+    name: str
+    stable: int = 1
+    timeout_ms: int = 5000
+    try_ms: int = 0
+    slo_ms: int = 0
+    fallback: Variant | None = None
+    lanes: tuple[Lane, ...] = ()
+
+    def __post_init__(self) -> None:
+        where = f"model {self.name}"
+        _refuse(not _NAME.fullmatch(self.name), f"{self.name!r} is no model's name", "models", "give a placed model")
+        _refuse(self.stable < 1, "versions count from 1", where, "name a placed version")
+        _refuse(self.timeout_ms < 1, "a timeout is above 0", where, "give milliseconds")
+        _refuse(not 0 <= self.try_ms <= self.timeout_ms, "a try fits into the timeout", where, "make try_ms smaller")
+        _refuse(self.slo_ms < 0, "an SLO is above 0", where, "give milliseconds, or leave it out")
+        _refuse(bool(self.slo_ms) and self.fallback is None, "slo_ms needs a fallback", where, "name a smaller model")
+        _refuse(_twice(lane.name for lane in self.lanes), "two lanes of one name", where, "rename one")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How many clients may be connected, what may be under way for each version, and how large a request may be.
+
+    `retries` are tried again at most so often, and all together never exceed `retry_budget` of the requests under way
+    (an outage then does not multiply its own load). After `ejection_failures` failures in a row a server is left out
+    for `ejection_seconds`; 0 never.
+    """
+
+    connections: int = 2048
+    requests: int = 256
+    pending: int = 256
+    body_bytes: int = 64 << 20
+    retries: int = 1
+    retry_budget: float = 0.2
+    ejection_failures: int = 0
+    ejection_seconds: float = 5.0
+    shadow_requests: int = 16
+
+    def __post_init__(self) -> None:
+        for key in ("connections", "requests", "pending", "body_bytes", "shadow_requests"):
+            _refuse(not 1 <= getattr(self, key) < 2**31, f"{key} is from 1 to 2^31", "limits", "give a bound")
+        _refuse(not 0 <= self.retries <= 5, "retries are from 0 to 5", "limits.retries", "more only add load")
+        _refuse(not 0 <= self.retry_budget <= 1, "a budget is a share", "limits.retry_budget", "give 0 to 1")
+        _refuse(self.ejection_failures < 0, "failures count from 0", "limits.ejection_failures", "0 turns it off")
+        _refuse(self.ejection_seconds <= 0, "seconds are above 0", "limits.ejection_seconds", "give seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    """Requests a second for each client (for all together where nobody is told apart), and the burst above it."""
+
+    per_second: int
+    burst: int = 0
+    clients: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, rate in {"per_second": self.per_second, **self.clients}.items():
+            _refuse(rate < 1, "a rate is at least 1 a second", f"rate_limit: {name}", "leave the limit out for none")
+        _refuse(self.burst < 0, "a burst is not negative", "rate_limit.burst", "0 allows none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """API keys: a file of lines ``CLIENT KEY``, readable by its owner alone; sent in `header`."""
+
+    kind: Literal["keys"]
+    file: Path
+    header: str = "x-api-key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jwt:
+    """Signed tokens: the issuer's public keys as a JWKS file; `claims` become headers, so lanes can trust them."""
+
+    kind: Literal["jwt"]
+    jwks: Path
+    issuer: str
+    audiences: tuple[str, ...] = ()
+    client_claim: str = "sub"
+    claims: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """Certificate chain and private key (PEM files)."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """Everything the edge does with a request before a version sees it.
+
+    `shadow` is the server that gets copies; by default the live one, which then pays for both. Lanes believe a header
+    only if it comes from a claim or stands in `client_headers`: any other is removed on arrival. `address` beyond
+    loopback needs `auth` and `tls`. `threads` are Envoy's workers; one serves thousands of requests a second.
+
+    Raises:
+        ConfigError: a field that cannot be, named with its mend.
+    """
+
+    schema: int
+    name: str = "edge"
+    address: str = "127.0.0.1"
+    port: int = 8080
+    threads: int = 1
+    server: Server = Server()
+    shadow: Server | None = None
+    sticky: Sticky = Sticky()
+    limits: Limits = Limits()
+    models: tuple[Model, ...]
+    client_headers: tuple[str, ...] = ()
+    rate_limit: RateLimit | None = None
+    auth: Keys | Jwt | None = None
+    tls: Tls | None = None
+
+    def __post_init__(self) -> None:
+        _refuse(self.schema != SCHEMA, f"schema {self.schema} is not {SCHEMA}", "schema", f"write schema = {SCHEMA}")
+        _refuse(not _NAME.fullmatch(self.name), f"{self.name!r} is no legal name", "name", "use letters and digits")
+        _refuse(not 0 <= self.port < 65536, f"{self.port} is no port", "port", "0 takes a free one")
+        _refuse(not 1 <= self.threads <= 64, "threads are from 1 to 64", "threads", "1 is right for most")
+        _refuse(_twice(model.name for model in self.models), "one model twice", "models", "remove one")
+        for header in self.client_headers:
+            own = header == CLIENT or header.startswith(INTERNAL)
+            _refuse(
+                own or not _HEADER.fullmatch(header), f"clients may not send {header!r}", "client_headers", "drop it"
+            )
+        outside = not self.address.startswith("127.") and self.address != "::1"
+        _refuse(
+            outside and (self.auth is None or self.tls is None),
+            f"{self.address} is open to others, without a key or without encryption",
+            "address",
+            "add [auth] and [tls], or listen on 127.0.0.1",
+        )
+
+    def model(self, name: str) -> Model:
+        """The model of that name.
+
+        Raises:
+            ConfigError: the edge does not offer it.
+        """
+        for model in self.models:
+            if model.name == name:
+                return model
+        offered = ", ".join(model.name for model in self.models) or "none"
+        raise ConfigError(f"the edge offers no model {name!r}", where=self.name, next_step=f"offered: {offered}")
+
+    def beside(self, folder: Path) -> "Edge":
+        """The same edge with its files found from that folder, where their paths are relative."""
+        auth, tls = self.auth, self.tls
+        if isinstance(auth, Keys):
+            auth = replace(auth, file=folder / auth.file)
+        elif isinstance(auth, Jwt):
+            auth = replace(auth, jwks=folder / auth.jwks)
+        if tls is not None:
+            tls = replace(tls, certificate=folder / tls.certificate, key=folder / tls.key)
+        return replace(self, auth=auth, tls=tls)
+
+    @property
+    def claimed(self) -> Mapping[str, str]:
+        """Header by claim, for what a token says."""
+        return self.auth.claims if isinstance(self.auth, Jwt) else {}
+
+    @property
+    def stripped(self) -> tuple[str, ...]:
+        """Headers removed on arrival: the edge's own, and those that lanes believe but clients may not send."""
+        lanes = {lane.header for model in self.models for lane in model.lanes}
+        own = {CLIENT, INTERNAL + "model", INTERNAL + "shadow"}
+        return tuple(sorted((lanes | set(self.claimed.values()) | own) - set(self.client_headers)))
+
+
+def _twice(names: Iterable[str]) -> bool:
+    found = list(names)
+    return len(found) != len(set(found))

@@ -1,0 +1,46 @@
+"""Relief: which share of a model's requests a smaller one should take, so that the latency promised holds.
+
+Pure, a table of steps with hysteresis: up at once when the measured p99 breaks the promise, down one step at a time and
+only after it was well inside for a while, so that relief that works does not end itself. Too few requests to tell move
+nothing. The last step leaves a tenth with the model: without it nobody would see it recover.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+STEPS = (0.0, 0.25, 0.5, 0.75, 0.9)
+LEAST = 50  # answers of a window, below which its p99 says nothing
+CALM = 0.7  # of the promise: below that a window is calm
+PATIENCE = 5  # calm windows in a row before a step down
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relief:
+    """How far relief has gone: the step, and how many windows in a row were calm."""
+
+    step: int = 0
+    calm: int = 0
+
+    @property
+    def share(self) -> float:
+        """The share that the smaller model takes."""
+        return STEPS[self.step]
+
+
+def begun_at(share: float) -> Relief:
+    """Relief as it is found in force: the first step that is not below that share."""
+    return Relief(step=next((step for step, each in enumerate(STEPS) if each >= share), len(STEPS) - 1))
+
+
+def next_relief(now: Relief, latencies: Sequence[float], promised: float) -> Relief:
+    """Relief after one more window of the model's own latencies (seconds); `promised` is the bound on their p99."""
+    if len(latencies) < LEAST:
+        return now
+    p99 = sorted(latencies)[int(0.99 * (len(latencies) - 1))]
+    if p99 > promised:
+        return Relief(step=min(now.step + 1, len(STEPS) - 1))
+    if p99 > CALM * promised or now.step == 0:
+        return Relief(step=now.step)
+    if now.calm + 1 < PATIENCE:
+        return Relief(step=now.step, calm=now.calm + 1)
+    return Relief(step=now.step - 1)

@@ -1,0 +1,204 @@
+"""Verbs of the edge: check one, start and stop it, see and set which version takes which share."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from optimize.cli import Json, emit, err, out, progress
+
+if TYPE_CHECKING:
+    from ..traffic.edge import Edge
+    from ..traffic.proxy import Proxy
+    from ..traffic.routes import Routes
+
+edge = typer.Typer(no_args_is_help=True, help="The proxy before the models: check its file, start, stop and watch it.")
+routes = typer.Typer(no_args_is_help=True, help="Which version of a model takes which share of its requests.")
+
+File = Annotated[Path, typer.Argument(help="An edge (TOML), for instance serve/edges/scenes.toml.", metavar="EDGE")]
+Name = Annotated[str, typer.Argument(help="The edge's name; needed where several are up.", metavar="[NAME]")]
+At = Annotated[str, typer.Option("--edge", help="The edge's name; needed where several are up.")]
+
+
+@edge.command()
+def check(file: File, json_: Json = False) -> None:
+    """Have Envoy itself check all that EDGE would tell it; nothing is started or written."""
+    from ..traffic import on_envoy
+    from ..traffic.envoy_routes import Ways
+
+    chosen = _load(file)
+    on_envoy.check(chosen, Ways())
+    if json_:
+        emit({"edge": chosen.name, "ok": True})
+    else:
+        out.print(f"{file} is an edge that Envoy takes", highlight=False)
+
+
+@edge.command()
+def up(file: File, json_: Json = False) -> None:
+    """Start the edge and leave it running; it takes up the routes that it had before.
+
+    On 127.0.0.1, unless the file says otherwise and asks for keys and encryption. edge watch brings a killed one back.
+    """
+    from ..traffic import on_envoy
+
+    chosen = _load(file)
+    with progress() as report:
+        report("edge", 0.1, "starting Envoy")
+        proxy = on_envoy.up(chosen)
+        report("edge", 1.0, "ready")
+    _tell(proxy, json_=json_)
+
+
+@edge.command()
+def down(name: Name = "", json_: Json = False) -> None:
+    """Ask clients to go, let what runs complete, and stop the edge. Its routes stay for the next time."""
+    from ..traffic import on_envoy
+
+    known = on_envoy.names()
+    stopped = on_envoy.down(_chosen(name)) if known or name else False
+    if json_:
+        emit({"stopped": stopped})
+    else:
+        out.print("the edge is down" if stopped else "no edge was up")
+
+
+@edge.command()
+def status(name: Name = "", json_: Json = False) -> None:
+    """Show what the edge serves: routes as Envoy itself tells them, and the requests under way."""
+    _tell(_up(name), json_=json_)
+
+
+@edge.command()
+def watch(name: Name = "") -> None:
+    """Bring the edge back when it is killed, bound its log, and keep models' slo_ms by their fallback.
+
+    Until edge down or Ctrl-C.
+    """
+    from ..traffic import on_envoy
+    from ..traffic.envoy_relief import WINDOW_SECONDS, Reliever
+
+    proxy = _up(name)
+    err.print("watching; Ctrl-C ends it and leaves the edge up")
+    for event in on_envoy.watch(proxy.folder, look=Reliever(proxy).look, look_every=WINDOW_SECONDS):
+        err.print(event)
+
+
+@routes.command()
+def show(
+    model: Annotated[str, typer.Argument(help="One model; default: all.", metavar="[MODEL]")] = "",
+    at: At = "",
+    json_: Json = False,
+) -> None:
+    """Show which version takes which share, as Envoy itself tells it."""
+    proxy = _up(at)
+    found = _routes(proxy)
+    if model:
+        proxy.edge.model(model)
+        found = [each for each in found if each.model == model]
+    if json_:
+        emit([_spelled(each) for each in found])
+    else:
+        _table(found)
+
+
+@routes.command("set")
+def set_(
+    model: Annotated[str, typer.Argument(help="A model that the edge offers.")],
+    stable: Annotated[int, typer.Option(help="The version that takes what the candidate does not.")],
+    candidate: Annotated[int | None, typer.Option(help="The version on trial.")] = None,
+    share: Annotated[float, typer.Option(help="The candidate's share of requests, 0 to 1.")] = 0.0,
+    mirror: Annotated[float, typer.Option(help="The share copied to the candidate, 0 to 1.")] = 0.0,
+    at: At = "",
+    json_: Json = False,
+) -> None:
+    """Set a model's routes: checked by Envoy, in force when this returns, read back. No request is lost.
+
+    Users stay where they are: a larger share moves nobody off the candidate.
+    """
+    from ..traffic.envoy_router import EnvoyRouter
+    from ..traffic.routes import Routes
+
+    wanted = Routes(model=model, stable=stable, candidate=candidate, share=share, mirror=mirror)
+    proxy = _up(at)
+    EnvoyRouter(proxy).apply(wanted)
+    if json_:
+        emit(_spelled(wanted))
+    else:
+        _table([wanted])
+
+
+def _load(file: Path) -> "Edge":
+    from optimize import config
+
+    from ..traffic.edge import Edge
+
+    return config.load(file, Edge).beside(file.parent.absolute())
+
+
+def _chosen(name: str) -> str:
+    from optimize.errors import MissingError
+
+    from ..traffic import on_envoy
+
+    known = on_envoy.names()
+    if name in known or (not name and len(known) == 1):
+        return name or known[0]
+    raise MissingError(
+        f"no edge {name!r} is up" if name else ("several edges are up" if known else "no edge is up"),
+        where=", ".join(known),
+        next_step="name one of them" if known else "seatrial edge up EDGE.toml",
+    )
+
+
+def _up(name: str) -> "Proxy":
+    from optimize.errors import MissingError
+
+    from ..traffic import on_envoy
+
+    chosen = _chosen(name)
+    proxy = on_envoy.status(chosen)
+    if proxy is None:
+        raise MissingError(
+            f"the edge {chosen} was killed",
+            where=str(on_envoy.folder_of(chosen)),
+            next_step="seatrial edge up EDGE.toml",
+        )
+    return proxy
+
+
+def _routes(proxy: "Proxy") -> list["Routes"]:
+    from ..traffic.envoy_router import EnvoyRouter
+
+    router = EnvoyRouter(proxy)
+    found = [router.current(model.name) for model in proxy.edge.models]
+    return [each for each in found if each is not None]
+
+
+def _spelled(each: "Routes") -> dict[str, object]:
+    from dataclasses import asdict
+
+    return asdict(each)
+
+
+def _tell(proxy: "Proxy", *, json_: bool) -> None:
+    found = _routes(proxy)
+    if json_:
+        about = {"edge": proxy.edge.name, "pid": proxy.pid, "url": proxy.url, "under_way": proxy.admin.requests()}
+        logs = {"access_log": str(proxy.places.access_log), "log": str(proxy.log)}
+        emit(about | logs | {"routes": [_spelled(each) for each in found]})
+        return
+    out.print(f"the edge {proxy.edge.name} is up: {proxy.url} (HTTP and gRPC), {proxy.admin.requests()} under way")
+    _table(found)
+    out.print(f"access log: {proxy.places.access_log}", soft_wrap=True, highlight=False)
+
+
+def _table(found: list["Routes"]) -> None:
+    from rich.table import Table
+
+    table = Table("model", "stable", "candidate", "share", "copied")
+    for each in found:
+        trial = each.candidate is not None
+        shares = [f"{value:.4g}" if trial else "" for value in (each.share, each.mirror)]
+        table.add_row(each.model, str(each.stable), str(each.candidate or ""), *shares)
+    out.print(table)
