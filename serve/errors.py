@@ -9,6 +9,7 @@
     │   └── ServerError              exit 4   the server cannot start or does not answer: port, stub, libpython, crash
     ├── ModelLoadError               exit 1   the server refused a model; quotes the server's own reason
     ├── RouterError                  exit 1   the proxy refused routes or did not take them; the old ones are in force
+    ├── RolloutError                 exit 2   not now: one is on its way, another controller acts, a digest is blocked
     ├── RequestError                 exit 1   the server refused or failed one inference request
     └── RegistryError                exit 1   a release that its verdict does not allow (3, 4: the verdict's own code)
 
@@ -31,6 +32,10 @@ class RouterError(SeatrialError):
     """The proxy or cluster refused routes, or did not take them in time; the old ones stay in force."""
 
     exit_code = 1
+
+
+class RolloutError(SeatrialError):
+    """A rollout that may not start or be moved now: one is on its way, another controller acts, a digest is blocked."""
 
 
 class PlacementError(SeatrialError):

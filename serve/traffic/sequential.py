@@ -132,6 +132,13 @@ def event_safety(
     return low_c - high_b, high_c - low_b
 
 
+def dispersion(candidate: npt.ArrayLike, baseline: npt.ArrayLike, share: npt.ArrayLike) -> float:
+    """How many times Poisson's variance the blocks' differences of events have, all blocks taken; 1 at least."""
+    c, b = np.asarray(candidate, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
+    w = np.broadcast_to(np.asarray(share, dtype=np.float64), c.shape)
+    return float(_dispersion(c, b, w)[-1]) if c.size else 1.0
+
+
 def rate_interval(events: int, requests: int, *, alpha: float) -> tuple[float, float]:
     """A rate's interval, valid at any time: all p whose mixture likelihood ratio stays below ``1 / alpha``.
 
