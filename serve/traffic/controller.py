@@ -21,6 +21,7 @@ from .records import Entry, Records
 from .rollout import Event, Phase, Rollout, desired
 from .routes import Router, Routes
 from .seen import Seen
+from .tally import Tally
 
 RETREATS = frozenset({Phase.ROLLING_BACK, Phase.ROLLED_BACK})
 _SAME = 1e-4  # shares closer than this are the same: proxies count in whole parts
@@ -119,7 +120,7 @@ class Controller:
             return None
         key = (rollout.step, len(self._blocks))
         if self._judged is None or self._judged[0] != key:
-            self._judged = (key, judge(rollout.plan, rollout.step, self._blocks))
+            self._judged = (key, judge(rollout.plan, rollout.step, Tally.of(self._blocks)))
         return self._judged[1]
 
     def _reconcile(self, rollout: Rollout, now: float) -> dict[str, Any]:

@@ -19,20 +19,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from .blocks import Block
 from .plan import METRICS, Metric, Plan
 from .sequential import (
-    Floats,
     blocks_needed,
-    dispersion,
     event_evidence,
     event_safety,
     latency_evidence,
 )
+from .tally import TAILS, Tally
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE"]
+LEAST, LEAST_TAIL = 4, 12  # blocks before events say anything; slow answers come in clusters, for one waits on another
 FAR = 2**24  # requests beyond which no forecast is made
 
 
@@ -81,10 +78,10 @@ class Evidence:
     forecast: str = ""
 
 
-def judge(plan: Plan, step: int, blocks: Sequence[Block]) -> Evidence:
+def judge(plan: Plan, step: int, blocks: Tally) -> Evidence:
     """What all blocks so far say at that step."""
-    here = [block for block in blocks if block.step == step]
-    asked = (sum(block.candidate.requests for block in here), sum(block.baseline.requests for block in here))
+    here = blocks.at(step)
+    asked = here.totals("requests")
     if plan.steps[step].share == 1:
         alone = _errors_alone(plan, here, blocks)
         return _verdict(plan, step, here, (asked[0], asked[0]), (alone,))
@@ -93,14 +90,12 @@ def judge(plan: Plan, step: int, blocks: Sequence[Block]) -> Evidence:
     prove = not short and plan.steps[step].needs == "evidence"
     findings = (
         _mean(plan, here),
-        *(_events(plan, metric, blocks, here if prove else []) for metric in METRICS if metric != "mean"),
+        *(_events(plan, metric, blocks, here if prove else None) for metric in METRICS if metric != "mean"),
     )
     return _verdict(plan, step, here, asked, findings)
 
 
-def _verdict(
-    plan: Plan, step: int, here: Sequence[Block], asked: tuple[int, int], findings: tuple[Finding, ...]
-) -> Evidence:
+def _verdict(plan: Plan, step: int, here: Tally, asked: tuple[int, int], findings: tuple[Finding, ...]) -> Evidence:
     wanted = plan.steps[step]
     failed = [each.reason for each in findings if each.outcome == "FAIL"]
     missing = wanted.requests - min(asked)
@@ -109,7 +104,7 @@ def _verdict(
     forecast = ""
     if failed:
         outcome, reasons = "FAIL", failed
-    elif not here:
+    elif not len(here):
         outcome, reasons = "INCONCLUSIVE", ["no block is full yet: too little traffic at one version or both"]
     elif missing > 0:
         outcome, reasons = "INCONCLUSIVE", [f"{min(asked)} of at least {wanted.requests} requests of each version"]
@@ -131,15 +126,10 @@ def _verdict(
     )
 
 
-def _mean(plan: Plan, here: Sequence[Block]) -> Finding:
+def _mean(plan: Plan, here: Tally) -> Finding:
     margin, alpha = plan.margins.of("mean"), plan.alphas.of("mean") / plan.compared
-    differences = [
-        b.candidate.log_seconds / b.candidate.answered - b.baseline.log_seconds / b.baseline.answered
-        for b in here
-        if b.candidate.answered and b.baseline.answered
-    ]
     bound = math.log1p(margin)
-    shift = latency_evidence(differences, 0.0, alpha=plan.alphas.passing)
+    shift = latency_evidence(here.differences(), 0.0, alpha=plan.alphas.passing)
     estimate, low, high = (_relative(value) for value in (shift.shift, shift.low, shift.high))
     needed = None
     outcome: Outcome = "INCONCLUSIVE"
@@ -151,7 +141,7 @@ def _mean(plan: Plan, here: Sequence[Block]) -> Finding:
     else:
         reason = f"mean latency {_spelled(estimate)} worse ({_spelled(low)} to {_spelled(high)}), margin {margin:.1%}"
         if (blocks := blocks_needed(shift, bound, alpha=plan.alphas.passing)) is not None:
-            each = sum(min(b.candidate.requests, b.baseline.requests) for b in here) / len(here)
+            each = min(here.totals("requests")) / len(here)
             needed = math.ceil(max(0, blocks - shift.blocks) * each)
     return Finding(
         metric="mean",
@@ -167,22 +157,23 @@ def _mean(plan: Plan, here: Sequence[Block]) -> Finding:
     )
 
 
-def _events(plan: Plan, metric: Metric, blocks: Sequence[Block], here: Sequence[Block]) -> Finding:
-    """One kind of event; `here` are the blocks to prove it by, none while nobody asks for proof."""
+def _events(plan: Plan, metric: Metric, blocks: Tally, here: Tally | None) -> Finding:
+    """One kind of event; `here` are the blocks to prove it by, None while nobody asks for proof."""
     alpha, bound = plan.alphas.of(metric), 0.0 if metric in TAILS else plan.margins.of(metric)
-    counts = _counts(metric, blocks)
-    e = event_evidence(counts.candidate, counts.baseline, counts.share) if counts.blocks else 1.0
+    counts = blocks.counts(metric)
+    least = LEAST_TAIL if metric in TAILS else LEAST
+    e = event_evidence(counts.candidate, counts.baseline, counts.share, least=least)
     rate, baseline = counts.rates
     difference = rate - baseline
     low, high, needed = None, None, None
     outcome: Outcome = "INCONCLUSIVE"
     if e >= 1 / alpha and difference > bound:
         outcome, reason = "FAIL", _worse(metric, plan, rate, baseline)
-    elif not here:
+    elif here is None:
         reason = f"{WORDS[metric]} {difference:+.2%}, not to be proven yet"
     else:
         level = plan.alphas.passing
-        effective = _counts(metric, here).effective()
+        effective = here.counts(metric).effective()
         low, high = event_safety(*effective, alpha=level)
         if high < bound:
             outcome, reason = "PASS", f"{WORDS[metric]} at most {high:+.2%} beyond the baseline's"
@@ -192,7 +183,7 @@ def _events(plan: Plan, metric: Metric, blocks: Sequence[Block], here: Sequence[
     return Finding(
         metric=metric,
         outcome=outcome,
-        estimate=difference if counts.blocks else None,
+        estimate=difference if len(counts) else None,
         low=low,
         high=high,
         bound=bound,
@@ -210,57 +201,6 @@ WORDS: Mapping[Metric, str] = {
     "errors": "errors",
     "refused": "refused requests (4xx)",
 }
-TAILS: Mapping[Metric, tuple[str, str]] = {"p95": ("slow95", "beyond95"), "p99": ("slow99", "beyond99")}
-
-
-@dataclass(frozen=True, slots=True)
-class _Counts:
-    """Events and requests of both arms per block; `beyond` are the candidate's events that no margin excuses."""
-
-    candidate: Floats
-    beyond: Floats
-    baseline: Floats
-    asked_candidate: Floats
-    asked_baseline: Floats
-
-    @property
-    def blocks(self) -> int:
-        return self.candidate.size
-
-    @property
-    def share(self) -> Floats:
-        return self.asked_candidate / (self.asked_candidate + self.asked_baseline)
-
-    @property
-    def rates(self) -> tuple[float, float]:
-        """Of the candidate (beyond the margin) and of the baseline; 0 where nobody asked."""
-        of = float(self.asked_candidate.sum()), float(self.asked_baseline.sum())
-        return (float(self.beyond.sum()) / of[0], float(self.baseline.sum()) / of[1]) if all(of) else (0.0, 0.0)
-
-    def effective(self) -> tuple[int, int, int, int]:
-        """Sums, fewer by the factor by which events come in clusters: ten of one stall are hardly one."""
-        factor = dispersion(self.candidate, self.baseline, self.share)
-        asked = [math.floor(float(each.sum()) / factor) for each in (self.asked_candidate, self.asked_baseline)]
-        events = [math.ceil(float(each.sum()) / factor) for each in (self.beyond, self.baseline)]
-        return min(events[0], asked[0]), asked[0], min(events[1], asked[1]), asked[1]
-
-
-def _counts(metric: Metric, blocks: Sequence[Block]) -> _Counts:
-    """What can be counted: blocks in which both arms were asked, and for the tails a threshold stood."""
-    event, beyond = TAILS.get(metric, (metric, metric))
-    asked = "answered" if metric in TAILS else "requests"
-    rows = [
-        (
-            getattr(b.candidate, event),
-            getattr(b.candidate, beyond),
-            getattr(b.baseline, event),
-            getattr(b.candidate, asked),
-            getattr(b.baseline, asked),
-        )
-        for b in blocks
-        if getattr(b.candidate, asked) and getattr(b.baseline, asked) and (b.tails or metric not in TAILS)
-    ]
-    return _Counts(*np.array(rows, dtype=np.float64).reshape(-1, 5).T)
 
 
 def _requests_needed(counts: tuple[int, int, int, int], bound: float, level: float) -> int | None:
@@ -282,11 +222,10 @@ def _requests_needed(counts: tuple[int, int, int, int], bound: float, level: flo
     return math.ceil((high - 1) * min(counts[1], counts[3]))
 
 
-def _errors_alone(plan: Plan, here: Sequence[Block], blocks: Sequence[Block]) -> Finding:
+def _errors_alone(plan: Plan, here: Tally, blocks: Tally) -> Finding:
     """At a share of 1: the candidate's errors now beside the baseline's of earlier steps. Only a gross rise shows."""
-    failed, asked = sum(b.candidate.errors for b in here), sum(b.candidate.requests for b in here)
-    before = [b for b in blocks if b.baseline.requests]
-    was, of = sum(b.baseline.errors for b in before), sum(b.baseline.requests for b in before)
+    (failed, _), (_, was) = here.totals("errors"), blocks.totals("errors")
+    (asked, _), (_, of) = here.totals("requests"), blocks.totals("requests")
     low, high = event_safety(failed, asked, was, of, alpha=plan.alphas.errors)
     margin = plan.margins.of("errors")
     worse = bool(of) and low > margin

@@ -11,6 +11,7 @@ from .decision import Decision, advance
 from .evidence import Evidence, judge
 from .records import Entry, Log
 from .rollout import Event, Rollout
+from .tally import Tally
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +53,11 @@ class Explained:
 
 def explain(log: Log) -> Iterator[Explained]:
     """Every logged decision, made again, oldest first."""
+    blocks = Tally.of(log.blocks)
     for entry in log.entries:
         seen = entry.observation
         if seen.evidence is not None:
-            blocks = log.blocks[: entry.blocks]
-            seen = replace(seen, evidence=judge(entry.before.plan, entry.before.step, blocks))
+            seen = replace(seen, evidence=judge(entry.before.plan, entry.before.step, blocks.first(entry.blocks)))
         decision, after = advance(entry.before, seen)
         yield Explained(entry=entry, again=decision, evidence=seen.evidence, after=after)
 

@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.benchmarks.rollout_traffic import Case, blocks
+from serve.traffic import evidence as judging
 from serve.traffic.blocks import FREEZE, Arm, Block, Cutter, Thresholds
-from serve.traffic.evidence import Evidence, judge, spell_count
+from serve.traffic.evidence import Evidence, spell_count
 from serve.traffic.plan import USUAL, Plan, Step, load_plan
 from serve.traffic.seen import Seen
+from serve.traffic.tally import Tally
 
 ROOT = Path(__file__).parent.parent.parent
 STEPS = (Step(share=0.5, requests=100), Step(share=1.0, requests=100, needs="requests"))
@@ -37,6 +39,10 @@ def stream(start: float = 100.0, end: float = 160.0) -> Iterator[Seen]:
     for index in range(int(end - start)):
         yield one(start + index, 1, request_id=f"a{index}")
         yield one(start + index, 2, 0.05, request_id=f"b{index}")
+
+
+def judge(plan: Plan, step: int, made: list[Block]) -> Evidence:
+    return judging.judge(plan, step, Tally.of(made))
 
 
 def judged(case: Case, plan: Plan = PLAN, minutes: int = 30, seed: int = 1) -> Evidence:
