@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from serve.traffic.blocks import Arm, Block
 from serve.traffic.plan import Metric, Plan
+from serve.traffic.tally import FIELDS, TAILS, Tally
 
 Floats = NDArray[np.float64]
 QUANTILES: tuple[tuple[Metric, float], ...] = (("p95", 0.95), ("p99", 0.99))
@@ -56,47 +57,39 @@ def arms(random: np.random.Generator, case: Case, minutes: int) -> tuple[Floats,
     return candidate, baseline
 
 
-def blocks(random: np.random.Generator, case: Case, plan: Plan, *, minutes: int, step: int = 0) -> list[Block]:
-    """An hour (say) of one step as blocks of the plan's length, both arms equally busy."""
+def tally(random: np.random.Generator, case: Case, plan: Plan, *, minutes: int, step: int = 0) -> Tally:
+    """So many minutes of one step as blocks of the plan's length, both arms equally busy."""
     size = round(case.rate * plan.block / 60)
     before = np.sort(logs(random, case, BEFORE))
-    thresholds = []
+    thresholds: dict[str, float] = {}
     for metric, quantile in QUANTILES:
         plain = float(before[math.ceil(quantile * BEFORE) - 1])
-        thresholds.append((plain, plain + math.log1p(plan.margins.of(metric))))
-    made = []
+        slow, beyond = TAILS[metric]
+        thresholds |= {slow: plain, beyond: plain + math.log1p(plan.margins.of(metric))}
+    sides = []
     for log, rate in zip(arms(random, case, minutes), case.errors, strict=True):
-        failed = (random.random(log.size) < rate).reshape(-1, size)
-        table = log.reshape(-1, size)
-        answered = ~failed
-        made.append(
-            (
-                answered.sum(axis=1),
-                np.where(answered, table, 0.0).sum(axis=1),
-                *(((table > threshold) & answered).sum(axis=1) for pair in thresholds for threshold in pair),
-                failed.sum(axis=1),
-            )
-        )
+        table, answered = log.reshape(-1, size), (random.random(log.size) >= rate).reshape(-1, size)
+        columns = {
+            "requests": np.full(len(table), size),
+            "answered": answered.sum(axis=1),
+            "log_seconds": np.where(answered, table, 0.0).sum(axis=1),
+            "errors": (~answered).sum(axis=1),
+            "refused": np.zeros(len(table)),
+        } | {name: ((table > threshold) & answered).sum(axis=1) for name, threshold in thresholds.items()}
+        sides.append(np.stack([columns[name] for name in FIELDS], axis=1).astype(np.float64))
+    count = len(sides[0])
+    return Tally(sides[0], sides[1], np.full(count, step), np.full(count, True))
+
+
+def blocks(random: np.random.Generator, case: Case, plan: Plan, *, minutes: int, step: int = 0) -> list[Block]:
+    """The same as `Block`s."""
+    made = tally(random, case, plan, minutes=minutes, step=step)
     return [
-        Block(
-            until=(index + 1) * plan.block,
-            step=step,
-            candidate=_arm(size, *(column[index] for column in made[0])),
-            baseline=_arm(size, *(column[index] for column in made[1])),
-        )
-        for index in range(len(made[0][0]))
+        Block(until=(index + 1) * plan.block, step=step, candidate=_arm(candidate), baseline=_arm(baseline))
+        for index, (candidate, baseline) in enumerate(zip(made.candidate, made.baseline, strict=True))
     ]
 
 
-def _arm(size: int, answered: int, total: float, *counts: int) -> Arm:
-    slow95, beyond95, slow99, beyond99, errors = (int(count) for count in counts)
-    return Arm(
-        requests=size,
-        answered=int(answered),
-        log_seconds=float(total),
-        slow95=slow95,
-        slow99=slow99,
-        beyond95=beyond95,
-        beyond99=beyond99,
-        errors=errors,
-    )
+def _arm(row: Floats) -> Arm:
+    counts = {name: int(value) for name, value in zip(FIELDS, row, strict=True) if name != "log_seconds"}
+    return Arm(**counts, log_seconds=float(row[FIELDS.index("log_seconds")]))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.trials import Rate
-from scripts.benchmarks.rollout_traffic import Case, arms, blocks
+from scripts.benchmarks.rollout_traffic import Case, arms, tally
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
 from serve.traffic.decision import Observation, advance
@@ -20,10 +20,9 @@ from serve.traffic.evidence import judge
 from serve.traffic.fleet import Health
 from serve.traffic.plan import Plan, Step
 from serve.traffic.rollout import Phase, Rollout
-from serve.traffic.tally import Tally
 
 LOOKS = 60  # one a minute
-IDENTICAL, WORSE, RIVALS = 1500, 500, 15  # runs of each weather
+IDENTICAL, WORSE, RIVALS = 1000, 400, 15  # runs of each weather
 WEATHERS = {
     "autocorrelation 0.5": Case(memory=0.5),
     "autocorrelation 0.9": Case(memory=0.9),
@@ -51,11 +50,11 @@ def hour(random: np.random.Generator, case: Case) -> End:
     E-values only grow (`tests/serve/test_sequential.py`): where none is enough after the last minute none was before,
     and the looks between need not be taken one by one.
     """
-    tally = Tally.of(blocks(random, case, PLAN, minutes=LOOKS, step=BEGUN.step))
-    last = judge(PLAN, BEGUN.step, tally)
+    made = tally(random, case, PLAN, minutes=LOOKS, step=BEGUN.step)
+    last = judge(PLAN, BEGUN.step, made)
     rollout = BEGUN
     for minute in range(1 if any(each.evidence >= each.enough for each in last.findings) else LOOKS, LOOKS + 1):
-        evidence = judge(PLAN, rollout.step, tally.first(minute * round(60 / PLAN.block)))
+        evidence = judge(PLAN, rollout.step, made.first(minute * round(60 / PLAN.block)))
         seen = Observation(at=60.0 * minute, in_force=True, candidate=WELL, stable=WELL, evidence=evidence)
         decision, rollout = advance(rollout, seen)
         if rollout.phase is Phase.ROLLING_BACK:

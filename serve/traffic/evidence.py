@@ -106,6 +106,8 @@ def _verdict(plan: Plan, step: int, here: Tally, asked: tuple[int, int], finding
         outcome, reasons = "FAIL", failed
     elif not len(here):
         outcome, reasons = "INCONCLUSIVE", ["no block is full yet: too little traffic at one version or both"]
+    elif len(here) < LEAST_TAIL and wanted.share < 1:
+        outcome, reasons = "INCONCLUSIVE", [f"{len(here)} of at least {LEAST_TAIL} blocks: too short to see a cluster"]
     elif missing > 0:
         outcome, reasons = "INCONCLUSIVE", [f"{min(asked)} of at least {wanted.requests} requests of each version"]
         forecast = f"needs {spell_count(missing)} more requests of each version before it may pass"

@@ -2,7 +2,7 @@
 
 import typer
 
-from . import placing
+from . import placing, rollout
 from .placing import hosting as hosting
 
 PANEL = "serve: place, run, ship"
@@ -15,3 +15,4 @@ def add_verbs(app: typer.Typer) -> None:
     app.command(rich_help_panel=PANEL)(placing.up)
     app.command(rich_help_panel=PANEL)(placing.down)
     app.command(rich_help_panel=PANEL)(placing.ship)
+    app.add_typer(rollout.app, name="rollout", rich_help_panel=PANEL)

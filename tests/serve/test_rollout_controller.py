@@ -57,7 +57,7 @@ def test_a_good_candidate_is_promoted_step_by_step(tmp_path: Path) -> None:
         (Candidate(breaks_at=60), "answers NaN"),
         (Candidate(restarted_at=60), "restarted"),
         (Candidate(memory=1 << 40), "bytes, allowed"),
-        (Candidate(slower=3.0), "beyond the baseline's p95"),
+        (Candidate(slower=3.0), "mean latency"),
         (Candidate(errors=0.5), "errors"),
         (Candidate(refused=0.5), "4xx"),
     ],
@@ -100,7 +100,7 @@ def test_a_paused_rollout_still_goes_back_when_it_is_shown_to_be_worse(tmp_path:
 
 
 def test_evidence_promotes_an_equal_candidate_and_the_log_replays(tmp_path: Path) -> None:
-    step = Step(share=0.5, requests=500)
+    step = Step(share=0.5, requests=4000)
     plan = replace(QUICK, steps=(step,), margins=replace(QUICK.margins, p95=0.3, p99=0.6, errors=0.01, refused=0.01))
     records = begin(tmp_path, plan=plan)
     assert run(records, Simulated(rate=40).world()).phase is Phase.PROMOTED

@@ -57,6 +57,8 @@ def recipe(tmp_path: Path, old: str = "", new: str = "") -> Path:
         (["place", "serve/deployments/scenes.toml"], "no release 'scenes'"),
         (["register", "a", "--run", "gone"], "no artifact called 'a'"),
         (["ship", "gone.toml"], "no such file"),
+        (["rollout", "status", "nobody"], "no rollout of nobody"),
+        (["rollout", "pause", "../x"], "is no model's name"),
     ],
 )
 def test_wrong_usage_is_one_message_and_exit_code_2(tmp_path: Path, arguments: list[str], said: str) -> None:
@@ -160,6 +162,7 @@ def test_help_teaches_every_verb(tmp_path: Path) -> None:
         "up",
         "down",
         "ship",
+        "rollout",
     ):
         assert f" {verb} " in whole
         assert len(seatrial(verb, "--help", home=tmp_path).stdout.splitlines()) > 5
