@@ -22,7 +22,7 @@ from serve.traffic.plan import Plan, Step
 from serve.traffic.rollout import Phase, Rollout
 
 LOOKS = 60  # one a minute
-IDENTICAL, WORSE, RIVALS = 1000, 400, 15  # runs of each weather
+IDENTICAL, WORSE, RIVALS = 2000, 1000, 20  # runs of each weather
 WEATHERS = {
     "autocorrelation 0.5": Case(memory=0.5),
     "autocorrelation 0.9": Case(memory=0.9),

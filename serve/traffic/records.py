@@ -200,14 +200,16 @@ class Records:
         write_atomically(self.folder / "blocked.json", json.dumps(found, indent=1).encode())
 
     @contextmanager
-    def acting(self) -> Iterator[None]:
+    def acting(self, *, patience: float = 1.0) -> Iterator[None]:
         """Be the one controller that acts for this model; released even by a kill.
+
+        `patience` (seconds) is for somebody who only looks whether one acts (`acted_on`), not for another controller.
 
         Raises:
             RolloutError: another controller holds it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / "controller.lock", timeout=0)
+        lock = FileLock(self.folder / "controller.lock", timeout=patience)
         try:
             lock.acquire()
         except Timeout as error:
@@ -225,7 +227,7 @@ class Records:
     def acted_on(self) -> bool:
         """Whether a controller runs now."""
         try:
-            with self.acting():
+            with self.acting(patience=0.0):
                 return False
         except RolloutError:
             return True
