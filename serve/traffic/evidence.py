@@ -6,6 +6,11 @@ the chance that was written down, and a harmless difference does not fail for be
 any time, lie below the margins. All else is INCONCLUSIVE and never counts as either: no traffic, one arm alone, few
 requests.
 
+The price of failing early: who is worse, but just inside the margin, may look outside it when the evidence comes.
+Simulated at 120 requests a minute, one in ten candidates that are 3 % slower (margin 5 %) goes back within an hour, one
+in fifty with errors of 0.58 instead of 0.50 % (margin 0.1 points). Testing latency against the margin itself would find
++20 % after 7 minutes instead of 4.
+
 The margins of p95 and p99 are margins in seconds, though what is counted are events: a candidate whose quantile is
 within the margin passes the threshold *stretched by the margin* at most as often as the baseline passes the plain one.
 
