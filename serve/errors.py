@@ -11,6 +11,7 @@
     ├── ProofError                   exit 1   other answers than the artifact's in a throwaway server; not placed
     ├── UnprovenError                exit 3   no server of this machine could load it, so nothing is known of it
     ├── RouterError                  exit 1   the proxy refused routes or did not take them; the old ones are in force
+    ├── RolloutError                 exit 2   not now: one is on its way, another controller acts, a digest is blocked
     ├── RequestError                 exit 1   the server refused or failed one inference request
     ├── ObjectiveError               exit 1   no way of serving meets the objective at that rate
     └── RegistryError                exit 1   a release that its verdict does not allow (3, 4: the verdict's own code)
@@ -34,6 +35,10 @@ class RouterError(SeatrialError):
     """The proxy or cluster refused routes, or did not take them in time; the old ones stay in force."""
 
     exit_code = 1
+
+
+class RolloutError(SeatrialError):
+    """A rollout that may not start or be moved now: one is on its way, another controller acts, a digest is blocked."""
 
 
 class PlacementError(SeatrialError):

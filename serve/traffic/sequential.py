@@ -80,7 +80,7 @@ def latency_evidence(differences: npt.ArrayLike, margin: float, *, alpha: float)
 
 
 def event_evidence(
-    candidate: npt.ArrayLike, baseline: npt.ArrayLike, share: npt.ArrayLike, *, odds: float = 1.0
+    candidate: npt.ArrayLike, baseline: npt.ArrayLike, share: npt.ArrayLike, *, odds: float = 1.0, least: int = 1
 ) -> float:
     """The largest e-value so far against "an event is at most `odds` times as likely in the candidate".
 
@@ -90,7 +90,8 @@ def event_evidence(
     null; the e-value averages the likelihood ratios of the odds in `ODDS` (times `odds`), each a test martingale for
     whatever shares were in force when its events came. Events that come in clusters (one stall makes many slow
     requests) say less than as many strangers: the likelihood ratio is raised to ``1 / dispersion``, the excess of the
-    variance of the blocks so far over Poisson's, as in a quasi-likelihood.
+    variance of the blocks so far over Poisson's, as in a quasi-likelihood. Of a few blocks nobody knows that excess, so
+    where clusters are to be expected nothing is told before `least` blocks.
 
     Raises:
         ValueError: lengths differ, a negative count, or a share that is not between 0 and 1.
@@ -99,7 +100,7 @@ def event_evidence(
     w = np.broadcast_to(np.asarray(share, dtype=np.float64), c.shape)
     if c.shape != b.shape or c.ndim != 1 or (c < 0).any() or (b < 0).any() or ((w <= 0) | (w >= 1)).any():
         raise ValueError("counts of both arms and a share between 0 and 1 are needed for every block")
-    if not c.size:
+    if c.size < max(least, 1):
         return 1.0
     null = _candidate_probability(w, odds)
     dispersion = _dispersion(c, b, w)
@@ -108,7 +109,7 @@ def event_evidence(
         alternative = _candidate_probability(w, odds * ratio)
         ratios = np.cumsum(c * np.log(alternative / null) + b * np.log((1 - alternative) / (1 - null)))
         logs.append(ratios / dispersion)
-    return float(np.exp(np.minimum(np.max(_mean_exp(np.array(logs))), 700.0)).clip(1.0))
+    return float(np.exp(np.minimum(np.max(_mean_exp(np.array(logs))[least - 1 :]), 700.0)).clip(1.0))
 
 
 def event_safety(
@@ -130,6 +131,13 @@ def event_safety(
     low_c, high_c = rate_interval(int(np.sum(candidate)), candidate_requests, alpha=alpha / 2)
     low_b, high_b = rate_interval(int(np.sum(baseline)), baseline_requests, alpha=alpha / 2)
     return low_c - high_b, high_c - low_b
+
+
+def dispersion(candidate: npt.ArrayLike, baseline: npt.ArrayLike, share: npt.ArrayLike) -> float:
+    """How many times Poisson's variance the blocks' differences of events have, all blocks taken; 1 at least."""
+    c, b = np.asarray(candidate, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
+    w = np.broadcast_to(np.asarray(share, dtype=np.float64), c.shape)
+    return float(_dispersion(c, b, w)[-1]) if c.size else 1.0
 
 
 def rate_interval(events: int, requests: int, *, alpha: float) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 import typer
 
-from . import audit, edge, kubernetes, linting, operating, placing, shadow, tuning
+from . import audit, edge, kubernetes, linting, operating, placing, rollout, shadow, tuning
 from .placing import hosting as hosting
 
 PANEL = "serve: place, run, ship"
@@ -24,3 +24,4 @@ def add_verbs(app: typer.Typer) -> None:
     app.add_typer(shadow.app, name="shadow", rich_help_panel=PANEL)
     app.add_typer(edge.edge, name="edge", rich_help_panel=PANEL)
     app.add_typer(edge.routes, name="routes", rich_help_panel=PANEL)
+    app.add_typer(rollout.app, name="rollout", rich_help_panel=PANEL)

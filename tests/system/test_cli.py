@@ -77,6 +77,8 @@ def recipe(tmp_path: Path, old: str = "", new: str = "") -> Path:
         (["edge", "up", "gone.toml"], "no such file"),
         (["edge", "status"], "no edge is up"),
         (["routes", "set", "m", "--stable", "1", "--share", "2"], "not from 0 to 1"),
+        (["rollout", "status", "nobody"], "no rollout of nobody"),
+        (["rollout", "pause", "../x"], "is no model's name"),
     ],
 )
 def test_wrong_usage_is_one_message_and_exit_code_2(tmp_path: Path, arguments: list[str], said: str) -> None:
@@ -189,6 +191,7 @@ def test_help_teaches_every_verb(tmp_path: Path) -> None:
         "audit",
         "edge",
         "routes",
+        "rollout",
     ):
         assert f" {verb} " in whole
         assert len(seatrial(verb, "--help", home=tmp_path).stdout.splitlines()) > 5

@@ -1,0 +1,237 @@
+"""The rollout verbs: start one, see where it stands, say a word to it, and have its decisions explained."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from optimize import environment as machine
+from optimize.cli import Json, emit, out, progress
+
+if TYPE_CHECKING:
+    from ..traffic.controller import World
+    from ..traffic.records import Records
+    from ..traffic.rollout import Event, Rollout
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Bring a placed version into traffic by steps that can be undone: mirror, 1, 5, 25, 50, 100 %.",
+)
+Model = Annotated[str, typer.Argument(help="The model's name in Triton.")]
+Reach = Annotated[
+    str,
+    typer.Option(
+        "--world",
+        help="Who routes, serves and watches: FILE.py:NAME or MODULE:NAME, called with the rollout, gives a "
+        "serve.traffic.controller.World.",
+    ),
+]
+EXIT = {"promoted": 0, "rolled_back": 1, "aborted": 1}
+
+
+@app.command()
+def start(
+    model: Model,
+    stable: Annotated[int, typer.Option(help="The version that serves now.")],
+    candidate: Annotated[int, typer.Option(help="The placed version that is to take over.")],
+    digest: Annotated[str, typer.Option(help="The candidate's artifact digest: what is blocked if it goes back.")],
+    world: Reach,
+    plan: Annotated[Path, typer.Option(help="The plan (TOML).")] = Path("serve/rollouts/usual.toml"),
+    json_: Json = False,
+) -> None:
+    """Start a rollout and move it until it is promoted or rolled back; killed, it goes on with seatrial rollout run.
+
+    Exit codes: 0 promoted, 1 rolled back or aborted.
+    """
+    from optimize.errors import ConfigError
+
+    from ..traffic.plan import load_plan
+    from ..traffic.rollout import Rollout
+
+    loaded = load_plan(plan)
+    if min(stable, candidate) < 1 or stable == candidate:
+        raise ConfigError(
+            f"stable {stable} and candidate {candidate}", next_step="give two different versions, counted from 1"
+        )
+    now = time.time()
+    made = Rollout(
+        model=model,
+        stable=stable,
+        candidate=candidate,
+        digest=digest,
+        plan=loaded,
+        started=now,
+        entered=now,
+        resumed=now,
+        reason="started",
+    )
+    reached = _world(world, made)  # before anything is written down
+    records = _records(model)
+    records.start(made)
+    _run(records, reached, json_)
+
+
+@app.command()
+def run(model: Model, world: Reach, json_: Json = False) -> None:
+    """Go on with the model's rollout where its records say that it stands, after a kill, a reboot, or an intent."""
+    records = _records(model)
+    _run(records, _world(world, records.load()), json_)
+
+
+@app.command()
+def status(model: Model, json_: Json = False) -> None:
+    """Where the rollout stands: each step with its requests, what is known of each metric, and what is missing."""
+    from ..traffic import show_rollout as showing
+
+    records = _records(model)
+    rollout, log = records.load(), records.log()
+    told = showing.status_json(rollout, log, acted_on=records.acted_on)
+    if json_:
+        emit(told)
+        return
+    out.print(f"[bold]{model}[/] {rollout.stable} -> {rollout.candidate}: {rollout.label}", highlight=False)
+    if rollout.reason:
+        out.print(f"because: {rollout.reason}", markup=False, highlight=False)
+    out.print(showing.status_table(rollout, log))
+    if told["findings"] and (evidence := log.entries[-1].observation.evidence) is not None:
+        out.print(showing.findings_table(evidence))
+    if told["waiting_for"]:
+        out.print(f"waiting for: {told['waiting_for']}", markup=False, highlight=False)
+    if not rollout.ended and not told["controller"]:
+        out.print(f"[yellow]no controller runs[/]: seatrial rollout run {model}", highlight=False)
+
+
+@app.command()
+def pause(model: Model, json_: Json = False) -> None:
+    """Hold the rollout at its share; faults and regressions still roll it back."""
+    from ..traffic.rollout import Event
+
+    _say(model, Event.PAUSE, json_)
+
+
+@app.command()
+def resume(model: Model, json_: Json = False) -> None:
+    """Go on where the rollout was paused; the longest stay counts anew."""
+    from ..traffic.rollout import Event
+
+    _say(model, Event.RESUME, json_)
+
+
+@app.command()
+def abort(model: Model, json_: Json = False) -> None:
+    """Go back to the stable version and end; the digest may start again."""
+    from ..traffic.rollout import Event
+
+    _say(model, Event.ABORT, json_)
+
+
+@app.command()
+def promote(model: Model, json_: Json = False) -> None:
+    """Make the candidate the stable version now, whatever is not shown yet; faults still forbid it."""
+    from ..traffic.rollout import Event
+
+    _say(model, Event.PROMOTE, json_)
+
+
+@app.command()
+def rollback(model: Model, json_: Json = False) -> None:
+    """Go back to the stable version, also after a promotion, and block the digest."""
+    from ..traffic.rollout import Event
+
+    _say(model, Event.ROLLBACK, json_)
+
+
+@app.command()
+def lift(
+    model: Model,
+    digest: Annotated[str, typer.Argument(help="The digest that was rolled back and may start again.")],
+    json_: Json = False,
+) -> None:
+    """Let a digest that was rolled back start again."""
+    records = _records(model)
+    records.lift(digest)
+    if json_:
+        emit({"lifted": digest, "blocked": records.blocked()})
+    else:
+        out.print(f"{digest} may start again", highlight=False)
+
+
+@app.command()
+def explain(
+    model: Model,
+    every: Annotated[bool, typer.Option("--every", help="Also the looks after which nothing happened.")] = False,
+    json_: Json = False,
+) -> None:
+    """Make every logged decision again from its logged inputs, and say what happened, why, and whether it agrees.
+
+    Exit code 1 where a decision comes out otherwise.
+    """
+    from ..traffic import explain as explaining
+    from ..traffic import show_rollout as showing
+
+    told = list(explaining.explain(_records(model).log()))
+    shown = [each for each in told if every or each.moved or not each.agrees]
+    agreeing = sum(each.agrees for each in told)
+    if json_:
+        emit({"decisions": [each.to_json() for each in shown], "replayed": len(told), "agree": agreeing})
+    else:
+        for line in showing.explained_lines(shown):
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.print(f"{len(told)} decisions made again from the log, {agreeing} come out the same")
+    if agreeing < len(told):
+        raise typer.Exit(1)
+
+
+def _records(model: str) -> "Records":
+    from ..traffic.records import Records
+
+    return Records(machine.home() / "rollouts", model)
+
+
+def _world(text: str, rollout: "Rollout") -> "World":
+    from optimize.errors import ConfigError
+    from optimize.user_code import Reference
+
+    from ..traffic.controller import World
+
+    made = Reference.parse(text, Path.cwd()).call(rollout)
+    if not isinstance(made, World):
+        raise ConfigError(
+            f"it gave a {type(made).__name__}", where=text, next_step="return a serve.traffic.controller.World"
+        )
+    return made
+
+
+def _run(records: "Records", world: "World", json_: bool) -> None:
+    from ..traffic import show_rollout as showing
+    from ..traffic.controller import run as moving
+
+    with progress() as report:
+
+        def look(rollout: "Rollout") -> None:
+            report("rollout", (rollout.step + 1) / (len(rollout.plan.steps) + 1), f"{rollout.label}: {rollout.reason}")
+
+        ended = moving(records, world, look=look)
+    if json_:
+        emit(showing.status_json(ended, records.log(), acted_on=False))
+    else:
+        out.print(f"{ended.label}: {ended.reason}", markup=False, highlight=False)
+    raise typer.Exit(EXIT[ended.phase])
+
+
+def _say(model: str, command: "Event", json_: bool) -> None:
+    from ..traffic.rollout import TABLE
+
+    records = _records(model)
+    rollout = records.load()
+    records.say(command)
+    acted_on, possible = records.acted_on, command in TABLE[rollout.phase]
+    if json_:
+        emit({"said": command, "controller": acted_on, "label": rollout.label, "possible_now": possible})
+        return
+    out.print(f"{command}: written down; the rollout is {rollout.label}", highlight=False)
+    if not possible:
+        out.print(f"[yellow]there is nothing to {command} while it is {rollout.label}[/]", highlight=False)
+    if not acted_on:
+        out.print(f"[yellow]no controller runs[/]: seatrial rollout run {model} will hear it", highlight=False)
