@@ -22,7 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from bench import journal
+from bench.records import journal
 from optimize.errors import IntegrityError, MissingError
 from optimize.store import write_atomically
 
