@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from .caching import Cache
 from .errors import ConfigRuleError
 
 Flavour = Literal["python", "native"]
@@ -99,6 +100,7 @@ class Deployment:
     queue: Queue | None = None
     instances: Instances = Instances()
     warmup: Warmup = Warmup()
+    cache: Cache | None = None
 
     def __post_init__(self) -> None:
         if not self.release:

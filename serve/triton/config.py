@@ -158,6 +158,7 @@ def _parameters(deployment: Deployment, artifact: Artifact) -> dict[str, str]:
             "threads": threads,
             "providers": "CUDAExecutionProvider,CPUExecutionProvider" if gpu else "CPUExecutionProvider",
             "model_file": model_file(artifact),
+            **(deployment.cache.parameters if deployment.cache else {}),
         }
     if artifact.format == "onnx":
         return {"intra_op_thread_count": threads, "inter_op_thread_count": "1"}

@@ -28,6 +28,7 @@ from ..deployment import Deployment, Flavour
 from ..errors import PlacementError
 from .config import check, parse, render, with_versions
 from .placement import RECORD, Placement, placements, version_directories
+from .rules import PYTHON_FILES
 
 JOURNAL = ".seatrial.json"
 _CONFIG = "config.pbtxt"
@@ -176,6 +177,8 @@ class _Workshop:
         store.materialize(artifact, version)
         if placement.flavour == "python":
             shutil.copyfile(Path(__file__).with_name("python_model.py"), version / "model.py")
+            for file in PYTHON_FILES:
+                shutil.copyfile(Path(__file__).with_name(file), version / file)
             (version / "__pycache__").write_bytes(_NO_BYTECODE)
         record = placement.to_json() | {"artifact": artifact.short, "at": now()}
         (version / RECORD).write_bytes(canonical(record))

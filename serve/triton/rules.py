@@ -11,7 +11,7 @@ from optimize.artifact import Artifact, TensorSpec
 
 from ..deployment import Broken, Deployment, Flavour
 
-# numpy dtype name -> Triton data type. bfloat16 and text have no place in the arrays that our model.py hands on.
+# numpy dtype name -> Triton data type. bfloat16 has no place in the arrays that our model.py hands on.
 DATA_TYPES = {
     "bool": "TYPE_BOOL",
     "uint8": "TYPE_UINT8",
@@ -28,9 +28,10 @@ DATA_TYPES = {
     "bfloat16": "TYPE_BF16",
     "object": "TYPE_STRING",
 }
-_NATIVE_ONLY = ("bfloat16", "object")
+_NATIVE_ONLY = ("bfloat16",)
+PYTHON_FILES = ("python_session.py", "python_cache.py", "python_remembering.py")  # placed beside model.py
 _SUFFIXES = {"onnx": ".onnx", "tensorrt": ".plan"}
-_RESERVED = ("model.py", "placement.json", "__pycache__")
+_RESERVED = ("model.py", *PYTHON_FILES, "placement.json", "__pycache__")
 _INT64 = 2**63 - 1
 
 
