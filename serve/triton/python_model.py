@@ -12,17 +12,12 @@ the joining. What was tried and gained nothing is listed in docs/benchmarks.md.
 import gc
 import json
 import os
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from .python_cache import Answer
-from .python_remembering import Remembering
+from .python_remembering import Columns, Remembering, Wanted, part
 from .python_session import Session, Unusable, plain, shape
-
-Wanted = tuple[str, ...]
-Columns = dict[str, list[Any]]  # by input, one tensor a request
 
 
 class TritonPythonModel:
@@ -61,7 +56,7 @@ class TritonPythonModel:
         columns: Columns = {name: self.take(requests, name) for name in self.inputs}
         wanted = self._wanted(requests)
         if self.cache is None:
-            answers = self._computed(columns, wanted, range(len(requests)))
+            answers = self._computed(columns, wanted)
         else:
             answers = self.cache.answered(requests, columns, wanted, self._computed)
         response, tensor = pb_utils.InferenceResponse, pb_utils.Tensor
@@ -102,55 +97,50 @@ class TritonPythonModel:
             for names in asked
         ]
 
-    def _computed(self, columns: Columns, wanted: list[Wanted], places: Sequence[int]) -> list[Any]:
-        """For each place the answer, or the error that its request alone gave."""
-        answers: dict[int, Any] = {}
-        for alike in self._alike(columns, places):
-            self._answer(columns, wanted, alike, answers)
-        return [answers[place] for place in places]
-
-    def _alike(self, columns: Columns, places: Sequence[int]) -> Iterable[Sequence[int]]:
-        """The places in groups that one run can take."""
+    def _computed(self, columns: Columns, wanted: list[Wanted]) -> list[Any]:
+        """For each request its answer, or the error that it alone gave; requests of one shape run together."""
         if not self.varied:
-            return [places] if places else []
+            return self._tried(columns, wanted)
         groups: dict[Any, list[int]] = {}
-        for place in places:
+        for place in range(len(wanted)):
             alike = tuple(shape(column[place])[1:] for column in columns.values()) if self.batching else place
             groups.setdefault(alike, []).append(place)
-        return groups.values()
+        answers: list[Any] = [None] * len(wanted)
+        for places in groups.values():
+            for place, answer in zip(places, self._tried(*part(columns, wanted, places)), strict=True):
+                answers[place] = answer
+        return answers
 
-    def _answer(self, columns: Columns, wanted: list[Wanted], places: Sequence[int], answers: dict[int, Any]) -> None:
-        """Run requests of one shape together; if that fails, each by itself, so that one bad input harms no other."""
+    def _tried(self, columns: Columns, wanted: list[Wanted]) -> list[Any]:
+        """Run requests together; if that fails, each by itself, so that one bad input harms no other."""
         try:
-            answers.update(zip(places, self._run(columns, wanted, places), strict=True))
+            return self._run(columns, wanted)
         except self.session.refusals as error:
-            if len(places) == 1:
-                answers[places[0]] = error
-                return
-            for place in places:
-                self._answer(columns, wanted, [place], answers)
+            if len(wanted) == 1:
+                return [error]
+        return [self._tried(*part(columns, wanted, [place]))[0] for place in range(len(wanted))]
 
-    def _run(self, columns: Columns, wanted: list[Wanted], places: Sequence[int]) -> list[Answer]:
-        """Each place's outputs: views into one run's, never copies."""
-        chosen = {name: [column[place] for place in places] for name, column in columns.items()}
-        alike = len({wanted[place] for place in places}) == 1
-        names = wanted[places[0]] if alike else self.outputs
-        results = self.session.run(names, chosen) if names else []
+    def _run(self, columns: Columns, wanted: list[Wanted]) -> list[Any]:
+        """Each request's outputs: views into one run's, never copies."""
+        alike = len(self.outputs) == 1 or len(set(wanted)) == 1
+        names = wanted[0] if alike else self.outputs
+        results = self.session.run(names, columns)
         if not self.batching:
             return [tuple(results)]
-        rows = [shape(part)[0] for part in chosen[self.inputs[0]]]
-        total = sum(rows)
-        for name, array in zip(names, results, strict=True):
-            if array.ndim == 0 or array.shape[0] != total:
-                raise ValueError(f"output {name} has shape {list(array.shape)} for a batch of {total}")
         cuts, stop = [], 0
-        for count in rows:
-            start, stop = stop, stop + count
+        for tensor in columns[self.inputs[0]]:
+            start, stop = stop, stop + shape(tensor)[0]
             cuts.append(slice(start, stop))
+        for name, array in zip(names, results, strict=True):
+            if array.ndim == 0 or array.shape[0] != stop:
+                raise ValueError(f"output {name} has shape {list(array.shape)} for a batch of {stop}")
+        if len(results) == 1 and alike:
+            (array,) = results
+            return [(array[cut],) for cut in cuts]
         if alike:
-            return [tuple(array[cut] for array in results) for cut in cuts]
+            return [tuple([array[cut] for array in results]) for cut in cuts]
         by_name = dict(zip(names, results, strict=True))
-        return [tuple(by_name[name][cut] for name in wanted[place]) for place, cut in zip(places, cuts, strict=True)]
+        return [tuple([by_name[name][cut] for name in asked]) for asked, cut in zip(wanted, cuts, strict=True)]
 
     def _failed(self, error: Exception) -> Any:
         pb_utils.Logger.log_error(f"request failed: {error}")

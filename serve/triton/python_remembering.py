@@ -15,6 +15,8 @@ import triton_python_backend_utils as pb_utils
 
 from .python_cache import Keys, Memory, Worth
 
+Wanted = tuple[str, ...]
+Columns = dict[str, list[Any]]  # by input, one tensor a request
 _RECORD = "placement.json"
 _REPORT_SECONDS = 1.0  # at least, between two reports: each number is a message to the server's process
 _METRICS = {
@@ -42,22 +44,23 @@ class Remembering:
             kinds = pb_utils.MetricFamily
             family = kinds(name=name, description=description, kind=getattr(kinds, kind))
             self.metrics[key] = (family, family.Metric(labels=labels))  # a family without a name would be freed
+        self.told: dict[str, float] = {}
         self.reported = 0.0
         self.report(time.perf_counter())
 
     def answered(
         self,
         requests: Sequence[Any],
-        columns: dict[str, list[Any]],
-        wanted: list[tuple[str, ...]],
-        compute: Callable[[dict[str, list[Any]], list[tuple[str, ...]], Sequence[int]], list[Any]],
+        columns: Columns,
+        wanted: list[Wanted],
+        compute: Callable[[Columns, list[Wanted]], list[Any]],
     ) -> list[Any]:
         """For each request its answer, remembered or computed now, or the error that it gave."""
         places = range(len(requests))
         if not self.worth.on:
             if self.worth.passed(len(places)):
                 pb_utils.Logger.log_info("the cache is tried again")
-            return compute(columns, wanted, places)
+            return compute(columns, wanted)
         began = time.perf_counter()
         keys = [self._key(requests[place], columns, wanted[place], place) for place in places]
         answers: list[Any] = [self.memory.get(key, began) if key else None for key in keys]
@@ -68,7 +71,7 @@ class Remembering:
             if answers[place] is None and (not keys[place] or self._is_first(first, keys, place))
         ]
         looked = time.perf_counter()
-        for place, answer in zip(missing, compute(columns, wanted, missing), strict=True):
+        for place, answer in zip(missing, compute(*part(columns, wanted, missing)) if missing else [], strict=True):
             answers[place] = answer
         ran = time.perf_counter()
         for place in missing:
@@ -87,13 +90,20 @@ class Remembering:
         return answers
 
     def report(self, now: float) -> None:
-        """Bring the server's metrics up to date; they lag behind by a second, and until the next request."""
+        """Bring the server's metrics up to date; they lag behind by a second, and until the next request.
+
+        A counter is told what came since the last report and never asked what it holds: while a version is loaded
+        again, the old process and the new one share it, and a step down would abort the whole server (Triton 2.51).
+        """
         for key, (_, metric) in self.metrics.items():
-            value = self.memory.bytes if key == "bytes" else getattr(self.worth, key)
-            metric.set(float(value)) if _METRICS[key][2] == "GAUGE" else metric.increment(value - metric.value())
+            if _METRICS[key][2] == "GAUGE":
+                metric.set(float(self.memory.bytes if key == "bytes" else self.worth.on))
+            elif (step := getattr(self.worth, key) - self.told.get(key, 0.0)) > 0:
+                metric.increment(float(step))
+                self.told[key] = getattr(self.worth, key)
         self.reported = now
 
-    def _key(self, request: Any, columns: dict[str, list[Any]], wanted: tuple[str, ...], place: int) -> bytes:
+    def _key(self, request: Any, columns: Columns, wanted: Wanted, place: int) -> bytes:
         """The request's key; empty where a tensor lies on a device, whose bytes are not worth fetching."""
         tensors = [(name, column[place]) for name, column in columns.items()]
         if not all(isinstance(tensor, np.ndarray) for _, tensor in tensors):
@@ -111,3 +121,11 @@ class Remembering:
             f"the cache rests because it does not pay: {hits} of {hits + misses} requests were in it so far; looking "
             f"up took {self.worth.spent:.3f} s, hits saved {self.worth.saved:.3f} s"
         )
+
+
+def part(columns: Columns, wanted: list[Wanted], places: Sequence[int]) -> tuple[Columns, list[Wanted]]:
+    """Those requests of a batch."""
+    if len(places) == len(wanted):
+        return columns, wanted
+    chosen = {name: [column[place] for place in places] for name, column in columns.items()}
+    return chosen, [wanted[place] for place in places]

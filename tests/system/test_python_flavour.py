@@ -156,6 +156,21 @@ def test_another_version_starts_empty(site: Site, tmp_path: Path) -> None:
     assert site.metric("seatrial_cache_on", version=2) == 1
 
 
+def test_a_version_loaded_again_starts_empty_and_goes_on_counting(site: Site) -> None:
+    """The old process and the new one share the counters for a while; a step down would end the server."""
+    assert site.ask(np.full((1, 1, 2), 4.0)) == [[8]]
+    site.settle()
+    config = (site.repository / "sums" / "config.pbtxt").read_text()
+    site.control.load(
+        "sums", config.replace("max_queue_delay_microseconds: 20000", "max_queue_delay_microseconds: 9000")
+    )
+    site.settle()
+    misses = site.metric("seatrial_cache_misses_total")
+    assert site.ask(np.full((1, 1, 2), 4.0)) == [[8]]
+    site.settle()
+    assert site.metric("seatrial_cache_misses_total") == misses + 2
+
+
 def test_it_rests_where_nothing_repeats_and_says_so(site: Site) -> None:
     def ask(number: int) -> None:
         with Control(site.server.url, timeout=30) as mine:
