@@ -6,12 +6,12 @@ and for each model's stub process, so that a row can say where a request's time 
 
 import json
 import os
-import shutil
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 from bench.load.payload import Payload
 from bench.targets import endpoint_of
@@ -110,7 +110,6 @@ def site(
 
     `alone` gives the server the first of this process's cores and the client the last; otherwise both have all.
     """
-    os.environ["SEATRIAL_HOME"] = str(folder / "home")
     store, repository = Store(folder / "store"), folder / "repository"
     made = {
         model: artifact(store, folder / f"made-{model}", model) for model in {model for model, _ in models.values()}
@@ -123,11 +122,14 @@ def site(
             (version / "model.py").unlink()
             (version / "model.py").write_text(code)
     cores = sorted(os.sched_getaffinity(0))
-    with pinned({cores[0]} if alone else set(cores)), serving(repository) as server:
+    with (
+        patch.dict(os.environ, SEATRIAL_HOME=str(folder / "home")),
+        pinned({cores[0]} if alone else set(cores)),
+        serving(repository) as server,
+    ):
         load(server, tuple(models))
         with pinned(set(cores)):
             yield Site(server=server, cores=(cores[0], cores[-1]))
-    shutil.rmtree(folder / "store", ignore_errors=True)
 
 
 def spent(folder: Path, name: str) -> tuple[float, float]:

@@ -43,13 +43,13 @@ def said(request: Asked) -> object:
 
 
 @given(requests, requests)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_keys_are_equal_exactly_where_requests_are(one: Asked, other: Asked) -> None:
     assert (KEYS.key(*one) == KEYS.key(*other)) == (said(one) == said(other))
 
 
 @given(requests, st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_one_changed_part_changes_the_key(one: Asked, data: st.DataObject) -> None:
     """Near misses, which two requests drawn apart rarely are: the same bytes under another shape, type, name..."""
     (name, array), *rest = one[0]
@@ -117,9 +117,8 @@ def test_it_never_holds_more_than_its_limit_and_counts_right(steps: Sequence[tup
         now += later
         if memory.get(key, now) is None:
             memory.put(key, answer(key, size), now)
+            assert (memory.get(key, now) is not None) == (400 + 4 * size <= memory.limit)
         assert memory.bytes == sum(400 + entry[2][0].nbytes for entry in memory._held.values()) <= memory.limit
-        held = memory.get(key, now)
-        assert held is None if 400 + 4 * size > memory.limit else held is not None
 
 
 def test_what_is_too_large_is_not_kept_and_drives_nothing_out() -> None:

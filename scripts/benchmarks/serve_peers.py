@@ -1,0 +1,195 @@
+"""The python flavour in the raw Triton against four other servers: same model, same client, windows in turns.
+
+Each peer is installed once, into an environment of its own under SEATRIAL_HOME, with pip's configured index. One that
+does not install or start says so in the row and leaves the bar unmet.
+"""
+
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from optimize.environment import home
+from optimize.errors import SeatrialError
+from scripts.benchmarks import closed_loop
+from scripts.benchmarks.closed_loop import Found
+from scripts.benchmarks.peer_servers import PEERS, Peer, binary
+from scripts.benchmarks.python_site import MODEL, site
+from scripts.benchmarks.rows import Row, Rows, main
+from scripts.benchmarks.serving_models import ITEMS, samples
+from serve.triton.process import free_ports, is_taken
+from serve.triton.wheel import libpython
+
+CONNECTIONS, SECONDS, ROUNDS, START_SECONDS = 32, 2.0, 4, 60.0
+
+
+def tiny(folder: Path) -> Row:
+    """A model that costs nearly nothing: the servers are what is measured."""
+    return _against("tiny", folder, 0)
+
+
+def memory(folder: Path) -> Row:
+    """A model that reads 52 MB for each run: whoever batches best wins."""
+    return _against("memory", folder, 1)
+
+
+def _against(model: str, folder: Path, which: int) -> Row:
+    environments, troubles = home() / "benchmarks" / "peers", dict[str, str]()
+    ours: list[Found] = []
+    theirs: dict[str, list[Found]] = {}
+    with site(folder, {MODEL: (model, None)}, alone=False) as served, ExitStack() as stack:
+        inputs, file = samples(model, 64), folder / f"made-{model}" / "model.onnx"
+        loads = {"Triton": (served.server.url, [binary(served.server.url, each) for each in inputs])}
+        for peer in PEERS:
+            try:
+                python = _installed(peer, environments)
+                address = stack.enter_context(_running(peer, python, file, ITEMS[model], folder / peer.name))
+                requests = [peer.request(address, each) for each in inputs]
+                _await(address, requests)
+                loads[peer.name] = address, requests
+                theirs[peer.name] = []
+            except SeatrialError as error:
+                troubles[peer.name] = error.what
+        shuffled = random.Random(1)
+        for _ in range(ROUNDS):
+            for name in shuffled.sample(list(loads), len(loads)):
+                address, requests = loads[name]
+                try:
+                    found = closed_loop.run(address, requests, connections=CONNECTIONS, seconds=SECONDS, warm_up=1.0)
+                except SeatrialError as error:
+                    troubles[name] = error.what
+                    del loads[name]
+                    continue
+                (ours if name == "Triton" else theirs[name]).append(found)
+    return _row(model, ours, theirs, troubles, which)
+
+
+def _row(model: str, ours: list[Found], theirs: dict[str, list[Found]], troubles: dict[str, str], which: int) -> Row:
+    if not ours:
+        raise SeatrialError(f"Triton itself did not answer: {troubles.get('Triton', 'no window')}")
+    said, met = [], True
+    rate = statistics.median(each.rate for each in ours)
+    for peer in PEERS:
+        bar, windows = peer.bars[which], theirs.get(peer.name, [])
+        if peer.name in troubles or not windows:
+            said.append(f"{peer.name} not measured: {troubles.get(peer.name, 'no window')}")
+            met = False
+            continue
+        ratios = sorted(one.rate / other.rate for one, other in zip(ours, windows, strict=True))
+        middle = statistics.median(ratios)
+        met = met and middle >= bar
+        median = statistics.median(each.rate for each in windows)
+        said.append(f"{middle:.1f}x {peer.name} [{ratios[0]:.1f}, {ratios[-1]:.1f}] ({median:.0f}/s)")
+    return Row(
+        name=f"peers-{model}",
+        claim=f"requests a second at concurrency {CONNECTIONS} against other servers, {model} model, same client, "
+        f"everything on the same cores, all servers up, {ROUNDS} shuffled rounds",
+        value=f"Triton {rate:.0f}/s: {'; '.join(said)}",
+        bar=", ".join(f">= {peer.bars[which]}x {peer.name}" for peer in PEERS),
+        met=met,
+    )
+
+
+def _installed(peer: Peer, environments: Path) -> Path:
+    """The Python of the peer's environment, made and filled on first use.
+
+    Raises:
+        SeatrialError: pip could not install it.
+    """
+    if not peer.installs:
+        return Path(sys.executable)
+    root = environments / peer.installs[0].replace("==", "-")
+    python = root / "bin" / "python"
+    if (root / "complete").is_file():
+        return python
+    print(f"installing {peer.installs[0]} into {root}", file=sys.stderr, flush=True)
+    venv.create(root, with_pip=True, clear=True)
+    command = ["nice", str(python), "-m", "pip", "install", "--quiet", "--no-input", *peer.installs]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        raise SeatrialError(f"does not install: {(lines or ['pip failed'])[-1]}")
+    (root / "complete").touch()
+    return python
+
+
+@contextmanager
+def _running(peer: Peer, python: Path, model: Path, item: tuple[int, ...], folder: Path) -> Iterator[str]:
+    """The peer's server for the length of a block, with everything that it started; its address."""
+    folder.mkdir()
+    port = _free_pair()
+    said = {"PYTHON": str(python), "BIN": str(python.parent), "MODEL": str(model), "ITEM": ",".join(map(str, item))}
+    said |= {"PORT1": str(port + 1), "PORT": str(port)}
+    for name, text in peer.files.items():
+        (folder / name).write_text(_filled(text, {k: said[k] for k in ("MODEL", "PORT1", "PORT")}))
+    environ = os.environ | {"PEER_ONNX": str(model), "OMP_NUM_THREADS": "1", "BENTOML_DO_NOT_TRACK": "true"}
+    if not peer.installs:  # PyTriton's model process must find the library of this very Python
+        environ |= {"LD_LIBRARY_PATH": str(libpython().parent)}
+    environ |= {"PATH": f"{python.parent}:{os.environ['PATH']}", "BENTOML_HOME": str(folder / "bentoml")}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [_filled(part, said) for part in peer.command],
+            cwd=folder,
+            env=environ,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, number)  # its own session: whatever it started goes with it
+            except ProcessLookupError:
+                break
+            try:
+                process.wait(8)
+            except subprocess.TimeoutExpired:
+                continue
+        process.wait(8)
+
+
+def _filled(text: str, values: dict[str, str]) -> str:
+    for name, value in values.items():
+        text = text.replace(name, value)
+    return text
+
+
+def _free_pair() -> int:
+    """A free port whose successor is free as well, for the side that speaks gRPC."""
+    while is_taken((port := free_ports(1)[0]) + 1):
+        pass
+    return port
+
+
+def _await(address: str, requests: list[bytes]) -> None:
+    """Until the server answers a request.
+
+    Raises:
+        SeatrialError: it does not within a minute.
+    """
+    deadline, said = time.monotonic() + START_SECONDS, "nothing"
+    while time.monotonic() < deadline:
+        try:
+            closed_loop.run(address, requests[:1], connections=1, seconds=0.3, warm_up=0.0)
+        except SeatrialError as error:
+            said = error.what
+            time.sleep(0.5)
+        else:
+            return
+    raise SeatrialError(f"does not start: {said}")
+
+
+ROWS: Rows = {"peers-tiny": tiny, "peers-memory": memory}
+
+if __name__ == "__main__":
+    sys.exit(main("Hold the python flavour in the raw Triton against PyTriton, MLServer, LitServe and BentoML.", ROWS))
