@@ -21,13 +21,24 @@ from optimize.store import Store
 from scripts.benchmarks import closed_loop
 from scripts.benchmarks.serving_models import ITEMS, samples, write
 from serve.caching import Cache
-from serve.deployment import Deployment
+from serve.deployment import Batching, Deployment
 from serve.triton.on_pytriton import Server, load, serving
 from serve.triton.process import family
 from serve.triton.repository import place
 
 MODEL = "served"
 _TICK = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """One of the benchmark's models, under our model.py or another's text, and how it is batched."""
+
+    model: str
+    code: str | None = None
+    cache: Cache | None = None
+    max_batch: int = 64
+    delay_us: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,31 +114,33 @@ def pinned(cores: set[int]) -> Iterator[None]:
 
 
 @contextmanager
-def site(
-    folder: Path, models: Mapping[str, tuple[str, str | Cache | None]], *, max_batch: int = 64, alone: bool = True
-) -> Iterator[Site]:
-    """A server with, by name, a benchmark's model under our model.py (with a cache or None) or under another's text.
+def site(folder: Path, setups: Mapping[str, Setup], *, alone: bool = True) -> Iterator[Site]:
+    """A server with these setups, by name.
 
     `alone` gives the server the first of this process's cores and the client the last; otherwise both have all.
     """
     store, repository = Store(folder / "store"), folder / "repository"
-    made = {
-        model: artifact(store, folder / f"made-{model}", model) for model in {model for model, _ in models.values()}
-    }
-    for name, (model, code) in models.items():
-        cache = code if isinstance(code, Cache) else None
-        deployment = Deployment(schema=1, name=name, max_batch_size=max_batch, cache=cache)
-        version = place(made[model], deployment, store=store, repository=repository).path
-        if isinstance(code, str):
+    models = {setup.model for setup in setups.values()}
+    made = {model: artifact(store, folder / f"made-{model}", model) for model in models}
+    for name, setup in setups.items():
+        deployment = Deployment(
+            schema=1,
+            name=name,
+            max_batch_size=setup.max_batch,
+            batching=Batching(max_queue_delay_us=setup.delay_us),
+            cache=setup.cache,
+        )
+        version = place(made[setup.model], deployment, store=store, repository=repository).path
+        if setup.code is not None:
             (version / "model.py").unlink()
-            (version / "model.py").write_text(code)
+            (version / "model.py").write_text(setup.code)
     cores = sorted(os.sched_getaffinity(0))
     with (
         patch.dict(os.environ, SEATRIAL_HOME=str(folder / "home")),
         pinned({cores[0]} if alone else set(cores)),
         serving(repository) as server,
     ):
-        load(server, tuple(models))
+        load(server, tuple(setups))
         with pinned(set(cores)):
             yield Site(server=server, cores=(cores[0], cores[-1]))
 

@@ -21,7 +21,7 @@ from optimize.errors import SeatrialError
 from scripts.benchmarks import closed_loop
 from scripts.benchmarks.closed_loop import Found
 from scripts.benchmarks.peer_servers import PEERS, Peer, binary
-from scripts.benchmarks.python_site import MODEL, site
+from scripts.benchmarks.python_site import MODEL, Setup, site
 from scripts.benchmarks.rows import Row, Rows, main
 from scripts.benchmarks.serving_models import ITEMS, samples
 from serve.triton.process import free_ports, is_taken
@@ -44,7 +44,8 @@ def _against(model: str, folder: Path, which: int) -> Row:
     environments, troubles = home() / "benchmarks" / "peers", dict[str, str]()
     ours: list[Found] = []
     theirs: dict[str, list[Found]] = {}
-    with site(folder, {MODEL: (model, None)}, alone=False) as served, ExitStack() as stack:
+    setup = Setup(model=model, max_batch=32, delay_us=2000)  # the terms that the peers have
+    with site(folder, {MODEL: setup}, alone=False) as served, ExitStack() as stack:
         inputs, file = samples(model, 64), folder / f"made-{model}" / "model.onnx"
         loads = {"Triton": (served.server.url, [binary(served.server.url, each) for each in inputs])}
         for peer in PEERS:
