@@ -66,7 +66,7 @@ class Site:
     def window(self, name: str, requests: Sequence[bytes], *, seconds: float, connections: int = 32) -> Window:
         """A warm-up of 0.4 s and a measured window."""
         stubs = [pid for pid, _ in family(self.server.pid) if f"/{name}/1/model.py" in _command(pid)]
-        before = [_cpu(self.server.pid), sum(map(_cpu, stubs))]
+        before = [cpu_seconds(self.server.pid), sum(map(cpu_seconds, stubs))]
         found = closed_loop.run(
             self.server.url,
             requests,
@@ -76,7 +76,7 @@ class Site:
             core=self.cores[1],
         )
         all_replies = found.replies * (found.seconds + 0.4) / found.seconds  # the warm-up's replies are not counted
-        used = [_cpu(self.server.pid) - before[0], sum(map(_cpu, stubs)) - before[1]]
+        used = [cpu_seconds(self.server.pid) - before[0], sum(map(cpu_seconds, stubs)) - before[1]]
         server, stub = (1e6 * seconds / max(all_replies, 1) for seconds in used)
         return Window(
             rate=found.rate, client_us=1e6 * found.cpu_seconds / found.replies, server_us=server, stub_us=stub
@@ -145,6 +145,17 @@ def site(folder: Path, setups: Mapping[str, Setup], *, alone: bool = True) -> It
             yield Site(server=server, cores=(cores[0], cores[-1]))
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor seconds of a process, its ended threads included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def cpu_of_all(pid: int) -> float:
+    """Processor seconds of a process and of what it started and that still runs."""
+    return sum(map(cpu_seconds, [pid, *(child for child, _ in family(pid))]))
+
+
 def spent(folder: Path, name: str) -> tuple[float, float]:
     """Microseconds a request that a timed model.py spent in all and in the model's run; once the server is down."""
     total, running, count = json.loads((folder / "repository" / name / "1" / "spent.json").read_text())
@@ -163,12 +174,6 @@ def times(windows: Sequence[Window]) -> str:
         statistics.median(getattr(window, part) for window in windows) for part in ("client_us", "server_us", "stub_us")
     )
     return f"client {client:.0f}, server {server:.0f}, stub {stub:.0f} us"
-
-
-def _cpu(pid: int) -> float:
-    """Processor seconds of a process, its ended threads included."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
 
 
 def _command(pid: int) -> str:

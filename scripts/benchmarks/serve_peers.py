@@ -19,15 +19,15 @@ from pathlib import Path
 from optimize.environment import home
 from optimize.errors import SeatrialError
 from scripts.benchmarks import closed_loop
-from scripts.benchmarks.closed_loop import Found
 from scripts.benchmarks.peer_servers import PEERS, Peer, binary
-from scripts.benchmarks.python_site import MODEL, Setup, site
+from scripts.benchmarks.python_site import MODEL, Setup, cpu_of_all, site
 from scripts.benchmarks.rows import Row, Rows, main
 from scripts.benchmarks.serving_models import ITEMS, samples
 from serve.triton.process import free_ports, is_taken
 from serve.triton.wheel import libpython
 
-CONNECTIONS, SECONDS, ROUNDS, START_SECONDS = 32, 2.0, 4, 60.0
+CONNECTIONS, SECONDS, WARM_UP, ROUNDS, START_SECONDS = 32, 2.0, 1.0, 4, 60.0
+Taken = tuple[float, float]  # requests a second, microseconds of the server's processor time a request
 
 
 def tiny(folder: Path) -> Row:
@@ -42,60 +42,67 @@ def memory(folder: Path) -> Row:
 
 def _against(model: str, folder: Path, which: int) -> Row:
     environments, troubles = home() / "benchmarks" / "peers", dict[str, str]()
-    ours: list[Found] = []
-    theirs: dict[str, list[Found]] = {}
-    setup = Setup(model=model, max_batch=32, delay_us=2000)  # the terms that the peers have
-    with site(folder, {MODEL: setup}, alone=False) as served, ExitStack() as stack:
+    windows: dict[str, list[Taken]] = {"Triton": []}
+    with site(folder, {MODEL: Setup(model=model)}, alone=False) as served, ExitStack() as stack:
         inputs, file = samples(model, 64), folder / f"made-{model}" / "model.onnx"
-        loads = {"Triton": (served.server.url, [binary(served.server.url, each) for each in inputs])}
+        address, pid = served.server.url, served.server.pid
+        loads = {"Triton": (address, [binary(address, each) for each in inputs], pid)}
         for peer in PEERS:
             try:
                 python = _installed(peer, environments)
-                address = stack.enter_context(_running(peer, python, file, ITEMS[model], folder / peer.name))
+                address, pid = stack.enter_context(_running(peer, python, file, ITEMS[model], folder / peer.name))
                 requests = [peer.request(address, each) for each in inputs]
                 _await(address, requests)
-                loads[peer.name] = address, requests
-                theirs[peer.name] = []
+                loads[peer.name] = address, requests, pid
+                windows[peer.name] = []
             except SeatrialError as error:
                 troubles[peer.name] = error.what
         shuffled = random.Random(1)
         for _ in range(ROUNDS):
             for name in shuffled.sample(list(loads), len(loads)):
-                address, requests = loads[name]
+                address, requests, pid = loads[name]
+                before = cpu_of_all(pid)
                 try:
-                    found = closed_loop.run(address, requests, connections=CONNECTIONS, seconds=SECONDS, warm_up=1.0)
+                    found = closed_loop.run(
+                        address, requests, connections=CONNECTIONS, seconds=SECONDS, warm_up=WARM_UP
+                    )
                 except SeatrialError as error:
                     troubles[name] = error.what
                     del loads[name]
                     continue
-                (ours if name == "Triton" else theirs[name]).append(found)
-    return _row(model, ours, theirs, troubles, which)
+                replies = found.replies * (found.seconds + WARM_UP) / found.seconds
+                windows[name].append((found.rate, 1e6 * (cpu_of_all(pid) - before) / replies))
+    return _row(model, windows, troubles, which)
 
 
-def _row(model: str, ours: list[Found], theirs: dict[str, list[Found]], troubles: dict[str, str], which: int) -> Row:
+def _row(model: str, windows: dict[str, list[Taken]], troubles: dict[str, str], which: int) -> Row:
+    ours = windows.pop("Triton")
     if not ours:
         raise SeatrialError(f"Triton itself did not answer: {troubles.get('Triton', 'no window')}")
     said, met = [], True
-    rate = statistics.median(each.rate for each in ours)
     for peer in PEERS:
-        bar, windows = peer.bars[which], theirs.get(peer.name, [])
-        if peer.name in troubles or not windows:
+        bar, theirs = peer.bars[which], windows.get(peer.name, [])
+        if peer.name in troubles or not theirs:
             said.append(f"{peer.name} not measured: {troubles.get(peer.name, 'no window')}")
             met = False
             continue
-        ratios = sorted(one.rate / other.rate for one, other in zip(ours, windows, strict=True))
+        ratios = sorted(one / other for (one, _), (other, _) in zip(ours, theirs, strict=True))
         middle = statistics.median(ratios)
         met = met and middle >= bar
-        median = statistics.median(each.rate for each in windows)
-        said.append(f"{middle:.1f}x {peer.name} [{ratios[0]:.1f}, {ratios[-1]:.1f}] ({median:.0f}/s)")
+        said.append(f"{middle:.1f}x {peer.name} [{ratios[0]:.1f}, {ratios[-1]:.1f}] ({_typical(theirs)})")
     return Row(
         name=f"peers-{model}",
         claim=f"requests a second at concurrency {CONNECTIONS} against other servers, {model} model, same client, "
         f"everything on the same cores, all servers up, {ROUNDS} shuffled rounds",
-        value=f"Triton {rate:.0f}/s: {'; '.join(said)}",
+        value=f"Triton {_typical(ours)}: {'; '.join(said)}",
         bar=", ".join(f">= {peer.bars[which]}x {peer.name}" for peer in PEERS),
         met=met,
     )
+
+
+def _typical(windows: list[Taken]) -> str:
+    rate, cost = (statistics.median(values) for values in zip(*windows, strict=True))
+    return f"{rate:.0f}/s at {cost:.0f} us of processor time"
 
 
 def _installed(peer: Peer, environments: Path) -> Path:
@@ -122,8 +129,8 @@ def _installed(peer: Peer, environments: Path) -> Path:
 
 
 @contextmanager
-def _running(peer: Peer, python: Path, model: Path, item: tuple[int, ...], folder: Path) -> Iterator[str]:
-    """The peer's server for the length of a block, with everything that it started; its address."""
+def _running(peer: Peer, python: Path, model: Path, item: tuple[int, ...], folder: Path) -> Iterator[tuple[str, int]]:
+    """The peer's server for the length of a block, with everything that it started; address and process."""
     folder.mkdir()
     port = _free_pair()
     said = {"PYTHON": str(python), "BIN": str(python.parent), "MODEL": str(model), "ITEM": ",".join(map(str, item))}
@@ -145,7 +152,7 @@ def _running(peer: Peer, python: Path, model: Path, item: tuple[int, ...], folde
             start_new_session=True,
         )
     try:
-        yield f"127.0.0.1:{port}"
+        yield f"127.0.0.1:{port}", process.pid
     finally:
         for number in (signal.SIGTERM, signal.SIGKILL):
             try:
