@@ -9,6 +9,7 @@ where only the python backend is installed) and the native backends of a full Tr
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from ..caching import Cache as Cache
 from .broken import Broken as Broken
 from .engines import Engine as Engine
 from .engines import OnnxCpu as OnnxCpu
@@ -63,6 +64,7 @@ class Deployment:
     instances: Instances = field(default_factory=Instances)
     warmup: Warmup = field(default_factory=Warmup)
     response_cache: ResponseCache | None = None
+    cache: Cache | None = None
     engine: Engine | None = None
 
     def __post_init__(self) -> None:

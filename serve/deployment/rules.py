@@ -39,6 +39,12 @@ def broken_rules(deployment: "Deployment") -> Iterator[Broken]:
         yield from outside(
             "response_cache.size_bytes", deployment.response_cache.size_bytes, 1 << 20, 1 << 40, "write bytes"
         )
+    if deployment.cache is not None and deployment.flavour != "python":
+        yield Broken(
+            field="cache",
+            rule="answers are kept inside our model.py, which only the python flavour has",
+            mend="drop the table, or for Triton's own cache write [response_cache]",
+        )
     if deployment.engine is not None:
         yield from engines.broken_rules(deployment.engine, deployment.instances.kind)
 

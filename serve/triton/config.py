@@ -195,6 +195,7 @@ def _python_parameters(deployment: Deployment, artifact: Artifact) -> dict[str, 
         "threads": str(deployment.threads),
         "providers": "CUDAExecutionProvider,CPUExecutionProvider" if gpu else "CPUExecutionProvider",
         "model_file": model_file(artifact),
+        **(deployment.cache.parameters if deployment.cache else {}),
     }
 
 

@@ -31,6 +31,7 @@ from . import journal
 from .config import check, parse, render, with_versions
 from .ensembles import members, render_ensemble
 from .placement import RECORD, Placement, placements, version_directories
+from .rules import PYTHON_FILES
 from .version_files import digests
 
 JOURNAL = ".seatrial.json"
@@ -94,6 +95,8 @@ def place(
             store.materialize(artifact, version)
             if placement.flavour == "python":
                 shutil.copyfile(Path(__file__).with_name("python_model.py"), version / "model.py")
+                for file in PYTHON_FILES:
+                    shutil.copyfile(Path(__file__).with_name(file), version / file)
                 (version / "__pycache__").write_bytes(_NO_BYTECODE)
 
         shop.put(placement, fill, text, artifact.short)

@@ -9,9 +9,10 @@ from pathlib import PurePosixPath
 
 from optimize.artifact import Artifact, TensorSpec
 
+from ..caching import response_cache_risks
 from ..deployment import Broken, Deployment, Flavour
 
-# numpy dtype name -> Triton data type. bfloat16 and text have no place in the arrays that our model.py hands on.
+# numpy dtype name -> Triton data type. bfloat16 has no place in the arrays that our model.py hands on.
 DATA_TYPES = {
     "bool": "TYPE_BOOL",
     "uint8": "TYPE_UINT8",
@@ -28,9 +29,10 @@ DATA_TYPES = {
     "bfloat16": "TYPE_BF16",
     "object": "TYPE_STRING",
 }
-_NATIVE_ONLY = ("bfloat16", "object")
+_NATIVE_ONLY = ("bfloat16",)
+PYTHON_FILES = ("python_session.py", "python_cache.py", "python_remembering.py")  # placed beside model.py
 _SUFFIXES = {"onnx": ".onnx", "tensorrt": ".plan"}
-_RESERVED = ("model.py", "placement.json", "__pycache__")
+_RESERVED = ("model.py", *PYTHON_FILES, "placement.json", "__pycache__")
 _INT64 = 2**63 - 1
 
 
@@ -159,26 +161,14 @@ def _warmup_shapes(
 
 
 def _cache(artifact: Artifact, deployment: Deployment) -> Iterator[Broken]:
-    """Triton's key holds model, version, input names and bytes: no shapes, no types, no requested outputs."""
+    """Triton's own cache where its key would not tell two requests apart."""
     if deployment.response_cache is None:
         return
-    free = [
-        spec.name
-        for spec in artifact.inputs
-        if any(isinstance(size, str) for size in item_shape(spec, batching=deployment.max_batch_size > 0))
-    ]
-    if free:
+    for risk in response_cache_risks(artifact, batching=deployment.max_batch_size > 0):
         yield Broken(
             field="response_cache",
-            rule=f"the shape of {', '.join(free)} may vary and Triton's key leaves shapes out: a request would get "
-            "another's answer",
-            mend="drop it; the python flavour can cache inside model.py under the full key",
-        )
-    if len(artifact.outputs) > 1:
-        yield Broken(
-            field="response_cache",
-            rule=f"there are {len(artifact.outputs)} outputs and Triton's key leaves out which were asked for",
-            mend="drop it; the python flavour can cache inside model.py under the full key",
+            rule=f"{risk}; Triton's key holds neither shapes nor outputs",
+            mend="drop it; the python flavour can cache inside model.py under the full key ([cache])",
         )
 
 

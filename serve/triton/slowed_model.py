@@ -18,7 +18,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Load the model beside this file, and read the share from the file ``slowdown``."""
         self.share = float(Path(__file__).with_name("slowdown").read_text())
-        self.served: Any = import_module("served_model").TritonPythonModel()
+        self.served: Any = import_module(".served_model", __package__).TritonPythonModel()
         self.served.initialize(args)
 
     def execute(self, requests: list[Any]) -> list[Any]:

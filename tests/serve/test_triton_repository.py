@@ -20,6 +20,7 @@ from serve.errors import PlacementError
 from serve.triton import config, journal, repository
 from serve.triton.placement import models, placements
 from serve.triton.repository import choose, chosen, place, retire
+from serve.triton.rules import PYTHON_FILES
 from tests.models.made_by import MADE_BY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +76,7 @@ def test_a_placed_version_holds_the_artifact_and_its_record(store: Store, repo: 
         "model.onnx",
         "model.onnx.data",
         "model.py",
+        *PYTHON_FILES,
         "placement.json",
         "__pycache__",
     }

@@ -1,8 +1,7 @@
 """A drill's model: the same answers, later by at least the share; and only where there is a model.py to slow."""
 
-import sys
 import time
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +35,9 @@ def placed(folder: Path) -> Path:
 
 
 def loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The model as the server's stub loads it: with the version's folder on the path."""
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.delitem(sys.modules, "served_model", raising=False)
-    spec = spec_from_file_location("slowed", folder / "model.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.TritonPythonModel()
+    """The model as the server's stub loads it: from the package that the version's folder is."""
+    monkeypatch.syspath_prepend(str(folder.parent))
+    return import_module(f"{folder.name}.model").TritonPythonModel()
 
 
 @pytest.mark.parametrize("share", [0.1, 1.5])
