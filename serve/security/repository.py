@@ -16,6 +16,7 @@ from optimize.store import Store
 
 from ..triton.config import parse
 from ..triton.placement import RECORD, Placement, placements, version_directories
+from ..triton.rules import PLACED_CODE
 from .finding import Finding
 from .rules import breach
 
@@ -24,7 +25,7 @@ _PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt")
 _SECRETS = re.compile(
     r".*\.(pem|key|p12|pfx)|id_(rsa|ed25519|ecdsa)|\.env|(.*[._-])?(passwords?|secrets?|credentials)(\.\w+)?", re.I
 )
-_OWN_MODEL = Path(__file__).parents[1] / "triton" / "python_model.py"
+_OURS = Path(__file__).parents[1] / "triton"
 _NEVER_LOADED = ("symlink", "outside", "changed")
 _BESIDE = {RECORD, "__pycache__"}
 _PICKLE_PROTOCOLS = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
@@ -110,13 +111,14 @@ def _ends_in_stop(stream: Any, size: int) -> bool:
 
 
 def _version(folder: Path, placed: Placement | None, store: Store | None) -> Iterator[Finding]:
+    ours = set(_own_code().values())
     code = [path for path in sorted(folder.rglob("*")) if path.is_file() and _CODE.fullmatch(path.name)]
     expected: dict[str, str] = {}
     if placed is None:
         yield breach("unverified", str(folder), "no record of a placement")
     else:
         if placed.flavour == "python":
-            expected["model.py"] = digest_file(_OWN_MODEL)
+            expected |= _own_code()
         try:
             artifact = store.get(placed.digest) if store is not None else None
             expected |= {file.path: file.digest for file in artifact.files} if artifact else {}
@@ -128,8 +130,13 @@ def _version(folder: Path, placed: Placement | None, store: Store | None) -> Ite
             yield from _unexpected(folder, expected)
     yield from _compared(folder, expected)
     for path in code:
-        if str(path.relative_to(folder)) not in expected and digest_file(path) != digest_file(_OWN_MODEL):
+        if str(path.relative_to(folder)) not in expected and digest_file(path) not in ours:
             yield breach("foreign-code", str(path), f"code that seatrial did not place: {path.name}")
+
+
+def _own_code() -> dict[str, str]:
+    """Digests of the code that placing puts into a version of the python flavour, by its name there."""
+    return {name: digest_file(_OURS / source) for name, source in PLACED_CODE.items()}
 
 
 def _compared(folder: Path, expected: dict[str, str]) -> Iterator[Finding]:

@@ -31,7 +31,7 @@ from . import journal
 from .config import check, parse, render, with_versions
 from .ensembles import members, render_ensemble
 from .placement import RECORD, Placement, placements, version_directories
-from .rules import PYTHON_FILES
+from .rules import PLACED_CODE
 from .version_files import digests
 
 JOURNAL = ".seatrial.json"
@@ -94,9 +94,8 @@ def place(
         def fill(version: Path) -> None:
             store.materialize(artifact, version)
             if placement.flavour == "python":
-                shutil.copyfile(Path(__file__).with_name("python_model.py"), version / "model.py")
-                for file in PYTHON_FILES:
-                    shutil.copyfile(Path(__file__).with_name(file), version / file)
+                for name, source in PLACED_CODE.items():
+                    shutil.copyfile(Path(__file__).with_name(source), version / name)
                 (version / "__pycache__").write_bytes(_NO_BYTECODE)
 
         shop.put(placement, fill, text, artifact.short)

@@ -31,8 +31,9 @@ DATA_TYPES = {
 }
 _NATIVE_ONLY = ("bfloat16",)
 PYTHON_FILES = ("python_session.py", "python_cache.py", "python_remembering.py")  # placed beside model.py
+PLACED_CODE = {"model.py": "python_model.py"} | {name: name for name in PYTHON_FILES}  # its name there, its name here
 _SUFFIXES = {"onnx": ".onnx", "tensorrt": ".plan"}
-_RESERVED = ("model.py", *PYTHON_FILES, "placement.json", "__pycache__")
+_RESERVED = (*PLACED_CODE, "placement.json", "__pycache__")
 _INT64 = 2**63 - 1
 
 
