@@ -22,6 +22,7 @@ from scripts.benchmarks import closed_loop
 from scripts.benchmarks.serving_models import ITEMS, samples, write
 from serve.caching import Cache
 from serve.deployment import Batching, Deployment
+from serve.triton.control import Control
 from serve.triton.on_pytriton import Server, load, serving
 from serve.triton.process import family
 from serve.triton.repository import place
@@ -143,6 +144,9 @@ def site(folder: Path, setups: Mapping[str, Setup], *, alone: bool = True) -> It
         load(server, tuple(setups))
         with pinned(set(cores)):
             yield Site(server=server, cores=(cores[0], cores[-1]))
+        with Control(server.url) as control:
+            for name in setups:
+                control.unload(name)  # what a model.py tells as it ends
 
 
 def cpu_seconds(pid: int) -> float:
