@@ -13,7 +13,8 @@ from tests.models.built import ROOT
 pytestmark = [pytest.mark.system, pytest.mark.timeout(3300)]
 README = (ROOT / "README.md").read_text()
 SHELL = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines() if line]
-OF_A_RELEASE = ("up", "load", "down")  # the other commands need what the demo built, whatever the verdict
+# Verbs that need what the demo released; the other commands need what it built, whatever the verdict.
+OF_A_RELEASE = ("up", "load", "down", "lint", "audit")
 FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", README, re.DOTALL))
 
 
