@@ -4,6 +4,7 @@ Pure. Allocators of inference engines grow in steps and give nothing back, which
 both are told, and where most of the growth came in a few steps the note says so.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ Floats = npt.NDArray[np.float64]
 STEP = 1 << 20  # bytes between two looks that count as an arena's step
 _POINTS = 120  # the slope is a median over all pairs of points
 _DRAWS = 200
+_BURN_IN = 50  # points of simulated noise before it counts
+_MOST_CORRELATED = 0.97
 _FEW_STEPS = 5
 _LEAST = 8  # points
 
@@ -22,8 +25,8 @@ _LEAST = 8  # points
 class Growth:
     """Bytes by which memory grew while requests were served.
 
-    `slope` is bytes per 1,000 requests (Theil-Sen), `lower` its one-sided 95 % lower bound by a block bootstrap of the
-    residuals, which keeps their dependence in time: it is above 0 where memory leaks. `grown` is last minus first,
+    `slope` is bytes per 1,000 requests (Theil-Sen), `lower` its one-sided 95 % lower bound, which
+    allows for the residuals' dependence in time: it is above 0 where memory leaks. `grown` is last minus first,
     `stepped` the part of the rises that came in `steps` of at least 1 MiB between two looks, `shrunk` what was given
     back at most.
     """
@@ -81,22 +84,28 @@ def theil_sen(x: Floats, rows: Floats) -> Floats:
 def _reach(x: Floats, y: Floats, slope: float, seed: int, alpha: float) -> float:
     """How far the lower bound lies below the slope.
 
-    The spread of slopes refitted to the line plus residuals drawn in blocks (of about ``2 n^(1/3)`` points, so that
-    their dependence in time is kept), times the t quantile for that few blocks. Without a leak the bound was above 0 in
-    5.5 % of simulated series of independent noise, in 11 % where neighbours correlate by 0.8.
+    The spread of slopes fitted to simulated noise like the residuals, times the t quantile for as many independent
+    points as they are worth. The noise is a first-order process; its correlation of neighbours is the residuals' own,
+    mended for the bias of short series (Marriott and Pope, Biometrika 41, 1954) and raised by a standard error, since
+    too little of it makes leaks out of slow waves. Without a leak the bound was above 0 in at most 5.2 % of simulated
+    series, of 24 to 120 points and correlations of 0 to 0.95.
     """
-    from scipy import stats
+    from scipy import signal, stats
 
-    random = np.random.default_rng(seed)
+    random, n = np.random.default_rng(seed), x.size
     residual = y - slope * x
-    residual = residual - np.median(residual)
-    size = min(max(2, round(2 * x.size ** (1 / 3))), x.size // 3)
-    blocks = -(-x.size // size)
-    starts = random.integers(0, x.size - size + 1, (_DRAWS, blocks))
-    places = (starts[:, :, None] + np.arange(size)).reshape(_DRAWS, -1)[:, : x.size]
-    slopes = [theil_sen(x, slope * x + residual[part]) for part in np.array_split(places, 8)]
-    freedom = max(1, x.size // size - 2)
-    return float(stats.t.ppf(1 - alpha, freedom) * np.concatenate(slopes).std(ddof=1))
+    residual = residual - residual.mean()
+    squares = float(residual @ residual)
+    if squares == 0:
+        return 0.0
+    r = float(residual[1:] @ residual[:-1]) / squares
+    r = min(max(0.0, r + (1 + 4 * r) / n + math.sqrt(max(0.0, 1 - r * r) / n)), _MOST_CORRELATED)
+    worth = n * (1 - r) / (1 + r)  # independent points
+    sd = math.sqrt(squares / (n - 2) / max(1 - 1 / worth, 1e-3))
+    shocks = random.standard_normal((_DRAWS, n + _BURN_IN)) * sd * math.sqrt(1 - r * r)
+    noise = signal.lfilter([1.0], [1.0, -r], shocks, axis=1)[:, _BURN_IN:]
+    slopes = np.concatenate([theil_sen(x, part) for part in np.array_split(noise, 8)])
+    return float(stats.t.ppf(1 - alpha, max(1.0, worth - 2)) * slopes.std(ddof=1))
 
 
 def _note(grown: float, stepped: float, steps: int, shrunk: float, lower: float) -> str:
