@@ -1,7 +1,7 @@
 """The world of a rollout in a cluster: HTTPRoutes, Deployments, the gateway's access log, and what cannot be judged.
 
-Puts parts together; decides nothing. `--world serve.kubernetes.world:cluster` reads a small TOML file. Never tried in a
-cluster, with kubectl 1.32 against a small API of our own alone.
+Puts parts together; decides nothing. ``--world serve.kubernetes.world:cluster`` reads a small TOML file. It never met a
+cluster or a gateway: it was tried with kubectl 1.32 against a small API of our own, and a log that a test wrote.
 """
 
 import os
@@ -88,6 +88,7 @@ def reached(reach: Reach, rollout: Rollout, base: Path) -> World:
         kubectl=reach.kubectl,
         patience=rollout.plan.load,
         named=router.named,
+        measure=rollout.plan.memory > 0,
     )
     golden = _judge(reach.golden, base, "golden inputs cannot be replayed past the gateway: a network policy is there")
     agreement = _judge(reach.agreement, base, "a gateway throws the mirror's answers away, so nothing is compared")

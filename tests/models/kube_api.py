@@ -178,7 +178,7 @@ def serving(
         objects[path_of(each["kind"], metadata["name"])] = each | {"metadata": metadata}
     handler = type("Api", (_Api,), {"objects": objects, "nodes": staticmethod(nodes)})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}", objects
     finally:

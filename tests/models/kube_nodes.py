@@ -5,7 +5,6 @@ no cluster: pods come up at once, or fail at once and stay so.
 """
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,7 +79,7 @@ def _pod(name: str, labels: dict[str, str], fate: dict[str, Any]) -> dict[str, A
 
 
 def kubeconfig(folder: Path, url: str) -> dict[str, str]:
-    """The environment in which kubectl talks to that API."""
+    """The environment in which kubectl talks to that API; it caches in HOME."""
     config = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -89,4 +88,4 @@ def kubeconfig(folder: Path, url: str) -> dict[str, str]:
         "current-context": "api",
     }
     (folder / "config").write_text(json.dumps(config))
-    return {"KUBECONFIG": str(folder / "config"), "HOME": str(folder), "PATH": os.environ["PATH"]}
+    return {"KUBECONFIG": str(folder / "config"), "HOME": str(folder)}

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from optimize.errors import ConfigError, MissingError
+from optimize.user_code import Reference
 from serve.kubernetes import server, world
 from serve.kubernetes.cluster import Cluster
 from serve.kubernetes.gateway_log import FORMAT, Addresses, parse
@@ -141,10 +143,11 @@ def test_what_nobody_judges_is_not_passed(tmp_path: Path) -> None:
 def test_settings_come_from_a_file_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rollout = Rollout(model="scenes", stable=3, candidate=4, digest="sha256:new", plan=SHORT)
     monkeypatch.setenv(world.VARIABLE, str(tmp_path / "reach.toml"))
+    cluster = Reference.parse("serve.kubernetes.world:cluster", tmp_path).load()  # as the verb finds it
     with pytest.raises(MissingError):
-        world.cluster(rollout)
+        cluster(rollout)
     (tmp_path / "reach.toml").write_text('schema = 1\nnamespace = "prod"\nlog = "gateway.log"\nkinds = ["GRPCRoute"]\n')
-    assert isinstance(world.cluster(rollout), World)
+    assert isinstance(cluster(rollout), World)
     wrong: Any
     for wrong in ({"namespace": "Prod"}, {"kinds": ("Ingress",)}, {"kinds": ()}, {"log": ""}, {"schema": 2}):
         with pytest.raises(ConfigError):
@@ -167,6 +170,13 @@ def test_a_line_belongs_to_the_version_that_had_the_address_then() -> None:
     assert seen is not None
     assert (seen.version, seen.failed, seen.role, seen.seconds) == (5, True, "live", 0.02)
     assert set(json.loads(line(1.0))) == set(FORMAT)
+
+
+def test_the_documented_format_is_the_one_that_is_read() -> None:
+    text = (Path(__file__).parents[2] / "docs/kubernetes.md").read_text()
+    block = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    [setting] = block["spec"]["telemetry"]["accessLog"]["settings"]
+    assert setting["format"]["json"] == FORMAT
 
 
 @pytest.mark.parametrize(
