@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from serve.errors import ModelLoadError, ServerError
 from serve.kubernetes import server
@@ -131,6 +133,35 @@ def test_a_cluster_that_refuses_or_talks_nonsense_is_a_server_error(tmp_path: Pa
         made.health("scenes", 3)
     with pytest.raises(ServerError, match="cannot be run"):
         KubectlFleet("prod", kubectl=str(tmp_path / "gone")).health("scenes", 3)
+
+
+def test_one_that_fails_does_not_keep_another_from_coming_up(api: Objects, nodes: Nodes) -> None:
+    fleet().serve("scenes", (3, 4))
+    KubectlRouter("prod").apply(Routes(model="scenes", stable=4))
+    fleet().serve("scenes", (4,))
+    nodes.fate[4] = waiting("CrashLoopBackOff", died=ERROR, restarts=1)
+    with pytest.raises(ModelLoadError, match="version 4: triton: CrashLoopBackOff") as caught:
+        fleet().serve("scenes", (3, 4))
+    assert "version 3" not in caught.value.what
+    assert fleet().health("scenes", 3).ok  # so that whoever goes back can
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    replicas=st.integers(0, 9), least=st.integers(1, 9), kept=st.integers(0, 9), updated=st.integers(0, 9),
+    available=st.integers(0, 9), behind=st.booleans(),
+)  # fmt: skip
+def test_complete_and_stopped_are_never_both_and_only_said_of_the_newest_generation(
+    replicas: int, least: int, kept: int, updated: int, available: int, behind: bool
+) -> None:
+    status = {"observedGeneration": 7 - behind, "updatedReplicas": updated, "availableReplicas": available}
+    metadata = {"name": "scenes-v3", "generation": 7, "annotations": {KEPT: str(kept)}}
+    made = Workload(deployment={"metadata": metadata, "spec": {"replicas": replicas}, "status": status}, least=least)
+    assert made.declared == max(least, kept)
+    assert not (made.complete and made.stopped)
+    assert not (behind and (made.complete or made.stopped))
+    if made.complete:
+        assert min(updated, available) >= min(replicas, max(least, kept)) >= 1
 
 
 def test_an_autoscaler_that_gets_no_more_servers_does_not_make_a_version_incomplete() -> None:

@@ -71,6 +71,9 @@ class Gateway:
     def sleep(self, seconds: float) -> None:
         backends = self.objects[kube_api.path_of("HTTPRoute", "scenes")]["spec"]["rules"][0]["backendRefs"]
         shares = {int(each["name"].rpartition("v")[2]): each["weight"] / 10_000 for each in backends}
+        for version in shares:  # capacity came before the route, and is there as long as one names it
+            deployment = self.objects[kube_api.path_of("Deployment", f"scenes-v{version}")]
+            assert deployment["spec"].get("replicas", 1) > 0, version
         new = shares.get(4, 0.0)
         if new >= self.fails_at:
             self.nodes.fate[4] = waiting("CrashLoopBackOff", died=OOM, restarts=1)
