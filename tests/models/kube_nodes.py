@@ -1,7 +1,7 @@
 """What a cluster would do with Deployments: a pod for each replica, whose fate a test chooses by version.
 
 Stands in for the deployment controller and the kubelet, for a server that is scaled, crashes or cannot be pulled. It is
-no cluster: pods come up at once, or fail at once and stay so.
+no cluster: pods come up after some looks, or fail at once and stay so.
 """
 
 import json
@@ -30,10 +30,12 @@ UP: dict[str, Any] = {"ready": True, "restartCount": 0, "state": {"running": {}}
 class Nodes:
     """`fate` is the status of every container of a version's pods; up where none is given.
 
-    `scaled` records each version's replicas whenever they changed.
+    `late` is how many looks a version's next pods need to come up, `scaled` records each version's replicas whenever
+    they changed.
     """
 
     fate: dict[int, dict[str, Any]] = field(default_factory=dict)
+    late: dict[int, int] = field(default_factory=dict)
     scaled: list[tuple[int, int]] = field(default_factory=list)
 
     def __call__(self, objects: Objects) -> None:
@@ -45,7 +47,7 @@ class Nodes:
         count = spec.setdefault("replicas", 1)
         if deployment.get("status", {}).get("asked") != count:
             self.scaled.append((int(metadata["labels"][VERSION]), count))
-        fate = self.fate.get(int(metadata["labels"][VERSION]), UP)
+        fate = self._fate(int(metadata["labels"][VERSION]), count)
         for path in [path for path in objects if path.startswith(path_of("Pod", f"{metadata['name']}-"))]:
             del objects[path]
         for index in range(count):
@@ -60,6 +62,12 @@ class Nodes:
             "availableReplicas": available,
             "readyReplicas": available,
         }
+
+    def _fate(self, version: int, count: int) -> dict[str, Any]:
+        if count and (left := self.late.get(version, 0)):
+            self.late[version] = left - 1
+            return waiting("ContainerCreating")
+        return self.fate.get(version, UP)
 
 
 def _pod(name: str, labels: dict[str, str], fate: dict[str, Any]) -> dict[str, Any]:

@@ -140,6 +140,7 @@ def test_one_that_fails_does_not_keep_another_from_coming_up(api: Objects, nodes
     KubectlRouter("prod").apply(Routes(model="scenes", stable=4))
     fleet().serve("scenes", (4,))
     nodes.fate[4] = waiting("CrashLoopBackOff", died=ERROR, restarts=1)
+    nodes.late[3] = 12  # a look at Deployments, autoscalers and pods is three
     with pytest.raises(ModelLoadError, match="version 4: triton: CrashLoopBackOff") as caught:
         fleet().serve("scenes", (3, 4))
     assert "version 3" not in caught.value.what
