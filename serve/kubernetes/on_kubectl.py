@@ -7,18 +7,18 @@ It was tried with kubectl 1.32 against a small API of our own, never against a c
 
 import copy
 import json
-import subprocess
 import time
 from typing import Any
 
 from ..errors import RouterError
 from ..traffic.routes import Routes
+from .command import Kubectl
 from .names import slug
 from .pod import Object
 from .routes import KINDS, broken, read, traffic
 
 _POLL_SECONDS = 0.2
-_NOT_FOUND, _CONFLICT = "(NotFound)", "(Conflict)"
+_CONFLICT = "(Conflict)"
 
 
 class KubectlRouter:
@@ -39,8 +39,14 @@ class KubectlRouter:
         timeout: float = 30.0,
     ) -> None:
         self._kinds, self._timeout = kinds, timeout
-        self._command = [kubectl, f"--namespace={namespace}", f"--request-timeout={max(1, int(timeout))}s"]
-        self._command += [f"--context={context}"] if context else []
+        self._kubectl = Kubectl(
+            namespace,
+            error=RouterError,
+            rights="update httproutes",
+            context=context,
+            kubectl=kubectl,
+            timeout=timeout,
+        )
 
     def apply(self, routes: Routes) -> None:
         """Make these routes the truth; returns when every gateway has accepted them.
@@ -52,11 +58,11 @@ class KubectlRouter:
         changed: list[Object] = []
         try:
             for kind in self._kinds:
-                route = self._get(kind, slug(routes.model))
+                route = self._kubectl.get(kind, slug(routes.model))
                 if route is None:
                     raise RouterError(
                         f"there is no {kind} of {routes.model}",
-                        where=self._command[1],
+                        where=f"namespace {self._kubectl.namespace}",
                         next_step="apply what seatrial render wrote first",
                     )
                 wanted = _with(route, routes)
@@ -78,29 +84,32 @@ class KubectlRouter:
         Raises:
             RouterError: the cluster does not answer, or its route is none of ours.
         """
-        route = self._get(self._kinds[0], slug(model))
+        route = self._kubectl.get(self._kinds[0], slug(model))
         return None if route is None else read(route, model)
 
-    def _get(self, kind: str, name: str) -> Object | None:
-        done = self._kubectl("get", kind.lower(), name, "--output=json")
-        if done.returncode != 0 and _NOT_FOUND in done.stderr:
-            return None
-        return self._parsed(done)
+    def named(self, model: str) -> frozenset[int]:
+        """Every version that any of the model's routes names, be it with a weight of 0: none of these may be stopped.
+
+        Raises:
+            RouterError: the cluster does not answer, or a route is none of ours.
+        """
+        routes = [route for kind in self._kinds if (route := self._kubectl.get(kind, slug(model))) is not None]
+        return frozenset(version for route in routes for version in read(route, model).versions)
 
     def _replace(self, route: Object) -> Object:
-        done = self._kubectl("replace", "--filename=-", "--output=json", stdin=json.dumps(route))
+        done = self._kubectl.run("replace", "--filename=-", "--output=json", stdin=json.dumps(route))
         if _CONFLICT in done.stderr:
             raise RouterError(
                 "somebody else changed the route meanwhile",
                 where=f"{route['kind']} {route['metadata']['name']}",
                 next_step="look who does, then try again",
             )
-        return self._parsed(done)
+        return self._kubectl.parsed(done)
 
     def _put_back(self, old: Object, routes: Routes) -> None:
         """The old rules over ours, and over nobody else's; the error that led here is the one to report."""
         try:
-            now, port = self._get(old["kind"], old["metadata"]["name"]), KINDS[old["kind"]]
+            now, port = self._kubectl.get(old["kind"], old["metadata"]["name"]), KINDS[old["kind"]]
             if now is not None and traffic(read(now, routes.model), port) == traffic(routes, port):
                 self._replace({**now, "spec": old["spec"]})
         except RouterError:
@@ -110,7 +119,7 @@ class KubectlRouter:
         """Until every gateway that the route names says that it took this very generation."""
         until = time.monotonic() + self._timeout
         while True:
-            route = self._get(kind, slug(model))
+            route = self._kubectl.get(kind, slug(model))
             if route is None:
                 raise RouterError(f"the {kind} is gone", where=model, next_step="look who removed it")
             waits, refused = _opinions(route)
@@ -127,32 +136,6 @@ class KubectlRouter:
                     next_step="look at the gateway's controller",
                 )
             time.sleep(_POLL_SECONDS)
-
-    def _kubectl(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        try:
-            return subprocess.run(
-                [*self._command, *arguments], input=stdin, capture_output=True, text=True, timeout=self._timeout + 5
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise RouterError(
-                f"kubectl cannot be run or does not end: {error}",
-                where=self._command[0],
-                next_step="install it, and see whether it reaches the cluster (kubectl version)",
-            ) from error
-
-    def _parsed(self, done: subprocess.CompletedProcess[str]) -> Object:
-        if done.returncode != 0:
-            raise RouterError(
-                f"the cluster refused: {done.stderr.strip() or f'exit {done.returncode}'}",
-                where=" ".join(self._command),
-                next_step="see whether you may change routes there (kubectl auth can-i update httproutes)",
-            )
-        try:
-            return dict(json.loads(done.stdout))
-        except ValueError as error:
-            raise RouterError(
-                f"kubectl said something that is no JSON: {error}", where=self._command[0], next_step="run it by hand"
-            ) from error
 
 
 def _with(route: Object, routes: Routes) -> Object:

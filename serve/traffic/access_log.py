@@ -5,9 +5,10 @@ Reads; never writes, except that `rotate` moves a log away that has grown. Lines
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .envoy_admin import Admin
 from .seen import Role, Seen
@@ -27,7 +28,14 @@ def parse(line: str) -> Seen | None:
     A request that fell back counts for the version that answered in the end.
     """
     try:
-        said = json.loads(line)
+        return of(json.loads(line))
+    except ValueError:
+        return None  # a line of somebody else's, or one that a killed process left half-written
+
+
+def of(said: Mapping[str, Any]) -> Seen | None:
+    """One record; None where it says nothing about a version."""
+    try:
         route = str(said.get("route", ""))
         if "version" not in said or route.endswith("/about"):
             return None
@@ -46,14 +54,16 @@ def parse(line: str) -> Seen | None:
             attempts=max(1, int(said.get("attempts", 1))),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
-        return None  # a line of somebody else's, or one that a killed process left half-written
+        return None  # of somebody else's
 
 
-def read(log: Path, place: Place | None = None) -> tuple[list[Seen], Place]:
+def read(
+    log: Path, place: Place | None = None, *, parsing: Callable[[str], Seen | None] = parse
+) -> tuple[list[Seen], Place]:
     """What was written since that place (by default: from the beginning), and the place to go on from.
 
     A line that is not ended yet waits for the next reading. Where the log was moved away, the rest of the old file
-    (`log` with ``.1``) comes first.
+    (`log` with ``.1``) comes first. `parsing` is for a proxy whose lines say less.
     """
     found: list[Seen] = []
     place = place or Place()
@@ -70,7 +80,7 @@ def read(log: Path, place: Place | None = None) -> tuple[list[Seen], Place]:
                 place = Place(inode=inode, offset=stream.tell() - len(content) + ended)
         except FileNotFoundError:
             continue
-        found.extend(_seen(content[:ended]))
+        found.extend(_seen(content[:ended], parsing))
     return found, place
 
 
@@ -83,9 +93,9 @@ def rotate(log: Path, admin: Admin, *, above: int = 256 << 20) -> bool:
     return True
 
 
-def _seen(content: bytes) -> Iterator[Seen]:
+def _seen(content: bytes, parsing: Callable[[str], Seen | None]) -> Iterator[Seen]:
     for line in content.decode(errors="replace").splitlines():
-        if (seen := parse(line)) is not None:
+        if (seen := parsing(line)) is not None:
             yield seen
 
 

@@ -20,6 +20,7 @@ from serve.kubernetes.on_kubectl import KubectlRouter
 from serve.kubernetes.routes import grpc_route, http_route
 from serve.traffic.routes import Router, Routes
 from tests.models import kube_api, kubectl_stand_in
+from tests.models.kube_nodes import kubeconfig
 
 CLUSTER = Cluster(schema=1, hostname="models.example.com", grpc_hostname="grpc.models.example.com")
 STABLE = Routes(model="scenes", stable=3)
@@ -39,16 +40,8 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, d
     if not shutil.which("kubectl"):
         pytest.skip("no kubectl on the PATH")
     with kube_api.serving(http_route(STABLE, CLUSTER), grpc_route(STABLE, CLUSTER)) as (url, objects):
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "api", "cluster": {"server": url}}],
-            "contexts": [{"name": "api", "context": {"cluster": "api"}}],
-            "current-context": "api",
-        }
-        (tmp_path / "config").write_text(json.dumps(config))
-        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
-        monkeypatch.setenv("HOME", str(tmp_path))  # where it caches
+        for name, value in kubeconfig(tmp_path, url).items():
+            monkeypatch.setenv(name, value)
         yield objects
 
 
@@ -57,9 +50,13 @@ def test_the_real_kubectl_takes_a_whole_plan_and_its_undoing(api: dict[str, dict
     for wanted in PLAN:
         made.apply(wanted)
         assert made.current("scenes") == wanted
+        assert made.named("scenes") == set(wanted.versions)
         generations = [each["metadata"]["generation"] for each in api.values()]
         assert len(set(generations)) == 1
+    KubectlRouter("prod", kinds=KINDS[1:]).apply(SPLIT)  # as if it had died between the two
+    assert made.named("scenes") == {3, 4}
     assert made.current("nobody") is None
+    assert made.named("nobody") == set()
 
 
 def test_the_real_kubectl_loses_a_race_without_harm(
