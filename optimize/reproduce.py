@@ -107,7 +107,9 @@ def recorded_recipe(artifact: Artifact, store: Store) -> Recipe:
     note = store.recall("recipes", artifact.made_by.recipe)
     if note is None:
         raise MissingError(
-            f"the recipe {artifact.made_by.recipe[:19]} is not in the store",
+            f"the recipe {artifact.made_by.recipe[:19]} is not in the store"
+            if artifact.made_by.recipe
+            else "no recipe made it",
             where=artifact.short,
             next_step="name it with --recipe",
         )

@@ -48,7 +48,12 @@ class Proof:
     load_seconds: float
 
     def __str__(self) -> str:
-        return f"{self.report}, loaded in {self.load_seconds:.1f} s, inputs: {self.inputs}"
+        report = self.report  # its version is the throwaway repository's, not the one that is placed
+        found = f"{report.requests} golden requests at batch {list(report.batch_sizes)} agree"
+        return (
+            f"{found} (largest difference {report.largest:.3g}), loaded in {self.load_seconds:.1f} s, "
+            f"inputs: {self.inputs}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
