@@ -16,6 +16,7 @@ from optimize.store import Store
 
 from ..triton.config import parse
 from ..triton.placement import RECORD, Placement, placements, version_directories
+from ..triton.rules import PYTHON_FILES
 from .finding import Finding
 from .rules import breach
 
@@ -24,7 +25,8 @@ _PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt")
 _SECRETS = re.compile(
     r".*\.(pem|key|p12|pfx)|id_(rsa|ed25519|ecdsa)|\.env|(.*[._-])?(passwords?|secrets?|credentials)(\.\w+)?", re.I
 )
-_OWN_MODEL = Path(__file__).parents[1] / "triton" / "python_model.py"
+_TRITON = Path(__file__).parents[1] / "triton"
+_OWN = {"model.py": _TRITON / "python_model.py", **{name: _TRITON / name for name in PYTHON_FILES}}
 _NEVER_LOADED = ("symlink", "outside", "changed")
 _BESIDE = {RECORD, "__pycache__"}
 _PICKLE_PROTOCOLS = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
@@ -116,7 +118,7 @@ def _version(folder: Path, placed: Placement | None, store: Store | None) -> Ite
         yield breach("unverified", str(folder), "no record of a placement")
     else:
         if placed.flavour == "python":
-            expected["model.py"] = digest_file(_OWN_MODEL)
+            expected |= {name: digest_file(path) for name, path in _OWN.items()}
         try:
             artifact = store.get(placed.digest) if store is not None else None
             expected |= {file.path: file.digest for file in artifact.files} if artifact else {}
@@ -128,7 +130,8 @@ def _version(folder: Path, placed: Placement | None, store: Store | None) -> Ite
             yield from _unexpected(folder, expected)
     yield from _compared(folder, expected)
     for path in code:
-        if str(path.relative_to(folder)) not in expected and digest_file(path) != digest_file(_OWN_MODEL):
+        name = str(path.relative_to(folder))
+        if name not in expected and not (name in _OWN and digest_file(path) == digest_file(_OWN[name])):
             yield breach("foreign-code", str(path), f"code that seatrial did not place: {path.name}")
 
 
