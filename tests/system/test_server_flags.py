@@ -1,5 +1,6 @@
 """What configurations need of the server it is started with: models that share a resource take turns, a cache hits."""
 
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -10,6 +11,9 @@ import pytest
 from serve.triton.cache_worth import response_cache_pays
 from serve.triton.control import Control
 from serve.triton.on_pytriton import Server, serving
+from serve.triton.probe import probe
+from serve.triton.process import send, wait
+from serve.triton.stubs import stubs
 
 pytestmark = pytest.mark.system
 
@@ -89,3 +93,13 @@ def test_the_response_cache_answers_what_it_has_seen(server: Server) -> None:
     assert worth is not None
     assert worth.pays is None, "three requests are too few"
     assert worth.saved > 0.04 > worth.spent > 0
+
+
+def test_the_cache_does_not_answer_for_a_dead_model(server: Server) -> None:
+    with Control(server.url) as control:
+        before = control.statistics("cached", 1).executions
+        assert [probe(server.url, "cached", 1).state for _ in range(3)] == ["ok"] * 3
+        assert control.statistics("cached", 1).executions == before + 3
+    (stub,) = (each for each in stubs(server.pid) if each.model == "cached")
+    send(stub.pid, stub.started, signal.SIGKILL)
+    assert wait(lambda: probe(server.url, "cached", 1).state == "broken", 10.0)
