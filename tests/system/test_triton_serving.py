@@ -298,6 +298,10 @@ def test_a_second_version_beside_the_first_and_back(site: Site, control: Control
     assert [
         (each.version, each.state) for each in control.index() if each.name == "pictures" and each.state == "READY"
     ] == [("1", "READY")]
+    third = pictures(site.store, tmp_path / "third", scale=3.0)
+    assert place(third, PICTURES, store=site.store, repository=site.repository).version == 3
+    control.load("pictures")
+    assert control.ready_versions("pictures") == {1}, "a plain load served what was placed but never switched to"
 
 
 def test_host_serves_one_artifact_and_leaves_nothing(
