@@ -25,7 +25,8 @@ class ModelStatistics:
 
     `inferences` counts batch rows, `executions` runs of the model, `batch_sizes` maps the size of a run to how many
     there were: a server that batches shows sizes above one under concurrent load. `batch_ns` maps it to what those runs
-    took in all: input, inference and output.
+    took in all: input, inference and output. `cache_hits` and `cache_misses` count requests looked up in the response
+    cache, and their durations what that took; what a miss had to compute stands in the compute durations.
     """
 
     name: str
@@ -40,6 +41,10 @@ class ModelStatistics:
     compute_infer_ns: int
     compute_output_ns: int
     batch_ns: Mapping[int, int] = field(default_factory=dict)
+    cache_hits: int = 0
+    cache_misses: int = 0
+    cache_hit_ns: int = 0
+    cache_miss_ns: int = 0
 
 
 def statistics_of(reply: Mapping[str, Any]) -> ModelStatistics:
@@ -47,7 +52,7 @@ def statistics_of(reply: Mapping[str, Any]) -> ModelStatistics:
     sums = reply["inference_stats"]
 
     def duration(name: str) -> int:
-        return int(sums[name].get("ns", 0))
+        return int(sums.get(name, {}).get("ns", 0))
 
     return ModelStatistics(
         name=reply["name"],
@@ -68,6 +73,10 @@ def statistics_of(reply: Mapping[str, Any]) -> ModelStatistics:
             int(batch["batch_size"]): sum(int(batch.get(part, {}).get("ns", 0)) for part in _PARTS)
             for batch in reply.get("batch_stats", ())
         },
+        cache_hits=int(sums.get("cache_hit", {}).get("count", 0)),
+        cache_misses=int(sums.get("cache_miss", {}).get("count", 0)),
+        cache_hit_ns=duration("cache_hit"),
+        cache_miss_ns=duration("cache_miss"),
     )
 
 

@@ -32,6 +32,7 @@ from optimize.store import Store
 from .deployment import Deployment
 from .errors import ServerError
 from .release.registry import Registry, Release
+from .security.repository import check
 from .triton import on_pytriton
 from .triton.control import Control, ModelStatistics
 from .triton.golden import GoldenReport, replay
@@ -117,6 +118,7 @@ def ship(
     # Placed unproven: nobody serves it yet, and its golden replies follow at once in the very server that will.
     placement = place(made.artifact, deployment, store=store, repository=repository)
     choose(repository, deployment.name, (placement.version,))
+    check(repository, (deployment.name,), store)
     with _server(repository, deployment.name, keep_up=keep_up) as server:
         served = _sail(server, made, deployment, placement, data, store, budget, run, progress)
     _report(report, recipe, made, rows, verdict, run, served.load)

@@ -7,6 +7,8 @@ fails, and stays good when the model is gone.
 from collections.abc import Mapping
 from typing import Any
 
+from ..triton.config import parse
+from ..triton.flags import server_flags
 from .cluster import Cluster
 from .names import selector, versioned
 from .source import Source
@@ -162,6 +164,7 @@ def arguments(source: Source, cluster: Cluster) -> list[str]:
         f"--http-port={HTTP}",
         f"--grpc-port={GRPC}",
         f"--metrics-port={METRICS}",
+        *server_flags([parse(source.config)]),
     ]
 
 

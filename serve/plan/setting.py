@@ -11,7 +11,7 @@ from typing import Any
 
 from optimize.errors import ConfigError
 
-from ..deployment import Batching, Deployment
+from ..deployment import Deployment
 
 _DELAY_SHARES = (0.03, 0.1)  # of the objective's bound: a longer wait would eat what the queue needs
 
@@ -64,7 +64,7 @@ class Setting:
             deployment,
             max_batch_size=self.max_batch,
             threads=self.layout.threads,
-            batching=Batching(max_queue_delay_us=self.delay_us),
+            batching=replace(deployment.batching, max_queue_delay_us=self.delay_us, preferred_sizes=()),
             instances=replace(deployment.instances, count=self.layout.instances),
             warmup=replace(deployment.warmup, batch_sizes=tuple(sorted({1, self.max_batch})) if sizes else ()),
         )

@@ -17,6 +17,7 @@ from optimize.store import Store
 from ..triton.config import parse
 from ..triton.placement import RECORD, Placement, placements, version_directories
 from ..triton.rules import PLACED_CODE
+from ..triton.version_files import recorded
 from .finding import Finding
 from .rules import breach
 
@@ -118,7 +119,7 @@ def _version(folder: Path, placed: Placement | None, store: Store | None) -> Ite
         yield breach("unverified", str(folder), "no record of a placement")
     else:
         if placed.flavour == "python":
-            expected |= _own_code()
+            expected |= _own_code() | _recorded_code(folder)
         try:
             artifact = store.get(placed.digest) if store is not None else None
             expected |= {file.path: file.digest for file in artifact.files} if artifact else {}
@@ -137,6 +138,12 @@ def _version(folder: Path, placed: Placement | None, store: Store | None) -> Ite
 def _own_code() -> dict[str, str]:
     """Digests of the code that placing puts into a version of the python flavour, by its name there."""
     return {name: digest_file(_OURS / source) for name, source in PLACED_CODE.items()}
+
+
+def _recorded_code(version: Path) -> dict[str, str]:
+    """The same as it was when the version was placed, perhaps by an earlier release: that is what may run there."""
+    told = recorded(version) or {}
+    return {name: told[name] for name in PLACED_CODE if name in told}
 
 
 def _compared(folder: Path, expected: dict[str, str]) -> Iterator[Finding]:

@@ -20,6 +20,11 @@ from . import engine_rules, native, sequencing
 from .lint import broken_config
 from .rules import DATA_TYPES, broken_rules, broken_versions, item_shape, model_file
 
+POOL = "seatrial_resource_"
+"""Prefix of the parameter that says how much of a resource there is; config.pbtxt has no field for it."""
+CACHE_BYTES = "seatrial_response_cache_bytes"
+"""The parameter that sizes the response cache; Triton has one for all models."""
+
 
 def check(deployment: Deployment, artifact: Artifact, *, flavour: Flavour | None = None) -> None:
     """Refuse what Triton would refuse, or would accept and not do.
@@ -130,7 +135,20 @@ def _model_config(deployment: Deployment, artifact: Artifact, versions: tuple[in
     _warm_up(config, deployment, artifact)
     if deployment.response_cache is not None:
         config.response_cache.enable = True
+    for name, value in _server_parameters(deployment).items():
+        config.parameters[name].string_value = value
     return config
+
+
+def _server_parameters(deployment: Deployment) -> dict[str, str]:
+    """What the server must be started with and ModelConfig has no field for: `flags` reads it, backends do not."""
+    pools = {
+        f"{POOL}{each.name}": str(each.available)
+        for each in deployment.instances.resources
+        if each.available is not None
+    }
+    cache = deployment.response_cache
+    return pools | ({CACHE_BYTES: str(cache.size_bytes)} if cache is not None else {})
 
 
 def _instances(config: Any, deployment: Deployment) -> None:
@@ -192,6 +210,8 @@ def _policy(policy: Any, queue: Queue) -> None:
 def _python_parameters(deployment: Deployment, artifact: Artifact) -> dict[str, str]:
     gpu = deployment.instances.kind == "gpu"
     return {
+        # Else Triton copies every input to the host before model.py sees it. Never run on a GPU.
+        **({"FORCE_CPU_ONLY_INPUT_TENSORS": "no"} if gpu else {}),
         "threads": str(deployment.threads),
         "providers": "CUDAExecutionProvider,CPUExecutionProvider" if gpu else "CPUExecutionProvider",
         "model_file": model_file(artifact),

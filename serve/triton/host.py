@@ -29,10 +29,14 @@ def host(
 ) -> Callable[[Artifact], AbstractContextManager[Endpoint]]:
     """A function from an artifact to a served endpoint, for the length of a block.
 
+    It is for measuring, so answers are computed and none is remembered: a load repeats its samples.
+
     `slow` lets every execution take that share longer: a drill's candidate.
 
     Raises (when the block is entered): whatever placing or starting raises; nothing is left behind then.
     """
+
+    deployment = replace(deployment, cache=None, response_cache=None)
 
     @contextmanager
     def hosted(artifact: Artifact) -> Iterator[Endpoint]:

@@ -7,6 +7,7 @@ goes on answering there, and must not be taken for it.
 """
 
 import os
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -20,6 +21,7 @@ from ..errors import ModelLoadError, ServerError
 from . import wheel
 from .control import Control
 from .drain import Drained, drain
+from .flags import flags_for
 from .leftovers import clear, new_name, servers, sweep
 from .process import alive, end, free_ports, holder, is_taken, kill, listening, reap, start_ticks, wait
 from .server import Server as Server
@@ -27,6 +29,8 @@ from .server import log_errors, read_server
 from .switch import recover_all
 
 _STARTS = 3
+_RESTRICTING = ("http-restricted-api", "grpc-restricted-protocol")
+_CLOSED = "trace,logging"  # nothing of ours asks for these, so the key is kept nowhere
 _EMPTY_SECONDS = 1.5  # it looks once a second whether its models are gone
 _HUNG_SECONDS = 1.0
 _LOAD_SECONDS = 120.0  # at least, for each model; a larger timeout counts here too
@@ -44,17 +48,20 @@ def start(
 ) -> Server:
     """Start a server on a repository and load `models`; port 0 picks a free one. `timeout` (seconds) is for its start.
 
+    It is started for what their configurations need of it (`flags`), or those of all models where none is named.
+
     Stop it, or use `serving`: a server whose owner has died is stopped by the next start on this machine. `up` is for
     one that stays.
 
     Raises:
         ServerError: a port is taken, the wheel or a library is missing, or the server died or did not answer.
+        ConfigRuleError: two of the models cannot be served by one server.
         ModelLoadError: a model did not load; quotes the server's reason. The server is stopped.
     """
     ports = (http_port, grpc_port, metrics_port)
     for attempt in range(_STARTS):
         try:
-            server = _started(repository, ports, log, timeout)
+            server = _started(repository, models, ports, log, timeout)
             break
         except _PortTaken:
             if all(ports) or attempt == _STARTS - 1:
@@ -101,7 +108,8 @@ def restart(server: Server, models: Sequence[str]) -> Server | None:
             return there
         stop(server, timeout=_HUNG_SECONDS)
         ports = (server.http_port, server.grpc_port, server.metrics_port)
-        again = replace(_started(server.repository, ports, None, 60.0), models=server.models)
+        held = (*server.models, *models) if server.models else ()
+        again = replace(_started(server.repository, held, ports, None, 60.0), models=server.models)
         write_atomically(_record(), canonical(again.to_json()))
     for name in models:
         with suppress(ModelLoadError):
@@ -152,10 +160,13 @@ class _PortTaken(ServerError):
     """A port was taken, before or while the server started; worth another try if we chose it."""
 
 
-def _started(repository: Path, wanted: tuple[int, int, int], log: Path | None, timeout: float) -> Server:
+def _started(
+    repository: Path, models: Sequence[str], wanted: tuple[int, int, int], log: Path | None, timeout: float
+) -> Server:
     repository = repository.absolute()
     if not repository.is_dir():
         raise ServerError("no such model repository", where=str(repository), next_step="place a model there first")
+    flags = flags_for(repository, models)
     sweep(record.scratch if (record := read_server(_record())) is not None else None)
     ports = tuple(port or free for port, free in zip(wanted, free_ports(3), strict=True))
     _check_ports(ports)
@@ -166,7 +177,7 @@ def _started(repository: Path, wanted: tuple[int, int, int], log: Path | None, t
     log.parent.mkdir(parents=True, exist_ok=True)
     pid = 0
     try:
-        command = _command(root, repository, ports, prefix)
+        command = _command(root, repository, ports, prefix) + _meant(root, flags)
         environment = wheel.surroundings(scratch)
         pid = _spawn(command, environment, log)
         server = Server(
@@ -204,7 +215,14 @@ def _command(root: Path, repository: Path, ports: Sequence[int], prefix: str) ->
         "--disable-auto-complete-config",
         "--allow-gpu-metrics=false",
         f"--backend-config=python,shm-region-prefix-name={prefix}",
+        *(f"--{flag}={_CLOSED}:seatrial-key={secrets.token_hex(16)}" for flag in _RESTRICTING),
     ]
+
+
+def _meant(root: Path, flags: Sequence[str]) -> list[str]:
+    """What the models need, with the place where this wheel has its caches."""
+    cached = any(flag.startswith("--cache-config") for flag in flags)
+    return [*flags, *([f"--cache-directory={wheel.caches(root)}"] if cached else [])]
 
 
 def _spawn(command: list[str], environment: dict[str, str], log: Path) -> int:

@@ -3,7 +3,8 @@
 Asks and classifies; heals nothing. The golden request is built from what the server says of the model, the way Triton's
 own warm-up does it: zeros of the declared shapes, 1 where a dimension is free or as the model's warm-up has it. A probe
 with a deadline can be late because the version is broken or because it is busy; the version's own counter of successes
-tells these apart, and a busy version must never be restarted for being late.
+tells these apart, and a busy version must never be restarted for being late. Where Triton's response cache would answer
+for a model that is dead, no two golden requests are alike.
 """
 
 from collections.abc import Mapping
@@ -104,6 +105,8 @@ def golden(config: Mapping[str, Any]) -> Golden | None:
         kind = tensor["data_type"].removeprefix("TYPE_")
         filled = np.full(lead + shape, b"", dtype=np.object_) if kind == "STRING" else None
         inputs[tensor["name"]] = np.zeros(lead + shape, dtype=_TYPES.get(kind, "float32")) if filled is None else filled
+    if config.get("response_cache", {}).get("enable"):
+        inputs = {name: _unlike(array) for name, array in inputs.items()}
     free: tuple[int | None, ...] = (1,) if lead else ()
     outputs = {
         tensor["name"]: (
@@ -113,6 +116,19 @@ def golden(config: Mapping[str, Any]) -> Golden | None:
         for tensor in config["output"]
     }
     return Golden(inputs=inputs, outputs=outputs)
+
+
+def _unlike(array: Array) -> Array:
+    """An input of that form which the cache has hardly seen: floats near zero, ids 0 or 1, a random text.
+
+    A model whose inputs are a few integers and nothing else has few such requests; the cache then answers for it.
+    """
+    random = np.random.default_rng()
+    if array.dtype.hasobject:
+        return np.full(array.shape, random.bytes(8).hex().encode(), dtype=np.object_)
+    floats = np.issubdtype(array.dtype, np.floating)
+    drawn = random.random(array.shape) / 1000 if floats else random.integers(0, 2, array.shape)
+    return np.asarray(drawn).astype(array.dtype)
 
 
 def misfit(asked: Golden, answer: Mapping[str, Array]) -> str:

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -52,6 +53,9 @@ def place(
 ) -> Placement:
     """Put an artifact into the repository as a version of the deployment's model, and list it in config.pbtxt.
 
+    A model that was ever switched has a journal; there config.pbtxt goes on listing what is served, and `switch` brings
+    the new version in.
+
     The same artifact in the same flavour is placed once: a second call brings config.pbtxt up to date and returns the
     version that is there. Versions that the configuration serves stay served. A kill at any moment leaves a repository
     that loads; what it left half-made is swept away by the next call. `elsewhere` says that the server runs on another
@@ -61,7 +65,7 @@ def place(
         ContractError: this machine breaks what the artifact requires of its hardware.
         ConfigRuleError: artifact and deployment do not go together.
         PlacementError: the version is taken or was used before, or the model there is of another kind.
-        IntegrityError: the store's bytes are damaged.
+        IntegrityError: the store's bytes are damaged, or the model's journal of switches is.
         MachineError: the disk refused, or another process is placing.
     """
     deployment = deployment.flavoured(flavour)
@@ -76,7 +80,9 @@ def place(
         number = there[-1].version if there else shop.next_version(deployment.name, version)
         model = shop.repository / deployment.name
         served = _served(model, placed)
-        text = render(deployment, artifact, versions=tuple(sorted({*served, number})))
+        # Once a model was switched, what it serves is the switch's to say: no load or restart may change it.
+        switched = bool(served) and journal.read(shop.repository, deployment.name) is not None
+        text = render(deployment, artifact, versions=tuple(sorted(served if switched else {*served, number})))
         if served:
             _check_same_tensors(model / _CONFIG, text, deployment.name)
         if there:
@@ -90,16 +96,17 @@ def place(
             flavour=deployment.flavour,
             path=model / str(number),
         )
-
-        def fill(version: Path) -> None:
-            store.materialize(artifact, version)
-            if placement.flavour == "python":
-                for name, source in PLACED_CODE.items():
-                    shutil.copyfile(Path(__file__).with_name(source), version / name)
-                (version / "__pycache__").write_bytes(_NO_BYTECODE)
-
-        shop.put(placement, fill, text, artifact.short)
+        shop.put(placement, partial(_fill, store, artifact, deployment.flavour), text, artifact.short)
         return placement
+
+
+def _fill(store: Store, artifact: Artifact, flavour: Flavour | None, version: Path) -> None:
+    """The files of a version: the artifact's, and in the python flavour the code that serves it."""
+    store.materialize(artifact, version)
+    if flavour == "python":
+        for name, source in PLACED_CODE.items():
+            shutil.copyfile(Path(__file__).with_name(source), version / name)
+        (version / "__pycache__").write_bytes(_NO_BYTECODE)
 
 
 def place_ensemble(ensemble: Ensemble, *, repository: Path) -> Placement:

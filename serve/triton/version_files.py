@@ -44,17 +44,26 @@ def digests(version: Path) -> dict[str, str]:
     return {str(path.relative_to(version)): digest_file(path) for path in sorted(_files(version))}
 
 
+def recorded(version: Path) -> dict[str, str] | None:
+    """The digest of each file when the version was placed; None where that was not recorded yet.
+
+    Raises:
+        IntegrityError: the record cannot be read.
+    """
+    try:
+        files: dict[str, str] | None = json.loads((version / RECORD).read_bytes()).get("files")
+    except (OSError, ValueError, AttributeError) as error:
+        raise _refused(version / RECORD, f"cannot be read: {error}") from error
+    return files
+
+
 def check(version: Path) -> str:
     """That the version holds what its placement recorded, if it recorded files; the digest of what it holds.
 
     Raises:
         IntegrityError: a file is missing, added or changed since it was placed, or as `digest_of`.
     """
-    found = digests(version)
-    try:
-        placed = json.loads((version / RECORD).read_bytes()).get("files")
-    except (OSError, ValueError, AttributeError) as error:
-        raise _refused(version / RECORD, f"cannot be read: {error}") from error
+    found, placed = digests(version), recorded(version)
     if placed is not None:
         held = _held(found)
         for name in sorted(set(placed) | set(held)):

@@ -43,6 +43,11 @@ def binary(root: Path) -> Path:
     return root / "bin" / "tritonserver"
 
 
+def caches(root: Path) -> Path:
+    """The folder of its response caches; the server itself looks under /opt."""
+    return root / "caches"
+
+
 def backends(root: Path, folder: Path) -> Path:
     """A backend directory of links under `folder`, with the python backend and the stub for this Python.
 

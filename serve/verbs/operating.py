@@ -129,16 +129,23 @@ def switch(
 def _show(server: "Server", model: str, json_: bool) -> None:
     """What server, disk and journal say of a model."""
     from ..triton import journal
+    from ..triton.cache_worth import response_cache_pays
     from ..triton.control import Control
     from ..triton.repository import chosen
 
     with Control.to(server) as control:
         ready = sorted(control.ready_versions(model))
+        worths = {version: response_cache_pays(control.statistics(model, version)) for version in ready}
+    caches = {version: worth for version, worth in worths.items() if worth is not None}
     entry, disk = journal.read(server.repository, model), list(chosen(server.repository, model))
     if json_:
-        emit({"model": model, "server": ready, "disk": disk, "last": None if entry is None else asdict(entry)})
+        last = None if entry is None else asdict(entry)
+        told = {str(version): asdict(worth) for version, worth in caches.items()}
+        emit({"model": model, "server": ready, "disk": disk, "last": last, "response_cache": told})
         return
     out.print(f"{model}: the server serves {ready}, config.pbtxt lists {disk}")
+    for version, worth in caches.items():
+        out.print(f"response cache of version {version}: {worth}", soft_wrap=True)
     if entry is not None:
         out.print(f"last switch, {entry.at}: {list(entry.before)} -> {list(entry.after)} ({entry.state})")
         for digest, failure in entry.failures.items():

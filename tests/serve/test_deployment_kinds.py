@@ -30,7 +30,7 @@ from serve.deployment import (
 )
 from serve.errors import ConfigRuleError
 from serve.triton import config
-from serve.triton.flags import server_flags
+from serve.triton.flags import flags_for, server_flags
 from serve.triton.lint import lint
 from tests.models.kinds import DEPLOYMENTS, ENGINE, EXAMPLES, IMAGES, PLANS, SCENES, TRACKER, artifact, spec
 from tests.models.made_by import MADE_BY
@@ -52,6 +52,7 @@ def test_cuda_options_stand_where_the_backend_keeps_them() -> None:
         "arena_extend_strategy": "1",
         "do_copy_in_default_stream": "1",
         "gpu_mem_limit": "8589934592",
+        "seatrial_resource_slot": "2",
     }
     (accelerator,) = made.optimization.execution_accelerators.gpu_execution_accelerator
     assert (accelerator.name, dict(accelerator.parameters)) == ("cuda", {})
@@ -124,20 +125,52 @@ def test_oldest_and_ids_are_written_too() -> None:
 
 
 def test_the_flags_that_deployments_need_are_a_value() -> None:
+    def flags(*deployments: Deployment) -> tuple[str, ...]:
+        return server_flags(config.parse(config.render(each, SCENES, versions=(1,))) for each in deployments)
+
     plain = Deployment(schema=1, name="a", max_batch_size=4)
-    assert server_flags([plain]) == ()
+    assert flags(plain) == ()
     limited = replace(plain, instances=Instances(resources=(Resource(name="R", available=2),)))
     cached = replace(plain, response_cache=ResponseCache(size_bytes=1 << 21))
-    assert server_flags([plain, limited, cached]) == (
+    assert flags(plain, limited, cached) == (
         "--rate-limit=execution_count",
         "--rate-limit-resource=R:2",
         "--cache-config=local,size=2097152",
     )
     everywhere = replace(plain, instances=Instances(resources=(Resource(name="R", everywhere=True),)))
     with pytest.raises(ConfigRuleError, match="everywhere"):
-        server_flags([limited, everywhere])
+        flags(limited, everywhere)
     with pytest.raises(ConfigRuleError, match="more of R"):
-        server_flags([limited, replace(plain, instances=Instances(resources=(Resource(name="R", count=3),)))])
+        flags(limited, replace(plain, instances=Instances(resources=(Resource(name="R", count=3),))))
+    ranked = replace(plain, instances=Instances(priority=2))
+    assert flags(ranked) == ("--rate-limit=execution_count",)
+
+
+def test_flags_are_read_from_the_models_to_be_served_and_what_an_ensemble_takes_along(tmp_path: Path) -> None:
+    def put(name: str, text: str) -> None:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.pbtxt").write_text(text)
+
+    cached = Deployment(schema=1, name="cached", max_batch_size=4, response_cache=ResponseCache(size_bytes=1 << 21))
+    plain = Deployment(schema=1, name="plain", max_batch_size=4)
+    put("cached", config.render(cached, SCENES, versions=(1,)))
+    put("plain", config.render(plain, SCENES, versions=(1,)))
+    put("foreign", 'backend: "python" response_cache { enable: true }')
+    put("damaged", "no configuration")
+    put("pipeline", 'platform: "ensemble" ensemble_scheduling { step { model_name: "cached" } }')
+    assert flags_for(tmp_path, ("plain", "damaged", "absent")) == ()
+    assert flags_for(tmp_path, ("pipeline",)) == ("--cache-config=local,size=2097152",)
+    assert flags_for(tmp_path) == ("--cache-config=local,size=67108864",), "any of them may be loaded"
+
+
+def test_the_python_flavour_takes_tensors_where_they_are_on_a_gpu() -> None:
+    """The text alone: no test has run it on a GPU."""
+    on_gpu = Deployment(schema=1, name="a", max_batch_size=4, instances=GPU)
+    for deployment, wanted in ((on_gpu, "no"), (replace(on_gpu, instances=Instances()), "")):
+        made = config.parse(config.render(deployment, SCENES, versions=(1,)))
+        assert made.parameters["FORCE_CPU_ONLY_INPUT_TENSORS"].string_value == wanted
+    native = replace(on_gpu, flavour="native", engine=OnnxCuda(kind="onnx-cuda"))
+    assert "FORCE_CPU" not in config.render(native, SCENES, versions=(1,))
 
 
 SEQUENCE = load(DEPLOYMENTS / "tracker.toml", Deployment)

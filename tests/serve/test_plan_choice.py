@@ -16,6 +16,7 @@ from optimize.engine import PLAN, plan_engine
 from optimize.errors import ConfigError, IntegrityError
 from optimize.stages.configs import CompileConfig
 from optimize.store import Store
+from serve.deployment import Batching, Deployment
 from serve.errors import ObjectiveError
 from serve.plan.choose import Model, choose
 from serve.plan.curve import Curve, Executions, Window
@@ -131,6 +132,14 @@ def test_settings_are_distinct_and_wait_for_nothing_without_batching(largest: in
     assert len(set(some)) == len(some)
     assert {each.max_batch for each in some} == set(batches(largest))
     assert all(each.delay_us == 0 for each in some if each.max_batch == 1)
+
+
+def test_a_setting_changes_of_a_deployment_what_it_names_and_keeps_the_rest() -> None:
+    batching = Batching(preferred_sizes=(4,), preserve_ordering=True)
+    deployment = Deployment(schema=1, name="a", max_batch_size=32, batching=batching)
+    made = Setting(max_batch=2, delay_us=300, layout=DOUBLE).applied(deployment)
+    assert made.batching == Batching(max_queue_delay_us=300, preserve_ordering=True)
+    assert Setting.of(made) == Setting(max_batch=2, delay_us=300, layout=DOUBLE)
 
 
 def test_nonsense_is_refused() -> None:

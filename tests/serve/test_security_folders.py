@@ -25,6 +25,7 @@ from serve.security.repository import check
 from serve.security.rules import RULES
 from serve.traffic.routes import Routes
 from serve.triton.repository import place
+from serve.triton.rules import PYTHON_FILES
 from tests.models.made_by import MADE_BY
 
 
@@ -67,6 +68,16 @@ def test_what_seatrial_places_has_nothing_but_notes(site: tuple[Path, Store]) ->
     assert found.passed
     assert rules(found) == {"unbounded-queue"}
     assert not found.unseen
+
+
+@pytest.mark.parametrize("name", PYTHON_FILES)
+def test_each_file_that_serves_the_python_flavour_is_vouched_for(site: tuple[Path, Store], name: str) -> None:
+    (path,) = site[0].glob(f"*/1/{name}")
+    assert "foreign-code" not in rules(audit_folder(*site))
+    path.write_text(path.read_text() + "# more")
+    assert "changed" in rules(audit_folder(*site), "high")
+    with pytest.raises(IntegrityError, match="must not be loaded"):
+        check(site[0], (path.parents[1].name,), site[1])
 
 
 def edit(path: Path, text: str) -> None:

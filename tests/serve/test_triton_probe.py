@@ -40,6 +40,19 @@ def test_a_model_without_a_batch_axis_gets_none() -> None:
     assert misfit(asked, {"y": np.zeros(2, np.float32)}) == ""
 
 
+def test_a_response_cache_never_sees_the_same_request_twice() -> None:
+    cached = CONFIG | {"response_cache": {"enable": True}}
+    plain, again, first, second = golden(CONFIG), golden(CONFIG), golden(cached), golden(cached)
+    assert plain is not None
+    assert again is not None
+    assert first is not None
+    assert second is not None
+    for name, array in plain.inputs.items():
+        np.testing.assert_array_equal(array, again.inputs[name])
+        assert (first.inputs[name].shape, first.inputs[name].dtype) == (array.shape, array.dtype)
+        assert not np.array_equal(first.inputs[name], second.inputs[name])
+
+
 def test_no_single_request_tries_a_stateful_or_decoupled_model() -> None:
     assert golden(CONFIG | {"sequence_batching": {}}) is None
     assert golden(CONFIG | {"model_transaction_policy": {"decoupled": True}}) is None

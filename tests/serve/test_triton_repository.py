@@ -332,3 +332,21 @@ def test_a_version_in_a_switch_that_is_not_completed_is_not_retired(store: Store
     journal.write(repo, journal.Entry(model="scenes", state="verified", before=(1,), after=(1,)))
     retire(repo, "scenes", 2)
     assert chosen(repo, "scenes") == (1,)
+
+
+def test_placing_leaves_to_the_switch_what_a_switched_model_serves(store: Store, repo: Path) -> None:
+    place(make(store), DEPLOYMENT, store=store, repository=repo)
+    second = place(make(store, b"other"), DEPLOYMENT, store=store, repository=repo)
+    assert chosen(repo, "scenes") == (1, 2), "never switched: what is placed is served at the next load"
+    choose(repo, "scenes", (1,))
+    journal.write(repo, journal.Entry(model="scenes", state="verified", before=(1, 2), after=(1,)))
+    assert place(make(store, b"third"), DEPLOYMENT, store=store, repository=repo).version == 3
+    assert chosen(repo, "scenes") == (1,)
+    slower = replace(DEPLOYMENT, batching=Batching(max_queue_delay_us=500))
+    assert place(make(store, b"other"), slower, store=store, repository=repo) == second
+    assert chosen(repo, "scenes") == (1,), "the configuration is current, and the policy as it was"
+    assert config.parse((repo / "scenes" / "config.pbtxt").read_text()).dynamic_batching.max_queue_delay_microseconds
+    choose(repo, "scenes", (2,))
+    journal.write(repo, journal.Entry(model="scenes", state="verified", before=(1,), after=(2,)))
+    assert place(make(store), DEPLOYMENT, store=store, repository=repo).version == 1
+    assert chosen(repo, "scenes") == (2,)

@@ -21,7 +21,7 @@ from serve.deployment import Deployment
 from serve.errors import ModelLoadError, ServerError
 from serve.triton import on_pytriton, wheel
 from serve.triton.control import Control
-from serve.triton.on_pytriton import down, running, serving, start, status, stop, up
+from serve.triton.on_pytriton import discard, down, running, serving, start, status, stop, up
 from serve.triton.process import alive, family, start_ticks, wait
 from serve.triton.repository import place
 from tests.models.made_by import MADE_BY
@@ -217,18 +217,23 @@ def test_stop_leaves_a_stranger_with_the_same_number_alone(repository: Path) -> 
         stop(replace(server, started=server.started + 1, scratch=server.scratch / "none", shm_prefix="seatrial_none_"))
         assert running(server)
     finally:
-        stop(server)
+        discard(server)
 
 
 def test_ctrl_c_while_a_model_loads_leaves_no_server(repository: Path) -> None:
-    (repository / "echo" / "1" / "model.py").write_text(
-        "import time\ntime.sleep(3)\n" + (repository / "echo" / "1" / "model.py").read_text()
-    )
-    timer = threading.Timer(2.0, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
+    model, loading = repository / "echo" / "1" / "model.py", repository.parent / "loading"
+    slow = f"import pathlib, time\npathlib.Path({str(loading)!r}).touch()\ntime.sleep(1.5)\n"
+    model.write_text(slow + model.read_text())
+
+    def interrupt() -> None:
+        assert wait(loading.exists, 30.0)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    hand = threading.Thread(target=interrupt)
+    hand.start()
     with pytest.raises(KeyboardInterrupt), serving(repository, ("echo",)):
         time.sleep(10)
-    timer.join()
+    hand.join()
 
 
 def test_a_server_whose_owner_was_killed_is_stopped_by_the_next_start(repository: Path) -> None:

@@ -116,7 +116,7 @@ def _resources(config: Any) -> Iterator[Broken]:
         yield Broken(
             field="instance_group.rate_limiter",
             rule="ignored unless the server is started with --rate-limit=execution_count",
-            mend="start it so",
+            mend="start it so; seatrial up does",
             severity="warning",
         )
     meant = {(each.name, getattr(each, "global")) for limiter in limited for each in limiter.resources}

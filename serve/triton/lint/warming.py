@@ -100,6 +100,7 @@ def _cache(config: Any) -> Iterator[Broken]:
         field="response_cache",
         rule="without effect unless the server is started with --cache-config; never load other bytes under the same "
         "version number, the old answers would stay",
-        mend="start it so, and give every change a version of its own",
+        mend="start it so, as seatrial up does, and give every change a version of its own; whether it pays is told by "
+        "seatrial switch MODEL",
         severity="warning",
     )

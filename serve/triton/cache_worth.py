@@ -1,0 +1,45 @@
+"""Whether Triton's own response cache pays for a model, from what the server counted.
+
+Pure: judges counters and changes nothing. Triton cannot switch its cache off for a model that runs, so whoever sees
+that it does not pay takes ``[response_cache]`` out of the deployment; the python flavour's cache judges itself.
+"""
+
+from dataclasses import dataclass
+
+from bench.server_statistics import ModelStatistics
+
+LEAST = 2000  # lookups before judging
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worth:
+    """What lookups cost and hits saved, in seconds; `pays` is None as long as too few requests were looked up."""
+
+    hits: int
+    misses: int
+    spent: float
+    saved: float
+    pays: bool | None
+
+    def __str__(self) -> str:
+        share = self.hits / (self.hits + self.misses)
+        told = f"{share:.1%} of {self.hits + self.misses} lookups hit, {self.saved:.3g} s saved for {self.spent:.3g} s"
+        if self.pays is None:
+            return f"{told}; too few to judge"
+        return f"{told}; it pays" if self.pays else f"{told}; it does not pay: take [response_cache] out"
+
+
+def response_cache_pays(statistics: ModelStatistics) -> Worth | None:
+    """The cache's worth for one version; None where nothing was ever looked up.
+
+    A hit saves what a computed request took on average in input, inference and output. Waiting in the queue is left
+    out, since a shorter queue depends on the load; a cache that pays without it pays with it.
+    """
+    hits, misses = statistics.cache_hits, statistics.cache_misses
+    if not hits + misses:
+        return None
+    spent = (statistics.cache_hit_ns + statistics.cache_miss_ns) / 1e9
+    computing = statistics.compute_input_ns + statistics.compute_infer_ns + statistics.compute_output_ns
+    saved = hits * computing / misses / 1e9 if misses else 0.0
+    judged = misses > 0 and hits + misses >= LEAST
+    return Worth(hits=hits, misses=misses, spent=spent, saved=saved, pays=saved >= spent if judged else None)

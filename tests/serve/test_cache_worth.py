@@ -1,0 +1,56 @@
+"""When Triton's response cache is worth its lookups."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.server_statistics import statistics_of
+from serve.triton.cache_worth import LEAST, Worth, response_cache_pays
+
+MICROSECONDS = 1_000
+
+
+def worth(hits: int, misses: int, *, lookup_us: int = 100, compute_us: int = 1000) -> Worth | None:
+    """Of a version that looked up so often; both kinds of lookup take the same."""
+    counted = {
+        "success": {"count": hits + misses},
+        "fail": {},
+        "queue": {},
+        "compute_input": {},
+        "compute_infer": {"count": misses, "ns": misses * compute_us * MICROSECONDS},
+        "compute_output": {},
+        "cache_hit": {"count": hits, "ns": hits * lookup_us * MICROSECONDS},
+        "cache_miss": {"count": misses, "ns": misses * lookup_us * MICROSECONDS},
+    }
+    return response_cache_pays(statistics_of({"name": "m", "version": "1", "inference_stats": counted}))
+
+
+def test_it_pays_where_hits_save_more_than_lookups_cost() -> None:
+    good, bad = worth(1000, 1000), worth(100, 4900)
+    assert good is not None
+    assert bad is not None
+    assert (good.pays, bad.pays) == (True, False)
+    assert (round(good.saved, 6), round(good.spent, 6)) == (1.0, 0.2)
+    assert "it pays" in str(good)
+    assert "take [response_cache] out" in str(bad)
+
+
+def test_nothing_is_said_of_a_cache_that_is_not_there_and_little_of_one_just_begun() -> None:
+    assert worth(0, 0) is None
+    few, unknown = worth(10, 10), worth(LEAST, 0)
+    assert few is not None
+    assert unknown is not None
+    assert (few.pays, unknown.pays) == (None, None), "without a computed request no hit has a price"
+    assert "too few to judge" in str(few)
+
+
+@given(hits=st.integers(0, 10_000), misses=st.integers(1, 10_000), lookup=st.integers(1, 500))
+def test_a_dearer_model_never_makes_a_cache_worth_less(hits: int, misses: int, lookup: int) -> None:
+    cheap = worth(hits, misses, lookup_us=lookup, compute_us=100)
+    dear = worth(hits, misses, lookup_us=lookup, compute_us=1000)
+    assert cheap is not None
+    assert dear is not None
+    assert dear.saved >= cheap.saved
+    assert dear.pays or not cheap.pays
+    assert replace(dear, saved=cheap.saved, pays=cheap.pays) == cheap
