@@ -1,5 +1,6 @@
 """Audits of folders: a clean one has nothing of high severity, and every breach that is planted is found."""
 
+import json
 import os
 import pickle
 import shutil
@@ -12,7 +13,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from optimize.artifact import Artifact, File, TensorSpec
+from optimize.artifact import Artifact, File, TensorSpec, digest_file
 from optimize.errors import IntegrityError, MissingError
 from optimize.store import Store
 from serve.deployment import Deployment
@@ -78,6 +79,16 @@ def test_each_file_that_serves_the_python_flavour_is_vouched_for(site: tuple[Pat
     assert "changed" in rules(audit_folder(*site), "high")
     with pytest.raises(IntegrityError, match="must not be loaded"):
         check(site[0], (path.parents[1].name,), site[1])
+
+
+def test_a_version_placed_by_another_release_is_held_to_the_code_that_was_placed_then(site: tuple[Path, Store]) -> None:
+    (path,) = site[0].glob("*/1/model.py")
+    path.write_text(path.read_text() + "# as it was then")
+    record = path.with_name("placement.json")
+    told = json.loads(record.read_bytes())
+    record.write_text(json.dumps(told | {"files": told["files"] | {"model.py": digest_file(path)}}))
+    check(site[0], (path.parents[1].name,), site[1])
+    assert audit_folder(*site).passed
 
 
 def edit(path: Path, text: str) -> None:
