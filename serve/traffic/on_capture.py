@@ -15,7 +15,8 @@ from optimize.errors import ConfigError
 
 from .agreement import Agreement, AgreementLimits
 from .capture import FILES, Arm, Capture
-from .shadow import Recorded, Shadow
+from .shadow import Recorded as Recorded
+from .shadow import Shadow
 
 PRIVATE = 0o600
 _CHUNK = 1 << 20
@@ -23,9 +24,14 @@ _CHUNK = 1 << 20
 
 def prepare(capture: Capture) -> None:
     """Make the folder and the files before the proxy does: it would make them readable by everybody."""
-    capture.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(capture.folder)
+
+
+def make_private(folder: Path) -> None:
+    """Make that folder and the files of a capture in it, for their owner alone."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name in FILES.values():
-        _private(capture.folder / name)
+        _private(folder / name)
 
 
 class Collector:
@@ -64,6 +70,8 @@ class Collector:
         """Delete everything that was captured; for the end of a capture."""
         for path in self.folder.glob("*.log*"):
             path.unlink(missing_ok=True)
+        self._offsets.clear()
+        self._moved.clear()
 
     def _read(self, path: Path, arm: Arm) -> Iterator[Recorded]:
         """Whole lines only: the proxy may be in the middle of one."""
@@ -111,12 +119,21 @@ _SETTLED = 15.0  # seconds without a write; the proxy flushes what it holds ever
 
 
 def look(
-    collector: Collector, shadow: Shadow, limits: Mapping[str, AgreementLimits], *, compared_at_least: float = 0.9
+    collector: Collector,
+    shadow: Shadow,
+    limits: Mapping[str, AgreementLimits],
+    *,
+    compared_at_least: float = 0.9,
+    mine: Callable[[Recorded], bool] = lambda record: True,
 ) -> Agreement:
-    """Take in what was captured since the last look, and judge everything so far; as often as one likes."""
+    """Take in what was captured since the last look, and judge everything so far; as often as one likes.
+
+    `mine` says which records belong to the comparison, where an edge captures for several models.
+    """
     now = time.monotonic()
     for record in collector.poll():
-        shadow.add(record, now)
+        if mine(record):
+            shadow.add(record, now)
     shadow.expire(now)
     return shadow.agreement(limits, compared_at_least=compared_at_least)
 

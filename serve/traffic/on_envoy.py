@@ -29,6 +29,7 @@ from .edge import Edge
 from .envoy_clusters import Document
 from .envoy_config import KINDS, Extras, Places, bootstrap, documents, static
 from .envoy_routes import Ways
+from .on_capture import make_private
 from .proxy import Proxy as Proxy
 from .proxy import forget, read, read_edge, running, write_edge
 from .proxy import write as remember
@@ -62,7 +63,8 @@ def check(edge: Edge, ways: Ways, extras: Extras | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="seatrial-check-") as folder:
         path = Path(folder) / "static.json"
         path.touch(mode=0o600)
-        nowhere = Places(folder=Path(folder), sockets=Path(folder))  # the check opens the log
+        nowhere = Places(folder=Path(folder), sockets=Path(folder))  # the check opens the logs
+        nowhere.capture.mkdir()
         path.write_text(json.dumps(static(edge, ways, nowhere, extras=extras)))
         command = [str(binary()), "--mode", "validate", "-c", str(path), "-l", "error", "--disable-hot-restart"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -102,6 +104,9 @@ def _started(edge: Edge, folder: Path, ways: Ways, extras: Extras | None, timeou
         places = Places(folder=folder.absolute(), sockets=Path(tempfile.mkdtemp(prefix="seatrial-")))
         try:
             write_edge(folder, edge)
+            shutil.rmtree(places.capture, ignore_errors=True)  # of another time, which nobody compares any more
+            if edge.capture is not None:
+                make_private(places.capture)
             write_atomically(places.bootstrap, json.dumps(bootstrap(edge, places)).encode())
             write(places, documents(edge, ways, places, extras=extras))
             return _launch(edge, places, timeout)

@@ -86,7 +86,8 @@ class Supervisor:
         tell: Callable[[Event], None] = print,
     ) -> None:
         self.server, self._restart, self._pace, self._tell = server, restart, pace, tell
-        self._watches: dict[str, Watch] = {SERVER: Watch()}
+        counted = {name: Watch(restarts=watch.restarts) for name, watch in standing().items()}
+        self._watches: dict[str, Watch] = {SERVER: Watch()} | counted  # whoever counts on us goes on counting
         self._expected: set[Version] = set()
         self._answered: set[Version] = set()
 
