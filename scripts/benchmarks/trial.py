@@ -54,7 +54,7 @@ class TritonPythonModel:
 ANSWERS = {1: ("x", "0.002"), 2: ("1.0 * x", "0.002"), 3: ("x[:, ::-1]", "0.002"), 4: ("x", "0.04")}
 PLAN = """
 schema = 1
-load = 60.0
+load = 10.0
 warmup = 0.2
 drain = 0.3
 interval = 0.1

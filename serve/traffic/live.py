@@ -98,7 +98,7 @@ def world(place: Place, rollout: Rollout, store: Store) -> World:
     log = place.proxy.places.access_log
     return World(
         router=EnvoyRouter(place.proxy),
-        fleet=TritonFleet(on_pytriton.status),
+        fleet=TritonFleet(on_pytriton.status, load=rollout.plan.load),
         seen=Following(log, access_log.Place() if rollout.active is Phase.STEP else access_log.end(log)),
         golden=_replaying(placement, rollout, store),
         agreement=comparing.look,

@@ -97,8 +97,9 @@ class Alphas:
 class Shadow:
     """Before any caller gets its answers: the share mirrored to the candidate, and the longest wait for agreement.
 
-    A `mirror` of 0 goes without: the file's word for no such phase. `outputs` are limits per output of the model (``*`` for those that have none; nothing at all: top-1 of 0.99), and
-    `compared_at_least` the share of the copied requests whose answers must have been compared.
+    A `mirror` of 0 goes without: the file's word for no such phase. `outputs` are limits per output of the model (``*``
+    for those that have none; nothing at all: top-1 of 0.99), and `compared_at_least` the share of the copied requests
+    whose answers must have been compared.
     """
 
     mirror: float = 0.1

@@ -22,11 +22,13 @@ from .switch import switch
 class TritonFleet:
     """The versions of one server, which `find` names (`on_pytriton.status`).
 
-    `deadline` is seconds for a golden request.
+    `deadline` is seconds for a golden request, `load` for a load: one whose process dies in it never ends by itself.
     """
 
-    def __init__(self, find: Callable[[], Server | None], *, deadline: float = DEADLINE_SECONDS) -> None:
-        self._find, self._deadline = find, deadline
+    def __init__(
+        self, find: Callable[[], Server | None], *, deadline: float = DEADLINE_SECONDS, load: float = 120.0
+    ) -> None:
+        self._find, self._deadline, self._load = find, deadline, load
 
     def serve(self, model: str, versions: tuple[int, ...]) -> None:
         """Serve exactly these versions, proven, on disk as on the server.
@@ -37,7 +39,7 @@ class TritonFleet:
         """
         server = self._server()
         try:
-            with Control.to(server) as control:
+            with Control.to(server, timeout=self._load) as control:
                 switch(control, server.repository, model, versions)
         except (IntegrityError, MissingError) as error:
             raise ModelLoadError(error.what, where=error.where, next_step=error.next_step) from error

@@ -173,7 +173,7 @@ class Supervisor:
                 self._expected = others | {(model, version) for version in meant}
         for lost in {each for each in self._watches if each != SERVER}:
             if lost not in {name_of(*each) for each in ready | self._expected}:
-                del self._watches[lost]
+                self._watches[lost] = Watch(restarts=self._watches[lost].restarts)  # whoever counts goes on counting
         journaled = set(journal.journaled(self.server.repository))
         by_hand = {each for each, why in reasons.items() if why == "unloaded" and each[0] not in journaled}
         missing = self._expected - ready - by_hand
