@@ -162,7 +162,7 @@ class _Controllers:
 
 
 def _kill(victim: str, candidate: int, controllers: _Controllers) -> tuple[float, ...]:
-    """Kill it; the times before, and when nothing of it was left (dying it still takes connections); () if not there."""
+    """Kill it; the times before, and when nothing of it was left (it takes connections while it dies)."""
     server, proxy = on_pytriton.wanted(), on_envoy.status(NAME)
     struck: list[int] = []
     if victim == "controller":
