@@ -193,7 +193,8 @@ class Capturing:
     """Keep the answers of both versions to copied requests, so that a rollout can compare them.
 
     They are users' data: written for this user alone, none above `most_bytes` and at most `bytes_per_minute` of each
-    version's, deleted when the rollout that compares them ends, at the latest after `keep_seconds`.
+    version's. They are deleted when the rollout that compares them ends, when the edge goes down, and by ``edge watch``
+    once nothing was added for `keep_seconds`.
     """
 
     most_bytes: int = 64 << 10

@@ -8,6 +8,7 @@ be. Nobody else needs to read these files; they are made for their owner alone.
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from heapq import merge
 from pathlib import Path
 
@@ -32,6 +33,21 @@ def make_private(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name in FILES.values():
         _private(folder / name)
+
+
+def expire(folder: Path, keep_seconds: float, *, most_bytes: int = 1 << 30) -> bool:
+    """Empty what nobody has written to for so long, or has read while it grew so large; whether there was such a file.
+
+    For whoever watches the proxy: with no controller there is no collector that would.
+    """
+    found = False
+    for path in folder.glob("*.log*"):
+        with suppress(FileNotFoundError):  # a collector may take it away meanwhile
+            state = path.stat()
+            if state.st_size > most_bytes or (state.st_size and time.time() - state.st_mtime > keep_seconds):
+                os.truncate(path, 0)  # the proxy appends, so it goes on at the new end
+                found = True
+    return found
 
 
 class Collector:
@@ -78,6 +94,8 @@ class Collector:
         if not path.exists():
             return
         with path.open("rb") as file:
+            if path.stat().st_size < self._offsets.get(path, 0):
+                self._offsets[path] = 0  # it was emptied (`expire`)
             file.seek(self._offsets.get(path, 0))
             for line in file:
                 if not line.endswith(b"\n"):

@@ -29,7 +29,7 @@ from .edge import Edge
 from .envoy_clusters import Document
 from .envoy_config import KINDS, Extras, Places, bootstrap, documents, static
 from .envoy_routes import Ways
-from .on_capture import make_private
+from .on_capture import expire, make_private
 from .proxy import Proxy as Proxy
 from .proxy import forget, read, read_edge, running, write_edge
 from .proxy import write as remember
@@ -195,13 +195,17 @@ def _await_ready(proxy: Proxy, timeout: float) -> None:
 
 
 def stop(proxy: Proxy, *, drain: float = 10.0) -> None:
-    """End the proxy once nothing is under way, `drain` seconds at most; 0 ends it at once. Its files stay."""
+    """End the proxy once nothing is under way, `drain` seconds at most; 0 ends it at once.
+
+    Its files stay, but for the answers that it captured.
+    """
     with _alone(proxy.folder):
         forget(proxy.folder)
         if drain > 0 and running(proxy):
             with suppress(ServerError):
                 _drain(proxy, drain)
         end(proxy.pid, proxy.started, timeout=5.0)
+        shutil.rmtree(proxy.places.capture, ignore_errors=True)
         shutil.rmtree(proxy.sockets, ignore_errors=True)
 
 
@@ -268,7 +272,8 @@ def names() -> list[str]:
 def watch(
     folder: Path, *, every: float = 0.2, look: Callable[[], Iterator[str]] | None = None, look_every: float = 2.0
 ) -> Iterator[str]:
-    """Bring a killed Envoy back, and move its log away when it has grown, until the edge is taken down.
+    """Bring a killed Envoy back, move its log away when it has grown, and forget answers that were captured long ago,
+    until the edge is taken down.
 
     `look` is called now and then while it runs (seconds in `look_every`). Yields what was done, in words.
 
@@ -276,6 +281,7 @@ def watch(
         ServerError: Envoy ended five times within a minute.
     """
     ends: list[float] = []
+    capturing = read_edge(folder).capture if read(folder) is not None else None
     looked = time.monotonic()
     while (proxy := read(folder)) is not None:
         if not running(proxy):
@@ -285,6 +291,8 @@ def watch(
             yield _revived(folder)
         elif rotate(proxy.places.access_log, proxy.admin):
             yield "the access log was moved away"
+        elif capturing is not None and expire(proxy.places.capture, capturing.keep_seconds):
+            yield "answers that were captured long ago are forgotten"
         elif look is not None and time.monotonic() - looked >= look_every:
             looked = time.monotonic()
             yield from look()
