@@ -6,15 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from scripts.benchmarks.trial import NAME, PLAN, Asking, up
 from serve.cli import app
+from serve.traffic import on_capture
 from serve.traffic.envoy_router import EnvoyRouter
 from serve.traffic.proxy import Proxy
 from serve.traffic.routes import Routes
+from serve.traffic.shadow import Shadow
+from serve.triton import on_pytriton
 from serve.triton.control import Control
+from serve.triton.fleet import TritonFleet
+from serve.triton.process import wait
 from serve.triton.server import Server
 
 pytestmark = pytest.mark.system
@@ -108,3 +114,31 @@ def test_a_worse_version_goes_back_and_does_not_start_again(
     plan = str(folder / "plan.toml")
     again, told = seatrial("rollout", "start", NAME, "--candidate", str(candidate), "--plan", plan)
     assert (again, "was rolled back" in told) == (2, True)
+
+
+def test_answers_over_grpc_are_captured_and_compared_too(trial: tuple[Server, Proxy]) -> None:
+    from tritonclient.grpc import InferenceServerClient, InferInput
+
+    _, proxy = trial
+    router = EnvoyRouter(proxy)
+    stable = router.current(NAME)
+    assert stable is not None
+    candidate = 3 - stable.stable  # of 1 and 2, which answer the same
+    fleet = TritonFleet(on_pytriton.status)
+    fleet.serve(NAME, (1, 2))
+    router.apply(Routes(model=NAME, stable=stable.stable, candidate=candidate, mirror=0.5))
+    tensor = InferInput("x", [1, 3], "FP32").set_data_from_numpy(np.array([[0.1, 0.2, 0.7]], np.float32))
+    with InferenceServerClient(proxy.url) as client:
+        for _ in range(20):
+            client.infer(NAME, [tensor])
+    router.apply(stable)
+    fleet.serve(NAME, (stable.stable,))
+
+    def joined() -> tuple[Shadow, int]:
+        return on_capture.read(proxy.places.capture, stable=stable.stable, candidate=candidate)
+
+    assert wait(lambda: len(joined()[0].found) > 0 and not joined()[0].unmatched, 5.0)  # both logs were flushed
+    found, unreadable = joined()
+    assert unreadable == 0
+    assert {each.same for each in found.found} == {1.0}
+    assert 0 < len(found.found) < 20
