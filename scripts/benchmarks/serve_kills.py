@@ -93,6 +93,7 @@ def _rollout(folder: Path, proxy: Proxy, victim: str, phase: Phase) -> Ended:
     """One rollout from the version that serves to the other equal one."""
     stable = _settled(proxy)
     candidate = 2 if stable == 1 else 1
+    wait(lambda: not _processes(candidate), 10.0)  # of the rollout before, which may still be ending
     records = Records(home() / "rollouts", NAME)
     for digest in records.blocked():
         records.lift(digest)
@@ -173,9 +174,8 @@ def _kill(victim: str, candidate: int, controllers: _Controllers) -> tuple[float
     elif victim == "triton" and server is not None:
         struck = [server.pid]
     elif victim == "model process" and server is not None:
-        pid = server.pid
-        wait(lambda: any(stub.version == candidate for stub in stubs(pid)), 2.0)
-        struck = [stub.pid for stub in stubs(pid) if stub.version == candidate]
+        wait(lambda: bool(_processes(candidate)), 2.0)
+        struck = _processes(candidate)
     killed = time.time()
     for each in struck:
         with suppress(ProcessLookupError):
@@ -183,6 +183,11 @@ def _kill(victim: str, candidate: int, controllers: _Controllers) -> tuple[float
     while any(_there(each) for each in struck):
         time.sleep(0.001)
     return (killed, time.time()) if struck else ()
+
+
+def _processes(version: int) -> list[int]:
+    server = on_pytriton.wanted()
+    return [] if server is None else [stub.pid for stub in stubs(server.pid) if stub.version == version]
 
 
 def _there(pid: int) -> bool:
