@@ -38,7 +38,7 @@ from serve.triton.switch import forgive
 ROOT = Path(__file__).resolve().parents[2]
 VICTIMS = ("controller", "envoy", "triton", "model process")
 PHASES = (Phase.LOADING, Phase.SHADOW, Phase.STEP, Phase.PROMOTING, Phase.ROLLING_BACK)
-# A model process that dies while it loads keeps Triton from ever loading that model again, until the server is started
+# A model process that dies while it loads can keep Triton from loading that model again, until the server is started
 # anew; what serves goes on. So this one comes last.
 WEDGES = ("model process", Phase.LOADING)
 LONGEST = 40.0  # seconds that one rollout may take
