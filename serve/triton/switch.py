@@ -30,7 +30,7 @@ from .rules import broken_versions
 TRIES = 3
 _BEGUN = "the load did not end"
 _HELD = (
-    "see the server's log, or allow more; a model process that died while loading can keep Triton from loading it again "
+    "see the log, or allow more; a model process that died while loading can keep Triton from loading it again "
     "until the server is started anew"
 )
 STEPS = ("intent", "loaded", "proven", "narrowed", "applied", "disk", "read back", "verified")
