@@ -1,6 +1,6 @@
 """Every row about serving, in one command; the rows themselves stand in ``serve_*.py``."""
 
-from . import serve_control, serve_edge, serve_peers, serve_plan, serve_python, serve_rollout, serve_shadow
+from . import serve_control, serve_edge, serve_kills, serve_peers, serve_plan, serve_python, serve_rollout, serve_shadow
 from .rows import Rows
 from .rows import main as run_rows
 
@@ -8,6 +8,7 @@ ROWS: Rows = {
     **serve_control.ROWS,
     **serve_edge.ROWS,
     **serve_rollout.ROWS,
+    **serve_kills.ROWS,
     **serve_shadow.ROWS,
     **serve_python.ROWS,
     **serve_peers.ROWS,

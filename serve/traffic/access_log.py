@@ -84,6 +84,15 @@ def read(
     return found, place
 
 
+def end(log: Path) -> Place:
+    """The place after all that was written so far; whatever is read from there on is new."""
+    try:
+        with log.open("rb") as stream:
+            return Place(inode=log.stat().st_ino, offset=stream.seek(0, 2))
+    except FileNotFoundError:
+        return Place()
+
+
 def rotate(log: Path, admin: Admin, *, above: int = 256 << 20) -> bool:
     """Move a log of more bytes away, over the one moved before, so that two are the most there ever is."""
     if not log.exists() or log.stat().st_size <= above:

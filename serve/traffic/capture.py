@@ -117,13 +117,18 @@ def shadow_filter(capture: Capture) -> Document:
 
 def access_log(capture: Capture, arm: Arm) -> Document:
     """The access log of one listener that writes the marked requests, one JSON document a line."""
+    return log_to(capture.log(arm))
+
+
+def log_to(path: Path) -> Document:
+    """An access log that writes the requests which a filter here marked, one JSON document a line."""
     present = {"filter": NAMESPACE, "path": [{"key": "id"}], "value": {"present_match": True}}
     return {
         "name": "envoy.access_loggers.file",
         "filter": {"metadata_filter": {"matcher": present, "match_if_key_not_found": False}},
         "typed_config": {
             "@type": _FILE_LOG,
-            "path": str(capture.log(arm)),
+            "path": str(path),
             "log_format": {"json_format": dict(_FORMAT)},
         },
     }
@@ -226,19 +231,28 @@ def _endpoint(host: str, port: int) -> Document:
 def _lua(source: str, capture: Capture) -> Document:
     constants = {
         "HEADER": json.dumps(HEADER),
-        "NAMESPACE": json.dumps(NAMESPACE),
         "SHARE": repr(float(capture.share)),
         "SALT": '"' + "".join(f"\\{byte:03d}" for byte in capture.salt.encode()) + '"',
         "UNTIL": repr(float(capture.until)),
-        "MOST": str(capture.most_bytes),
-        "BUDGET": str(capture.bytes_per_minute),
         "PRIME": str(_PRIME),
         "FACTOR": str(_FACTOR),
         "START": str(_START),
     }
     head = "".join(f"local {name} = {value}\n" for name, value in constants.items())
+    return keeper(
+        "mark" if source is _PRIMARY else "keep",
+        head + source,
+        most_bytes=capture.most_bytes,
+        bytes_per_minute=capture.bytes_per_minute,
+    )
+
+
+def keeper(name: str, source: str, *, most_bytes: int, bytes_per_minute: int) -> Document:
+    """A filter of that Lua source, which may call ``keep(handle)`` once it has set ``id`` in the metadata."""
+    constants = {"NAMESPACE": json.dumps(NAMESPACE), "MOST": str(most_bytes), "BUDGET": str(bytes_per_minute)}
+    head = "".join(f"local {key} = {value}\n" for key, value in constants.items())
     return {
-        "name": f"seatrial.shadow.{'mark' if source is _PRIMARY else 'keep'}",
+        "name": f"seatrial.shadow.{name}",
         "typed_config": {"@type": _LUA, "default_source_code": {"inline_string": head + _KEEPING + source}},
     }
 

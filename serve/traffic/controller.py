@@ -32,7 +32,7 @@ class World:
     """What a controller reaches: who routes, who serves, what the proxy saw since it was last asked, and two judges.
 
     `seen` may tell old records again (after a restart it may begin at the start); `golden` replays known inputs on the
-    candidate, `agreement` says how its shadow answers compare.
+    candidate, `agreement` says how its shadow answers compare. `close` is called once the rollout has ended.
     """
 
     router: Router
@@ -40,6 +40,7 @@ class World:
     seen: Callable[[], Iterable[Seen]]
     golden: Callable[[], Told]
     agreement: Callable[[], Told]
+    close: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
 
@@ -199,6 +200,7 @@ def run(records: Records, world: World, *, look: Callable[[Rollout], None] = lam
             look(rollout)
             if not rollout.ended:
                 world.sleep(rollout.plan.interval)
+        world.close()
         return rollout
 
 

@@ -71,13 +71,14 @@ def advance(rollout: Rollout, seen: Observation) -> tuple[Decision, Rollout]:
     if decision.event is seen.command:
         after = replace(after, intents=rollout.intents + 1)
     if rollout.phase is Phase.LOADING and seen.candidate is not None:
-        after = replace(after, restarts=seen.candidate.restarts)
+        found = seen.candidate
+        after = replace(after, restarts=found.restarts, server_restarts=found.server_restarts)
     return decision, after
 
 
 def faults(rollout: Rollout, seen: Observation) -> list[str]:
-    """What needs no statistics. A server that is down with every version on it is not the candidate's fault, yet:
-    when it is back, the candidate has been restarted, and that is.
+    """What needs no statistics. A server that goes down with every version on it may be anybody's fault: the plan says
+    how often that is forgiven (`Plan.server_restarts`), for some candidates crash the server each time.
     """
     found = [f"does not load: {seen.refused}"] if seen.refused else []
     health = seen.candidate
@@ -87,6 +88,9 @@ def faults(rollout: Rollout, seen: Observation) -> list[str]:
         found.append(f"version {rollout.candidate} does not serve: {health.reason or 'no reason given'}")
     if health.restarts > rollout.restarts >= 0:
         found.append(f"version {rollout.candidate} was restarted {health.restarts - rollout.restarts} times")
+    whole = health.server_restarts - rollout.server_restarts
+    if rollout.server_restarts >= 0 and whole > rollout.plan.server_restarts:
+        found.append(f"the server was restarted {whole} times with version {rollout.candidate} on trial")
     if 0 < rollout.plan.memory < health.memory:
         found.append(f"version {rollout.candidate} uses {health.memory} bytes, allowed {rollout.plan.memory}")
     return found

@@ -189,12 +189,33 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Capturing:
+    """Keep the answers of both versions to copied requests, so that a rollout can compare them.
+
+    They are users' data: written for this user alone, none above `most_bytes` and at most `bytes_per_minute` of each
+    version's. They are deleted when the rollout that compares them ends, when the edge goes down, and by ``edge watch``
+    once nothing was added for `keep_seconds`.
+    """
+
+    most_bytes: int = 64 << 10
+    bytes_per_minute: int = 64 << 20
+    keep_seconds: float = 86_400.0
+
+    def __post_init__(self) -> None:
+        where = "capture"
+        _refuse(self.most_bytes < 1, "an answer has bytes", where, "give most_bytes")
+        _refuse(self.bytes_per_minute < self.most_bytes, "no room for one answer a minute", where, "give more")
+        _refuse(not 0 < self.keep_seconds < 1e9, "seconds are above 0", where, "give keep_seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
     """Everything the edge does with a request before a version sees it.
 
-    `shadow` is the server that gets copies; by default the live one, which then pays for both. Lanes believe a header
-    only if it comes from a claim or stands in `client_headers`: any other is removed on arrival. `address` beyond
-    loopback needs `auth` and `tls`. `threads` are Envoy's workers; one serves thousands of requests a second.
+    `shadow` is the server that gets copies; by default the live one, which then pays for both. Without `capture` no
+    answer is ever written down. Lanes believe a header only if it comes from a claim or stands in `client_headers`: any
+    other is removed on arrival. `address` beyond loopback needs `auth` and `tls`. `threads` are Envoy's workers; one
+    serves thousands of requests a second.
 
     Raises:
         ConfigError: a field that cannot be, named with its mend.
@@ -214,6 +235,7 @@ class Edge:
     rate_limit: RateLimit | None = None
     auth: Keys | Jwt | None = None
     tls: Tls | None = None
+    capture: Capturing | None = None
 
     def __post_init__(self) -> None:
         _refuse(self.schema != SCHEMA, f"schema {self.schema} is not {SCHEMA}", "schema", f"write schema = {SCHEMA}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .edge import Edge
+from .envoy_capture import kept
 from .envoy_clusters import Document, Pinned, clusters
 from .envoy_filters import listeners, route_discovery
 from .envoy_routes import Ways, table, wanted
@@ -54,6 +55,11 @@ class Places:
     def access_log(self) -> Path:
         """One JSON line a request."""
         return self.folder / "access.jsonl"
+
+    @property
+    def capture(self) -> Path:
+        """What is captured of answers, where the edge captures any."""
+        return self.folder / "capture"
 
     @property
     def admin(self) -> Path:
@@ -140,6 +146,7 @@ def _resources(
     static: bool,
 ) -> dict[str, list[Document]]:
     made = table(edge, ways)
+    live, shadow = kept(edge.capture, places.capture)
     source = {"route_config": made} if static else route_discovery(_source(places, "rds"))
     return {
         "cds": clusters(edge, [*wanted(edge, ways), *keep], str(places.shadow)),
@@ -149,8 +156,10 @@ def _resources(
             source,
             log=str(places.access_log),
             shadow_socket=str(places.shadow),
-            live_filters=extras.live,
-            shadow_filters=extras.shadow,
+            live_filters=(*live.filters, *extras.live),
+            shadow_filters=(*shadow.filters, *extras.shadow),
+            live_logs=live.logs,
+            shadow_logs=shadow.logs,
         ),
     }
 

@@ -31,12 +31,14 @@ def listeners(
     shadow_socket: str,
     live_filters: Sequence[Document] = (),
     shadow_filters: Sequence[Document] = (),
+    live_logs: Sequence[Document] = (),
+    shadow_logs: Sequence[Document] = (),
 ) -> list[Document]:
     """Both listeners; `table_source` says where the route table is read from (or holds it, to be checked)."""
     lua = filter_("lua", "lua.v3.Lua", default_source_code={"inline_string": model_of_grpc()})
     buffer = filter_("buffer", "buffer.v3.Buffer", max_request_bytes=edge.limits.body_bytes)
     live = [*_admission(edge), buffer, lua, *live_filters]
-    manager = _manager(LISTENER, log, live, edge) | table_source
+    manager = _manager(LISTENER, [_access_log(log), *live_logs], live, edge) | table_source
     manager["early_header_mutation_extensions"] = [_strip(edge.stripped)]
     manager["use_remote_address"] = True  # the edge is the edge: ids and x-envoy-* of strangers do not count
     manager["always_set_request_id_in_response"] = True
@@ -45,13 +47,13 @@ def listeners(
     first["enable_reuse_port"] = edge.threads > 1  # else a second process could take half of our connections
     if edge.tls is not None:
         first["filter_chains"][0]["transport_socket"] = _tls(edge.tls)
-    return [first, _shadow(edge, log, shadow_socket, shadow_filters)]
+    return [first, _shadow(edge, [_access_log(log), *shadow_logs], shadow_socket, shadow_filters)]
 
 
-def _shadow(edge: Edge, log: str, socket: str, filters: Sequence[Document]) -> Document:
+def _shadow(edge: Edge, logs: Sequence[Document], socket: str, filters: Sequence[Document]) -> Document:
     route = {"name": "shadow", "match": {"prefix": "/"}, "route": {"cluster_header": SHADOW_HEADER, "timeout": "60s"}}
     host = {"name": "copies", "domains": ["*"], "routes": [route]}
-    manager = _manager(SHADOW, log, filters, edge)
+    manager = _manager(SHADOW, logs, filters, edge)
     manager |= {"route_config": {"name": SHADOW, "virtual_hosts": [host]}}
     manager |= {"generate_request_id": False, "preserve_external_request_id": True}  # the copy's id is the original's
     return _listener(SHADOW, {"pipe": {"path": socket, "mode": 0o600}}, manager, edge.limits.body_bytes)
@@ -68,12 +70,12 @@ def _listener(name: str, address: Document, manager: Document, body_bytes: int) 
     }
 
 
-def _manager(name: str, log: str, filters: Sequence[Document], edge: Edge) -> Document:
+def _manager(name: str, logs: Sequence[Document], filters: Sequence[Document], edge: Edge) -> Document:
     idle = 5 + max([55_000, *(model.timeout_ms for model in edge.models)]) // 1000
     return {
         "stat_prefix": name,
         "http_filters": [*filters, filter_("router", "router.v3.Router", suppress_envoy_headers=True)],
-        "access_log": [_access_log(log)],
+        "access_log": list(logs),
         "normalize_path": True,
         "merge_slashes": True,
         "path_with_escaped_slashes_action": "REJECT_REQUEST",

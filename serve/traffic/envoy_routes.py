@@ -15,6 +15,7 @@ from .envoy_lua import ASKED, INFER, SERVICE
 from .routes import Routes
 
 TABLE = "live"
+COPIED = "/copied"  # ends the name of every route whose requests are copied
 _WHOLE = 1_000_000  # weights are millionths
 _IDS = 16**4
 _RETRY_ON = "gateway-error,reset,connect-failure,refused-stream,unavailable"
@@ -141,7 +142,7 @@ def _lane(edge: Edge, model: Model, ways: Ways, lane: Lane | None, protocol: Pro
         chosen = {"name": "x-request-id", "string_match": {"safe_regex": {"regex": ids_below(routes.mirror)}}}
         copied = match | {"headers": [*match.get("headers", ()), chosen]}
         mirrored = action | {"request_mirror_policies": [{"cluster": target.hop}]}
-        yield {"name": f"{name}/copied", "match": copied, "route": mirrored}
+        yield {"name": name + COPIED, "match": copied, "route": mirrored}
     yield {"name": name, "match": match, "route": action} | facts
 
 

@@ -9,7 +9,8 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """Whether a version answers a real inference now. `restarts` counts how often it had to be brought back.
+    """Whether a version answers a real inference now. `restarts` counts how often it had to be brought back by itself,
+    `server_restarts` how often the whole server was, with every version on it.
 
     `reason` says what is wrong (empty when `ok`), `memory` is the resident bytes of all that serves it, 0 if unknown.
     """
@@ -17,6 +18,7 @@ class Health:
     ok: bool
     reason: str = ""
     restarts: int = 0
+    server_restarts: int = 0
     memory: int = 0
 
 

@@ -8,6 +8,7 @@ be. Nobody else needs to read these files; they are made for their owner alone.
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from heapq import merge
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from optimize.errors import ConfigError
 
 from .agreement import Agreement, AgreementLimits
 from .capture import FILES, Arm, Capture
-from .shadow import Recorded, Shadow
+from .shadow import Recorded as Recorded
+from .shadow import Shadow
 
 PRIVATE = 0o600
 _CHUNK = 1 << 20
@@ -23,9 +25,29 @@ _CHUNK = 1 << 20
 
 def prepare(capture: Capture) -> None:
     """Make the folder and the files before the proxy does: it would make them readable by everybody."""
-    capture.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(capture.folder)
+
+
+def make_private(folder: Path) -> None:
+    """Make that folder and the files of a capture in it, for their owner alone."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name in FILES.values():
-        _private(capture.folder / name)
+        _private(folder / name)
+
+
+def expire(folder: Path, keep_seconds: float, *, most_bytes: int = 1 << 30) -> bool:
+    """Empty what nobody has written to for so long, or has read while it grew so large; whether there was such a file.
+
+    For whoever watches the proxy: with no controller there is no collector that would.
+    """
+    found = False
+    for path in folder.glob("*.log*"):
+        with suppress(FileNotFoundError):  # a collector may take it away meanwhile
+            state = path.stat()
+            if state.st_size > most_bytes or (state.st_size and time.time() - state.st_mtime > keep_seconds):
+                os.truncate(path, 0)  # the proxy appends, so it goes on at the new end
+                found = True
+    return found
 
 
 class Collector:
@@ -64,12 +86,16 @@ class Collector:
         """Delete everything that was captured; for the end of a capture."""
         for path in self.folder.glob("*.log*"):
             path.unlink(missing_ok=True)
+        self._offsets.clear()
+        self._moved.clear()
 
     def _read(self, path: Path, arm: Arm) -> Iterator[Recorded]:
         """Whole lines only: the proxy may be in the middle of one."""
         if not path.exists():
             return
         with path.open("rb") as file:
+            if path.stat().st_size < self._offsets.get(path, 0):
+                self._offsets[path] = 0  # it was emptied (`expire`)
             file.seek(self._offsets.get(path, 0))
             for line in file:
                 if not line.endswith(b"\n"):
@@ -111,12 +137,21 @@ _SETTLED = 15.0  # seconds without a write; the proxy flushes what it holds ever
 
 
 def look(
-    collector: Collector, shadow: Shadow, limits: Mapping[str, AgreementLimits], *, compared_at_least: float = 0.9
+    collector: Collector,
+    shadow: Shadow,
+    limits: Mapping[str, AgreementLimits],
+    *,
+    compared_at_least: float = 0.9,
+    mine: Callable[[Recorded], bool] = lambda record: True,
 ) -> Agreement:
-    """Take in what was captured since the last look, and judge everything so far; as often as one likes."""
+    """Take in what was captured since the last look, and judge everything so far; as often as one likes.
+
+    `mine` says which records belong to the comparison, where an edge captures for several models.
+    """
     now = time.monotonic()
     for record in collector.poll():
-        shadow.add(record, now)
+        if mine(record):
+            shadow.add(record, now)
     shadow.expire(now)
     return shadow.agreement(limits, compared_at_least=compared_at_least)
 

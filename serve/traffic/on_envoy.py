@@ -29,6 +29,7 @@ from .edge import Edge
 from .envoy_clusters import Document
 from .envoy_config import KINDS, Extras, Places, bootstrap, documents, static
 from .envoy_routes import Ways
+from .on_capture import expire, make_private
 from .proxy import Proxy as Proxy
 from .proxy import forget, read, read_edge, running, write_edge
 from .proxy import write as remember
@@ -62,7 +63,8 @@ def check(edge: Edge, ways: Ways, extras: Extras | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="seatrial-check-") as folder:
         path = Path(folder) / "static.json"
         path.touch(mode=0o600)
-        nowhere = Places(folder=Path(folder), sockets=Path(folder))  # the check opens the log
+        nowhere = Places(folder=Path(folder), sockets=Path(folder))  # the check opens the logs
+        nowhere.capture.mkdir()
         path.write_text(json.dumps(static(edge, ways, nowhere, extras=extras)))
         command = [str(binary()), "--mode", "validate", "-c", str(path), "-l", "error", "--disable-hot-restart"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -102,6 +104,9 @@ def _started(edge: Edge, folder: Path, ways: Ways, extras: Extras | None, timeou
         places = Places(folder=folder.absolute(), sockets=Path(tempfile.mkdtemp(prefix="seatrial-")))
         try:
             write_edge(folder, edge)
+            shutil.rmtree(places.capture, ignore_errors=True)  # of another time, which nobody compares any more
+            if edge.capture is not None:
+                make_private(places.capture)
             write_atomically(places.bootstrap, json.dumps(bootstrap(edge, places)).encode())
             write(places, documents(edge, ways, places, extras=extras))
             return _launch(edge, places, timeout)
@@ -190,13 +195,17 @@ def _await_ready(proxy: Proxy, timeout: float) -> None:
 
 
 def stop(proxy: Proxy, *, drain: float = 10.0) -> None:
-    """End the proxy once nothing is under way, `drain` seconds at most; 0 ends it at once. Its files stay."""
+    """End the proxy once nothing is under way, `drain` seconds at most; 0 ends it at once.
+
+    Its files stay, but for the answers that it captured.
+    """
     with _alone(proxy.folder):
         forget(proxy.folder)
         if drain > 0 and running(proxy):
             with suppress(ServerError):
                 _drain(proxy, drain)
         end(proxy.pid, proxy.started, timeout=5.0)
+        shutil.rmtree(proxy.places.capture, ignore_errors=True)
         shutil.rmtree(proxy.sockets, ignore_errors=True)
 
 
@@ -263,7 +272,8 @@ def names() -> list[str]:
 def watch(
     folder: Path, *, every: float = 0.2, look: Callable[[], Iterator[str]] | None = None, look_every: float = 2.0
 ) -> Iterator[str]:
-    """Bring a killed Envoy back, and move its log away when it has grown, until the edge is taken down.
+    """Bring a killed Envoy back, move its log away when it has grown, and forget answers that were captured long ago,
+    until the edge is taken down.
 
     `look` is called now and then while it runs (seconds in `look_every`). Yields what was done, in words.
 
@@ -271,6 +281,7 @@ def watch(
         ServerError: Envoy ended five times within a minute.
     """
     ends: list[float] = []
+    capturing = read_edge(folder).capture if read(folder) is not None else None
     looked = time.monotonic()
     while (proxy := read(folder)) is not None:
         if not running(proxy):
@@ -280,6 +291,8 @@ def watch(
             yield _revived(folder)
         elif rotate(proxy.places.access_log, proxy.admin):
             yield "the access log was moved away"
+        elif capturing is not None and expire(proxy.places.capture, capturing.keep_seconds):
+            yield "answers that were captured long ago are forgotten"
         elif look is not None and time.monotonic() - looked >= look_every:
             looked = time.monotonic()
             yield from look()

@@ -4,12 +4,15 @@ Read from TOML (`load_plan`) and checked here, before anything is loaded; moves 
 """
 
 import math
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
 from optimize import config
 from optimize.errors import ConfigError
+
+from .agreement import AgreementLimits
 
 Metric = Literal["mean", "p95", "p99", "errors", "refused"]
 METRICS: tuple[Metric, ...] = ("mean", "p95", "p99", "errors", "refused")
@@ -92,14 +95,24 @@ class Alphas:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shadow:
-    """Before any caller gets its answers: the share mirrored to the candidate, and the longest wait for agreement."""
+    """Before any caller gets its answers: the share mirrored to the candidate, and the longest wait for agreement.
+
+    A `mirror` of 0 goes without: the file's word for no such phase. `outputs` are limits per output of the model (``*``
+    for those that have none; nothing at all: top-1 of 0.99), and `compared_at_least` the share of the copied requests
+    whose answers must have been compared.
+    """
 
     mirror: float = 0.1
     dwell: float = 86_400.0
+    outputs: Mapping[str, AgreementLimits] = field(default_factory=dict)
+    compared_at_least: float = 0.9
 
     def __post_init__(self) -> None:
-        _share(self.mirror, "shadow.mirror")
+        if self.mirror:
+            _share(self.mirror, "shadow.mirror")
         _positive(self.dwell, "shadow.dwell")
+        if not 0 <= self.compared_at_least <= 1:
+            raise ConfigError("compared_at_least is from 0 to 1", where="shadow", next_step="0.9 is usual")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +146,9 @@ class Step:
 class Plan:
     """The whole way of a candidate. Times in seconds, memory in bytes (0: no limit).
 
+    A candidate that had to be brought back goes back. `server_restarts` is how often the whole server may be started
+    again while it is on trial: once, for that may be anybody's fault; the second time looks like the candidate's.
+
     `budget` is a gate's budget, relative to the plan's file, whose margins hold where the plan gives none. `load` is
     the longest wait for the candidate to be ready; `warmup` what is discarded of every step before anything counts;
     `drain` the wait between the last request sent to a version and its unloading. Evidence is gathered in blocks of at
@@ -146,6 +162,7 @@ class Plan:
     margins: Margins = Margins()
     alphas: Alphas = Alphas()
     memory: int = 0
+    server_restarts: int = 1
     load: float = 300.0
     warmup: float = 15.0
     drain: float = 5.0
@@ -163,7 +180,7 @@ class Plan:
             )
         for name in ("load", "interval", "block"):
             _positive(getattr(self, name), name)
-        for name in ("warmup", "drain", "memory"):
+        for name in ("warmup", "drain", "memory", "server_restarts"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} {getattr(self, name)} is negative or no number", where=name)
         if self.block_requests < 1:
@@ -183,6 +200,8 @@ def load_plan(path: Path) -> Plan:
         ConfigError: an unknown key, or something that cannot be.
     """
     plan = config.load(path, Plan)
+    if plan.shadow is not None and not plan.shadow.mirror:
+        plan = replace(plan, shadow=None)
     if not plan.budget:
         return plan
     from bench.budget import load_budget

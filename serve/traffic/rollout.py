@@ -84,7 +84,8 @@ class Rollout:
 
     `digest` names the candidate's bytes. `before` is where a paused rollout stood. `entered` is when phase and step
     began, `resumed` when the longest stay began to count, `routed` when its routes came into force (0: not yet).
-    `restarts` is how often the candidate had been brought back when it was first found ready, -1 before. `intents` are
+    `restarts` and `server_restarts` are how often the candidate, and the server as a whole, had been brought back when
+    it was first found ready, -1 before. `intents` are
     the operator's words that have been heard, `reason` why it stands where it stands.
     """
 
@@ -102,6 +103,7 @@ class Rollout:
     resumed: float = 0.0
     routed: float = 0.0
     restarts: int = -1
+    server_restarts: int = -1
     intents: int = 0
     reason: str = ""
 

@@ -32,7 +32,12 @@ class Seen:
 
     @property
     def failed(self) -> bool:
-        """Whether the service failed: a 5xx or its gRPC counterparts, not a mistake of the client's."""
+        """Whether the service failed: a 5xx or its gRPC counterparts, not a mistake of the client's.
+
+        A request that had to be asked twice failed too: the retry hid it from the client, not from who judges.
+        """
+        if self.attempts > 1:
+            return True
         if self.grpc_status is not None:
             return self.grpc_status in _GRPC_FAILURES
         return self.status >= 500

@@ -40,7 +40,8 @@ REPEATED = "the request id came again"
 class Recorded:
     """One line of a capture's log: how the proxy saw one answer of one arm, and the answer where it was kept.
 
-    `at` is the request's start in Unix seconds, `seconds` its duration. `kept` is ``whole`` or why there is no `body`.
+    `at` is the request's start in Unix seconds, `seconds` its duration. `model` is empty, and `version` 0, where the
+    proxy does not say which one it asked. `kept` is ``whole`` or why there is no `body`.
     """
 
     arm: Arm
@@ -53,6 +54,8 @@ class Recorded:
     kept: str
     body: bytes
     headers: Mapping[str, str]
+    model: str = ""
+    version: int = 0
 
     @classmethod
     def parse(cls, line: str | bytes, arm: Arm) -> "Recorded":
@@ -76,6 +79,8 @@ class Recorded:
                 kept=str(known.get("kept", "")),
                 body=base64.b64decode(known.get("body", ""), validate=True),
                 headers={name: str(known[name]) for name in _HEADERS if name in known},
+                model=str(known.get("model", "")),
+                version=int(known.get("version", 0)),
             )
         except (KeyError, TypeError, AttributeError, binascii.Error, json.JSONDecodeError) as error:
             raise ValueError(f"no line of a capture's log: {error}") from error

@@ -11,6 +11,7 @@ from optimize.errors import IntegrityError, MissingError
 from ..errors import ModelLoadError, ServerError
 from ..traffic.fleet import Health
 from .control import Control
+from .healing import Watch
 from .probe import DEADLINE_SECONDS, not_finite, probe
 from .server import Server
 from .stubs import memory
@@ -21,11 +22,13 @@ from .switch import switch
 class TritonFleet:
     """The versions of one server, which `find` names (`on_pytriton.status`).
 
-    `deadline` is seconds for a golden request.
+    `deadline` is seconds for a golden request, `load` for a load: one whose process dies in it never ends by itself.
     """
 
-    def __init__(self, find: Callable[[], Server | None], *, deadline: float = DEADLINE_SECONDS) -> None:
-        self._find, self._deadline = find, deadline
+    def __init__(
+        self, find: Callable[[], Server | None], *, deadline: float = DEADLINE_SECONDS, load: float = 120.0
+    ) -> None:
+        self._find, self._deadline, self._load = find, deadline, load
 
     def serve(self, model: str, versions: tuple[int, ...]) -> None:
         """Serve exactly these versions, proven, on disk as on the server.
@@ -36,7 +39,7 @@ class TritonFleet:
         """
         server = self._server()
         try:
-            with Control.to(server) as control:
+            with Control.to(server, timeout=self._load) as control:
                 switch(control, server.repository, model, versions)
         except (IntegrityError, MissingError) as error:
             raise ModelLoadError(error.what, where=error.where, next_step=error.next_step) from error
@@ -47,19 +50,19 @@ class TritonFleet:
         A late answer of a version that answers others is no illness, and neither is a model that no request can try.
         """
         watches = standing()
-        watched = [watches[name] for name in (SERVER, name_of(model, version)) if name in watches]
-        restarts = sum(watch.restarts for watch in watched)
+        own, whole = (watches.get(name, Watch()) for name in (name_of(model, version), SERVER))
+        counts = {"restarts": own.restarts, "server_restarts": whole.restarts}
         try:
             server = self._server()
         except ServerError as error:
-            return Health(ok=False, reason=error.what, restarts=restarts)
+            return Health(ok=False, reason=error.what, **counts)
         found = probe(server.url, model, version, deadline=self._deadline)
         reason = found.reason if found.state in ("late", "broken", "refused") else ""
         if not reason and found.answer is not None and (bad := not_finite(found.answer)):
             reason = f"answers with NaN or infinity in {', '.join(bad)}"
-        if reason and (given := [watch.reason for watch in watched if watch.state == "given up"]):
+        if reason and (given := [watch.reason for watch in (whole, own) if watch.state == "given up"]):
             reason = f"given up by the supervisor ({given[0]}): {reason}"
-        return Health(ok=not reason, reason=reason, restarts=restarts, memory=memory(server.pid, model, version))
+        return Health(ok=not reason, reason=reason, memory=memory(server.pid, model, version), **counts)
 
     def _server(self) -> Server:
         server = self._find()

@@ -96,7 +96,7 @@ def golden(config: Mapping[str, Any]) -> Golden | None:
     if "sequence_batching" in config or config.get("model_transaction_policy", {}).get("decoupled"):
         return None
     lead: tuple[int, ...] = (1,) if config.get("max_batch_size", 0) else ()
-    warm = _warm_shapes(config)
+    warm = warm_shapes(config)
     inputs = {}
     for tensor in config["input"]:
         if tensor.get("optional"):
@@ -152,7 +152,7 @@ def not_finite(answer: Mapping[str, Array]) -> tuple[str, ...]:
     return tuple(sorted(name for name, array in floats.items() if not np.isfinite(array).all()))
 
 
-def _warm_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+def warm_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Shapes (without the batch axis) that the model's first warm-up sample uses: these are known to work."""
     for sample in config.get("model_warmup", ()):
         return {name: tuple(int(size) for size in each["dims"]) for name, each in sample.get("inputs", {}).items()}

@@ -161,23 +161,37 @@ def _backend(artifact: Artifact, deployment: Deployment) -> str:
 
 
 def _samples(artifact: Artifact, deployment: Deployment, store: Store, recipe: Recipe | None) -> tuple[Samples, str]:
-    """Golden samples where there are any, else random ones; and the words for which they are."""
+    shapes, batching = next(iter(deployment.warmup.every_bucket), {}), deployment.max_batch_size > 0
+    return golden_samples(artifact, store, name=deployment.name, batching=batching, shapes=shapes, recipe=recipe)
+
+
+def golden_samples(
+    artifact: Artifact,
+    store: Store,
+    *,
+    name: str,
+    batching: bool,
+    shapes: Mapping[str, tuple[int, ...]],
+    recipe: Recipe | None = None,
+) -> tuple[Samples, str]:
+    """Golden samples where there are any, else random ones; and the words for which they are.
+
+    `shapes` (without the batch axis) are the sizes that free axes of random inputs take.
+    """
     if recipe is not None:
         return Data(recipe, store, environment()).samples("golden"), f"golden samples of recipe {recipe.name}"
     try:
         recorded = recorded_recipe(artifact, store)
         samples = Data(recorded, store, environment()).samples("golden")
     except SeatrialError as error:
-        made = random_inputs(_asked(artifact, deployment), _RANDOM_ROWS, _SEED)
+        made = random_inputs(_asked(artifact, name, batching, shapes), _RANDOM_ROWS, _SEED)
         why = f"random, seed {_SEED}, for want of golden samples: {error.what}"
         return Samples(split="golden", inputs=made, labels=None), why
     return samples, f"golden samples of recipe {recorded.name}"
 
 
-def _asked(artifact: Artifact, deployment: Deployment) -> Endpoint:
+def _asked(artifact: Artifact, name: str, batching: bool, shapes: Mapping[str, tuple[int, ...]]) -> Endpoint:
     """The artifact's tensors as something to make inputs for; free axes take the sizes that it is warmed up with."""
-    shapes: Mapping[str, tuple[int, ...]] = next(iter(deployment.warmup.every_bucket), {})
-    batching = deployment.max_batch_size > 0
 
     def concrete(spec: TensorSpec) -> TensorSpec:
         if spec.name not in shapes:
@@ -185,4 +199,4 @@ def _asked(artifact: Artifact, deployment: Deployment) -> Endpoint:
         return replace(spec, shape=(*(spec.shape[:1] if batching else ()), *shapes[spec.name]))
 
     inputs = tuple(concrete(spec) for spec in artifact.inputs)
-    return Endpoint(url="", model=deployment.name, version="1", inputs=inputs, outputs=artifact.outputs)
+    return Endpoint(url="", model=name, version="1", inputs=inputs, outputs=artifact.outputs)

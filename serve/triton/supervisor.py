@@ -86,7 +86,8 @@ class Supervisor:
         tell: Callable[[Event], None] = print,
     ) -> None:
         self.server, self._restart, self._pace, self._tell = server, restart, pace, tell
-        self._watches: dict[str, Watch] = {SERVER: Watch()}
+        counted = {name: Watch(restarts=watch.restarts) for name, watch in standing().items()}
+        self._watches: dict[str, Watch] = {SERVER: Watch()} | counted  # whoever counts on us goes on counting
         self._expected: set[Version] = set()
         self._answered: set[Version] = set()
 
@@ -172,7 +173,7 @@ class Supervisor:
                 self._expected = others | {(model, version) for version in meant}
         for lost in {each for each in self._watches if each != SERVER}:
             if lost not in {name_of(*each) for each in ready | self._expected}:
-                del self._watches[lost]
+                self._watches[lost] = Watch(restarts=self._watches[lost].restarts)  # whoever counts goes on counting
         journaled = set(journal.journaled(self.server.repository))
         by_hand = {each for each, why in reasons.items() if why == "unloaded" and each[0] not in journaled}
         missing = self._expected - ready - by_hand

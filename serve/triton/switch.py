@@ -29,6 +29,10 @@ from .rules import broken_versions
 
 TRIES = 3
 _BEGUN = "the load did not end"
+_HELD = (
+    "see the log, or allow more; a model process that died while loading can keep Triton from loading it again "
+    "until the server is started anew"
+)
 STEPS = ("intent", "loaded", "proven", "narrowed", "applied", "disk", "read back", "verified")
 Step = Callable[[str], None]
 Prove = Callable[[str, str, int, int | None], None]
@@ -109,7 +113,7 @@ def switch(
             reason = f"the server lives, but did not load {list(new)} in time: {error.what}"
             with suppress(ServerError):  # it may still be busy loading; then the next `recover` undoes it
                 _undo(control, repository, entry, reason)
-            raise ModelLoadError(reason, where=error.where, next_step="see the server's log, or allow more") from error
+            raise ModelLoadError(reason, where=error.where, next_step=_HELD) from error
         took = perf_counter() - began
         _settle(control, repository, entry, at)
         total = perf_counter() - began

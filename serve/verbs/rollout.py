@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from optimize import environment as machine
-from optimize.cli import Json, emit, out, progress
+from optimize.cli import Json, emit, out, progress, store
 
 if TYPE_CHECKING:
     from ..traffic.controller import World
@@ -23,36 +23,49 @@ Reach = Annotated[
     str,
     typer.Option(
         "--world",
-        help="Who routes, serves and watches: FILE.py:NAME or MODULE:NAME, called with the rollout, gives a "
-        "serve.traffic.controller.World.",
+        help="Another world than the edge and the server that are up: FILE.py:NAME or MODULE:NAME, called with the "
+        "rollout, gives a serve.traffic.controller.World (a cluster, a simulation).",
     ),
 ]
+At = Annotated[str, typer.Option("--edge", help="The edge's name; needed where several are up.")]
 EXIT = {"promoted": 0, "rolled_back": 1, "aborted": 1}
 
 
 @app.command()
 def start(
     model: Model,
-    stable: Annotated[int, typer.Option(help="The version that serves now.")],
     candidate: Annotated[int, typer.Option(help="The placed version that is to take over.")],
-    digest: Annotated[str, typer.Option(help="The candidate's artifact digest: what is blocked if it goes back.")],
-    world: Reach,
     plan: Annotated[Path, typer.Option(help="The plan (TOML).")] = Path("serve/rollouts/usual.toml"),
+    stable: Annotated[int, typer.Option(help="The version that serves now; default: the one the edge leads to.")] = 0,
+    digest: Annotated[
+        str, typer.Option(help="What is blocked if it goes back; default: the digest of the placed artifact.")
+    ] = "",
+    at: At = "",
+    world: Reach = "",
     json_: Json = False,
 ) -> None:
     """Start a rollout and move it until it is promoted or rolled back; killed, it goes on with seatrial rollout run.
 
-    Exit codes: 0 promoted, 1 rolled back or aborted.
+    It takes place on the edge and the server that are up: seatrial up, seatrial edge up, and beside them seatrial
+    supervise and seatrial edge watch, which bring back what dies. A plan with [shadow] needs an edge with [capture].
+
+    Exit codes: 0 promoted, 1 rolled back or aborted, 2 it cannot be done this way, 4 no server.
     """
     from optimize.errors import ConfigError
 
+    from ..traffic import live
     from ..traffic.plan import load_plan
     from ..traffic.rollout import Rollout
 
     loaded = load_plan(plan)
-    if min(stable, candidate) < 1 or stable == candidate:
+    if not world:
+        place = live.find(at)
+        stable = stable or place.stable(model)
+        digest = digest or place.placement(model, candidate).digest
+    if min(stable, candidate) < 1 or stable == candidate or not digest:
         raise ConfigError(
-            f"stable {stable} and candidate {candidate}", next_step="give two different versions, counted from 1"
+            f"stable {stable} and candidate {candidate}, digest {digest!r}",
+            next_step="give two different versions, counted from 1, and in another world a digest",
         )
     now = time.time()
     made = Rollout(
@@ -66,17 +79,17 @@ def start(
         resumed=now,
         reason="started",
     )
-    reached = _world(world, made)  # before anything is written down
+    reached = _world(world, made, at)  # before anything is written down
     records = _records(model)
     records.start(made)
     _run(records, reached, json_)
 
 
 @app.command()
-def run(model: Model, world: Reach, json_: Json = False) -> None:
+def run(model: Model, at: At = "", world: Reach = "", json_: Json = False) -> None:
     """Go on with the model's rollout where its records say that it stands, after a kill, a reboot, or an intent."""
     records = _records(model)
-    _run(records, _world(world, records.load()), json_)
+    _run(records, _world(world, records.load(), at), json_)
 
 
 @app.command()
@@ -189,12 +202,15 @@ def _records(model: str) -> "Records":
     return Records(machine.home() / "rollouts", model)
 
 
-def _world(text: str, rollout: "Rollout") -> "World":
+def _world(text: str, rollout: "Rollout", edge: str) -> "World":
     from optimize.errors import ConfigError
     from optimize.user_code import Reference
 
+    from ..traffic import live
     from ..traffic.controller import World
 
+    if not text:
+        return live.world(live.find(edge), rollout, store())
     made = Reference.parse(text, Path.cwd()).call(rollout)
     if not isinstance(made, World):
         raise ConfigError(

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from optimize import config
 from optimize.errors import ConfigError
 from serve.traffic import access_log
-from serve.traffic.edge import Edge, Keys, Lane, Limits, Model, Tls, Variant
+from serve.traffic.edge import Capturing, Edge, Keys, Lane, Limits, Model, Tls, Variant
 from serve.traffic.envoy_clusters import Pinned, filter_
 from serve.traffic.envoy_config import Extras, Places, documents, static
 from serve.traffic.envoy_filters import read_keys
@@ -105,6 +106,20 @@ def test_extra_filters_stand_before_the_router() -> None:
         for one in (live, shadow)
     ]
     assert names == [["buffer", "lua", "lua", "router"], ["tap", "router"]]
+
+
+def test_answers_are_written_down_only_where_the_edge_says_so() -> None:
+    def written(edge: Edge) -> list[list[str]]:
+        listeners = static(edge, Ways(), PLACES)["static_resources"]["listeners"]
+        managers = [each["filter_chains"][0]["filters"][0]["typed_config"] for each in listeners]
+        return [[log["typed_config"]["path"] for log in each["access_log"]] for each in managers]
+
+    log, capture = str(PLACES.access_log), PLACES.capture
+    assert written(EDGE) == [[log], [log]]
+    kept = written(replace(EDGE, capture=Capturing()))
+    assert kept == [[log, str(capture / "stable.log")], [log, str(capture / "candidate.log")]]
+    with pytest.raises(ConfigError, match="no room"):
+        Capturing(most_bytes=10, bytes_per_minute=9)
 
 
 def test_only_headers_that_clients_may_send_are_left_on_arrival() -> None:

@@ -243,3 +243,21 @@ def test_the_plans_that_come_along_can_be_read(path: Path) -> None:
 
 def test_counts_are_spelled_with_two_digits() -> None:
     assert [spell_count(count) for count in (7, 99, 123, 17_800, 1_234_567)] == ["7", "99", "120", "18k", "1200k"]
+
+
+def test_a_plan_without_a_mirror_says_so_with_a_share_of_0(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    steps = "[[steps]]\nshare = 0.5\n"
+    path.write_text(f"schema = 1\n[shadow]\nmirror = 0.0\n{steps}")
+    assert load_plan(path).shadow is None
+    path.write_text(f'schema = 1\n[shadow]\nmirror = 0.2\n[shadow.outputs."*"]\ntop1_at_least = 0.9\n{steps}')
+    shadow = load_plan(path).shadow
+    assert shadow is not None
+    assert shadow.outputs["*"].top1_at_least == 0.9
+
+
+def test_what_a_retry_hid_from_the_client_is_still_a_failure() -> None:
+    well = Seen(at=0.0, model="m", version=2, role="live", seconds=0.01, status=200)
+    assert not well.failed
+    assert replace(well, attempts=2).failed
+    assert replace(well, grpc_status=0, attempts=2).failed

@@ -19,7 +19,7 @@ PLAN = Plan(
     steps=(Step(share=0.1, needs="requests"), Step(share=0.5), Step(share=1.0, needs="requests")),
     memory=1000,
 )
-ROLLOUT = Rollout(model="m", stable=1, candidate=2, digest="d", plan=PLAN, restarts=0)
+ROLLOUT = Rollout(model="m", stable=1, candidate=2, digest="d", plan=PLAN, restarts=0, server_restarts=3)
 WELL = Health(ok=True, memory=10)
 
 
@@ -133,6 +133,7 @@ def test_only_a_pass_in_a_world_as_wanted_moves_on(
         ({"candidate": Health(ok=False, reason="no answer")}, "no answer"),
         ({"candidate": Health(ok=True, restarts=2)}, "restarted 2 times"),
         ({"candidate": Health(ok=True, memory=2000)}, "2000 bytes, allowed 1000"),
+        ({"candidate": Health(ok=True, server_restarts=5)}, "server was restarted 2 times"),
         ({"refused": "bad plan file"}, "bad plan file"),
     ],
 )
@@ -145,6 +146,23 @@ def test_faults_need_no_statistics(phase: Phase, changes: dict[str, object], sai
     assert said in decision.reason
     assert after.phase is Phase.ROLLING_BACK
     assert after.intents == 0, "the operator's word was not heard, and is still there"
+
+
+@pytest.mark.parametrize("phase", [Phase.GOLDEN, Phase.SHADOW, Phase.STEP, Phase.PROMOTING])
+def test_the_server_may_be_started_again_as_often_as_the_plan_says(phase: Phase) -> None:
+    once = replace(WELL, server_restarts=4)
+    seen = Observation(at=5.0, in_force=True, candidate=once, stable=once)
+    assert advance(at(phase), seen)[0].event is not Event.FAULT
+    strict = replace(at(phase), plan=replace(PLAN, server_restarts=0))
+    assert advance(strict, seen)[0].event is Event.FAULT
+    unknown = replace(strict, server_restarts=-1)  # a rollout that an older version began
+    assert advance(unknown, seen)[0].event is not Event.FAULT
+
+
+def test_what_was_brought_back_before_the_candidate_was_ready_is_not_held_against_it() -> None:
+    seen = Observation(at=5.0, in_force=True, candidate=replace(WELL, restarts=7, server_restarts=9), stable=WELL)
+    _, after = advance(at(Phase.LOADING), seen)
+    assert (after.phase, after.restarts, after.server_restarts) == (Phase.GOLDEN, 7, 9)
 
 
 def test_a_server_that_is_down_altogether_is_not_the_candidate_s_fault() -> None:

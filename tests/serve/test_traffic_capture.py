@@ -1,5 +1,6 @@
 """The capture: who is chosen, what the proxy is told, and what must never be in it."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from optimize.errors import ConfigError
 from serve.traffic import capture as capturing
+from serve.traffic import on_capture
 from serve.traffic.capture import Capture, ShadowLimits
 
 
@@ -81,3 +83,18 @@ def test_the_mirror_has_limits_of_its_own_and_a_second_listener_on_loopback_alon
     assert {each["route"]["timeout"] for each in manager["route_config"]["virtual_hosts"][0]["routes"]} == {"0.5s"}
     wide = capturing.mirror_cluster("m", 1, limits)["circuit_breakers"]["thresholds"][0]["max_requests"]
     assert wide > limits.requests + limits.pending, "else the mirror is refused where no id is written down"
+
+
+def test_answers_that_nobody_adds_to_are_forgotten_and_the_collector_reads_on(tmp_path: Path) -> None:
+    on_capture.make_private(tmp_path)
+    log, collector = tmp_path / "stable.log", on_capture.Collector(tmp_path, lambda: None)
+    log.write_text('{"id": "first", "at": "1.0", "kept": "whole", "body": "aaaaaaaaaaaaaaaaaaaa"}\n')
+    assert [each.id for each in collector.poll()] == ["first"]
+    assert not on_capture.expire(tmp_path, 60.0)
+    os.utime(log, (1.0, 1.0))
+    assert on_capture.expire(tmp_path, 60.0)
+    assert not on_capture.expire(tmp_path, 60.0)
+    with log.open("a") as stream:
+        stream.write('{"id": "b", "at": "2.0"}\n')
+    assert [each.id for each in collector.poll()] == ["b"]
+    assert on_capture.expire(tmp_path, 60.0, most_bytes=5)

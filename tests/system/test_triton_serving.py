@@ -24,6 +24,7 @@ from serve.triton.host import host
 from serve.triton.on_pytriton import Server, serving
 from serve.triton.placement import Placement
 from serve.triton.process import alive, start_ticks
+from serve.triton.replaying import reference, replayed
 from serve.triton.repository import place
 from serve.triton.switch import switch
 from tests.models.graphs import fixed, pictures, words
@@ -166,6 +167,15 @@ def test_golden_replay_passes_on_the_real_artifact_and_fails_on_another(
     assert {each.output for each in report.differences} == {"scores"}
     assert len(report.differences) == report.requests
     assert 0.001 < report.largest < 10
+
+
+@pytest.mark.parametrize("name", ["pictures", "words", "fixed"])
+def test_a_version_that_serves_is_replayed_against_its_own_artifact(site: Site, name: str) -> None:
+    """Without a recipe or a deployment: sizes of free axes come from the model's own warm-up."""
+    artifact = reference(site.placed[name], site.store)
+    assert artifact is not None
+    report = replayed(site.server, site.placed[name], artifact, site.store)
+    assert report.passed, str(report)
 
 
 def test_golden_replay_of_a_model_that_does_not_batch(site: Site, control: Control) -> None:

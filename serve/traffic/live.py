@@ -1,0 +1,215 @@
+"""The live world: the Envoy and the Triton that are up on this machine, as a rollout's controller reaches them.
+
+Finds them, checks that a rollout can be judged on them, and joins the parts; moves nothing by itself.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from optimize.errors import ConfigError, MissingError, SeatrialError
+from optimize.store import Store
+
+from ..errors import ServerError
+from ..triton import on_pytriton
+from ..triton.fleet import TritonFleet
+from ..triton.placement import Placement, placements
+from ..triton.replaying import reference, replayed
+from ..triton.server import Server
+from . import access_log, on_capture, on_envoy
+from .agreement import ANY, UNSAID
+from .controller import World
+from .edge import Capturing
+from .envoy_router import EnvoyRouter
+from .evidence import Told, spell_count
+from .proxy import Proxy, read, running
+from .rollout import Phase, Rollout
+from .seen import Seen
+from .shadow import Shadow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a rollout takes place: one edge before one server."""
+
+    proxy: Proxy
+    server: Server
+
+    def stable(self, model: str) -> int:
+        """The version that takes the model's traffic now.
+
+        Raises:
+            ConfigError: the edge does not offer the model.
+            RouterError: the edge does not say.
+        """
+        routes = EnvoyRouter(self.proxy).current(model)
+        return self.proxy.edge.model(model).stable if routes is None else routes.stable
+
+    def placement(self, model: str, version: int) -> Placement:
+        """That version as it was placed.
+
+        Raises:
+            MissingError: it was not.
+        """
+        known = {each.version: each for each in placements(self.server.repository, model)}
+        if version not in known:
+            raise MissingError(
+                f"{model} has no version {version}",
+                where=str(self.server.repository),
+                next_step=f"placed are {sorted(known)}: seatrial place one" if known else "seatrial place it",
+            )
+        return known[version]
+
+
+def find(edge: str = "") -> Place:
+    """The server that is up and the edge of that name (default: the only one), also while either is being brought back.
+
+    Raises:
+        ServerError: no server is up.
+        MissingError: no such edge is up, or several are and none was named.
+    """
+    server = on_pytriton.wanted()
+    if server is None:
+        raise ServerError("no server is up", next_step="seatrial up, and seatrial supervise beside it")
+    names = on_envoy.names()
+    if not (edge in names or (not edge and len(names) == 1)):
+        raise MissingError(
+            f"no edge {edge!r} is up" if edge else ("several edges are up" if names else "no edge is up"),
+            where=", ".join(names),
+            next_step="name one with --edge" if names else "seatrial edge up EDGE.toml",
+        )
+    proxy = read(on_envoy.folder_of(edge or names[0]))
+    if proxy is None:
+        raise MissingError("the edge was just taken down", where=edge or names[0], next_step="seatrial edge up")
+    return Place(proxy=proxy, server=server)
+
+
+def world(place: Place, rollout: Rollout, store: Store) -> World:
+    """Everything that a controller of this rollout reaches.
+
+    Raises:
+        ConfigError: on this edge the rollout could not be judged; says why.
+        MissingError: a version is not placed.
+    """
+    place.placement(rollout.model, rollout.stable)
+    placement = place.placement(rollout.model, rollout.candidate)
+    _check(place, rollout, comparable=reference(placement, store) is not None)
+    comparing = _Comparing(place, rollout)
+    log = place.proxy.places.access_log
+    return World(
+        router=EnvoyRouter(place.proxy),
+        fleet=TritonFleet(on_pytriton.status, load=rollout.plan.load),
+        seen=Following(log, access_log.Place() if rollout.active is Phase.STEP else access_log.end(log)),
+        golden=_replaying(placement, rollout, store),
+        agreement=comparing.look,
+        close=comparing.forget,
+    )
+
+
+class Following:
+    """An access log as it grows; each call gives what was written since the last."""
+
+    def __init__(self, log: Path, place: access_log.Place) -> None:
+        self._log, self._place = log, place
+
+    def __call__(self) -> Iterable[Seen]:
+        """What is new."""
+        found, self._place = access_log.read(self._log, self._place)
+        return found
+
+
+def _check(place: Place, rollout: Rollout, *, comparable: bool) -> None:
+    edge, shadow = place.proxy.edge, rollout.plan.shadow
+    model = edge.model(rollout.model)
+
+    def refuse(wrong: bool, what: str, mend: str) -> None:
+        if wrong:
+            raise ConfigError(what, where=f"edge {edge.name}, model {model.name}", next_step=mend)
+
+    ours = {edge.server.http.rpartition(":")[2], edge.server.grpc.rpartition(":")[2]}
+    refuse(
+        ours != {str(place.server.http_port), str(place.server.grpc_port)},
+        f"the edge leads to {edge.server.http} and {edge.server.grpc}, and the server that is up is {place.server.url}",
+        "name the server in the edge's [server]",
+    )
+    refuse(edge.shadow is not None, "copies go to another server, which nobody here loads", "leave [shadow] out")
+    refuse(
+        model.fallback is not None,
+        "a fallback answers what the candidate cannot, so its failures would not be seen",
+        "leave the fallback out while a version is on trial",
+    )
+    refuse(
+        shadow is not None and edge.capture is None,
+        "the plan compares mirrored answers, and this edge keeps none",
+        "add [capture] to the edge and start it again, or set mirror = 0 in the plan's [shadow]",
+    )
+    refuse(
+        shadow is None and not comparable,
+        "nothing would compare the candidate's answers: no mirror, and no ONNX artifact of it in the store",
+        "give the plan's [shadow] a mirror",
+    )
+
+
+def _replaying(placement: Placement, rollout: Rollout, store: Store) -> Callable[[], Told]:
+    def look() -> Told:
+        artifact, server = reference(placement, store), on_pytriton.status()
+        if artifact is None:
+            said = "no ONNX artifact to compare with; it loaded and answered in the right form, the mirror compares"
+            return Told(outcome="PASS", reasons=(f"golden: {said}",))
+        if server is None:
+            raise ServerError("no server is up", next_step="seatrial supervise brings it back")
+        report = replayed(server, placement, artifact, store)
+        return Told(outcome="PASS" if report.passed else "FAIL", reasons=(str(report),))
+
+    return look
+
+
+class _Comparing:
+    """The shadow comparison of one rollout, from its beginning however often the controller was started anew."""
+
+    def __init__(self, place: Place, rollout: Rollout) -> None:
+        self._folder, self._rollout = place.proxy.folder, rollout
+        self._shadow = Shadow(stable=rollout.stable, candidate=rollout.candidate)
+        self._collector = on_capture.Collector(
+            place.proxy.places.capture,
+            self._reopen,
+            ttl=(place.proxy.edge.capture or Capturing()).keep_seconds,
+        )
+
+    def look(self) -> Told:
+        """What all that was copied says so far."""
+        plan = self._rollout.plan.shadow
+        if plan is None:
+            return Told(outcome="PASS", reasons=("the plan compares nothing",))
+        found = on_capture.look(
+            self._collector,
+            self._shadow,
+            plan.outputs or {ANY: UNSAID},
+            compared_at_least=plan.compared_at_least,
+            mine=self._is_mine,
+        )
+        forecast = f"needs about {spell_count(found.needed)} more compared requests" if found.needed else ""
+        told = found.reasons or (f"{found.compared} mirrored requests were answered alike",)
+        return Told(outcome=found.outcome, reasons=told, forecast=forecast)
+
+    def _is_mine(self, record: on_capture.Recorded) -> bool:
+        mine = self._rollout.stable if record.arm == "stable" else self._rollout.candidate
+        named = (record.model, record.version) == (self._rollout.model, mine)
+        return named and record.at >= self._rollout.started
+
+    def forget(self) -> None:
+        """Delete what was captured: nobody has a use for it any more."""
+        if (proxy := read(self._folder)) is None or proxy.edge.capture is None:
+            return
+        self._collector.forget_all()
+        on_capture.make_private(proxy.places.capture)
+        self._reopen()
+
+    def _reopen(self) -> None:
+        """Of the process of now; one that is down opens its files when it comes back."""
+        proxy = read(self._folder)
+        try:
+            if proxy is not None and running(proxy):
+                proxy.admin.reopen_logs()
+        except SeatrialError:  # killed at this moment
+            return
