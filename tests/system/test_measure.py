@@ -192,8 +192,8 @@ def test_a_measured_process_that_is_killed_is_one_clear_error(tiny: Built, tmp_p
     def kill() -> None:
         until = time.monotonic() + 10
         while time.monotonic() < until:
-            for child in psutil.Process().children():
-                if "bench.isolate" in " ".join(child.cmdline()):
+            for child in psutil.process_iter(["ppid", "cmdline"]):  # a child that has ended has no command line
+                if child.info["ppid"] == os.getpid() and "bench.isolate" in " ".join(child.info["cmdline"] or ()):
                     time.sleep(0.5)
                     child.send_signal(signal.SIGKILL)
                     return
