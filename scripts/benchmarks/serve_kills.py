@@ -268,13 +268,14 @@ def _row(found: Sequence[Ended]) -> Row:
     total = sum((each.counts for each in found), Counter[str]())
     good = [each for each in found if each.killed and each.as_told and each.ended in ("promoted", "rolled_back")]
     ends = Counter(each.ended for each in found)
+    where = ", ".join(f"{each.victim} at {each.phase}" for each in found if each.counts["lost"])
     slowest = [f"{victim} {max(each.healed for each in found if each.victim == victim):.1f}" for victim in VICTIMS]
     return Row(
         name="kill-drill",
         claim=f"kill -9 of {', '.join(VICTIMS)}, each at {', '.join(PHASES)}: {len(found)} rollouts under "
         f"{total['asked']} requests, {', '.join(f'{number} {end}' for end, number in ends.items())}",
         value=f"{len(good)} of {len(found)} ended promoted or rolled back with edge and server agreeing; "
-        f"{total['lost']} lost, {total['in flight']} in flight at a kill, {total['refused']} told that nobody was "
+        f"{total['lost']} lost{where and f' ({where})'}, {total['in flight']} in flight at a kill, {total['refused']} told that nobody was "
         f"there; seconds from a kill to the last failure, at most: {', '.join(slowest)}",
         bar="all of them, none lost",
         met=len(good) == len(found) and total["lost"] == 0,
