@@ -275,8 +275,8 @@ def _row(found: Sequence[Ended]) -> Row:
         claim=f"kill -9 of {', '.join(VICTIMS)}, each at {', '.join(PHASES)}: {len(found)} rollouts under "
         f"{total['asked']} requests, {', '.join(f'{number} {end}' for end, number in ends.items())}",
         value=f"{len(good)} of {len(found)} ended promoted or rolled back with edge and server agreeing; "
-        f"{total['lost']} lost{where and f' ({where})'}, {total['in flight']} in flight at a kill, {total['refused']} told that nobody was "
-        f"there; seconds from a kill to the last failure, at most: {', '.join(slowest)}",
+        f"{total['lost']} lost{where and f' ({where})'}, {total['in flight']} in flight at a kill, "
+        f"{total['refused']} told that nobody was there; seconds from a kill to the last failure, at most: {', '.join(slowest)}",
         bar="all of them, none lost",
         met=len(good) == len(found) and total["lost"] == 0,
     )
