@@ -276,7 +276,8 @@ def _row(found: Sequence[Ended]) -> Row:
         f"{total['asked']} requests, {', '.join(f'{number} {end}' for end, number in ends.items())}",
         value=f"{len(good)} of {len(found)} ended promoted or rolled back with edge and server agreeing; "
         f"{total['lost']} lost{where and f' ({where})'}, {total['in flight']} in flight at a kill, "
-        f"{total['refused']} told that nobody was there; seconds from a kill to the last failure, at most: {', '.join(slowest)}",
+        f"{total['refused']} told that nobody was there; "
+        f"seconds from a kill to the last failure, at most: {', '.join(slowest)}",
         bar="all of them, none lost",
         met=len(good) == len(found) and total["lost"] == 0,
     )
