@@ -10,8 +10,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
@@ -290,18 +291,9 @@ def _status(url: str, path: str) -> int:
         connection.close()
 
 
-@contextmanager
-def _home(folder: Path) -> Iterator[None]:
+def _home(folder: Path) -> AbstractContextManager[object]:
     """A SEATRIAL_HOME of this row alone, so that a server that is up is left in peace."""
-    before = os.environ.get("SEATRIAL_HOME")
-    os.environ["SEATRIAL_HOME"] = str(folder / "home")
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["SEATRIAL_HOME"]
-        else:
-            os.environ["SEATRIAL_HOME"] = before
+    return patch.dict(os.environ, SEATRIAL_HOME=str(folder / "home"))
 
 
 ROWS: Rows = {

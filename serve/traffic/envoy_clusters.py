@@ -4,7 +4,7 @@ Pure. A version's cluster rewrites path and body on their way out, so it holds f
 routes and mirrors alike. Shadows have clusters of their own: what copies may hold is bounded apart from the live side.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from .edge import Edge, Limits, Variant
@@ -82,7 +82,9 @@ def _hop_cluster(edge: Edge, each: Pinned, shadow_socket: str) -> Document:
         "header_mutation", "header_mutation.v3.HeaderMutation", mutations={"request_mutations": [{"append": mark}]}
     )
     address = {"pipe": {"path": shadow_socket}}
-    return _cluster(each.hop, each.protocol, address, edge.limits, True, [marking])
+    # Wider than the candidate's own, so that what is refused is refused where its id is written down.
+    wider = replace(edge.limits, shadow_requests=4 * edge.limits.shadow_requests)
+    return _cluster(each.hop, each.protocol, address, wider, True, [marking])
 
 
 def _cluster(

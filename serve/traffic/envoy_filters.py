@@ -51,7 +51,11 @@ def listeners(
 
 
 def _shadow(edge: Edge, logs: Sequence[Document], socket: str, filters: Sequence[Document]) -> Document:
-    route = {"name": "shadow", "match": {"prefix": "/"}, "route": {"cluster_header": SHADOW_HEADER, "timeout": "60s"}}
+    longest = max(
+        most for model in edge.models for most in (model.timeout_ms, *(lane.timeout_ms or 0 for lane in model.lanes))
+    )
+    action = {"cluster_header": SHADOW_HEADER, "timeout": f"{longest / 1000}s"}  # what no caller would wait for is late
+    route = {"name": "shadow", "match": {"prefix": "/"}, "route": action}
     host = {"name": "copies", "domains": ["*"], "routes": [route]}
     manager = _manager(SHADOW, logs, filters, edge)
     manager |= {"route_config": {"name": SHADOW, "virtual_hosts": [host]}}

@@ -15,21 +15,16 @@ from pathlib import Path
 from optimize.errors import ConfigError
 
 from .agreement import Agreement, AgreementLimits
-from .capture import FILES, Arm, Capture
+from .envoy_capture import FILES
+from .shadow import Arm, Shadow
 from .shadow import Recorded as Recorded
-from .shadow import Shadow
 
 PRIVATE = 0o600
 _CHUNK = 1 << 20
 
 
-def prepare(capture: Capture) -> None:
-    """Make the folder and the files before the proxy does: it would make them readable by everybody."""
-    make_private(capture.folder)
-
-
 def make_private(folder: Path) -> None:
-    """Make that folder and the files of a capture in it, for their owner alone."""
+    """Make that folder and the files of a capture in it before the proxy does: it would let everybody read them."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name in FILES.values():
         _private(folder / name)

@@ -10,14 +10,15 @@ import json
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from bench.errors import AnswerError
 
 from .agreement import Agreement, AgreementLimits, agreement
-from .capture import Arm
 from .differing import Differing, differing
 from .tensors import Answer, answer
+
+Arm = Literal["stable", "candidate"]
 
 BREAKER = "the candidate's breaker refused it"
 LATE = "the candidate did not answer in time"

@@ -6,6 +6,8 @@ depend on this machine. The gate on real Triton and real Locust is tested under 
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -53,6 +55,18 @@ def good(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.ascontiguousarray(x[:, :3])
 
 
+@pytest.fixture(autouse=True, scope="module")
+def standing() -> Iterator[None]:
+    """A process whose memory stands for the server's: this one's grows with whatever other tests did in it."""
+    code = "import time; held = b'x' * 200_000_000; print('held', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        Host.pid = process.pid
+        yield
+        process.kill()
+
+
 @pytest.fixture(autouse=True)
 def stub(kserve: Callable[[Answer], AbstractContextManager[int]]) -> None:
     Host.serve = staticmethod(kserve)
@@ -62,6 +76,7 @@ class Host:
     """Hands out fresh servers; remembers the order; `refuse` names artifacts whose loading raises."""
 
     serve: Callable[[Answer], AbstractContextManager[int]]
+    pid: int
 
     def __init__(
         self, answers: Mapping[str, Answer] | None = None, refuse: Mapping[str, SeatrialError] | None = None
@@ -80,7 +95,7 @@ class Host:
                 version="1",
                 inputs=INPUTS,
                 outputs=OUTPUTS,
-                pids=(os.getpid(),),
+                pids=(self.pid,),
             )
 
 

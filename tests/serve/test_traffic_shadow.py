@@ -17,8 +17,8 @@ from bench.errors import AnswerError
 from bench.load.messages import tensor_bytes
 from optimize.errors import ConfigError
 from serve.traffic import on_capture, shadow
-from serve.traffic.capture import FILES, Arm, Capture
-from serve.traffic.shadow import Recorded, Shadow
+from serve.traffic.envoy_capture import FILES
+from serve.traffic.shadow import Arm, Recorded, Shadow
 from serve.traffic.tensors import answer
 
 Y = np.array([[0.1, 0.9]], np.float32)
@@ -184,13 +184,13 @@ def test_a_line_that_is_none_is_said_to_be_none(text: str) -> None:
 def test_files_are_private_read_while_they_grow_rotated_and_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    capture = Capture(folder=tmp_path / "capture", share=1.0, until=time.time() + 60)
-    on_capture.prepare(capture)
-    files = [capture.log("stable"), capture.log("candidate")]
+    folder = tmp_path / "capture"
+    on_capture.make_private(folder)
+    files = [folder / FILES["stable"], folder / FILES["candidate"]]
     assert [stat.S_IMODE(path.stat().st_mode) for path in files] == [0o600, 0o600]
-    assert stat.S_IMODE(capture.folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     reopened: list[float] = []
-    collector = on_capture.Collector(capture.folder, lambda: reopened.append(time.time()), most_bytes=3000)
+    collector = on_capture.Collector(folder, lambda: reopened.append(time.time()), most_bytes=3000)
     one = line("a", "stable")
     files[0].write_bytes(one + one[:20])
     assert [each.id for each in collector.poll()] == ["a"]
@@ -198,7 +198,7 @@ def test_files_are_private_read_while_they_grow_rotated_and_forgotten(
         file.write(one[20:] + b"no line\n" + line("b", "stable") * 6)
     assert [each.id for each in collector.poll()] == ["a", *"bbbbbb"]
     assert (collector.unreadable, len(reopened)) == (1, 1)
-    old = [path for path in capture.folder.glob("*.log.*") if path.stat().st_size]
+    old = [path for path in folder.glob("*.log.*") if path.stat().st_size]
     assert len(old) == 1
     with old[0].open("ab") as file:  # the proxy flushes what it still held
         file.write(line("late", "stable"))
@@ -206,9 +206,9 @@ def test_files_are_private_read_while_they_grow_rotated_and_forgotten(
     assert [stat.S_IMODE(path.stat().st_mode) for path in files] == [0o600, 0o600]
     monkeypatch.setattr(on_capture, "_SETTLED", -1.0)
     assert list(collector.poll()) == []
-    assert list(capture.folder.glob("*.log.*")) == []
+    assert list(folder.glob("*.log.*")) == []
     collector.forget_all()
-    assert list(capture.folder.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
 def test_a_folder_is_read_to_its_end_rotated_files_first(tmp_path: Path) -> None:

@@ -3,16 +3,17 @@
 import stat
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from scripts.benchmarks.shadowed import NAME, Client, Edge, edge, hanging, versions
+from scripts.benchmarks.shadowed import NAME, Client, edge, hanging, versions
 from serve.traffic import shadow
 from serve.traffic.agreement import Agreement, AgreementLimits
-from serve.traffic.capture import ShadowLimits, chosen
+from serve.traffic.edge import Capturing, Limits
+from serve.traffic.envoy_routes import is_copied
 from serve.traffic.on_capture import Collector
+from serve.traffic.proxy import Proxy
 from serve.triton.process import wait
 from serve.triton.server import Server
 
@@ -29,33 +30,42 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             yield running
 
 
-def over_http(running: Edge, ids: list[str]) -> None:
-    client = Client(running.port)
-    random = np.random.default_rng(0)
-    for number, each in enumerate(ids):
-        headers = {"x-seatrial-shadow": "forged"} | ({"accept-encoding": "gzip"} if number % 2 else {})
-        client.ask(each, random.random(4).tolist(), headers)
+def over_http(running: Proxy, count: int) -> list[str]:
+    """The ids that the edge gave the requests, in their order; a client's own are not believed."""
+    client, random = Client(running.port), np.random.default_rng(0)
+    ids = []
+    for number in range(count):
+        headers = {"x-request-id": "0000-forged"} | ({"accept-encoding": "gzip"} if number % 2 else {})
+        ids.append(client.ask(random.random(4).tolist(), headers)[0])
     client.close()
+    return ids
 
 
-def over_grpc(running: Edge, ids: list[str]) -> None:
-    from tritonclient.grpc import InferenceServerClient, InferInput
+def over_grpc(running: Proxy, count: int) -> list[str]:
+    """The same; gRPC's metadata come with the answer."""
+    import grpc
+    from tritonclient.grpc import InferInput, service_pb2, service_pb2_grpc
 
-    random = np.random.default_rng(0)
-    with InferenceServerClient(f"127.0.0.1:{running.port}") as client:
-        for each in ids:
+    random, ids = np.random.default_rng(0), []
+    with grpc.insecure_channel(running.url) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        for _ in range(count):
             tensor = InferInput("x", [1, 4], "FP32")
             tensor.set_data_from_numpy(random.random((1, 4), np.float32))
-            client.infer(NAME, [tensor], headers={"x-request-id": each})
+            request = service_pb2.ModelInferRequest(model_name=NAME, inputs=[tensor._get_tensor()])
+            request.raw_input_contents.append(tensor._get_content())
+            _, call = stub.ModelInfer.with_call(request)
+            ids.append(dict(call.initial_metadata())["x-request-id"])
+    return ids
 
 
-def collected(running: Edge, count: int, **versions_: int) -> tuple[shadow.Shadow, list[shadow.Recorded]]:
+def collected(running: Proxy, count: int, **versions_: int) -> tuple[shadow.Shadow, list[shadow.Recorded]]:
     """What the collector finds, once `count` answers of each arm have come or ten seconds are over."""
     found, joined = [], shadow.Shadow(**versions_)
-    collector = Collector(running.folder, running.reopen)
+    collector = Collector(running.places.capture, running.admin.reopen_logs)
 
     def complete() -> bool:
-        running.reopen()  # a flush: the proxy writes every ten seconds else
+        running.admin.reopen_logs()  # a flush: the proxy writes every ten seconds else
         time.sleep(0.1)
         for each in collector.poll():
             found.append(each)
@@ -73,29 +83,25 @@ def verdict(joined: shadow.Shadow) -> Agreement:
 
 
 @pytest.mark.parametrize("send", [over_http, over_grpc])
-def test_every_chosen_request_is_compared_and_an_identical_candidate_passes(
-    send: Callable[[Edge, list[str]], None], server: Server, tmp_path: Path
+def test_every_copied_request_is_compared_and_an_identical_candidate_passes(
+    send: Callable[[Proxy, int], list[str]], server: Server
 ) -> None:
-    ids = [f"{send.__name__}-{number}" for number in range(600)]
-    due = {each for each in ids if chosen(each, 0.3, "trial")}
-    with edge(tmp_path, server, share=0.3) as running:
-        send(running, ids)
+    with edge(server, share=0.3) as running:
+        ids = send(running, 600)
+        due = {each for each in ids if is_copied(each, 0.3)}
         joined, found = collected(running, len(due), stable=1, candidate=2)
-        assert {each.request for each in joined.found} == due
-        assert stat.S_IMODE((running.folder / "stable.log").stat().st_mode) == 0o600
+        assert stat.S_IMODE((running.places.capture / "stable.log").stat().st_mode) == 0o600
+    assert len(set(ids)) == 600
+    assert {each.request for each in joined.found} == due
     agreed = verdict(joined)
     assert (agreed.outcome, agreed.compared, agreed.sampled) == ("PASS", len(due), len(due)), agreed.reasons
-    assert "forged" not in {each.id for each in found}
     assert len(found) == 2 * len(due)
 
 
-def test_planted_errors_are_found(server: Server, tmp_path: Path) -> None:
+def test_planted_errors_are_found(server: Server) -> None:
     for candidate, said in ((3, "max error"), (4, "NaN")):
-        folder = tmp_path / str(candidate)
-        folder.mkdir()
-        ids = [f"planted-{number}" for number in range(400)]
-        with edge(folder, server, share=1.0, candidate=candidate) as running:
-            over_http(running, ids)
+        with edge(server, share=1.0, candidate=candidate) as running:
+            ids = over_http(running, 400)
             joined, _ = collected(running, len(ids), stable=1, candidate=candidate)
         agreed = verdict(joined)
         assert agreed.outcome == "FAIL"
@@ -105,11 +111,10 @@ def test_planted_errors_are_found(server: Server, tmp_path: Path) -> None:
         assert 0 < wrong < 40 if candidate == 3 else wrong == 400
 
 
-def test_a_candidate_that_hangs_is_cut_off_by_its_own_breaker_and_nobody_waits(server: Server, tmp_path: Path) -> None:
-    ids = [f"hang-{number}" for number in range(200)]
-    limits = ShadowLimits(requests=2, pending=1, seconds=0.5)
-    with hanging() as port, edge(tmp_path, server, share=1.0, hangs=port, limits=limits) as running:
-        over_http(running, ids)  # raises where the primary is not answered with 200
+def test_a_candidate_that_hangs_is_cut_off_by_its_own_breaker_and_nobody_waits(server: Server) -> None:
+    limits = Limits(shadow_requests=2)
+    with hanging() as port, edge(server, share=1.0, hangs=port, limits=limits, timeout_ms=500) as running:
+        ids = over_http(running, 200)  # raises where the primary is not answered with 200
         joined, found = collected(running, len(ids))
     agreed = verdict(joined)
     assert agreed.outcome == "INCONCLUSIVE"
@@ -120,11 +125,10 @@ def test_a_candidate_that_hangs_is_cut_off_by_its_own_breaker_and_nobody_waits(s
     assert all(each.well for each in found if each.arm == "stable")
 
 
-def test_an_answer_above_the_cap_is_left_out_and_counted(server: Server, tmp_path: Path) -> None:
-    with edge(tmp_path, server, share=1.0, most_bytes=50) as running:
-        over_http(running, ["a", "b", "a"])
+def test_an_answer_above_the_cap_is_left_out_and_counted(server: Server) -> None:
+    with edge(server, share=1.0, capture=Capturing(most_bytes=50)) as running:
+        over_http(running, 3)
         joined, found = collected(running, 3)
     joined.close()
-    assert dict(joined.unmatched) == {shadow.TOO_LARGE: 2}
-    assert dict(joined.aside) == {shadow.REPEATED: 1}
+    assert dict(joined.unmatched) == {shadow.TOO_LARGE: 3}
     assert not any(each.body for each in found)
