@@ -128,17 +128,6 @@ class Control:
                 next_step="see the server's log; restart the server if it stays so",
             )
 
-    def serve_versions(self, name: str, versions: tuple[int, ...], *, timeout: float = 60.0) -> None:
-        """`set_versions`, and wait until the versions left out are gone.
-
-        Raises:
-            ModelLoadError: a version failed to load (the others keep serving), or the others did not go in time: a
-                request that died with its stub holds its version open until the server ends.
-        """
-        self.set_versions(name, versions)
-        wanted = {str(version) for version in versions}
-        self._await(lambda: self._held_versions(name) == wanted, f"{name} to serve {sorted(wanted)}", timeout)
-
     def ready_versions(self, name: str) -> frozenset[int]:
         """The versions of a model that take requests; whether they answer, only a request can show."""
         return frozenset(int(each.version) for each in self.index() if each.name == name and each.state == "READY")
@@ -218,12 +207,6 @@ class Control:
 
             self._loader = InferenceServerClient(self._grpc_url)
         return self._loader
-
-    def _held_versions(self, name: str) -> set[str]:
-        """Versions being served or on their way in or out."""
-        gone = ("", "UNAVAILABLE")
-        mine = [each for each in self.index() if each.name == name and each.state not in gone]
-        return {each.version if each.state == "READY" else f"{each.version} {each.state.lower()}" for each in mine}
 
     def _await(self, done: Any, what: str, timeout: float) -> None:
         until = time.monotonic() + timeout

@@ -292,16 +292,16 @@ def test_a_second_version_beside_the_first_and_back(site: Site, control: Control
     np.testing.assert_allclose(control.infer("pictures", 2, inputs)["scores"], 2 * first, rtol=1e-3, atol=1e-4)
     np.testing.assert_array_equal(control.infer("pictures", 1, inputs)["scores"], first)
 
-    control.serve_versions("pictures", (2,))
+    control.set_versions("pictures", (2,))
     assert not control.ready("pictures", 1)
     with pytest.raises(RequestError) as caught:
         control.infer("pictures", 1, inputs)
     assert caught.value.status in (400, 404, 503)
     served = control.statistics("pictures", 2).successes
-    control.serve_versions("pictures", (1, 2))
+    control.set_versions("pictures", (1, 2))
     assert control.statistics("pictures", 2).successes >= served, "version 2 was initialized again"
     np.testing.assert_array_equal(control.infer("pictures", 1, inputs)["scores"], first)
-    control.serve_versions("pictures", (1,))
+    control.set_versions("pictures", (1,))
     assert switch(control, site.repository, "pictures", (2,)).drift == (), "the disk says what the server does"
     np.testing.assert_allclose(control.infer("pictures", 2, inputs)["scores"], 2 * first, rtol=1e-3, atol=1e-4)
     switch(control, site.repository, "pictures", (1,))
