@@ -6,13 +6,10 @@ depend on this machine. The gate on real Triton and real Locust is tested under 
 
 import errno
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from socket import create_connection
 from typing import Any
 
 import numpy as np
@@ -20,51 +17,38 @@ import pytest
 
 from bench import gate as gate_room
 from bench import pairs, trials
-from bench.budget import Budget, Design, Limit
+from bench.budget import Budget, Limit
 from bench.errors import TargetError
-from bench.gate import Generator, gate, read_gate, rejudge
-from bench.load.payload import Payload
-from bench.load.run import LoadRun, Saturation
-from bench.load.wire import HttpConnection
+from bench.gate import gate, read_gate, rejudge
+from bench.load.run import LoadRun
 from bench.quality import served
 from bench.records.archive import Trial
-from bench.schedule import Schedule
-from bench.targets import Endpoint
-from bench.verdict import Verdict
-from optimize.artifact import Artifact, File, Provenance, TensorSpec
 from optimize.errors import ConfigError, ContractError, MachineError, SeatrialError, SourceError
 from optimize.quality import accuracy
 from optimize.samples import Samples
 from optimize.store import write_atomically
-
-INPUTS = (TensorSpec(name="x", dtype="float32", shape=("batch", 4)),)
-OUTPUTS = (TensorSpec(name="scores", dtype="float32", shape=("batch", 3)),)
-Answer = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
-
-
-def artifact(name: str, size: int = 1000) -> Artifact:
-    made = Provenance(stage="import", parent=None, config={}, recipe="", samples=None, seed=0, environment={}, at="")
-    file = File(path="model.onnx", digest="sha256:" + name[0].encode().hex() * 32, size=size)
-    return Artifact(name=name, format="onnx", files=(file,), inputs=INPUTS, outputs=OUTPUTS, requires={}, made_by=made)
-
-
-BASE, CANDIDATE = artifact("base"), artifact("candidate", 500)
-
-
-def good(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return np.ascontiguousarray(x[:, :3])
+from tests.models.gating import (
+    BASE,
+    CANDIDATE,
+    FAULTS,
+    Answer,
+    Clock,
+    Host,
+    good,
+    means,
+    run,
+    small_budget,
+    some_samples,
+    standing,
+    top1,
+    wrong_answers,
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def standing() -> Iterator[None]:
-    """A process whose memory stands for the server's: this one's grows with whatever other tests did in it."""
-    code = "import time; held = b'x' * 200_000_000; print('held', flush=True); time.sleep(600)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"held\n"
-        Host.pid = process.pid
+def process() -> Iterator[None]:
+    with standing() as Host.pid:
         yield
-        process.kill()
 
 
 @pytest.fixture(autouse=True)
@@ -72,145 +56,20 @@ def stub(kserve: Callable[[Answer], AbstractContextManager[int]]) -> None:
     Host.serve = staticmethod(kserve)
 
 
-class Host:
-    """Hands out fresh servers; remembers the order; `refuse` names artifacts whose loading raises."""
-
-    serve: Callable[[Answer], AbstractContextManager[int]]
-    pid: int
-
-    def __init__(
-        self, answers: Mapping[str, Answer] | None = None, refuse: Mapping[str, SeatrialError] | None = None
-    ) -> None:
-        self.answers, self.refuse, self.order = answers or {}, refuse or {}, list[str]()
-
-    @contextmanager
-    def __call__(self, artifact: Artifact) -> Iterator[Endpoint]:
-        self.order.append(artifact.name)
-        if artifact.name in self.refuse:
-            raise self.refuse[artifact.name]
-        with self.serve(self.answers.get(artifact.name, good)) as port:
-            yield Endpoint(
-                url=f"127.0.0.1:{port}",
-                model=artifact.name,
-                version="1",
-                inputs=INPUTS,
-                outputs=OUTPUTS,
-                pids=(self.pid,),
-            )
-
-
-Spoil = Callable[[str, LoadRun], LoadRun]
-
-
-class Clock:
-    """Sends a few requests for real, and makes the times up: `service` seconds by model, with a little noise."""
-
-    def __init__(self, service: Mapping[str, float] | None = None, spoil: Spoil = lambda model, run: run) -> None:
-        self.service, self.spoil, self.calls = service or {}, spoil, 0
-
-    @property
-    def generator(self) -> Generator:
-        return Generator(load=self.made_load, saturate=self.made_saturation)
-
-    def time(self, model: str, seed: int) -> float:
-        return self.service.get(model, 0.002) * float(np.random.default_rng(seed).lognormal(0, 0.005))
-
-    def made_load(self, endpoint: Endpoint, schedule: Schedule, payload: Payload, **ignored: Any) -> LoadRun:
-        self.calls += 1
-        random = np.random.default_rng(self.calls)
-        connection = HttpConnection(endpoint.address, create_connection)
-        connection.open()
-        status = np.full(len(schedule), 200, np.int16)
-        for index in range(5):
-            status[index], _ = connection.exchange(payload.requests[index])
-        connection.close()
-        sent = schedule.offsets + 1e-5
-        times = (
-            self.service.get(endpoint.model, 0.002) * random.lognormal(0, 0.005) * random.gamma(50, 1 / 50, len(sent))
-        )
-        run = LoadRun(
-            intended=schedule.offsets,
-            sent=sent,
-            done=sent + times,
-            status=status,
-            schedule=schedule,
-            batch=payload.batch,
-            client_cpu=0.1,
-            elapsed=schedule.seconds,
-            start=0.0,
-            target=endpoint.url,
-        )
-        return self.spoil(endpoint.model, run)
-
-    def made_saturation(
-        self,
-        endpoint: Endpoint,
-        payload: Payload,
-        *,
-        seconds: float,
-        concurrency: int,
-        folder: Path,
-        cores: tuple[int, ...],
-    ) -> Saturation:
-        each = self.time(endpoint.model, self.calls + 99)
-        done = np.arange(each, seconds, each)
-        return Saturation(
-            sent=done - each,
-            done=done,
-            status=np.full(len(done), 200, np.int16),
-            seconds=seconds,
-            concurrency=concurrency,
-            batch=payload.batch,
-            client_cpu=0.1,
-            start=0.0,
-            target=endpoint.url,
-        )
-
-
 @pytest.fixture
 def samples() -> Samples:
-    random = np.random.default_rng(0)
-    x = random.standard_normal((402, 4)).astype(np.float32)
-    labels = x[:, :3].argmax(axis=1)
-    labels[::10] = 0
-    return Samples(split="evaluation", inputs={"x": x}, labels=labels)
+    return some_samples()
 
 
 @pytest.fixture
 def small() -> Budget:
-    return Budget(
-        design=Design(pairs=4, reruns=1, rate=300.0, seconds=1.0, quality_batch=16, warmup_requests=3, seed=5),
-        limits=(
-            Limit(metric="quality", max_drop=0.02),
-            Limit(metric="p50", max_regression=0.05),
-            Limit(metric="throughput", max_regression=0.05),
-            Limit(metric="peak_memory", max_regression=0.3),
-            Limit(metric="file_size", max_regression=0.0),
-        ),
-    )
+    return small_budget()
 
 
 @pytest.fixture(autouse=True)
 def no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing real is disturbed here, so nothing has to calm down before a pair is run again."""
     monkeypatch.setattr(gate_room, "_SETTLE", 0.0)
-
-
-def top1(outputs: Mapping[str, np.ndarray[Any, Any]], labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return accuracy(outputs["scores"], labels)
-
-
-def run(budget: Budget, samples: Samples, folder: Path, host: Host, clock: Clock | None = None) -> Verdict:
-    return gate(
-        BASE,
-        CANDIDATE,
-        budget,
-        host=host,
-        samples=samples,
-        metric=top1,
-        folder=folder,
-        generator=(clock or Clock()).generator,
-    )
 
 
 def test_a_faster_candidate_passes_and_everything_is_kept(tmp_path: Path, samples: Samples, small: Budget) -> None:
@@ -288,21 +147,11 @@ def test_a_slower_candidate_fails(tmp_path: Path, samples: Samples, small: Budge
     assert any("p50 went from" in reason for reason in verdict.summary)
 
 
-def wrong_answers(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return np.roll(good(x), 1, axis=1)
-
-
 def test_worse_answers_fail(tmp_path: Path, samples: Samples, small: Budget) -> None:
     verdict = run(small, samples, tmp_path, Host({"candidate": wrong_answers}), Clock({"candidate": 0.001}))
     quality = verdict.finding("quality")
     assert quality is not None
     assert (verdict.outcome, quality.outcome) == ("FAIL", "FAIL")
-
-
-def nan_answers(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    answer = good(x).copy()
-    answer[0, 1] = np.nan
-    return answer
 
 
 def test_quality_is_asked_in_batches_that_the_servers_take(tmp_path: Path, samples: Samples, small: Budget) -> None:
@@ -326,20 +175,6 @@ def test_quality_is_asked_in_batches_that_the_servers_take(tmp_path: Path, sampl
     )
     assert verdict.outcome == "PASS", verdict.summary
     assert max(asked) == 8
-
-
-def refuse_batches(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    if len(x) > 1:
-        raise RuntimeError("shape [16,4] exceeds the largest batch")
-    return good(x)
-
-
-FAULTS: dict[str, Answer] = {
-    "NaN": nan_answers,
-    "promised [": lambda x: np.ascontiguousarray(x[:, :2]),
-    "samples": lambda x: good(x)[: max(1, len(x) - 1)],
-    "exceeds the largest batch": refuse_batches,
-}
 
 
 @pytest.mark.parametrize("says", FAULTS)
@@ -500,6 +335,7 @@ def test_a_metric_that_is_wrong_is_the_users_to_mend(
         gate(
             BASE,
             CANDIDATE,
+            FAULTS,
             small,
             host=Host(),
             samples=samples,
@@ -507,10 +343,6 @@ def test_a_metric_that_is_wrong_is_the_users_to_mend(
             folder=tmp_path,
             generator=Clock().generator,
         )
-
-
-def means(samples: Samples, folder: Path, host: Host, clock: Clock) -> trials.Means:
-    return trials.Means(host=host, samples=samples, metric=top1, folder=folder, generator=clock.generator)
 
 
 def test_aa_gates_an_artifact_against_itself_and_says_how_it_ended(

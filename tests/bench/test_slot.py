@@ -17,7 +17,7 @@ from optimize.artifact import Artifact
 from optimize.environment import environment
 from optimize.quality import accuracy
 from optimize.samples import Samples
-from tests.bench.test_gate import BASE, CANDIDATE, INPUTS, OUTPUTS, Clock, good
+from tests.models.gating import BASE, CANDIDATE, INPUTS, OUTPUTS, Clock, good
 
 Answer = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 
