@@ -68,8 +68,7 @@ def small() -> Budget:
 
 @pytest.fixture(autouse=True)
 def no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing real is disturbed here, so nothing has to calm down before a pair is run again."""
-    monkeypatch.setattr(gate_room, "_SETTLE", 0.0)
+    monkeypatch.setattr(gate_room, "_SETTLE", 0.0)  # nothing real is disturbed, so nothing has to calm down
 
 
 def test_a_faster_candidate_passes_and_everything_is_kept(tmp_path: Path, samples: Samples, small: Budget) -> None:
@@ -335,7 +334,6 @@ def test_a_metric_that_is_wrong_is_the_users_to_mend(
         gate(
             BASE,
             CANDIDATE,
-            FAULTS,
             small,
             host=Host(),
             samples=samples,
