@@ -165,7 +165,7 @@ def agreement(
     compared = len({each.request for each in found})
     broken = [each for each in found if each.broken]
     sampled = compared + sum(unmatched.values())
-    outcome, reasons = _verdict(statistics, broken, compared, sampled, compared_at_least)
+    outcome, reasons = _verdict(statistics, broken, compared, unmatched, compared_at_least)
     return Agreement(
         outcome=outcome,
         reasons=reasons,
@@ -268,7 +268,11 @@ def _needed(name: str, values: Sequence[float], limit: float, alpha: float) -> i
 
 
 def _verdict(
-    statistics: Sequence[Statistic], broken: Sequence[Differing], compared: int, sampled: int, at_least: float
+    statistics: Sequence[Statistic],
+    broken: Sequence[Differing],
+    compared: int,
+    unmatched: Mapping[str, int],
+    at_least: float,
 ) -> tuple[Outcome, tuple[str, ...]]:
     failed = [f"output {each.output!r}: {each.broken} (request {each.request})" for each in broken[:1]]
     failed += [_said(each) for each in statistics if each.outcome == "FAIL"]
@@ -279,8 +283,13 @@ def _verdict(
     open_ = [_said(each) for each in statistics if each.outcome == "INCONCLUSIVE"]
     if not any(each.outcome for each in statistics):
         open_.append("no limit applies to any output")
+    sampled = compared + sum(unmatched.values())
     if compared < at_least * sampled:
-        open_.append(f"only {compared} of {sampled} sampled requests could be compared ({at_least:.0%} are needed)")
+        most = max(unmatched, key=lambda reason: unmatched[reason])
+        open_.append(
+            f"only {compared} of {sampled} sampled requests could be compared ({at_least:.0%} are needed); "
+            f"of {unmatched[most]} others: {most}"
+        )
     return ("INCONCLUSIVE", tuple(open_)) if open_ else ("PASS", ())
 
 

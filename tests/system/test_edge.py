@@ -219,8 +219,9 @@ def test_the_share_of_ids_is_copied_with_its_id_and_nobody_waits_for_a_copy(edge
         )
         with opened(few, split(0.0, mirror=1.0)) as (proxy, http, grpc):
             assert versions([client.ask() for client in (http, grpc) for _ in range(20)]) == {1}
-            hops = {"teller_v2_shadow_hop": 4, "teller_v2_grpc_shadow_hop": 0}  # as many as may wait; refused at once
-            assert wait(lambda: proxy.admin.under_way(hops) == hops, 5.0)
+            # Four asked and as many waiting for a connection; all others, and those nobody listens to, refused at once.
+            hops = {"teller_v2_shadow_hop": 8, "teller_v2_grpc_shadow_hop": 0}
+            assert wait(lambda: proxy.admin.under_way(hops) == hops, 5.0), proxy.admin.under_way(hops)
 
 
 def test_a_failed_request_is_tried_again_and_a_version_that_keeps_failing_is_left_out(edge: Edge) -> None:

@@ -31,6 +31,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rollout")
     (folder / "plan.toml").write_text(PLAN)
     (folder / "blind.toml").write_text(PLAN.replace("mirror = 1.0", "mirror = 0.0"))
+    (folder / "little.toml").write_text(PLAN.replace("mirror = 1.0", "mirror = 0.1"))
+    (folder / "short.toml").write_text(PLAN.replace("dwell = 60.0", "dwell = 4.0"))
     return folder
 
 
@@ -55,11 +57,10 @@ def seatrial(*words: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def rollout(candidate: int, folder: Path, proxy: Proxy) -> tuple[int, dict[str, Any], Asking]:
+def rollout(candidate: int, plan: Path, proxy: Proxy) -> tuple[int, dict[str, Any], Asking]:
     """Start it by the verb under load, and see that its records tell the same afterwards."""
     with Asking(proxy.url) as asking:
-        plan = str(folder / "plan.toml")
-        code, text = seatrial("rollout", "start", NAME, "--candidate", str(candidate), "--plan", plan, "--json")
+        code, text = seatrial("rollout", "start", NAME, "--candidate", str(candidate), "--plan", str(plan), "--json")
     told: dict[str, Any] = json.loads(text)
     status = json.loads(seatrial("rollout", "status", NAME, "--json")[1])
     assert (status["phase"], status["reason"]) == (told["phase"], told["reason"])
@@ -83,7 +84,7 @@ def test_an_equal_version_is_promoted_without_a_failed_request(folder: Path, tri
     assert (blind, "nothing would compare" in told) == (2, True)
     missing, told = seatrial(*start[:4], "9", "--plan", str(folder / "plan.toml"))
     assert (missing, "no version 9" in told) == (2, True)
-    code, found, asking = rollout(2, folder, proxy)
+    code, found, asking = rollout(2, folder / "plan.toml", proxy)
     assert (code, found["phase"]) == (0, "promoted"), found
     assert asking.failed == []
     assert {each.version for each in asking.asked} == {"1", "2"}
@@ -94,15 +95,15 @@ def test_an_equal_version_is_promoted_without_a_failed_request(folder: Path, tri
     assert [(path.stat().st_size, stat.S_IMODE(path.stat().st_mode)) for path in kept] == [(0, 0o600)] * 2
 
 
-@pytest.mark.parametrize("candidate", [3, 4])
+@pytest.mark.parametrize(("candidate", "plan"), [(3, "plan.toml"), (4, "little.toml")])
 def test_a_worse_version_goes_back_and_does_not_start_again(
-    candidate: int, folder: Path, trial: tuple[Server, Proxy]
+    candidate: int, plan: str, folder: Path, trial: tuple[Server, Proxy]
 ) -> None:
     """Version 3 answers another class, which the mirror shows; 4 is twenty times slower, which traffic shows."""
     server, proxy = trial
     before = EnvoyRouter(proxy).current(NAME)
     assert before is not None
-    code, found, asking = rollout(candidate, folder, proxy)
+    code, found, asking = rollout(candidate, folder / plan, proxy)
     assert (code, found["phase"]) == (1, "rolled_back"), found
     assert any(word in found["reason"] for word in (["top-1"] if candidate == 3 else ["mean latency", "beyond"]))
     assert asking.failed == []
@@ -111,8 +112,8 @@ def test_a_worse_version_goes_back_and_does_not_start_again(
     assert EnvoyRouter(proxy).current(NAME) == before
     with Control(server.url) as control:
         assert control.ready_versions(NAME) == {before.stable}
-    plan = str(folder / "plan.toml")
-    again, told = seatrial("rollout", "start", NAME, "--candidate", str(candidate), "--plan", plan)
+    start = ("rollout", "start", NAME, "--candidate", str(candidate), "--plan", str(folder / plan))
+    again, told = seatrial(*start)
     assert (again, "was rolled back" in told) == (2, True)
 
 
