@@ -84,11 +84,11 @@ def place(
     repository: Repository = DEFAULT_REPOSITORY,
     json_: Json = False,
 ) -> None:
-    """Write a release into the model repository as a new version, with its checked config.pbtxt, once it is proven.
+    r"""Write a release into the model repository as a new version, with its checked config.pbtxt, once it is proven.
 
     Proven means: a throwaway server loaded that configuration and answered golden inputs at batch 1, opt and max as
     ONNX Runtime does here. Exit codes: 1 refused by the server or other answers, 3 this machine cannot prove it;
-    nothing is placed then. A file with [[steps]] is an ensemble over placed models: it must answer as its steps do.
+    nothing is placed then. A file with \[\[steps]] is an ensemble over placed models: it must answer as its steps do.
     """
     from optimize import config
     from optimize.recipe import load_recipe

@@ -44,10 +44,11 @@ def start(
     world: Reach = "",
     json_: Json = False,
 ) -> None:
-    """Start a rollout and move it until it is promoted or rolled back; killed, it goes on with seatrial rollout run.
+    r"""Start a rollout and move it until it is promoted or rolled back; killed, it goes on with seatrial rollout run.
 
     It takes place on the edge and the server that are up: seatrial up, seatrial edge up, and beside them seatrial
-    supervise and seatrial edge watch, which bring back what dies. A plan with [shadow] needs an edge with [capture].
+    supervise and seatrial edge watch, which bring back what dies. A plan with \[shadow] needs an edge with
+    \[capture].
 
     Exit codes: 0 promoted, 1 rolled back or aborted, 2 it cannot be done this way, 4 no server.
     """

@@ -3,6 +3,7 @@
 import json
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from serve.cli import app
 from serve.traffic import on_capture
 from serve.traffic.envoy_router import EnvoyRouter
 from serve.traffic.proxy import Proxy
+from serve.traffic.records import Records
+from serve.traffic.rollout import Event, Phase
 from serve.traffic.routes import Routes
-from serve.traffic.shadow import Shadow
+from serve.traffic.shadow import BREAKER, Shadow
 from serve.triton import on_pytriton
 from serve.triton.control import Control
 from serve.triton.fleet import TritonFleet
@@ -93,6 +96,27 @@ def test_an_equal_version_is_promoted_without_a_failed_request(folder: Path, tri
         assert control.ready_versions(NAME) == {2}
     kept = sorted(proxy.places.capture.iterdir())
     assert [(path.stat().st_size, stat.S_IMODE(path.stat().st_mode)) for path in kept] == [(0, 0o600)] * 2
+
+
+def test_a_version_that_cannot_bear_the_mirror_pauses_and_says_why(folder: Path, trial: tuple[Server, Proxy]) -> None:
+    _, proxy = trial
+    before = EnvoyRouter(proxy).current(NAME)
+    records = Records(folder / "home" / "rollouts", NAME)
+
+    def abort() -> str:
+        """As ``seatrial rollout abort`` does, once it pauses; the reason of the pause."""
+        assert wait(lambda: records.load().phase is Phase.PAUSED, 60.0), records.load().label
+        reason = records.load().reason
+        records.say(Event.ABORT)
+        return reason
+
+    with ThreadPoolExecutor(1) as pool:
+        aborting = pool.submit(abort)
+        code, found, asking = rollout(4, folder / "short.toml", proxy)
+        assert BREAKER in aborting.result()
+    assert (code, found["phase"]) == (1, "aborted"), found
+    assert asking.failed == []
+    assert EnvoyRouter(proxy).current(NAME) == before
 
 
 @pytest.mark.parametrize(("candidate", "plan"), [(3, "plan.toml"), (4, "little.toml")])
