@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import product
+from math import inf
 from pathlib import Path
 
 import psutil
@@ -108,7 +109,7 @@ def _rollout(folder: Path, proxy: Proxy, victim: str, phase: Phase) -> Ended:
         wait(lambda: records.load().ended and controllers.done, LONGEST)
         wait(lambda: _well(asking), 10.0)
     rollout = records.load()
-    counts, healed = count(asking.asked, *killed)
+    counts, healed = count(asking.asked, *killed, front=victim == "envoy")
     return Ended(
         victim=victim,
         phase=phase,
@@ -204,12 +205,15 @@ def _well(asking: Asking) -> bool:
     return len(last) == HEALED and all(each.status == 200 for each in last)
 
 
-def count(asked: Sequence[Asked], killed: float = 0.0, gone: float = 0.0) -> tuple[Counter[str], float]:
+def count(
+    asked: Sequence[Asked], killed: float = 0.0, gone: float = 0.0, *, front: bool = False
+) -> tuple[Counter[str], float]:
     """What became of the requests, and the seconds from the kill until the last request that failed.
 
     ``in flight`` failed and were sent before the killed process was gone; ``refused`` were sent after that and told so
-    (an error status, or no connection at all); ``lost`` were taken on after it and never answered, or failed although
-    nothing was killed (yet), or so long after that all should have been well again.
+    (an error status, or no connection at all); ``on a dead connection`` were sent after that too, on one that had been
+    opened before and so ended with the `front` that clients speak to; ``lost`` were taken on after it and never
+    answered, or failed although nothing was killed (yet), or so long after that all should have been well again.
     """
     found: Counter[str] = Counter(asked=len(asked))
     healed = 0.0
@@ -218,11 +222,13 @@ def count(asked: Sequence[Asked], killed: float = 0.0, gone: float = 0.0) -> tup
             found["answered"] += 1
             continue
         healed = max(healed, each.ended - killed)
-        told = bool(each.status) or not each.connected
+        told = bool(each.status) or each.opened == inf
         if not killed or each.ended < killed or each.sent > gone + PATIENCE:
             found["lost"] += 1
         elif each.sent <= gone:
             found["in flight"] += 1
+        elif front and not told and each.opened <= gone:
+            found["on a dead connection"] += 1
         else:
             found["refused" if told else "lost"] += 1
     return found, healed
@@ -276,6 +282,7 @@ def _row(found: Sequence[Ended]) -> Row:
         f"{total['asked']} requests, {', '.join(f'{number} {end}' for end, number in ends.items())}",
         value=f"{len(good)} of {len(found)} ended promoted or rolled back with edge and server agreeing; "
         f"{total['lost']} lost{where and f' ({where})'}, {total['in flight']} in flight at a kill, "
+        f"{total['on a dead connection']} on a connection that had ended with Envoy, "
         f"{total['refused']} told that nobody was there; "
         f"seconds from a kill to the last failure, at most: {', '.join(slowest)}",
         bar="all of them, none lost",

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from optimize.artifact import canonical, digest_bytes
@@ -133,13 +134,16 @@ def up(folder: Path, *, loading: float = 0.0) -> Iterator[tuple[Server, Proxy]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One request as its client saw it, in Unix seconds; status 0 is no answer. `connected`: it was sent at all."""
+    """One request as its client saw it, in Unix seconds; status 0 is no answer.
+
+    `opened` is when its connection was, which may have borne requests before; infinite where there was none to be had.
+    """
 
     sent: float
     ended: float
     status: int
+    opened: float
     version: str = ""
-    connected: bool = True
 
 
 class Asking:
@@ -167,27 +171,28 @@ class Asking:
         return [each for each in self.asked if each.status != 200]
 
     def _ask(self) -> None:
-        connection = http.client.HTTPConnection(self._url, timeout=10.0)
+        connection, opened = http.client.HTTPConnection(self._url, timeout=10.0), 0.0
         while not self._over.wait(self._pause) and time.monotonic() < self._until:
-            self.asked.append(_once(connection))
+            self.asked.append(_once(connection, opened))
+            opened = self.asked[-1].opened
         connection.close()
 
 
-def _once(connection: http.client.HTTPConnection) -> Asked:
+def _once(connection: http.client.HTTPConnection, opened: float) -> Asked:
     sent = time.time()
     if connection.sock is None:
         try:
             connection.connect()
         except OSError:
-            return Asked(sent=sent, ended=time.time(), status=0, connected=False)
-    sent = time.time()
+            return Asked(sent=sent, ended=time.time(), status=0, opened=inf)
+        sent = opened = time.time()
     try:
         connection.request("POST", f"/v2/models/{NAME}/infer", BODY, {"content-type": "application/json"})
         answer = connection.getresponse()
         content, version = answer.read(), answer.headers.get("x-model-version", "")
         if answer.status == 200:
             json.loads(content)
-        return Asked(sent=sent, ended=time.time(), status=answer.status, version=version)
+        return Asked(sent=sent, ended=time.time(), status=answer.status, opened=opened, version=version)
     except (OSError, http.client.HTTPException, ValueError):
         connection.close()
-        return Asked(sent=sent, ended=time.time(), status=0)
+        return Asked(sent=sent, ended=time.time(), status=0, opened=opened)
