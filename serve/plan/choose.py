@@ -19,6 +19,7 @@ from .setting import Layout, Setting, settings
 SCHEMA = 1
 _QUICK = 6_000  # arrivals while candidates are compared
 _ALIKE = 0.98  # of the best: settings that bear so much differ by less than the curve is sure of
+_CLOSE = 1.1  # of the least tail: quick simulations of one setting differ by as much
 _RESOLUTION = 1.01
 _BUSY, _UNSURE = 0.85, 0.1
 _FEW = 200  # latencies beyond which the curve's own noise says something of a tail
@@ -143,8 +144,9 @@ def choose(model: Model, rate: float, some: Sequence[Setting] = ()) -> BatchPlan
     """The plan for a rate, among these settings or all that the curve allows.
 
     Settings that meet the objective at the rate are compared by the largest rate that they sustain: room for what the
-    curve and the forecast of traffic got wrong. Of those alike the one with the least tail at the rate is taken, then
-    the one with fewest instances and threads.
+    curve and the forecast of traffic got wrong. Of those alike the ones whose tail at the rate is close to the least are
+    left, and of these the one with fewest instances and threads, then the one that waits least is taken: a delay whose
+    gain cannot be told from luck is a delay all the same.
 
     Raises:
         ObjectiveError: none meets the objective at this rate; says which rate would, and with what.
@@ -158,7 +160,7 @@ def choose(model: Model, rate: float, some: Sequence[Setting] = ()) -> BatchPlan
     near = [each for each in able if model.keeps(each, max(_ALIKE * reached, rate))]
     alike = [each for each in near if each == best or model.sustains(each, rate) >= _ALIKE * reached] or able
     tails = {each: model.predict(each, rate).tail for each in alike}
-    least = [each for each in alike if tails[each] <= 1.02 * min(tails.values())]
+    least = [each for each in alike if tails[each] <= _CLOSE * min(tails.values())]
     chosen = min(least, key=lambda each: (each.layout.instances * each.layout.threads, each.delay_us, each.max_batch))
     return planned(model, chosen, rate, considered=len(candidates), sustains=model.sustains(chosen, rate))
 

@@ -107,6 +107,16 @@ def test_a_rate_too_high_is_refused_with_one_that_is_not() -> None:
         choose(Model.of(curve(), Slo(quantile=0.99, seconds=0.002)), 10)
 
 
+def test_a_delay_is_taken_where_it_pays_and_not_where_its_gain_cannot_be_told_from_luck() -> None:
+    model = Model.of(curve(), SLO)
+    none, short, long = (Setting(max_batch=32, delay_us=delay, layout=DOUBLE) for delay in (0, 900, 3000))
+    at_ease, busy = 600.0, 3000.0
+    assert 1.0 < model.predict(none, at_ease).tail / model.predict(short, at_ease).tail < 1.1
+    assert choose(model, at_ease, (none, short)).setting == none
+    assert model.predict(none, busy).tail > 1.2 * model.predict(long, busy).tail
+    assert choose(model, busy, (none, short, long)).setting == long
+
+
 def test_only_the_settings_that_are_given_are_considered() -> None:
     only = (Setting(max_batch=4, delay_us=0, layout=SINGLE), Setting(max_batch=8, delay_us=0, layout=SINGLE))
     plan = choose(Model.of(curve(), SLO), 300, only)
