@@ -144,9 +144,9 @@ def choose(model: Model, rate: float, some: Sequence[Setting] = ()) -> BatchPlan
     """The plan for a rate, among these settings or all that the curve allows.
 
     Settings that meet the objective at the rate are compared by the largest rate that they sustain: room for what the
-    curve and the forecast of traffic got wrong. Of those alike the ones whose tail at the rate is close to the least are
-    left, and of these the one with fewest instances and threads, then the one that waits least is taken: a delay whose
-    gain cannot be told from luck is a delay all the same.
+    curve and the forecast of traffic got wrong. Of those alike the ones whose tail at the rate is close to the least
+    are left, and of these the one with fewest instances and threads, then the one that waits least is taken: a delay
+    whose gain cannot be told from luck is a delay all the same.
 
     Raises:
         ObjectiveError: none meets the objective at this rate; says which rate would, and with what.
