@@ -1,7 +1,7 @@
 """Four other servers for the same ONNX model: what each needs installed, its program, and its request. Texts mostly.
 
-Each gets ONNX Runtime with one thread, batches of up to 64 and two milliseconds to fill one (BentoML adapts its
-wait by itself); Triton beside them has batches of up to 64 and its default of not waiting.
+Each gets ONNX Runtime with one thread, batches of up to 32 (as many as there are connections, so that a full one need
+not wait) and two milliseconds to fill one, as does Triton beside them; BentoML adapts its wait by itself.
 """
 
 import json
@@ -50,7 +50,7 @@ with Triton(config=config) as triton:
         infer_func=infer,
         inputs=[Tensor(name="x", dtype=np.float32, shape=item)],
         outputs=[Tensor(name="y", dtype=np.float32, shape=(10,))],
-        config=ModelConfig(max_batch_size=64, batcher=DynamicBatcher(max_queue_delay_microseconds=2000)),
+        config=ModelConfig(max_batch_size=32, batcher=DynamicBatcher(max_queue_delay_microseconds=2000)),
     )
     triton.serve()
 """
@@ -77,7 +77,7 @@ class Served(litserve.LitAPI):
         return {"y": output.tolist()}
 
 if __name__ == "__main__":
-    server = litserve.LitServer(Served(max_batch_size=64, batch_timeout=0.002), accelerator="cpu")
+    server = litserve.LitServer(Served(max_batch_size=32, batch_timeout=0.002), accelerator="cpu")
     server.run(host="127.0.0.1", port=port, num_api_servers=1, generate_client_file=False, log_level="warning")
 """
 )
@@ -93,7 +93,7 @@ from numpy.typing import NDArray
 class Served:
     def __init__(self):
         self.session = opened(os.environ["PEER_ONNX"])
-    @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=1000)
+    @bentoml.api(batchable=True, max_batch_size=32, max_latency_ms=1000)
     def infer(self, x: np.ndarray) -> np.ndarray:
         return self.session.run(["y"], {"x": x.astype(np.float32)})[0]
 """
@@ -166,7 +166,7 @@ _SETTINGS = {
 _MODEL = {
     "name": "served",
     "implementation": "served.Served",
-    "max_batch_size": 64,
+    "max_batch_size": 32,
     "max_batch_time": 0.002,
     "parameters": {"extra": {"model": "MODEL"}},
 }

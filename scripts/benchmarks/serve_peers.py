@@ -26,7 +26,8 @@ from scripts.benchmarks.serving_models import ITEMS, samples
 from serve.triton.process import free_ports, is_taken
 from serve.triton.wheel import libpython
 
-CONNECTIONS, SECONDS, WARM_UP, ROUNDS, START_SECONDS = 32, 2.0, 1.0, 4, 60.0
+CONNECTIONS, SECONDS, WARM_UP, ROUNDS, START_SECONDS = 32, 2.0, 1.0, 8, 60.0
+BATCH, WAIT_US = 32, 2000  # for Triton; the peers' programs say the same
 Taken = tuple[float, float]  # requests a second, microseconds of the server's processor time a request
 
 
@@ -43,7 +44,8 @@ def memory(folder: Path) -> Row:
 def _against(model: str, folder: Path, which: int) -> Row:
     environments, troubles = home() / "benchmarks" / "peers", dict[str, str]()
     windows: dict[str, list[Taken]] = {"Triton": []}
-    with site(folder, {MODEL: Setup(model=model)}, alone=False) as served, ExitStack() as stack:
+    setup = Setup(model=model, max_batch=BATCH, delay_us=WAIT_US)
+    with site(folder, {MODEL: setup}, alone=False) as served, ExitStack() as stack:
         inputs, file = samples(model, 64), folder / f"made-{model}" / "model.onnx"
         address, pid = served.server.url, served.server.pid
         loads = {"Triton": (address, [binary(address, each) for each in inputs], pid)}
@@ -93,7 +95,8 @@ def _row(model: str, windows: dict[str, list[Taken]], troubles: dict[str, str], 
     return Row(
         name=f"peers-{model}",
         claim=f"requests a second at concurrency {CONNECTIONS} against other servers, {model} model, same client, "
-        f"everything on the same cores, all servers up, {ROUNDS} shuffled rounds",
+        f"batches of up to {BATCH} that wait {WAIT_US / 1000:g} ms, everything on the same cores, all servers up, "
+        f"{ROUNDS} shuffled rounds",
         value=f"Triton {_typical(ours)}: {'; '.join(said)}",
         bar=", ".join(f">= {peer.bars[which]}x {peer.name}" for peer in PEERS),
         met=met,
