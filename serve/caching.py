@@ -1,6 +1,6 @@
 """Caching of answers: what a deployment asks for, and whether Triton's own response cache would be safe for it.
 
-Only says and checks; the python flavour's cache itself is `serve.triton.python_cache`.
+Only says and checks; the python flavour's cache itself is `serve.triton.flavour.python_cache`.
 """
 
 from dataclasses import dataclass

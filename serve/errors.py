@@ -17,7 +17,7 @@
     └── RegistryError                exit 1   a release that its verdict does not allow (3, 4: the verdict's own code)
 
 A model whose answers differ from the reference is no error: it is a report that did not pass
-(`serve.triton.golden.GoldenReport`).
+(`serve.triton.proof.golden.GoldenReport`).
 """
 
 from optimize.errors import ConfigError, MachineError, SeatrialError

@@ -33,12 +33,12 @@ from .deployment import Deployment
 from .errors import ServerError
 from .release.registry import Registry, Release
 from .security.repository import check
-from .triton import on_pytriton
 from .triton.control import Control, ModelStatistics
-from .triton.golden import GoldenReport, replay
-from .triton.host import host
-from .triton.placement import Placement
-from .triton.repository import choose, place
+from .triton.proof.golden import GoldenReport, replay
+from .triton.repository.placement import Placement
+from .triton.repository.placing import choose, place
+from .triton.running import on_pytriton
+from .triton.running.host import host
 
 Progress = Callable[[str, float, str], None]
 _CONCURRENCY = 16  # clients of the saturation run: enough for the dynamic batcher to have something to join

@@ -30,7 +30,7 @@ HEAVY = {
     "pytriton",
 }
 # Rooms whose very subject is the library: a leaf named for it, a stage, a file that another process runs.
-LEAVES = ("on_", "stages/", "load/locustfile.py", "triton/python_")
+LEAVES = ("on_", "stages/", "load/locustfile.py", "flavour/python_")
 
 
 def imports(path: Path, *, top_only: bool) -> Iterator[str]:

@@ -29,7 +29,7 @@ from optimize.errors import MachineError, MissingError
 from scripts.benchmarks.faulty import Faulty
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run
-from serve.triton.on_pytriton import serving
+from serve.triton.running.on_pytriton import serving
 
 SERVICE, STALL, STALL_AFTER, RATE, SECONDS = 0.008, 2.0, 25.0, 50.0, 60.0
 PERIODS = 4  # threads of the sender that measures from the actual send; users of the closed loop

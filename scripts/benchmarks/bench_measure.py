@@ -22,7 +22,7 @@ from bench.server_statistics import Window, window
 from bench.targets import Endpoint, endpoint_of
 from scripts.benchmarks import rows
 from scripts.benchmarks.rows import Row, Rows
-from serve.triton.on_pytriton import serving
+from serve.triton.running.on_pytriton import serving
 
 MIB = 1 << 20
 LEAK = 16 << 10  # bytes a request

@@ -17,7 +17,7 @@ from optimize.quality import metric
 from optimize.recipe import load_recipe
 from optimize.store import Store
 from serve.deployment import Deployment
-from serve.triton.host import host
+from serve.triton.running.host import host
 
 HERE = Path(__file__).parent
 BUDGET = HERE / "gate_5ms.toml"

@@ -23,9 +23,9 @@ from scripts.benchmarks.serving_models import ITEMS, samples, write
 from serve.caching import Cache
 from serve.deployment import Batching, Deployment
 from serve.triton.control import Control
-from serve.triton.on_pytriton import Server, load, serving
-from serve.triton.process import family
-from serve.triton.repository import place
+from serve.triton.repository.placing import place
+from serve.triton.running.on_pytriton import Server, load, serving
+from serve.triton.running.process import family
 
 MODEL = "served"
 _TICK = os.sysconf("SC_CLK_TCK")

@@ -16,7 +16,7 @@ from bench.load.on_locust import saturate
 from bench.load.payload import Payload
 from bench.targets import endpoint_of
 from optimize.environment import environment, now
-from serve.triton.on_pytriton import serving
+from serve.triton.running.on_pytriton import serving
 
 ECHO = Path(__file__).parent.parent.parent / "model_repository" / "echo"
 POLICY = """dynamic_batching {

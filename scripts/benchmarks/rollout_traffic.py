@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.traffic.blocks import Arm, Block
-from serve.traffic.plan import Metric, Plan
-from serve.traffic.tally import FIELDS, TAILS, Tally
+from serve.traffic.rollout.blocks import Arm, Block
+from serve.traffic.rollout.plan import Metric, Plan
+from serve.traffic.rollout.tally import FIELDS, TAILS, Tally
 
 Floats = NDArray[np.float64]
 QUANTILES: tuple[tuple[Metric, float], ...] = (("p95", 0.95), ("p99", 0.99))

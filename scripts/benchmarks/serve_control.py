@@ -22,13 +22,13 @@ from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
 from scripts.benchmarks.versioned import NAME, put
 from serve.errors import RequestError, ServerError
-from serve.triton import on_pytriton
 from serve.triton.control import Control
-from serve.triton.on_pytriton import Server, serving
-from serve.triton.process import free_ports, wait
-from serve.triton.stubs import stubs
-from serve.triton.supervisor import supervise
-from serve.triton.switch import Switched, switch
+from serve.triton.running import on_pytriton
+from serve.triton.running.on_pytriton import Server, serving
+from serve.triton.running.process import free_ports, wait
+from serve.triton.running.stubs import stubs
+from serve.triton.upkeep.supervisor import supervise
+from serve.triton.upkeep.switch import Switched, switch
 
 SWITCHES = 100
 REQUESTS = 50_000

@@ -20,9 +20,9 @@ from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
 from scripts.benchmarks.teller import Grpc, Http, Told, telling, upstream
 from serve.traffic.edge import Edge, Model
-from serve.traffic.envoy_router import EnvoyRouter
-from serve.traffic.on_envoy import serving
-from serve.traffic.proxy import Proxy
+from serve.traffic.envoy.on_envoy import serving
+from serve.traffic.envoy.proxy import Proxy
+from serve.traffic.envoy.router import EnvoyRouter
 from serve.traffic.routes import Routes
 from serve.triton.server import Server
 

@@ -25,16 +25,16 @@ from optimize.errors import SeatrialError
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
 from scripts.benchmarks.trial import NAME, PLAN, Asked, Asking, up
-from serve.traffic import on_envoy
-from serve.traffic.envoy_router import EnvoyRouter
-from serve.traffic.proxy import Proxy, running
-from serve.traffic.records import Records
-from serve.traffic.rollout import Event, Phase
-from serve.triton import on_pytriton
+from serve.traffic.envoy import on_envoy
+from serve.traffic.envoy.proxy import Proxy, running
+from serve.traffic.envoy.router import EnvoyRouter
+from serve.traffic.rollout.machine import Event, Phase
+from serve.traffic.rollout.records import Records
 from serve.triton.control import Control
-from serve.triton.process import wait
-from serve.triton.stubs import stubs
-from serve.triton.switch import forgive
+from serve.triton.running import on_pytriton
+from serve.triton.running.process import wait
+from serve.triton.running.stubs import stubs
+from serve.triton.upkeep.switch import forgive
 
 ROOT = Path(__file__).resolve().parents[2]
 VICTIMS = ("controller", "envoy", "triton", "model process")

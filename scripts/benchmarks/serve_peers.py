@@ -23,8 +23,8 @@ from scripts.benchmarks.peer_servers import PEERS, Peer, binary
 from scripts.benchmarks.python_site import MODEL, Setup, cpu_of_all, site
 from scripts.benchmarks.rows import Row, Rows, main
 from scripts.benchmarks.serving_models import ITEMS, samples
-from serve.triton.process import free_ports, is_taken
-from serve.triton.wheel import libpython
+from serve.triton.running.process import free_ports, is_taken
+from serve.triton.running.wheel import libpython
 
 CONNECTIONS, SECONDS, WARM_UP, ROUNDS, START_SECONDS = 32, 2.0, 1.0, 8, 60.0
 BATCH, WAIT_US = 32, 2000  # for Triton; the peers' programs say the same

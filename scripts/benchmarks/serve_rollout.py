@@ -15,11 +15,11 @@ from bench.trials import Rate
 from scripts.benchmarks.rollout_traffic import Case, arms, tally
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
-from serve.traffic.decision import Observation, advance
-from serve.traffic.evidence import judge
 from serve.traffic.fleet import Health
-from serve.traffic.plan import Plan, Step
-from serve.traffic.rollout import Phase, Rollout
+from serve.traffic.rollout.decision import Observation, advance
+from serve.traffic.rollout.evidence import judge
+from serve.traffic.rollout.machine import Phase, Rollout
+from serve.traffic.rollout.plan import Plan, Step
 
 LOOKS = 60  # one a minute
 IDENTICAL, WORSE, RIVALS = 2000, 1000, 20  # runs of each weather

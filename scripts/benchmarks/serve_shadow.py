@@ -10,13 +10,13 @@ import numpy as np
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
 from scripts.benchmarks.shadowed import Client, edge, hanging, versions
-from serve.traffic.agreement import ANY, Agreement, AgreementLimits
 from serve.traffic.edge import Limits
-from serve.traffic.envoy_routes import is_copied
-from serve.traffic.on_capture import Collector, look, read
-from serve.traffic.proxy import Proxy
-from serve.traffic.shadow import Shadow
-from serve.triton.process import wait
+from serve.traffic.envoy.on_capture import Collector, look, read
+from serve.traffic.envoy.proxy import Proxy
+from serve.traffic.envoy.routes import is_copied
+from serve.traffic.shadow.agreement import ANY, Agreement, AgreementLimits
+from serve.traffic.shadow.joining import Shadow
+from serve.triton.running.process import wait
 from serve.triton.server import Server
 
 SHARE = 0.2

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from serve.traffic import on_envoy
 from serve.traffic.edge import Capturing, Edge, Limits, Model
 from serve.traffic.edge import Server as Upstream
-from serve.traffic.proxy import Proxy
+from serve.traffic.envoy import on_envoy
+from serve.traffic.envoy.proxy import Proxy
 from serve.traffic.routes import Routes
-from serve.triton.on_pytriton import serving
+from serve.triton.running.on_pytriton import serving
 from serve.triton.server import Server
 
 NAME = "shadowed"

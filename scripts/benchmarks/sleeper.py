@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.targets import Endpoint, endpoint_of
-from serve.triton.on_pytriton import serving
+from serve.triton.running.on_pytriton import serving
 
 CONFIG = """
 name: "sleeper"

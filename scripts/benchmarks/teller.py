@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.traffic.edge import Server as Upstream
-from serve.triton.on_pytriton import serving
+from serve.triton.running.on_pytriton import serving
 from serve.triton.server import Server
 
 CONFIG = """

@@ -15,15 +15,15 @@ from math import inf
 from pathlib import Path
 
 from optimize.artifact import canonical, digest_bytes
-from serve.traffic import on_envoy
 from serve.traffic.edge import Capturing, Edge, Limits, Model
 from serve.traffic.edge import Server as Upstream
-from serve.traffic.proxy import Proxy
-from serve.triton import on_pytriton
-from serve.triton.placement import RECORD
-from serve.triton.process import free_ports
+from serve.traffic.envoy import on_envoy
+from serve.traffic.envoy.proxy import Proxy
+from serve.triton.repository.placement import RECORD
+from serve.triton.repository.version_files import digests
+from serve.triton.running import on_pytriton
+from serve.triton.running.process import free_ports
 from serve.triton.server import Server
-from serve.triton.version_files import digests
 
 NAME = "tried"
 CONFIG = f"""

@@ -7,8 +7,8 @@ writes, so that switches take it for placed.
 from pathlib import Path
 
 from optimize.artifact import canonical, digest_bytes
-from serve.triton.placement import RECORD
-from serve.triton.version_files import digests
+from serve.triton.repository.placement import RECORD
+from serve.triton.repository.version_files import digests
 
 NAME = "versioned"
 CONFIG = """

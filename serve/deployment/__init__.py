@@ -1,6 +1,6 @@
 """The deployment: how one model is to be served, as an engineer writes it down.
 
-Only says and checks itself; what the file means to Triton is `serve.triton.config`'s business. Every rule here is one
+Only says and checks itself; what the file means to Triton is `serve.triton.compiler`'s business. Every rule here is one
 that Triton would break silently or refuse without a reason ("failed to poll from model repository"), so it is checked
 before a server sees it. The one document yields both flavours: the python backend (ONNX Runtime in our model.py, runs
 where only the python backend is installed) and the native backends of a full Triton.

@@ -1,6 +1,6 @@
 """What executes the model in the native flavour, and its options; the python flavour reads none of this.
 
-Types and the rules that an engine breaks by itself; what it needs of an artifact's tensors is `serve.triton.profiles`'s
+Types and the rules that an engine breaks by itself; what it needs of a tensor is `serve.triton.compiler`'s
 business. None of these has been loaded on a GPU: they are checked against Triton's protocol and its backends' source.
 """
 

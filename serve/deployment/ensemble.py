@@ -1,6 +1,6 @@
 """The ensemble: a pipeline of models that Triton runs as one, pre- and post-processing around a model.
 
-Says and checks itself; whether its steps exist and fit together is `serve.triton.ensembles`'s business. Every step pins
+Says and checks itself; whether its steps exist and fit together is `serve.triton.compiler`'s business. Every step pins
 a version: one that follows the newest would change under a running rollout.
 """
 

@@ -1,6 +1,6 @@
 """The rules that a deployment breaks by itself, whatever the artifact; each names its field and its mend.
 
-Pure: reads one value. The rules between a deployment and an artifact stand in `serve.triton.rules`.
+Pure: reads one value. The rules between a deployment and an artifact stand in `serve.triton.compiler.rules`.
 """
 
 import re

@@ -77,7 +77,7 @@ class Instances:
     """Copies of the model: per machine on the CPU, per GPU on GPUs (`gpus` empty means every visible one).
 
     `resources` and `priority` are for the rate limiter, which Triton ignores unless it is started for it (see
-    `serve.triton.flags`): an instance of priority 2 gets half the turns of one of priority 1.
+    `serve.triton.compiler.flags`): an instance of priority 2 gets half the turns of one of priority 1.
     """
 
     count: int = 1

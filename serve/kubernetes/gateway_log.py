@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ..traffic import access_log
+from ..traffic.envoy import access_log
 from ..traffic.seen import Seen
 from .names import VERSION
 from .pod import Object

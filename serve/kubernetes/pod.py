@@ -7,8 +7,8 @@ fails, and stays good when the model is gone.
 from collections.abc import Mapping
 from typing import Any
 
-from ..triton.config import parse
-from ..triton.flags import server_flags
+from ..triton.compiler.config import parse
+from ..triton.compiler.flags import server_flags
 from .cluster import Cluster
 from .names import selector, versioned
 from .source import Source

@@ -10,8 +10,8 @@ from optimize.artifact import digest_file
 from optimize.errors import MissingError
 
 from ..errors import ConfigRuleError
-from ..triton.config import parse, with_versions
-from ..triton.placement import placements
+from ..triton.compiler.config import parse, with_versions
+from ..triton.repository.placement import placements
 
 _STOCK = "tritonserver"
 

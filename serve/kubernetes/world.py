@@ -14,10 +14,10 @@ from optimize.errors import ConfigError, SeatrialError
 from optimize.user_code import Reference
 
 from ..errors import ServerError
-from ..traffic import access_log
-from ..traffic.controller import World
-from ..traffic.evidence import Told
-from ..traffic.rollout import Rollout
+from ..traffic.envoy import access_log
+from ..traffic.rollout.controller import World
+from ..traffic.rollout.evidence import Told
+from ..traffic.rollout.machine import Rollout
 from ..traffic.seen import Seen
 from . import gateway_log
 from .command import Kubectl
@@ -40,7 +40,7 @@ class Reach:
     `kinds` are the routes that the model has, the first of which is read. `log` is a file, relative to the settings',
     to which the gateway's access log (`gateway_log.FORMAT`) is appended. `golden` and `agreement` are judges of your
     own, ``FILE.py:NAME`` or ``MODULE:NAME``, called with the rollout at each look and giving a
-    `serve.traffic.evidence.Told`; without one the rollout pauses where it would be asked.
+    `serve.traffic.rollout.evidence.Told`; without one the rollout pauses where it would be asked.
 
     Raises:
         ConfigError: a field breaks a rule.
@@ -143,7 +143,7 @@ def _judge(text: str, base: Path, why_not: str) -> Judge:
         told = reference.call(rollout)
         if not isinstance(told, Told):
             raise ConfigError(
-                f"it gave a {type(told).__name__}", where=text, next_step="return a serve.traffic.evidence.Told"
+                f"it gave a {type(told).__name__}", where=text, next_step="return a serve.traffic.rollout.evidence.Told"
             )
         return told
 

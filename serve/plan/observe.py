@@ -22,7 +22,7 @@ from optimize.store import Store
 
 from ..deployment import Deployment
 from ..errors import ServerError
-from ..triton.host import host
+from ..triton.running.host import host
 from .curve import Curve, Executions, Window
 from .setting import Layout, Setting
 

@@ -14,10 +14,10 @@ from optimize.artifact import digest_file
 from optimize.errors import IntegrityError, SeatrialError
 from optimize.store import Store
 
-from ..triton.config import parse
-from ..triton.placement import RECORD, Placement, placements, version_directories
-from ..triton.rules import PLACED_CODE
-from ..triton.version_files import recorded
+from ..triton.compiler.config import parse
+from ..triton.flavour import PLACED_CODE
+from ..triton.repository.placement import RECORD, Placement, placements, version_directories
+from ..triton.repository.version_files import recorded
 from .finding import Finding
 from .rules import breach
 
@@ -26,7 +26,6 @@ _PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt")
 _SECRETS = re.compile(
     r".*\.(pem|key|p12|pfx)|id_(rsa|ed25519|ecdsa)|\.env|(.*[._-])?(passwords?|secrets?|credentials)(\.\w+)?", re.I
 )
-_OURS = Path(__file__).parents[1] / "triton"
 _NEVER_LOADED = ("symlink", "outside", "changed")
 _BESIDE = {RECORD, "__pycache__"}
 _PICKLE_PROTOCOLS = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
@@ -137,7 +136,7 @@ def _version(folder: Path, placed: Placement | None, store: Store | None) -> Ite
 
 def _own_code() -> dict[str, str]:
     """Digests of the code that placing puts into a version of the python flavour, by its name there."""
-    return {name: digest_file(_OURS / source) for name, source in PLACED_CODE.items()}
+    return {name: digest_file(source) for name, source in PLACED_CODE.items()}
 
 
 def _recorded_code(version: Path) -> dict[str, str]:

@@ -11,21 +11,21 @@ from optimize.errors import ConfigError, MissingError, SeatrialError
 from optimize.store import Store
 
 from ..errors import ServerError
-from ..triton import on_pytriton
-from ..triton.fleet import TritonFleet
-from ..triton.placement import Placement, placements
-from ..triton.replaying import reference, replayed
+from ..triton.proof.replaying import reference, replayed
+from ..triton.repository.placement import Placement, placements
+from ..triton.running import on_pytriton
 from ..triton.server import Server
-from . import access_log, on_capture, on_envoy
-from .agreement import ANY, UNSAID
-from .controller import World
+from ..triton.upkeep.fleet import TritonFleet
 from .edge import Capturing
-from .envoy_router import EnvoyRouter
-from .evidence import Told, spell_count
-from .proxy import Proxy, read, running
-from .rollout import Phase, Rollout
+from .envoy import access_log, on_capture, on_envoy
+from .envoy.proxy import Proxy, read, running
+from .envoy.router import EnvoyRouter
+from .rollout.controller import World
+from .rollout.evidence import Told, spell_count
+from .rollout.machine import Phase, Rollout
 from .seen import Seen
-from .shadow import Shadow
+from .shadow.agreement import ANY, UNSAID
+from .shadow.joining import Shadow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

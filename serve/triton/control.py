@@ -257,7 +257,7 @@ def as_json(text: str) -> str:
     """The text of a config.pbtxt as the load API takes it."""
     from importlib import import_module
 
-    from .config import parse
+    from .compiler.config import parse
 
     return str(
         import_module("google.protobuf.json_format").MessageToJson(parse(text), preserving_proto_field_name=True)

@@ -9,7 +9,7 @@ from optimize.cli import Json, emit, err, out, progress
 
 if TYPE_CHECKING:
     from ..traffic.edge import Edge
-    from ..traffic.proxy import Proxy
+    from ..traffic.envoy.proxy import Proxy
     from ..traffic.routes import Routes
 
 edge = typer.Typer(no_args_is_help=True, help="The proxy before the models: check its file, start, stop and watch it.")
@@ -23,8 +23,8 @@ At = Annotated[str, typer.Option("--edge", help="The edge's name; needed where s
 @edge.command()
 def check(file: File, json_: Json = False) -> None:
     """Have Envoy itself check all that EDGE would tell it; nothing is started or written."""
-    from ..traffic import on_envoy
-    from ..traffic.envoy_routes import Ways
+    from ..traffic.envoy import on_envoy
+    from ..traffic.envoy.routes import Ways
 
     chosen = _load(file)
     on_envoy.check(chosen, Ways())
@@ -40,7 +40,7 @@ def up(file: File, json_: Json = False) -> None:
 
     On 127.0.0.1, unless the file says otherwise and asks for keys and encryption. edge watch brings a killed one back.
     """
-    from ..traffic import on_envoy
+    from ..traffic.envoy import on_envoy
 
     chosen = _load(file)
     with progress() as report:
@@ -53,7 +53,7 @@ def up(file: File, json_: Json = False) -> None:
 @edge.command()
 def down(name: Name = "", json_: Json = False) -> None:
     """Ask clients to go, let what runs complete, and stop the edge. Its routes stay for the next time."""
-    from ..traffic import on_envoy
+    from ..traffic.envoy import on_envoy
 
     known = on_envoy.names()
     stopped = on_envoy.down(_chosen(name)) if known or name else False
@@ -75,8 +75,8 @@ def watch(name: Name = "") -> None:
 
     Until edge down or Ctrl-C.
     """
-    from ..traffic import on_envoy
-    from ..traffic.envoy_relief import WINDOW_SECONDS, Reliever
+    from ..traffic.envoy import on_envoy
+    from ..traffic.envoy.relieving import WINDOW_SECONDS, Reliever
 
     proxy = _up(name)
     err.print("watching; Ctrl-C ends it and leaves the edge up")
@@ -116,7 +116,7 @@ def set_(
 
     Users stay where they are: a larger share moves nobody off the candidate.
     """
-    from ..traffic.envoy_router import EnvoyRouter
+    from ..traffic.envoy.router import EnvoyRouter
     from ..traffic.routes import Routes
 
     wanted = Routes(model=model, stable=stable, candidate=candidate, share=share, mirror=mirror)
@@ -139,7 +139,7 @@ def _load(file: Path) -> "Edge":
 def _chosen(name: str) -> str:
     from optimize.errors import MissingError
 
-    from ..traffic import on_envoy
+    from ..traffic.envoy import on_envoy
 
     known = on_envoy.names()
     if name in known or (not name and len(known) == 1):
@@ -154,7 +154,7 @@ def _chosen(name: str) -> str:
 def _up(name: str) -> "Proxy":
     from optimize.errors import MissingError
 
-    from ..traffic import on_envoy
+    from ..traffic.envoy import on_envoy
 
     chosen = _chosen(name)
     proxy = on_envoy.status(chosen)
@@ -168,7 +168,7 @@ def _up(name: str) -> "Proxy":
 
 
 def _routes(proxy: "Proxy") -> list["Routes"]:
-    from ..traffic.envoy_router import EnvoyRouter
+    from ..traffic.envoy.router import EnvoyRouter
 
     router = EnvoyRouter(proxy)
     found = [router.current(model.name) for model in proxy.edge.models]

@@ -31,7 +31,7 @@ def lint(
     from optimize.errors import ConfigError
 
     from ..triton.lint import lint as linting
-    from ..triton.placement import models
+    from ..triton.repository.placement import models
 
     if known(triton) is None:
         raise ConfigError(

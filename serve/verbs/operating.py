@@ -35,9 +35,9 @@ def up(
     A placed version whose bytes are no longer the artifact's, or a link in a model's directory, is refused before.
     """
     from ..security.repository import check
-    from ..triton import on_pytriton
     from ..triton.control import Control
-    from ..triton.placement import models
+    from ..triton.repository.placement import models
+    from ..triton.running import on_pytriton
 
     names = tuple(model) if model else models(repository)
     check(repository, names, store())
@@ -66,7 +66,7 @@ def down(
 
     Lead traffic away first; a server that ends resets connections that come late.
     """
-    from ..triton import on_pytriton
+    from ..triton.running import on_pytriton
 
     drained = on_pytriton.down(timeout=drain)
     if json_:
@@ -99,8 +99,8 @@ def switch(
     Unversioned requests go to the highest version at once: callers must name theirs. With live traffic use a rollout.
     """
     from ..triton.control import Control
-    from ..triton.switch import forgive
-    from ..triton.switch import switch as switching
+    from ..triton.upkeep.switch import forgive
+    from ..triton.upkeep.switch import switch as switching
 
     server = _server()
     if retry:
@@ -128,10 +128,10 @@ def switch(
 
 def _show(server: "Server", model: str, json_: bool) -> None:
     """What server, disk and journal say of a model."""
-    from ..triton import journal
-    from ..triton.cache_worth import response_cache_pays
     from ..triton.control import Control
-    from ..triton.repository import chosen
+    from ..triton.repository.placing import chosen
+    from ..triton.upkeep import journal
+    from ..triton.upkeep.cache_worth import response_cache_pays
 
     with Control.to(server) as control:
         ready = sorted(control.ready_versions(model))
@@ -167,10 +167,10 @@ def supervise(
 
     A systemd unit:  ExecStart=/path/to/seatrial supervise   Restart=on-failure   KillMode=process
     """
-    from ..triton import on_pytriton
-    from ..triton.healing import Backoff
-    from ..triton.supervisor import Pace
-    from ..triton.supervisor import supervise as watching
+    from ..triton.running import on_pytriton
+    from ..triton.upkeep.healing import Backoff
+    from ..triton.upkeep.supervisor import Pace
+    from ..triton.upkeep.supervisor import supervise as watching
 
     _server(wanted=True)
     asked: list[int] = []
@@ -201,7 +201,7 @@ def _tell(event: dict[str, Any], json_: bool) -> None:
 def _server(*, wanted: bool = False) -> "Server":
     """The server that is up, or that was and may have died."""
     from ..errors import ServerError
-    from ..triton import on_pytriton
+    from ..triton.running import on_pytriton
 
     server = on_pytriton.wanted() if wanted else on_pytriton.status()
     if server is None:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from bench.targets import Host
 
     from ..ship import Shipment
-    from ..triton.placement import Placement
-    from ..triton.proof import Proof
+    from ..triton.proof.placed import Proof
+    from ..triton.repository.placement import Placement
 
 Repository = Annotated[Path, typer.Option(help="The model repository that Triton mounts.")]
 DEFAULT_REPOSITORY = Path("model_repository")
@@ -28,7 +28,7 @@ def hosting(deployment: Path | None, scratch: Path, slow: float = 0.0) -> tuple[
     from optimize.errors import ConfigError
 
     from ..deployment import Deployment
-    from ..triton.host import host
+    from ..triton.running.host import host
 
     chosen = (
         config.load(deployment, Deployment)
@@ -97,8 +97,8 @@ def place(
     from ..deployment.ensemble import is_ensemble
     from ..errors import UnprovenError
     from ..release.registry import Registry
-    from ..triton.proof import prove
-    from ..triton.repository import place as placing
+    from ..triton.proof.placed import prove
+    from ..triton.repository.placing import place as placing
 
     if is_ensemble(config.read_text(deployment)):
         _show_placed(*_placed_ensemble(deployment, repository, unproven=unproven), json_=json_)
@@ -125,8 +125,8 @@ def _placed_ensemble(path: Path, repository: Path, *, unproven: bool) -> tuple["
     from optimize import config
 
     from ..deployment.ensemble import Ensemble
-    from ..triton.ensemble_proof import prove_ensemble
-    from ..triton.repository import place_ensemble
+    from ..triton.proof.ensemble import prove_ensemble
+    from ..triton.repository.placing import place_ensemble
 
     ensemble = config.load(path, Ensemble)
     with progress() as report:

@@ -10,9 +10,9 @@ from optimize import environment as machine
 from optimize.cli import Json, emit, out, progress, store
 
 if TYPE_CHECKING:
-    from ..traffic.controller import World
-    from ..traffic.records import Records
-    from ..traffic.rollout import Event, Rollout
+    from ..traffic.rollout.controller import World
+    from ..traffic.rollout.machine import Event, Rollout
+    from ..traffic.rollout.records import Records
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,7 +24,7 @@ Reach = Annotated[
     typer.Option(
         "--world",
         help="Another world than the edge and the server that are up: FILE.py:NAME or MODULE:NAME, called with the "
-        "rollout, gives a serve.traffic.controller.World (a cluster, a simulation).",
+        "rollout, gives a serve.traffic.rollout.controller.World (a cluster, a simulation).",
     ),
 ]
 At = Annotated[str, typer.Option("--edge", help="The edge's name; needed where several are up.")]
@@ -55,8 +55,8 @@ def start(
     from optimize.errors import ConfigError
 
     from ..traffic import live
-    from ..traffic.plan import load_plan
-    from ..traffic.rollout import Rollout
+    from ..traffic.rollout.machine import Rollout
+    from ..traffic.rollout.plan import load_plan
 
     loaded = load_plan(plan)
     if not world:
@@ -96,7 +96,7 @@ def run(model: Model, at: At = "", world: Reach = "", json_: Json = False) -> No
 @app.command()
 def status(model: Model, json_: Json = False) -> None:
     """Where the rollout stands: each step with its requests, what is known of each metric, and what is missing."""
-    from ..traffic import show_rollout as showing
+    from ..traffic.rollout import show as showing
 
     records = _records(model)
     rollout, log = records.load(), records.log()
@@ -119,7 +119,7 @@ def status(model: Model, json_: Json = False) -> None:
 @app.command()
 def pause(model: Model, json_: Json = False) -> None:
     """Hold the rollout at its share; faults and regressions still roll it back."""
-    from ..traffic.rollout import Event
+    from ..traffic.rollout.machine import Event
 
     _say(model, Event.PAUSE, json_)
 
@@ -127,7 +127,7 @@ def pause(model: Model, json_: Json = False) -> None:
 @app.command()
 def resume(model: Model, json_: Json = False) -> None:
     """Go on where the rollout was paused; the longest stay counts anew."""
-    from ..traffic.rollout import Event
+    from ..traffic.rollout.machine import Event
 
     _say(model, Event.RESUME, json_)
 
@@ -135,7 +135,7 @@ def resume(model: Model, json_: Json = False) -> None:
 @app.command()
 def abort(model: Model, json_: Json = False) -> None:
     """Go back to the stable version and end; the digest may start again."""
-    from ..traffic.rollout import Event
+    from ..traffic.rollout.machine import Event
 
     _say(model, Event.ABORT, json_)
 
@@ -143,7 +143,7 @@ def abort(model: Model, json_: Json = False) -> None:
 @app.command()
 def promote(model: Model, json_: Json = False) -> None:
     """Make the candidate the stable version now, whatever is not shown yet; faults still forbid it."""
-    from ..traffic.rollout import Event
+    from ..traffic.rollout.machine import Event
 
     _say(model, Event.PROMOTE, json_)
 
@@ -151,7 +151,7 @@ def promote(model: Model, json_: Json = False) -> None:
 @app.command()
 def rollback(model: Model, json_: Json = False) -> None:
     """Go back to the stable version, also after a promotion, and block the digest."""
-    from ..traffic.rollout import Event
+    from ..traffic.rollout.machine import Event
 
     _say(model, Event.ROLLBACK, json_)
 
@@ -181,8 +181,8 @@ def explain(
 
     Exit code 1 where a decision comes out otherwise.
     """
-    from ..traffic import explain as explaining
-    from ..traffic import show_rollout as showing
+    from ..traffic.rollout import explain as explaining
+    from ..traffic.rollout import show as showing
 
     told = list(explaining.explain(_records(model).log()))
     shown = [each for each in told if every or each.moved or not each.agrees]
@@ -198,7 +198,7 @@ def explain(
 
 
 def _records(model: str) -> "Records":
-    from ..traffic.records import Records
+    from ..traffic.rollout.records import Records
 
     return Records(machine.home() / "rollouts", model)
 
@@ -208,21 +208,21 @@ def _world(text: str, rollout: "Rollout", edge: str) -> "World":
     from optimize.user_code import Reference
 
     from ..traffic import live
-    from ..traffic.controller import World
+    from ..traffic.rollout.controller import World
 
     if not text:
         return live.world(live.find(edge), rollout, store())
     made = Reference.parse(text, Path.cwd()).call(rollout)
     if not isinstance(made, World):
         raise ConfigError(
-            f"it gave a {type(made).__name__}", where=text, next_step="return a serve.traffic.controller.World"
+            f"it gave a {type(made).__name__}", where=text, next_step="return a serve.traffic.rollout.controller.World"
         )
     return made
 
 
 def _run(records: "Records", world: "World", json_: bool) -> None:
-    from ..traffic import show_rollout as showing
-    from ..traffic.controller import run as moving
+    from ..traffic.rollout import show as showing
+    from ..traffic.rollout.controller import run as moving
 
     with progress() as report:
 
@@ -238,7 +238,7 @@ def _run(records: "Records", world: "World", json_: bool) -> None:
 
 
 def _say(model: str, command: "Event", json_: bool) -> None:
-    from ..traffic.rollout import TABLE
+    from ..traffic.rollout.machine import TABLE
 
     records = _records(model)
     rollout = records.load()

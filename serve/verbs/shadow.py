@@ -43,9 +43,9 @@ def report(
     """
     from optimize import config
 
-    from ..traffic import on_capture
-    from ..traffic import show_shadow as showing
-    from ..traffic.agreement import ANY, AgreementLimits, LimitsFile
+    from ..traffic.envoy import on_capture
+    from ..traffic.shadow import show as showing
+    from ..traffic.shadow.agreement import ANY, AgreementLimits, LimitsFile
 
     if limits is not None:
         given = config.load(limits, LimitsFile)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from serve.triton.on_pytriton import serving
+from serve.triton.running.on_pytriton import serving
 from serve.triton.server import Server
 
 CONFIG = """

@@ -17,7 +17,7 @@ from optimize.quality import metric
 from optimize.recipe import load_recipe
 from optimize.store import Store
 from serve.deployment import Deployment
-from serve.triton import host as hosting
+from serve.triton.running import host as hosting
 from tests.models.built import TINY, Built
 
 DEPLOYMENT = Deployment(schema=1, name="tiny", max_batch_size=32)

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from serve.errors import ModelLoadError, RouterError, ServerError
-from serve.traffic.controller import World, run
-from serve.traffic.evidence import Told
 from serve.traffic.fleet import Health
-from serve.traffic.plan import Plan, Shadow, Step
-from serve.traffic.records import Records
-from serve.traffic.rollout import Rollout
+from serve.traffic.rollout.controller import World, run
+from serve.traffic.rollout.evidence import Told
+from serve.traffic.rollout.machine import Rollout
+from serve.traffic.rollout.plan import Plan, Shadow, Step
+from serve.traffic.rollout.records import Records
 from serve.traffic.routes import Routes
 from serve.traffic.seen import Seen
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.server_statistics import statistics_of
-from serve.triton.cache_worth import LEAST, Worth, response_cache_pays
+from serve.triton.upkeep.cache_worth import LEAST, Worth, response_cache_pays
 
 MICROSECONDS = 1_000
 

@@ -10,7 +10,7 @@ from optimize.config import load
 from optimize.errors import ConfigError
 from serve.caching import Cache, response_cache_risks
 from serve.deployment import Deployment
-from serve.triton.config import parse, render
+from serve.triton.compiler.config import parse, render
 from tests.models.made_by import MADE_BY
 
 ARTIFACT = Artifact(

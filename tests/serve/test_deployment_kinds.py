@@ -29,8 +29,8 @@ from serve.deployment import (
     Warmup,
 )
 from serve.errors import ConfigRuleError
-from serve.triton import config
-from serve.triton.flags import flags_for, server_flags
+from serve.triton.compiler import config
+from serve.triton.compiler.flags import flags_for, server_flags
 from serve.triton.lint import lint
 from tests.models.kinds import DEPLOYMENTS, ENGINE, EXAMPLES, IMAGES, PLANS, SCENES, TRACKER, artifact, spec
 from tests.models.made_by import MADE_BY

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from optimize import config
 from optimize.errors import ConfigError
-from serve.traffic import access_log
 from serve.traffic.edge import Capturing, Edge, Keys, Lane, Limits, Model, Tls, Variant
-from serve.traffic.envoy_clusters import Pinned, filter_
-from serve.traffic.envoy_config import Extras, Places, documents, static
-from serve.traffic.envoy_filters import read_keys
-from serve.traffic.envoy_lua import pin
-from serve.traffic.envoy_routes import Ways, ids_below, is_copied, read, table, wanted
+from serve.traffic.envoy import access_log
+from serve.traffic.envoy.clusters import Pinned, filter_
+from serve.traffic.envoy.config import Extras, Places, documents, static
+from serve.traffic.envoy.filters import read_keys
+from serve.traffic.envoy.lua import pin
+from serve.traffic.envoy.routes import Ways, ids_below, is_copied, read, table, wanted
 from serve.traffic.relief import LEAST, STEPS, Relief, begun_at, next_relief
 from serve.traffic.routes import Routes
 

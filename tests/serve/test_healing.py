@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.triton.healing import FINDINGS, STATES, TABLE, Backoff, Finding, Watch, advance
+from serve.triton.upkeep.healing import FINDINGS, STATES, TABLE, Backoff, Finding, Watch, advance
 
 FINDING = st.sampled_from(FINDINGS)
 

@@ -23,8 +23,8 @@ from serve.kubernetes.overlay import ENVIRONMENTS, merged
 from serve.kubernetes.pod import arguments
 from serve.kubernetes.source import Source
 from serve.traffic.routes import Routes
-from serve.triton.config import parse
-from serve.triton.repository import place
+from serve.triton.compiler.config import parse
+from serve.triton.repository.placing import place
 from tests.models.graphs import pictures
 
 KUBERNETES = ("1.29", "1.33", "1.37")

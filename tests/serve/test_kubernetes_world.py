@@ -20,11 +20,11 @@ from serve.kubernetes.cluster import Cluster
 from serve.kubernetes.gateway_log import FORMAT, Addresses, parse
 from serve.kubernetes.routes import http_route
 from serve.kubernetes.source import Source
-from serve.traffic.controller import World, run
-from serve.traffic.evidence import Told
-from serve.traffic.plan import Plan, Step
-from serve.traffic.records import Records
-from serve.traffic.rollout import Phase, Rollout
+from serve.traffic.rollout.controller import World, run
+from serve.traffic.rollout.evidence import Told
+from serve.traffic.rollout.machine import Phase, Rollout
+from serve.traffic.rollout.plan import Plan, Step
+from serve.traffic.rollout.records import Records
 from serve.traffic.routes import Routes
 from tests.models import kube_api
 from tests.models.kube_nodes import OOM, Nodes, kubeconfig, waiting

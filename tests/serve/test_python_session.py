@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from optimize.store import Store
-from serve.triton.python_session import Session, Unusable, plain, shape
+from serve.triton.flavour.python_session import Session, Unusable, plain, shape
 from tests.models.graphs import make, pictures, value, words
 
 PARAMETERS = {"threads": "1", "providers": "CPUExecutionProvider", "model_file": "model.onnx"}

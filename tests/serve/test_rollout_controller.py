@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from serve.errors import RolloutError
-from serve.traffic.controller import Controller, run
-from serve.traffic.evidence import Told
-from serve.traffic.explain import explain
-from serve.traffic.plan import Plan, Step
-from serve.traffic.records import Records
-from serve.traffic.rollout import ENDED, Event, Phase, Rollout
+from serve.traffic.rollout.controller import Controller, run
+from serve.traffic.rollout.evidence import Told
+from serve.traffic.rollout.explain import explain
+from serve.traffic.rollout.machine import ENDED, Event, Phase, Rollout
+from serve.traffic.rollout.plan import Plan, Step
+from serve.traffic.rollout.records import Records
 from serve.traffic.routes import Routes
 from tests.models.rollout_world import CANDIDATE, QUICK, STABLE, Candidate, Killed, Simulated, begin
 

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.benchmarks.rollout_traffic import Case, blocks
-from serve.traffic import evidence as judging
-from serve.traffic.blocks import FREEZE, Arm, Block, Cutter, Thresholds
-from serve.traffic.evidence import Evidence, spell_count
-from serve.traffic.plan import USUAL, Plan, Step, load_plan
+from serve.traffic.rollout import evidence as judging
+from serve.traffic.rollout.blocks import FREEZE, Arm, Block, Cutter, Thresholds
+from serve.traffic.rollout.evidence import Evidence, spell_count
+from serve.traffic.rollout.plan import USUAL, Plan, Step, load_plan
+from serve.traffic.rollout.tally import Tally
 from serve.traffic.seen import Seen
-from serve.traffic.tally import Tally
 
 ROOT = Path(__file__).parent.parent.parent
 STEPS = (Step(share=0.5, requests=100), Step(share=1.0, requests=100, needs="requests"))

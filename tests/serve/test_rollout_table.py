@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optimize.errors import ConfigError
-from serve.traffic.decision import Observation, advance, decide
-from serve.traffic.evidence import Evidence, Told
 from serve.traffic.fleet import Health
-from serve.traffic.plan import Alphas, Margins, Plan, Step
-from serve.traffic.rollout import COMMANDS, ENDED, TABLE, Event, Phase, Rollout, desired, follow
+from serve.traffic.rollout.decision import Observation, advance, decide
+from serve.traffic.rollout.evidence import Evidence, Told
+from serve.traffic.rollout.machine import COMMANDS, ENDED, TABLE, Event, Phase, Rollout, desired, follow
+from serve.traffic.rollout.plan import Alphas, Margins, Plan, Step
 
 PLAN = Plan(
     schema=1,

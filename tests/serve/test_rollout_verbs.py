@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from serve.cli import app
-from serve.traffic.controller import Controller
-from serve.traffic.plan import load_plan
-from serve.traffic.records import Records
-from serve.traffic.rollout import Rollout
+from serve.traffic.rollout.controller import Controller
+from serve.traffic.rollout.machine import Rollout
+from serve.traffic.rollout.plan import load_plan
+from serve.traffic.rollout.records import Records
 from tests.models.rollout_world import Candidate, Simulated
 
 START = ["rollout", "start", "m", "--stable", "1", "--candidate", "2", "--digest", "sha256:new"]

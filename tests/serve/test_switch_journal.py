@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optimize.errors import IntegrityError, MachineError
-from serve.triton import journal
-from serve.triton.journal import RECOVERY, SERVINGS, STATES, Entry, Failure, lock, read, serving_of, write
+from serve.triton.upkeep import journal
+from serve.triton.upkeep.journal import RECOVERY, SERVINGS, STATES, Entry, Failure, lock, read, serving_of, write
 
 VERSIONS = st.lists(st.integers(1, 99), unique=True, max_size=3).map(lambda found: tuple(sorted(found)))
 

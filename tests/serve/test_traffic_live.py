@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 from optimize.store import Store
-from serve.traffic import access_log
+from serve.traffic.envoy import access_log
 from serve.traffic.live import Following
-from serve.triton.placement import Placement
-from serve.triton.replaying import reference
+from serve.triton.proof.replaying import reference
+from serve.triton.repository.placement import Placement
 
 
 def line(start: float) -> str:

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from bench.errors import AnswerError
 from bench.load.messages import tensor_bytes
 from optimize.errors import ConfigError
-from serve.traffic import on_capture, shadow
-from serve.traffic.envoy_capture import FILES
-from serve.traffic.shadow import Arm, Recorded, Shadow
-from serve.traffic.tensors import answer
+from serve.traffic.envoy import on_capture
+from serve.traffic.envoy.capture import FILES
+from serve.traffic.shadow import joining
+from serve.traffic.shadow.joining import Arm, Recorded, Shadow
+from serve.traffic.shadow.tensors import answer
 
 Y = np.array([[0.1, 0.9]], np.float32)
 
@@ -108,21 +109,21 @@ def test_a_pair_is_compared_whichever_comes_first() -> None:
 @pytest.mark.parametrize(
     ("stable", "candidate", "unmatched", "aside"),
     [
-        ({}, {"status": 503, "flags": "UO", "kept": None, "body": ""}, shadow.BREAKER, ""),
-        ({}, {"status": 504, "flags": "UT", "kept": None, "body": ""}, shadow.LATE, ""),
-        ({}, {"status": 200, "grpc_status": 14, "flags": "UO"}, shadow.BREAKER, ""),
-        ({}, {"status": 200, "grpc_status": 13}, shadow.FAILED, ""),
-        ({}, {"status": 500}, shadow.FAILED, ""),
-        ({}, {"status": 503, "flags": "UF,URX"}, shadow.UNREACHABLE, ""),
-        ({}, {"status": 503, "flags": "UF"}, shadow.UNREACHABLE, ""),
-        ({}, {"status": 400}, shadow.REFUSED, ""),
-        ({"kept": "too large", "body": None}, {}, shadow.TOO_LARGE, ""),
-        ({}, {"kept": "over budget", "body": None}, shadow.OVER_BUDGET, ""),
-        ({}, {"kept": None, "body": None}, shadow.CUT, ""),
-        ({}, {"body": base64.b64encode(b"{}").decode()}, shadow.UNREADABLE, ""),
-        ({"status": 400}, {"status": 400}, "", shadow.NOT_WELL),
-        ({"body": base64.b64encode(http_body(2)[0]).decode()}, {}, "", shadow.OWN),
-        ({}, {"body": base64.b64encode(http_body(3)[0]).decode()}, "", shadow.OTHER),
+        ({}, {"status": 503, "flags": "UO", "kept": None, "body": ""}, joining.BREAKER, ""),
+        ({}, {"status": 504, "flags": "UT", "kept": None, "body": ""}, joining.LATE, ""),
+        ({}, {"status": 200, "grpc_status": 14, "flags": "UO"}, joining.BREAKER, ""),
+        ({}, {"status": 200, "grpc_status": 13}, joining.FAILED, ""),
+        ({}, {"status": 500}, joining.FAILED, ""),
+        ({}, {"status": 503, "flags": "UF,URX"}, joining.UNREACHABLE, ""),
+        ({}, {"status": 503, "flags": "UF"}, joining.UNREACHABLE, ""),
+        ({}, {"status": 400}, joining.REFUSED, ""),
+        ({"kept": "too large", "body": None}, {}, joining.TOO_LARGE, ""),
+        ({}, {"kept": "over budget", "body": None}, joining.OVER_BUDGET, ""),
+        ({}, {"kept": None, "body": None}, joining.CUT, ""),
+        ({}, {"body": base64.b64encode(b"{}").decode()}, joining.UNREADABLE, ""),
+        ({"status": 400}, {"status": 400}, "", joining.NOT_WELL),
+        ({"body": base64.b64encode(http_body(2)[0]).decode()}, {}, "", joining.OWN),
+        ({}, {"body": base64.b64encode(http_body(3)[0]).decode()}, "", joining.OTHER),
     ],
 )
 def test_what_cannot_be_compared_is_counted_by_reason(
@@ -142,9 +143,9 @@ def test_whose_counterpart_never_comes_is_counted_after_a_while_and_not_before()
     joined.expire(4.0)
     assert (joined.waiting, joined.unmatched.total()) == (2, 0)
     joined.expire(5.5)
-    assert dict(joined.unmatched) == {shadow.MISSING: 1}
+    assert dict(joined.unmatched) == {joining.MISSING: 1}
     joined.close()
-    assert dict(joined.unmatched) == {shadow.MISSING: 1, shadow.UNSEEN: 1}
+    assert dict(joined.unmatched) == {joining.MISSING: 1, joining.UNSEEN: 1}
 
 
 EVENTS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(["stable", "candidate"])), max_size=40)
@@ -158,7 +159,7 @@ def test_no_stable_record_is_lost(events: list[tuple[str, Arm]], most: int) -> N
         joined.add(RECORDS[each], float(number))
         assert joined.waiting <= most + 1
     joined.close()
-    counted = len(joined.found) + joined.unmatched.total() - joined.unmatched[shadow.UNSEEN] + joined.aside.total()
+    counted = len(joined.found) + joined.unmatched.total() - joined.unmatched[joining.UNSEEN] + joined.aside.total()
     assert counted == sum(arm == "stable" for _, arm in events)
 
 
@@ -217,6 +218,6 @@ def test_a_folder_is_read_to_its_end_rotated_files_first(tmp_path: Path) -> None
     (tmp_path / "candidate.log").write_bytes(line("b", "candidate", at=2.0) + line("a", "candidate", at=2.1))
     found, unreadable = on_capture.read(tmp_path)
     assert {each.request for each in found.found} == {"a", "b"}
-    assert (dict(found.unmatched), unreadable) == ({shadow.MISSING: 1}, 1)
+    assert (dict(found.unmatched), unreadable) == ({joining.MISSING: 1}, 1)
     with pytest.raises(ConfigError, match="no capture"):
         on_capture.read(tmp_path / "gone")

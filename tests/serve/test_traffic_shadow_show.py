@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from bench.load.messages import tensor_bytes
 from serve.cli import app
-from serve.traffic import show_shadow
-from serve.traffic.agreement import AgreementLimits, agreement
-from serve.traffic.differing import Differing, differing
+from serve.traffic.shadow import show
+from serve.traffic.shadow.agreement import AgreementLimits, agreement
+from serve.traffic.shadow.differing import Differing, differing
 
 
 def line(request: str, version: int, y: Any) -> str:
@@ -113,13 +113,13 @@ def test_everything_that_may_be_there_is_shown(tmp_path: Path) -> None:
     limits = {"*": AgreementLimits(cosine_at_least=0.5, drift_at_most=0.5)}
     verdict = agreement(found, limits, unmatched={"late": 3}, aside={"twice": 2})
     console = Console(width=140, record=True, file=(tmp_path / "table").open("w"))
-    show_shadow.print_agreement(verdict, console)
+    show.print_agreement(verdict, console)
     text = console.export_text()
     for said in ("FAIL", "NaN", "top-1", "cosine", "confidence drift", "max error", "because late", "because twice"):
         assert said in text
-    show_shadow.write_html(tmp_path / "page.html", verdict, found, title="T")
+    show.write_html(tmp_path / "page.html", verdict, found, title="T")
     page = (tmp_path / "page.html").read_text()
     assert "r&lt;0&gt;" in page
     assert "class 1 (0.6) instead of 0 (0.9) in row 1" in page
-    show_shadow.write_html(tmp_path / "empty.html", agreement([], {}), [], title="nothing")
+    show.write_html(tmp_path / "empty.html", agreement([], {}), [], title="nothing")
     assert "nothing was compared yet" in (tmp_path / "empty.html").read_text()

@@ -13,8 +13,8 @@ from optimize.config import load, parse
 from optimize.errors import ConfigError
 from serve.deployment import Batching, Deployment, Flavour, Instances, Queue, Warmup
 from serve.errors import ConfigRuleError
-from serve.triton import config
-from serve.triton.rules import DATA_TYPES, model_file
+from serve.triton.compiler import config
+from serve.triton.compiler.rules import DATA_TYPES, model_file
 from tests.models.made_by import MADE_BY
 
 ROOT = Path(__file__).resolve().parents[2]

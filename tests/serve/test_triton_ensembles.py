@@ -12,12 +12,12 @@ from optimize.store import Store
 from serve.deployment import Deployment, Instances, OnnxTensorrt, TensorrtPlan
 from serve.deployment.ensemble import Ensemble, Port, Step, is_ensemble
 from serve.errors import ConfigRuleError, PlacementError, UnprovenError
-from serve.triton import config
-from serve.triton.ensembles import members, render_ensemble
+from serve.triton.compiler import config
+from serve.triton.compiler.ensembles import members, render_ensemble
 from serve.triton.lint import lint
-from serve.triton.placement import placements
-from serve.triton.proof import optimal_batch, prove
-from serve.triton.repository import place_ensemble
+from serve.triton.proof.placed import optimal_batch, prove
+from serve.triton.repository.placement import placements
+from serve.triton.repository.placing import place_ensemble
 from tests.models.kinds import DEPLOYMENTS, SCENES
 
 PIPELINE = load(DEPLOYMENTS / "scenes-pipeline.toml", Ensemble)

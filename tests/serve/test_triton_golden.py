@@ -10,7 +10,7 @@ from optimize.artifact import TensorSpec
 from optimize.errors import ConfigError
 from optimize.samples import Samples
 from serve.errors import RequestError
-from serve.triton.golden import Answer, Difference, GoldenReport, compare
+from serve.triton.proof.golden import Answer, Difference, GoldenReport, compare
 
 Array = np.ndarray[Any, np.dtype[Any]]
 X = (TensorSpec(name="x", dtype="float32", shape=("n", 2)),)

@@ -17,10 +17,12 @@ from optimize.errors import ContractError, IntegrityError, MachineError, Missing
 from optimize.store import Store
 from serve.deployment import Batching, Deployment
 from serve.errors import PlacementError
-from serve.triton import config, journal, repository
-from serve.triton.placement import models, placements
-from serve.triton.repository import choose, chosen, place, retire
-from serve.triton.rules import PYTHON_FILES
+from serve.triton.compiler import config
+from serve.triton.flavour import PLACED_CODE
+from serve.triton.repository import placing
+from serve.triton.repository.placement import models, placements
+from serve.triton.repository.placing import choose, chosen, place, retire
+from serve.triton.upkeep import journal
 from tests.models.made_by import MADE_BY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +78,7 @@ def test_a_placed_version_holds_the_artifact_and_its_record(store: Store, repo: 
         "model.onnx",
         "model.onnx.data",
         "model.py",
-        *PYTHON_FILES,
+        *PLACED_CODE,
         "placement.json",
         "__pycache__",
     }
@@ -206,7 +208,7 @@ def test_an_interruption_anywhere_leaves_what_was_there(
             raise error
 
         owner, name = (
-            {"store": Store, "os": os}.get(point.partition(".")[0], repository),
+            {"store": Store, "os": os}.get(point.partition(".")[0], placing),
             point.split(".")[-1],
         )
         patch.setattr(owner, name, fail)
@@ -227,7 +229,7 @@ import os, signal, sys
 from pathlib import Path
 from optimize.store import Store
 from serve.deployment import Deployment
-from serve.triton import repository
+from serve.triton.repository import placing
 root, step = Path(sys.argv[1]), int(sys.argv[2])
 calls = 0
 def counted(real):
@@ -239,11 +241,11 @@ def counted(real):
         return real(*arguments, **named)
     return call
 for name in ("rename", "replace"):
-    setattr(repository.os, name, counted(getattr(os, name)))
-repository._fsync_one = counted(repository._fsync_one)
+    setattr(placing.os, name, counted(getattr(os, name)))
+placing._fsync_one = counted(placing._fsync_one)
 store = Store(root / "store")
 newest = list(store.all())[-1]
-repository.place(newest, Deployment(schema=1, name="scenes", max_batch_size=8), store=store, repository=root / "models")
+placing.place(newest, Deployment(schema=1, name="scenes", max_batch_size=8), store=store, repository=root / "models")
 print(calls)
 """
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from optimize.errors import ConfigError
-from serve.triton.slowed import slow_down
+from serve.triton.repository.slowed import slow_down
 
 MODEL = """
 import time

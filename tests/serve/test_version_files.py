@@ -7,8 +7,8 @@ import pytest
 
 from optimize.artifact import canonical
 from optimize.errors import IntegrityError
-from serve.triton.placement import RECORD
-from serve.triton.version_files import check, digest_of, digests
+from serve.triton.repository.placement import RECORD
+from serve.triton.repository.version_files import check, digest_of, digests
 
 
 @pytest.fixture

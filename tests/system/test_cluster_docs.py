@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from optimize.store import Store
-from serve.triton import on_pytriton
-from serve.triton.process import free_ports
+from serve.triton.running import on_pytriton
+from serve.triton.running.process import free_ports
 from tests.models.built import ROOT
 from tests.models.graphs import pictures
 

@@ -18,13 +18,13 @@ from serve.cli import app
 from serve.deployment import Deployment, Instances, LevelQueue, Priorities, Queue, Resource
 from serve.deployment.ensemble import Ensemble, Port, Step
 from serve.errors import ModelLoadError, RequestError
-from serve.triton import config
+from serve.triton.compiler import config
+from serve.triton.compiler.ensembles import members, render_ensemble
 from serve.triton.control import Control
-from serve.triton.ensembles import members, render_ensemble
 from serve.triton.lint import lint
-from serve.triton.on_pytriton import Server, load, serving
-from serve.triton.placement import placements
-from serve.triton.repository import place
+from serve.triton.repository.placement import placements
+from serve.triton.repository.placing import place
+from serve.triton.running.on_pytriton import Server, load, serving
 from tests.models.graphs import make, pictures, value
 from tests.models.kinds import DEPLOYMENTS, EXAMPLES
 

@@ -17,18 +17,20 @@ import pytest
 
 from scripts.benchmarks.teller import Grpc, Http, Told, telling, upstream
 from serve.errors import RouterError
-from serve.traffic import access_log, envoy_config, envoy_router, on_envoy
 from serve.traffic.edge import Edge, Jwt, Keys, Lane, Limits, Model, RateLimit, Server, Tls, Variant
-from serve.traffic.envoy_clusters import filter_
-from serve.traffic.envoy_config import Extras
-from serve.traffic.envoy_relief import Reliever
-from serve.traffic.envoy_router import EnvoyRouter
-from serve.traffic.envoy_routes import is_copied
-from serve.traffic.proxy import Proxy, running
+from serve.traffic.envoy import access_log, on_envoy
+from serve.traffic.envoy import config as envoy_config
+from serve.traffic.envoy import router as envoy_router
+from serve.traffic.envoy.clusters import filter_
+from serve.traffic.envoy.config import Extras
+from serve.traffic.envoy.proxy import Proxy, running
+from serve.traffic.envoy.relieving import Reliever
+from serve.traffic.envoy.router import EnvoyRouter
+from serve.traffic.envoy.routes import is_copied
 from serve.traffic.relief import PATIENCE
 from serve.traffic.routes import Routes
 from serve.traffic.seen import Seen
-from serve.triton.process import free_ports, send, start_ticks, wait
+from serve.triton.running.process import free_ports, send, start_ticks, wait
 from tests.models.certificates import certificate, token
 
 pytestmark = pytest.mark.system

@@ -29,8 +29,8 @@ from optimize.store import Store
 from serve.deployment import Deployment
 from serve.errors import RegistryError
 from serve.release.registry import Registry
-from serve.triton import host as hosting
-from serve.triton.repository import place
+from serve.triton.repository.placing import place
+from serve.triton.running import host as hosting
 from tests.models.built import TINY, Built
 from tests.models.gated import DEPLOYMENT, Gated, budget, judged
 

@@ -31,7 +31,7 @@ from bench.targets import Endpoint
 from optimize.environment import environment
 from optimize.errors import StageError
 from serve.deployment import Deployment
-from serve.triton.host import host
+from serve.triton.running.host import host
 from tests.models.built import ROOT, TINY, Built
 
 pytestmark = pytest.mark.system

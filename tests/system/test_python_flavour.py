@@ -18,9 +18,9 @@ from optimize.store import Store
 from serve.caching import Cache
 from serve.deployment import Batching, Deployment
 from serve.triton.control import Control
-from serve.triton.on_pytriton import Server, serving
-from serve.triton.python_cache import WINDOW
-from serve.triton.repository import place
+from serve.triton.flavour.python_cache import WINDOW
+from serve.triton.repository.placing import place
+from serve.triton.running.on_pytriton import Server, serving
 from tests.models.graphs import constant, make, pictures, value
 
 pytestmark = pytest.mark.system

@@ -30,7 +30,7 @@ from optimize.recipe import load_recipe
 from optimize.store import Store
 from serve.cli import app
 from serve.deployment import Deployment
-from serve.triton import host as hosting
+from serve.triton.running import host as hosting
 from tests.models.built import TINY, Built
 from tests.models.sabotaged import blanking, shy
 

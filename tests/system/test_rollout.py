@@ -13,18 +13,18 @@ from typer.testing import CliRunner
 
 from scripts.benchmarks.trial import NAME, PLAN, Asking, up
 from serve.cli import app
-from serve.traffic import on_capture
-from serve.traffic.envoy_router import EnvoyRouter
-from serve.traffic.proxy import Proxy
-from serve.traffic.records import Records
-from serve.traffic.rollout import Event, Phase
+from serve.traffic.envoy import on_capture
+from serve.traffic.envoy.proxy import Proxy
+from serve.traffic.envoy.router import EnvoyRouter
+from serve.traffic.rollout.machine import Event, Phase
+from serve.traffic.rollout.records import Records
 from serve.traffic.routes import Routes
-from serve.traffic.shadow import BREAKER, Shadow
-from serve.triton import on_pytriton
+from serve.traffic.shadow.joining import BREAKER, Shadow
 from serve.triton.control import Control
-from serve.triton.fleet import TritonFleet
-from serve.triton.process import wait
+from serve.triton.running import on_pytriton
+from serve.triton.running.process import wait
 from serve.triton.server import Server
+from serve.triton.upkeep.fleet import TritonFleet
 
 pytestmark = pytest.mark.system
 

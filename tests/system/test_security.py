@@ -28,11 +28,11 @@ from serve.security import process
 from serve.security.arguments import ADMINISTRATIVE
 from serve.security.audit import audit_server
 from serve.security.finding import Audit
-from serve.triton import wheel
 from serve.triton.control import Control
-from serve.triton.on_pytriton import serving
-from serve.triton.process import end, free_ports, start_ticks, wait
-from serve.triton.repository import place
+from serve.triton.repository.placing import place
+from serve.triton.running import wheel
+from serve.triton.running.on_pytriton import serving
+from serve.triton.running.process import end, free_ports, start_ticks, wait
 from tests.models.graphs import pictures
 
 pytestmark = pytest.mark.system

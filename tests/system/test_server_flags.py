@@ -8,12 +8,12 @@ from itertools import product
 import numpy as np
 import pytest
 
-from serve.triton.cache_worth import response_cache_pays
 from serve.triton.control import Control
-from serve.triton.on_pytriton import Server, serving
-from serve.triton.probe import probe
-from serve.triton.process import send, wait
-from serve.triton.stubs import stubs
+from serve.triton.running.on_pytriton import Server, serving
+from serve.triton.running.process import send, wait
+from serve.triton.running.stubs import stubs
+from serve.triton.upkeep.cache_worth import response_cache_pays
+from serve.triton.upkeep.probe import probe
 
 pytestmark = pytest.mark.system
 

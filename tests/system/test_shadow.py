@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from scripts.benchmarks.shadowed import NAME, Client, edge, hanging, versions
-from serve.traffic import shadow
-from serve.traffic.agreement import Agreement, AgreementLimits
 from serve.traffic.edge import Capturing, Limits
-from serve.traffic.envoy_routes import is_copied
-from serve.traffic.on_capture import Collector
-from serve.traffic.proxy import Proxy
-from serve.triton.process import wait
+from serve.traffic.envoy.on_capture import Collector
+from serve.traffic.envoy.proxy import Proxy
+from serve.traffic.envoy.routes import is_copied
+from serve.traffic.shadow import joining
+from serve.traffic.shadow.agreement import Agreement, AgreementLimits
+from serve.triton.running.process import wait
 from serve.triton.server import Server
 
 pytestmark = pytest.mark.system
@@ -59,9 +59,9 @@ def over_grpc(running: Proxy, count: int) -> list[str]:
     return ids
 
 
-def collected(running: Proxy, count: int, **versions_: int) -> tuple[shadow.Shadow, list[shadow.Recorded]]:
+def collected(running: Proxy, count: int, **versions_: int) -> tuple[joining.Shadow, list[joining.Recorded]]:
     """What the collector finds, once `count` answers of each arm have come or ten seconds are over."""
-    found, joined = [], shadow.Shadow(**versions_)
+    found, joined = [], joining.Shadow(**versions_)
     collector = Collector(running.places.capture, running.admin.reopen_logs)
 
     def complete() -> bool:
@@ -77,7 +77,7 @@ def collected(running: Proxy, count: int, **versions_: int) -> tuple[shadow.Shad
     return joined, found
 
 
-def verdict(joined: shadow.Shadow) -> Agreement:
+def verdict(joined: joining.Shadow) -> Agreement:
     joined.close()
     return joined.agreement(LIMITS)
 
@@ -119,8 +119,8 @@ def test_a_candidate_that_hangs_is_cut_off_by_its_own_breaker_and_nobody_waits(s
     agreed = verdict(joined)
     assert agreed.outcome == "INCONCLUSIVE"
     # one client, one request at a time: had a live answer waited for its mirror, none could have been refused
-    assert agreed.unmatched[shadow.BREAKER] > agreed.unmatched[shadow.LATE] > 0
-    assert set(agreed.unmatched) == {shadow.BREAKER, shadow.LATE}
+    assert agreed.unmatched[joining.BREAKER] > agreed.unmatched[joining.LATE] > 0
+    assert set(agreed.unmatched) == {joining.BREAKER, joining.LATE}
     assert sum(agreed.unmatched.values()) == agreed.sampled == len(ids)
     assert all(each.well for each in found if each.arm == "stable")
 
@@ -130,5 +130,5 @@ def test_an_answer_above_the_cap_is_left_out_and_counted(server: Server) -> None
         over_http(running, 3)
         joined, found = collected(running, 3)
     joined.close()
-    assert dict(joined.unmatched) == {shadow.TOO_LARGE: 3}
+    assert dict(joined.unmatched) == {joining.TOO_LARGE: 3}
     assert not any(each.body for each in found)

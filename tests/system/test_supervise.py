@@ -17,16 +17,16 @@ import pytest
 
 from scripts.benchmarks.versioned import NAME, put
 from serve.errors import RequestError, ServerError
-from serve.triton import on_pytriton
 from serve.triton.control import Control
-from serve.triton.fleet import TritonFleet
-from serve.triton.healing import Backoff
-from serve.triton.on_pytriton import Server
-from serve.triton.process import wait
-from serve.triton.repository import choose, chosen
-from serve.triton.stubs import stubs
-from serve.triton.supervisor import Pace, Supervisor, supervision
-from serve.triton.switch import switch
+from serve.triton.repository.placing import choose, chosen
+from serve.triton.running import on_pytriton
+from serve.triton.running.on_pytriton import Server
+from serve.triton.running.process import wait
+from serve.triton.running.stubs import stubs
+from serve.triton.upkeep.fleet import TritonFleet
+from serve.triton.upkeep.healing import Backoff
+from serve.triton.upkeep.supervisor import Pace, Supervisor, supervision
+from serve.triton.upkeep.switch import switch
 
 pytestmark = pytest.mark.system
 

@@ -13,12 +13,12 @@ import pytest
 from optimize.errors import IntegrityError, MissingError
 from scripts.benchmarks.versioned import NAME, put
 from serve.errors import ModelLoadError
-from serve.triton import journal
 from serve.triton.control import Control
-from serve.triton.fleet import TritonFleet
-from serve.triton.on_pytriton import Server, serving
-from serve.triton.repository import chosen
-from serve.triton.switch import STEPS, forgive, recover, switch
+from serve.triton.repository.placing import chosen
+from serve.triton.running.on_pytriton import Server, serving
+from serve.triton.upkeep import journal
+from serve.triton.upkeep.fleet import TritonFleet
+from serve.triton.upkeep.switch import STEPS, forgive, recover, switch
 
 pytestmark = pytest.mark.system
 
@@ -27,7 +27,7 @@ KILLED = """
     import os, signal, sys
     from pathlib import Path
     from serve.triton.control import Control
-    from serve.triton.switch import switch
+    from serve.triton.upkeep.switch import switch
     def die(step):
         if step == sys.argv[3]:
             os.kill(os.getpid(), signal.SIGKILL)

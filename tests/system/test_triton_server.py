@@ -19,11 +19,11 @@ from optimize.artifact import Artifact, File, TensorSpec
 from optimize.store import Store
 from serve.deployment import Deployment
 from serve.errors import ModelLoadError, ServerError
-from serve.triton import on_pytriton, wheel
 from serve.triton.control import Control
-from serve.triton.on_pytriton import discard, down, running, serving, start, status, stop, up
-from serve.triton.process import alive, family, start_ticks, wait
-from serve.triton.repository import place
+from serve.triton.repository.placing import place
+from serve.triton.running import on_pytriton, wheel
+from serve.triton.running.on_pytriton import discard, down, running, serving, start, status, stop, up
+from serve.triton.running.process import alive, family, start_ticks, wait
 from tests.models.made_by import MADE_BY
 
 pytestmark = pytest.mark.system
@@ -238,7 +238,7 @@ def test_ctrl_c_while_a_model_loads_leaves_no_server(repository: Path) -> None:
 
 def test_a_server_whose_owner_was_killed_is_stopped_by_the_next_start(repository: Path) -> None:
     script = (
-        "import sys, time\nfrom pathlib import Path\nfrom serve.triton.on_pytriton import start\n"
+        "import sys, time\nfrom pathlib import Path\nfrom serve.triton.running.on_pytriton import start\n"
         "print(start(Path(sys.argv[1])).pid, flush=True)\ntime.sleep(60)\n"
     )
     with subprocess.Popen(

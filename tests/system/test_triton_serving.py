@@ -17,16 +17,16 @@ from optimize.sessions.on_ort import OrtSession
 from optimize.store import Store
 from serve.deployment import Batching, Deployment, Queue, Warmup
 from serve.errors import RequestError
-from serve.triton import on_pytriton
 from serve.triton.control import Control
-from serve.triton.golden import replay
-from serve.triton.host import host
-from serve.triton.on_pytriton import Server, serving
-from serve.triton.placement import Placement
-from serve.triton.process import alive, start_ticks
-from serve.triton.replaying import reference, replayed
-from serve.triton.repository import place
-from serve.triton.switch import switch
+from serve.triton.proof.golden import replay
+from serve.triton.proof.replaying import reference, replayed
+from serve.triton.repository.placement import Placement
+from serve.triton.repository.placing import place
+from serve.triton.running import on_pytriton
+from serve.triton.running.host import host
+from serve.triton.running.on_pytriton import Server, serving
+from serve.triton.running.process import alive, start_ticks
+from serve.triton.upkeep.switch import switch
 from tests.models.graphs import fixed, pictures, words
 
 pytestmark = pytest.mark.system

@@ -1,0 +1,114 @@
+"""Envoy's access log as `Seen`: what a proxy saw of each inference, readable while it is written.
+
+Reads; never writes, except that `rotate` moves a log away that has grown. Lines that are no inference of a version
+(health, metadata, refused before a version was chosen) are not evidence and are left out.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..seen import Role, Seen
+from .admin import Admin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """How far a log was read: which file (it may be moved away), and how many bytes of it."""
+
+    inode: int = 0
+    offset: int = 0
+
+
+def parse(line: str) -> Seen | None:
+    """One line; None where it says nothing about a version.
+
+    A request that fell back counts for the version that answered in the end.
+    """
+    try:
+        return of(json.loads(line))
+    except ValueError:
+        return None  # a line of somebody else's, or one that a killed process left half-written
+
+
+def of(said: Mapping[str, Any]) -> Seen | None:
+    """One record; None where it says nothing about a version."""
+    try:
+        route = str(said.get("route", ""))
+        if "version" not in said or route.endswith("/about"):
+            return None
+        grpc = said.get("grpc")
+        return Seen(
+            at=float(said["start"]),
+            model=str(said["model"]),
+            version=int(said["version"]),
+            role=_role(said["role"]),
+            seconds=max(0, int(said.get("us", 0))) / 1e6,
+            status=int(said.get("status", 0)),
+            grpc_status=int(grpc) if grpc is not None else None,
+            request_id=str(said.get("id", "")),
+            flags=str(said.get("flags", "")).replace("-", ""),
+            route=route,
+            attempts=max(1, int(said.get("attempts", 1))),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None  # of somebody else's
+
+
+def read(
+    log: Path, place: Place | None = None, *, parsing: Callable[[str], Seen | None] = parse
+) -> tuple[list[Seen], Place]:
+    """What was written since that place (by default: from the beginning), and the place to go on from.
+
+    A line that is not ended yet waits for the next reading. Where the log was moved away, the rest of the old file
+    (`log` with ``.1``) comes first. `parsing` is for a proxy whose lines say less.
+    """
+    found: list[Seen] = []
+    place = place or Place()
+    for path in (log.with_name(f"{log.name}.1"), log):
+        try:
+            with path.open("rb") as stream:
+                inode = path.stat().st_ino
+                older = path != log and inode != place.inode
+                if older:
+                    continue
+                stream.seek(place.offset if inode == place.inode else 0)
+                content = stream.read()
+                ended = content.rfind(b"\n") + 1
+                place = Place(inode=inode, offset=stream.tell() - len(content) + ended)
+        except FileNotFoundError:
+            continue
+        found.extend(_seen(content[:ended], parsing))
+    return found, place
+
+
+def end(log: Path) -> Place:
+    """The place after all that was written so far; whatever is read from there on is new."""
+    try:
+        with log.open("rb") as stream:
+            return Place(inode=log.stat().st_ino, offset=stream.seek(0, 2))
+    except FileNotFoundError:
+        return Place()
+
+
+def rotate(log: Path, admin: Admin, *, above: int = 256 << 20) -> bool:
+    """Move a log of more bytes away, over the one moved before, so that two are the most there ever is."""
+    if not log.exists() or log.stat().st_size <= above:
+        return False
+    log.replace(log.with_name(f"{log.name}.1"))
+    admin.reopen_logs()
+    return True
+
+
+def _seen(content: bytes, parsing: Callable[[str], Seen | None]) -> Iterator[Seen]:
+    for line in content.decode(errors="replace").splitlines():
+        if (seen := parsing(line)) is not None:
+            yield seen
+
+
+def _role(text: object) -> Role:
+    if text not in ("live", "shadow"):
+        raise ValueError(f"{text!r} is no role")
+    return "shadow" if text == "shadow" else "live"

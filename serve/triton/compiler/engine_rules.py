@@ -1,0 +1,114 @@
+"""The rules between an artifact and the engine that is to execute it: formats, files, profiles against tensors.
+
+Pure. The rules that an engine breaks by itself stand in `serve.deployment.engines`.
+"""
+
+from collections.abc import Iterator
+
+from optimize.artifact import Artifact, TensorSpec
+from optimize.stages.configs import Profile
+
+from ...deployment import Broken, Deployment, OnnxTensorrt, TensorrtPlan
+
+_FORMATS = {"onnx-cpu": "onnx", "onnx-cuda": "onnx", "onnx-tensorrt": "onnx", "tensorrt": "tensorrt"}
+
+
+def broken_rules(artifact: Artifact, deployment: Deployment) -> Iterator[Broken]:
+    """Every rule that this artifact breaks under the deployment's engine."""
+    engine = deployment.engine
+    if artifact.format == "tensorrt":
+        yield from _as_built(artifact, deployment)
+    if engine is None:
+        return
+    if _FORMATS[engine.kind] != artifact.format:
+        yield Broken(
+            field="engine.kind",
+            rule=f"{engine.kind} executes {_FORMATS[engine.kind]}, and {artifact.short} is {artifact.format}",
+            mend="choose the engine of the artifact's format",
+        )
+    if isinstance(engine, OnnxTensorrt):
+        yield from _profile("engine.profile", engine.profile, artifact.inputs)
+        yield from _batches("engine.profile", (engine.profile,), deployment.max_batch_size)
+    if isinstance(engine, TensorrtPlan):
+        for number, profile in enumerate(engine.profiles):
+            yield from _profile(f"engine.profiles.{number}", profile, artifact.inputs)
+        if engine.profiles:
+            yield from _batches("engine.profiles", engine.profiles, deployment.max_batch_size)
+        held = {file.path for file in artifact.files}
+        for file in sorted(set(engine.by_gpu.values()) - held):
+            yield Broken(
+                field="engine.by_gpu",
+                rule=f"{artifact.short} has no file {file!r}",
+                mend=f"it holds {', '.join(sorted(held))}",
+            )
+
+
+def _as_built(artifact: Artifact, deployment: Deployment) -> Iterator[Broken]:
+    """What the stage that compiled the engine wrote down of its ranges, against what the deployment lists."""
+    config = artifact.made_by.config
+    built, engine = len(config.get("profiles") or ()), deployment.engine
+    listed = len(engine.profiles) if isinstance(engine, TensorrtPlan) else 0
+    if built > 1 and listed != built:
+        yield Broken(
+            field="engine.profiles",
+            rule=f"{artifact.short} was built with {built} profiles and {listed} are listed: Triton uses only the "
+            "first where none is, and never those that are missing",
+            mend="list all of them, in the order of the recipe's compile stage",
+        )
+    largest = max(config.get("batch") or (deployment.max_batch_size,))
+    if deployment.max_batch_size > largest:
+        yield Broken(
+            field="max_batch_size",
+            rule=f"{deployment.max_batch_size} is above {largest}, the largest batch that {artifact.short} takes",
+            mend="lower it, or compile again with a wider range",
+        )
+
+
+def _profile(field: str, profile: Profile, inputs: tuple[TensorSpec, ...]) -> Iterator[Broken]:
+    names = {spec.name for spec in inputs}
+    if set(profile) != names:
+        yield Broken(
+            field=field,
+            rule=f"it gives shapes for {sorted(profile)}, the inputs are {sorted(names)}",
+            mend="give every input its three shapes",
+        )
+    for spec in inputs:
+        shapes = profile.get(spec.name)
+        if shapes is None:
+            continue
+        if len(shapes.min) != len(spec.shape):
+            yield Broken(
+                field=f"{field}.{spec.name}",
+                rule=f"{len(shapes.min)} sizes for {list(spec.shape)}: the batch axis belongs to a profile's shapes",
+                mend="write complete shapes, such as [1, 3, 224, 224]",
+            )
+            continue
+        for own, low, high in zip(spec.shape, shapes.min, shapes.max, strict=True):
+            if isinstance(own, int) and (low, high) != (own, own):
+                yield Broken(
+                    field=f"{field}.{spec.name}",
+                    rule=f"an axis that is always {own} cannot go from {low} to {high}",
+                    mend=f"write {own} in all three shapes",
+                )
+
+
+def _batches(field: str, profiles: tuple[Profile, ...], max_batch_size: int) -> Iterator[Broken]:
+    """Every batch from 1 to the largest must lie in one profile, since the batcher may form any of them."""
+    if max_batch_size == 0:
+        return
+    ranges = []
+    for profile in profiles:
+        shapes = [each for each in profile.values() if each.min and each.max]
+        ranges.append(
+            (max((each.min[0] for each in shapes), default=1), min((each.max[0] for each in shapes), default=0))
+        )
+    reached = 0
+    for low, high in sorted(ranges):
+        if low <= reached + 1:
+            reached = max(reached, high)
+    if reached < max_batch_size:
+        yield Broken(
+            field=field,
+            rule=f"no profile takes a batch of {reached + 1}, and max_batch_size is {max_batch_size}",
+            mend="widen a profile's first axis and build again, or lower max_batch_size",
+        )

@@ -1,0 +1,94 @@
+"""Proof of an ensemble: in a throwaway server it must answer as its steps do when they are asked one by one.
+
+Places nothing that anybody serves from. Whether a step is right by itself was proven when it was placed.
+"""
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from uuid import uuid4
+
+from bench.load.inputs import random_inputs
+from bench.targets import Endpoint
+from optimize.artifact import TensorSpec
+from optimize.environment import home
+from optimize.samples import Array, Samples
+
+from ...deployment.ensemble import Ensemble, Port
+from ...errors import ProofError
+from ..compiler.ensembles import members
+from ..control import Control
+from ..lint.execution import backend_of
+from ..repository.placing import place_ensemble
+from ..running.on_pytriton import load, serving
+from .golden import GoldenReport, compare, gathered
+from .placed import Proof, check_provable
+
+_ROWS, _SEED = 8, 0
+
+
+def prove_ensemble(ensemble: Ensemble, *, repository: Path) -> Proof:
+    """Load a copy of the ensemble and of its models, and compare it at batch 1 and the largest on seeded random inputs.
+
+    Raises:
+        UnprovenError: this machine has no server that could load one of the models.
+        ModelLoadError: the server refused one; quotes the reason.
+        ProofError: answers differ.
+        ConfigRuleError, PlacementError: as `repository.place_ensemble` raises them.
+    """
+    models, _ = members(ensemble, repository)
+    for name, config in models.items():
+        if backend_of(config):
+            check_provable(name, backend_of(config))
+    folder = home() / "work" / f"proof-{uuid4().hex[:12]}"
+    try:
+        for name in models:
+            shutil.copytree(repository / name, folder / "models" / name)
+        placement = place_ensemble(ensemble, repository=folder / "models")
+        with serving(folder / "models") as server:
+            load(server, tuple(models))
+            begun = time.perf_counter()
+            load(server, (ensemble.name,))
+            took = time.perf_counter() - begun
+            with Control(server.url) as control:
+                report = _replay(control, ensemble, str(placement.version))
+                for name in (ensemble.name, *models):
+                    control.unload(name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if not report.passed:
+        raise ProofError(
+            f"not placed, the ensemble answers otherwise than its steps one by one: {report}",
+            where=ensemble.name,
+            next_step="look at the maps of the step whose output is named",
+        )
+    return Proof(report=report, inputs=f"random, seed {_SEED}, against the steps one by one", load_seconds=took)
+
+
+def _replay(control: Control, ensemble: Ensemble, version: str) -> GoldenReport:
+    batching = ensemble.max_batch_size > 0
+    inputs = tuple(_spec(port, batching) for port in ensemble.inputs)
+    outputs = tuple(_spec(port, batching) for port in ensemble.outputs)
+    asked = Endpoint(url=control.url, model=ensemble.name, version=version, inputs=inputs, outputs=outputs)
+    samples = Samples(split="golden", inputs=random_inputs(asked, _ROWS, _SEED), labels=None)
+
+    def whole(request: Mapping[str, Array]) -> Mapping[str, Array]:
+        return control.infer(ensemble.name, version, request)
+
+    def one_by_one(request: Mapping[str, Array]) -> Mapping[str, Array]:
+        tensors, left = dict(request), list(ensemble.steps)
+        while left:  # the rules have excluded circles, so one step can always run
+            step = next(each for each in left if set(each.inputs.values()) <= set(tensors))
+            left.remove(step)
+            answer = control.infer(step.model, step.version, {own: tensors[name] for own, name in step.inputs.items()})
+            tensors |= {name: answer[own] for own, name in step.outputs.items()}
+        return {port.name: tensors[port.name] for port in ensemble.outputs}
+
+    sizes = tuple(sorted({1, max(1, ensemble.max_batch_size)}))
+    return gathered(ensemble.name, version, sizes, lambda batch: compare(whole, one_by_one, samples, inputs, batch))
+
+
+def _spec(port: Port, batching: bool) -> TensorSpec:
+    own = tuple("free" if size == -1 else size for size in port.shape)
+    return TensorSpec(name=port.name, dtype=port.dtype, shape=("batch", *own) if batching else own)

@@ -1,0 +1,88 @@
+"""The placement: one version of a model as it lies in a Triton repository.
+
+Reads what `repository.place` wrote and nothing else; a version directory without our record is somebody else's and is
+reported as such, never touched.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optimize.errors import IntegrityError
+
+from ...deployment import Flavour
+
+RECORD = "placement.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Version `version` of model `name` holds the artifact of that `digest`; `path` is the version's directory."""
+
+    name: str
+    version: int
+    digest: str
+    flavour: Flavour
+    path: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """What is written into the version's directory; the path is where it is found."""
+        return {
+            "schema": SCHEMA,
+            "name": self.name,
+            "version": self.version,
+            "digest": self.digest,
+            "flavour": self.flavour,
+        }
+
+
+def placements(repository: Path, name: str) -> tuple[Placement, ...]:
+    """Every version of the model that we placed, lowest first.
+
+    Raises:
+        IntegrityError: a record was changed by hand.
+    """
+    found = [_read(path) for path in version_directories(repository, name) if (path / RECORD).is_file()]
+    return tuple(sorted(found, key=lambda placement: placement.version))
+
+
+def models(repository: Path) -> tuple[str, ...]:
+    """Names of all models in the repository, whoever put them there."""
+    if not repository.is_dir():
+        return ()
+    return tuple(sorted(path.parent.name for path in repository.glob("*/config.pbtxt")))
+
+
+def version_directories(repository: Path, name: str) -> list[Path]:
+    """Directories that Triton takes for versions: plain integers without leading zeros."""
+    folder = repository / name
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if path.name.isdecimal() and path.name[0] != "0" and path.is_dir()]
+
+
+def _read(path: Path) -> Placement:
+    try:
+        record = json.loads((path / RECORD).read_bytes())
+        placement = Placement(
+            name=str(record["name"]),
+            version=int(record["version"]),
+            digest=str(record["digest"]),
+            flavour=record["flavour"],
+            path=path,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _changed(path, str(error)) from error
+    if record.get("schema") != SCHEMA or (placement.name, str(placement.version)) != (path.parent.name, path.name):
+        raise _changed(path, "it tells of another model, version or schema")
+    return placement
+
+
+def _changed(path: Path, why: str) -> IntegrityError:
+    return IntegrityError(
+        f"the record of a placed version cannot be used: {why}",
+        where=str(path / RECORD),
+        next_step="move that version's directory away and place the artifact again",
+    )
