@@ -107,10 +107,24 @@ class Control:
         Raises:
             ModelLoadError: a version failed to load or is not in the repository; the others serve as before.
         """
-        config = self.config(name)
+        self._reconfigure(name, self.config(name), versions, long=not loaded)
+
+    def without_cache(self, name: str) -> None:
+        """Serve the versions that serve now without Triton's response cache.
+
+        Each is loaded anew beside itself and takes over once it is ready, so no request fails; memory holds both until
+        then.
+
+        Raises:
+            ModelLoadError: a version failed to load again; what served before serves on, with its cache.
+        """
+        config = {key: value for key, value in self.config(name).items() if key != "response_cache"}
+        self._reconfigure(name, config, tuple(self.ready_versions(name)))
+
+    def _reconfigure(self, name: str, config: dict[str, Any], versions: tuple[int, ...], *, long: bool = True) -> None:
         config["version_policy"] = {"specific": {"versions": sorted(versions)}}
         with self._asking(f"load {name}", ModelLoadError):
-            self._load(name, json.dumps(config), long=not loaded)
+            self._load(name, json.dumps(config), long=long)
         states = {each.version: each for each in self.index() if each.name == name}
         for version in sorted(versions):  # the server says yes to a version whose directory is not there
             state = states.get(str(version))

@@ -5,13 +5,13 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.server_statistics import statistics_of
-from serve.triton.upkeep.cache_worth import LEAST, Worth, response_cache_pays
+from bench.server_statistics import ModelStatistics, statistics_of
+from serve.triton.upkeep.cache_worth import LEAST, Stretches, Worth, response_cache_pays, verdict
 
 MICROSECONDS = 1_000
 
 
-def worth(hits: int, misses: int, *, lookup_us: int = 100, compute_us: int = 1000) -> Worth | None:
+def counted_of(hits: int, misses: int, *, lookup_us: int = 100, compute_us: int = 1000) -> ModelStatistics:
     """Of a version that looked up so often; both kinds of lookup take the same."""
     counted = {
         "success": {"count": hits + misses},
@@ -23,7 +23,11 @@ def worth(hits: int, misses: int, *, lookup_us: int = 100, compute_us: int = 100
         "cache_hit": {"count": hits, "ns": hits * lookup_us * MICROSECONDS},
         "cache_miss": {"count": misses, "ns": misses * lookup_us * MICROSECONDS},
     }
-    return response_cache_pays(statistics_of({"name": "m", "version": "1", "inference_stats": counted}))
+    return statistics_of({"name": "m", "version": "1", "inference_stats": counted})
+
+
+def worth(hits: int, misses: int, *, lookup_us: int = 100, compute_us: int = 1000) -> Worth | None:
+    return response_cache_pays(counted_of(hits, misses, lookup_us=lookup_us, compute_us=compute_us))
 
 
 def test_it_pays_where_hits_save_more_than_lookups_cost() -> None:
@@ -33,7 +37,7 @@ def test_it_pays_where_hits_save_more_than_lookups_cost() -> None:
     assert (good.pays, bad.pays) == (True, False)
     assert (round(good.saved, 6), round(good.spent, 6)) == (1.0, 0.2)
     assert "it pays" in str(good)
-    assert "take [response_cache] out" in str(bad)
+    assert str(bad).endswith("it does not pay")
 
 
 def test_nothing_is_said_of_a_cache_that_is_not_there_and_little_of_one_just_begun() -> None:
@@ -54,3 +58,27 @@ def test_a_dearer_model_never_makes_a_cache_worth_less(hits: int, misses: int, l
     assert dear.saved >= cheap.saved
     assert dear.pays or not cheap.pays
     assert replace(dear, saved=cheap.saved, pays=cheap.pays) == cheap
+
+
+def test_a_cache_that_paid_once_is_judged_by_what_it_did_since() -> None:
+    stretches = Stretches()
+    assert stretches.judge(counted_of(10, 10)) is None
+    first = stretches.judge(counted_of(2000, 500))
+    assert first is not None
+    assert first.pays
+    assert stretches.judge(counted_of(2000, 500 + LEAST - 1)) is None, "too few since"
+    since = stretches.judge(counted_of(2000, 500 + LEAST))
+    assert since is not None
+    assert (since.hits, since.misses, since.pays) == (0, LEAST, False)
+    anew = stretches.judge(counted_of(1500, 1000))
+    assert anew is not None
+    assert (anew.hits, anew.misses) == (1500, 1000), "counters that fell are those of a fresh load"
+
+
+def test_versions_share_a_cache_and_one_that_gains_keeps_it() -> None:
+    good, bad = worth(1000, 1000), worth(0, 5000)
+    assert good is not None
+    assert bad is not None
+    assert verdict([]) is None
+    assert verdict([bad, good]) is None
+    assert verdict([bad, bad]) == bad

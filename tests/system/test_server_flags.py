@@ -1,19 +1,24 @@
 """What configurations need of the server it is started with: models that share a resource take turns, a cache hits."""
 
 import signal
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 
+from optimize.errors import SeatrialError
 from serve.triton.control import Control
 from serve.triton.running.on_pytriton import Server, serving
 from serve.triton.running.process import send, wait
 from serve.triton.running.stubs import stubs
-from serve.triton.upkeep.cache_worth import response_cache_pays
+from serve.triton.upkeep.cache_worth import LEAST, response_cache_pays
 from serve.triton.upkeep.probe import probe
+from serve.triton.upkeep.supervisor import Pace, Supervisor
 
 pytestmark = pytest.mark.system
 
@@ -45,7 +50,14 @@ instance_group [ { kind: KIND_CPU count: 1 rate_limiter { resources [ { name: "R
 parameters { key: "seatrial_resource_R" value { string_value: "1" } }
 """
 CACHED = FREE + " response_cache { enable: true }"
-MODELS = {"free_a": FREE, "free_b": FREE, "sharing_a": SHARING, "sharing_b": SHARING, "cached": CACHED}
+MODELS = {
+    "free_a": FREE,
+    "free_b": FREE,
+    "sharing_a": SHARING,
+    "sharing_b": SHARING,
+    "cached": CACHED,
+    "quick": CACHED,
+}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +66,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for name, rest in MODELS.items():
         (folder / "models" / name / "1").mkdir(parents=True)
         (folder / "models" / name / "config.pbtxt").write_text(CONFIG + rest)
-        (folder / "models" / name / "1" / "model.py").write_text(MODEL)
+        (folder / "models" / name / "1" / "model.py").write_text(
+            MODEL if name != "quick" else MODEL.replace("0.05", "0")
+        )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEATRIAL_HOME", str(folder / "home"))
         with serving(folder / "models", tuple(MODELS)) as started:
@@ -93,6 +107,49 @@ def test_the_response_cache_answers_what_it_has_seen(server: Server) -> None:
     assert worth is not None
     assert worth.pays is None, "three requests are too few"
     assert worth.saved > 0.04 > worth.spent > 0
+
+
+def test_a_cache_that_does_not_pay_is_switched_off_and_no_request_fails(server: Server) -> None:
+    events: list[dict[str, Any]] = []
+    supervisor = Supervisor(server, lambda *_: None, pace=Pace(caches=0.0, deadline=10.0), tell=events.append)
+    text = (server.repository / "quick" / "config.pbtxt").read_text
+    asked, failed, over = Counter[str](), list[Exception](), threading.Event()
+
+    def ask(model: str, kinds: int, offset: float) -> None:
+        with Control(server.url, timeout=30.0) as control:
+            while not over.is_set():
+                asked[model] += 1
+                try:
+                    control.infer(model, 1, {"x": np.array([offset + asked[model] % kinds])})
+                except SeatrialError as error:
+                    failed.append(error)
+
+    def off() -> bool:
+        assert supervisor.tick()
+        return any(event["event"] == "response cache off" for event in events)
+
+    with ThreadPoolExecutor(2) as pool:
+        loads = [pool.submit(ask, "quick", 10**9, 0.5), pool.submit(ask, "cached", 5, 100.5)]
+        try:
+            assert supervisor.tick()
+            assert "response_cache" in text()
+            assert wait(off, 60.0)
+            before = asked["quick"]
+            assert wait(lambda: asked["quick"] > before + 200 and asked["cached"] > LEAST + 1000, 60.0)
+            assert supervisor.tick()
+        finally:
+            over.set()
+        for load in loads:
+            load.result()
+    told = [event for event in events if event["event"].startswith("response cache")]
+    assert [event["subject"] for event in told] == ["quick"]
+    assert "does not pay" in told[0]["reason"]
+    assert not failed
+    assert "response_cache" not in text()
+    with Control(server.url) as control:
+        assert "response_cache" not in control.config("quick", 1)
+        assert control.statistics("quick", 1).cache_misses == 0
+        assert control.config("cached", 1)["response_cache"] == {"enable": True}
 
 
 def test_the_cache_does_not_answer_for_a_dead_model(server: Server) -> None:

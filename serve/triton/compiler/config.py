@@ -96,8 +96,18 @@ def with_versions(text: str, versions: tuple[int, ...]) -> str:
         raise broken.error()
     config = parse(text)
     config.version_policy.specific.versions[:] = sorted(versions)
-    comments = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
-    return comments + written(config)
+    return _comments(text) + written(config)
+
+
+def without_cache(text: str) -> str:
+    """The same configuration without Triton's response cache, comments kept.
+
+    Raises:
+        ConfigRuleError: not a configuration.
+    """
+    config = parse(text)
+    config.ClearField("response_cache")
+    return _comments(text) + written(config)
 
 
 def written(config: Any) -> str:
@@ -106,6 +116,10 @@ def written(config: Any) -> str:
     if config.max_batch_size == 0:  # proto3 text leaves zero out, and a completing server would put 4 there
         text += "max_batch_size: 0\n"
     return text
+
+
+def _comments(text: str) -> str:
+    return "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
 
 
 def _text_format() -> Any:

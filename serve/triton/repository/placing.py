@@ -28,7 +28,7 @@ from optimize.store import Store
 from ...deployment import Deployment, Flavour
 from ...deployment.ensemble import Ensemble
 from ...errors import PlacementError
-from ..compiler.config import check, parse, render, with_versions
+from ..compiler.config import check, parse, render, with_versions, without_cache
 from ..compiler.ensembles import members, render_ensemble
 from ..flavour import PLACED_CODE
 from ..upkeep import journal
@@ -156,6 +156,18 @@ def choose(repository: Path, name: str, versions: tuple[int, ...]) -> None:
             )
         config = shop.repository / name / _CONFIG
         shop.replace(config, with_versions(config.read_text(), versions).encode())
+
+
+def uncache(repository: Path, name: str) -> None:
+    """Let config.pbtxt ask for no response cache from the next load on.
+
+    Raises:
+        ConfigRuleError: the configuration on disk is damaged.
+        MachineError: the disk refused.
+    """
+    with _workshop(repository) as shop:
+        config = shop.repository / name / _CONFIG
+        shop.replace(config, without_cache(config.read_text()).encode())
 
 
 def chosen(repository: Path, name: str) -> tuple[int, ...]:

@@ -1,14 +1,17 @@
 """Whether Triton's own response cache pays for a model, from what the server counted.
 
-Pure: judges counters and changes nothing. Triton cannot switch its cache off for a model that runs, so whoever sees
-that it does not pay takes ``[response_cache]`` out of the deployment; the python flavour's cache judges itself.
+Pure: judges counters and changes nothing; the supervisor acts on it. The python flavour's cache judges itself.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from bench.server_statistics import ModelStatistics
 
 LEAST = 2000  # lookups before judging
+_COUNTERS = (
+    *("cache_hits", "cache_misses", "cache_hit_ns", "cache_miss_ns"),
+    *("compute_input_ns", "compute_infer_ns", "compute_output_ns"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +29,7 @@ class Worth:
         told = f"{share:.1%} of {self.hits + self.misses} lookups hit, {self.saved:.3g} s saved for {self.spent:.3g} s"
         if self.pays is None:
             return f"{told}; too few to judge"
-        return f"{told}; it pays" if self.pays else f"{told}; it does not pay: take [response_cache] out"
+        return f"{told}; it pays" if self.pays else f"{told}; it does not pay"
 
 
 def response_cache_pays(statistics: ModelStatistics) -> Worth | None:
@@ -43,3 +46,29 @@ def response_cache_pays(statistics: ModelStatistics) -> Worth | None:
     saved = hits * computing / misses / 1e9 if misses else 0.0
     judged = misses > 0 and hits + misses >= LEAST
     return Worth(hits=hits, misses=misses, spent=spent, saved=saved, pays=saved >= spent if judged else None)
+
+
+@dataclass(slots=True)
+class Stretches:
+    """A version's counters cut into stretches of `LEAST` lookups or more, so that what paid once is judged anew."""
+
+    _begun: ModelStatistics | None = field(default=None)
+
+    def judge(self, counted: ModelStatistics) -> Worth | None:
+        """The worth of the stretch that ends now; None while it is too short to be judged."""
+        begun = self._begun
+        if begun is None or begun.cache_hits > counted.cache_hits or begun.cache_misses > counted.cache_misses:
+            lately = counted  # seen for the first time, or loaded anew since
+        else:
+            lately = replace(counted, **{name: getattr(counted, name) - getattr(begun, name) for name in _COUNTERS})
+        worth = response_cache_pays(lately)
+        if worth is None or worth.pays is None:
+            return None
+        self._begun = counted
+        return worth
+
+
+def verdict(worths: list[Worth]) -> Worth | None:
+    """What speaks against a model's cache, which its versions have or lack together; None where one of them gains."""
+    against = [worth for worth in worths if worth.pays is False]
+    return against[0] if against and len(against) == len(worths) else None

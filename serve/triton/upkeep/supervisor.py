@@ -2,8 +2,9 @@
 
 A loop of ticks. It watches what is meant to serve (the journal's word, or what served when it began) by requests that
 really infer, decides by `healing`'s table, and heals a version by letting it go and naming it again, the server by
-starting it on the same ports and disk. It promotes nothing and judges no answers beyond their form. What it did is in a
-log of JSON lines, and how things stand in a file that rollouts read.
+starting it on the same ports and disk. Where Triton's response cache does not pay it switches that off. It promotes
+nothing and judges no answers beyond their form. What it did is in a log of JSON lines, and how things stand in a file
+that rollouts read.
 """
 
 import json
@@ -29,6 +30,7 @@ from . import journal
 from .healing import Act, Backoff, Finding, Watch, advance
 from .probe import DEADLINE_SECONDS, Probed, probe
 from .switch import heal, recover_all
+from .uncaching import Caches, switch_off
 
 SERVER = "server"
 PERIOD_SECONDS = 0.5
@@ -40,11 +42,12 @@ Restart = Callable[[Server, tuple[str, ...]], Server | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How often to look, how long a golden request may take, and how often to heal (all in seconds)."""
+    """How often to look, how long a golden request may take, how often to heal and to look at caches (in seconds)."""
 
     period: float = PERIOD_SECONDS
     deadline: float = DEADLINE_SECONDS
     backoff: Backoff = field(default_factory=Backoff)
+    caches: float = 30.0
 
 
 def supervise(
@@ -90,6 +93,7 @@ class Supervisor:
         self._watches: dict[str, Watch] = {SERVER: Watch()} | counted  # whoever counts on us goes on counting
         self._expected: set[Version] = set()
         self._answered: set[Version] = set()
+        self._caches, self._caches_seen = Caches(), monotonic()
 
     def tick(self) -> bool:
         """Look once and heal what has to be healed; False once the server was given up or taken down."""
@@ -103,6 +107,9 @@ class Supervisor:
             return True
         try:
             self._look_at_versions()
+            if monotonic() - self._caches_seen >= self._pace.caches:
+                self._caches_seen = monotonic()
+                self._look_at_caches()
         except SeatrialError as error:  # the server went away meanwhile: the next tick sees it
             self.say("unclear", SERVER, reason=error.what)
         return True
@@ -203,6 +210,17 @@ class Supervisor:
         elif after.state != before.state:
             self.say(after.state, name, finding=finding, reason=reason)
         return act
+
+    def _look_at_caches(self) -> None:
+        """Switch Triton's response cache off for a model that pays more for looking up than its hits save."""
+        with Control.to(self.server) as control:
+            ready = [(each.name, int(each.version)) for each in control.index() if each.state == "READY"]
+            for model, worth in self._caches.look(control, ready).items():
+                try:
+                    if switch_off(control, self.server.repository, model):
+                        self.say("response cache off", model, reason=str(worth))
+                except SeatrialError as error:
+                    self.say("response cache not off", model, reason=error.what)
 
     def _heal_version(self, version: Version, *, kill: bool) -> None:
         if kill:

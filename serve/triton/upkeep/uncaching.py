@@ -1,0 +1,52 @@
+"""Switching Triton's response cache off where it does not pay: on the server, then on disk.
+
+Looks at counters now and then and changes nothing else about a model. A cache that was switched off comes back when the
+model is placed anew with one.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..control import Control
+from ..repository.placing import uncache
+from . import journal
+from .cache_worth import Stretches, Worth, verdict
+
+
+class Caches:
+    """What is known of the response caches of one server between two looks."""
+
+    def __init__(self) -> None:
+        self._stretches: defaultdict[tuple[str, int], Stretches] = defaultdict(Stretches)
+
+    def look(self, control: Control, versions: Iterable[tuple[str, int]]) -> dict[str, Worth]:
+        """The models among these versions whose cache does not pay, each with what speaks against it.
+
+        Raises:
+            ServerError: no answer.
+        """
+        found: defaultdict[str, list[Worth]] = defaultdict(list)
+        for model, version in versions:
+            worth = self._stretches[model, version].judge(control.statistics(model, version))
+            if worth is not None:
+                found[model].append(worth)
+        told = {model: verdict(worths) for model, worths in found.items()}
+        return {model: worth for model, worth in told.items() if worth is not None}
+
+
+def switch_off(control: Control, repository: Path, model: str) -> bool:
+    """Serve the model without its response cache, and write that down; False where a switch of it is under way.
+
+    Raises:
+        ModelLoadError: it does not load again; it serves on as it did.
+        MachineError: somebody switches it at this moment, or the disk refused.
+        ServerError: no answer.
+    """
+    with journal.lock(repository, model, timeout=0.0):
+        entry = journal.read(repository, model)
+        if entry is not None and entry.state != "verified":
+            return False
+        control.without_cache(model)
+        uncache(repository, model)
+    return True
