@@ -225,6 +225,21 @@ def test_a_log_is_read_on_while_it_grows_and_is_moved_away(tmp_path: Path) -> No
     assert access_log.read(log, place)[0] == []
 
 
+def test_a_place_that_is_in_neither_file_any_more_means_both_from_their_beginning(tmp_path: Path) -> None:
+    log, moved, line = tmp_path / "access.jsonl", tmp_path / "access.jsonl.1", json.dumps(LINE)
+    log.write_text(f"{line}\n")
+    _, place = access_log.read(log)
+    log.rename(tmp_path / "long gone")
+    moved.write_text(f"{line}\n" * 2)
+    log.write_text(f"{line}\n" * 3)
+    seen, place = access_log.read(log, place)
+    assert len(seen) == 5
+    log.write_text("")  # another file that happens to have the number of the one that was read
+    log.write_text(f"{line}\n")
+    assert len(access_log.read(log, place)[0]) == 1
+    assert len(access_log.read(log)[0]) == 1, "from the beginning of the log, not of what was moved away"
+
+
 def relieved(windows: Sequence[float], start: int = 0) -> list[int]:
     """The steps that relief takes over windows of a hundred equal answers (seconds), for a promise of 0.1 s."""
     now, steps = Relief(step=start), []

@@ -5,10 +5,12 @@ Reads; never writes, except that `rotate` moves a log away that has grown. Lines
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..seen import Role, Seen
 from .admin import Admin
@@ -63,25 +65,36 @@ def read(
     """What was written since that place (by default: from the beginning), and the place to go on from.
 
     A line that is not ended yet waits for the next reading. Where the log was moved away, the rest of the old file
-    (`log` with ``.1``) comes first. `parsing` is for a proxy whose lines say less.
+    (`log` with ``.1``) comes first; where the place is in neither file any more, because it was moved away twice since,
+    all of both is read. `parsing` is for a proxy whose lines say less.
     """
     found: list[Seen] = []
     place = place or Place()
-    for path in (log.with_name(f"{log.name}.1"), log):
-        try:
-            with path.open("rb") as stream:
-                inode = path.stat().st_ino
-                older = path != log and inode != place.inode
-                if older:
-                    continue
-                stream.seek(place.offset if inode == place.inode else 0)
-                content = stream.read()
-                ended = content.rfind(b"\n") + 1
-                place = Place(inode=inode, offset=stream.tell() - len(content) + ended)
-        except FileNotFoundError:
-            continue
-        found.extend(_seen(content[:ended], parsing))
+    with ExitStack() as stack:
+        # The log first: once there is a new one the proxy has closed the old one, whose end is then really its end.
+        new, old = (_opened(stack, path) for path in (log, log.with_name(f"{log.name}.1")))
+        streams = [stream for stream in (old, new) if stream is not None]
+        if new is not None and (place.inode in (0, _inode(new)) or (old is not None and _inode(old) == _inode(new))):
+            streams = [new]
+        for stream in streams:
+            begin = place.offset if _inode(stream) == place.inode else 0
+            stream.seek(begin if begin <= os.fstat(stream.fileno()).st_size else 0)  # else another file of that number
+            content = stream.read()
+            ended = content.rfind(b"\n") + 1
+            place = Place(inode=_inode(stream), offset=stream.tell() - len(content) + ended)
+            found.extend(_seen(content[:ended], parsing))
     return found, place
+
+
+def _opened(stack: ExitStack, path: Path) -> BinaryIO | None:
+    try:
+        return stack.enter_context(path.open("rb"))
+    except FileNotFoundError:
+        return None
+
+
+def _inode(stream: BinaryIO) -> int:
+    return os.fstat(stream.fileno()).st_ino
 
 
 def end(log: Path) -> Place:

@@ -1,0 +1,101 @@
+"""A real Envoy before a real Triton: users known by a cookie, lanes by a pattern, a log moved away under load."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from scripts.benchmarks.teller import Grpc, Http, telling, upstream
+from serve.traffic.edge import Edge, Lane, Model, Server, Sticky, Variant
+from serve.traffic.envoy import access_log, on_envoy
+from serve.traffic.envoy.router import EnvoyRouter
+from serve.traffic.routes import Routes
+from serve.triton.running.process import wait
+
+pytestmark = pytest.mark.system
+
+EUROPE = Lane(name="europe", header="x-region", matches="eu-[a-z]+", variant=Variant(model="teller", version=3))
+HALF = Routes(model="teller", stable=1, candidate=2, share=0.5)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("teller")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEATRIAL_HOME", str(folder / "home"))
+        with telling(folder) as triton:
+            yield upstream(triton)
+
+
+def edge(server: Server, *, cookie: str = "", lanes: tuple[Lane, ...] = ()) -> Edge:
+    return Edge(
+        schema=1,
+        port=0,
+        server=server,
+        models=(Model(name="teller", lanes=lanes),),
+        sticky=Sticky(cookie=cookie),
+        client_headers=("x-region",),
+    )
+
+
+def test_a_cookie_keeps_a_user_on_a_version_and_a_header_goes_before_it(server: Server) -> None:
+    with on_envoy.serving(edge(server, cookie="visitor"), (HALF,)) as proxy:
+        http, grpc, users = Http(proxy.url), Grpc(proxy.url), [f"visitor={number}; theme=dark" for number in range(40)]
+        of_user = {user: http.ask(headers={"cookie": user}).version for user in users}
+        assert set(of_user.values()) == {1, 2}
+        for _ in range(3):
+            assert {user: http.ask(headers={"cookie": user}).version for user in users} == of_user
+        assert {user: grpc.ask(headers={"cookie": user}).version for user in users} == of_user
+        other_order = {user: "; ".join(reversed(user.split("; "))) for user in users}
+        assert {user: http.ask(headers={"cookie": other_order[user]}).version for user in users} == of_user
+        named = [http.ask(headers={"cookie": user, "x-user-id": "one and the same"}).version for user in users]
+        assert len(set(named)) == 1
+        EnvoyRouter(proxy).apply(Routes(model="teller", stable=1, candidate=2, share=0.9))
+        later = {user: http.ask(headers={"cookie": user}).version for user in users}
+        assert all(later[user] == 2 for user, version in of_user.items() if version == 2)
+        assert list(later.values()).count(2) > list(of_user.values()).count(2)
+        http.close()
+        grpc.close()
+
+
+def test_a_lane_takes_the_values_that_its_pattern_matches_as_a_whole(server: Server) -> None:
+    with on_envoy.serving(edge(server, lanes=(EUROPE,)), ()) as proxy:
+        http, grpc = Http(proxy.url), Grpc(proxy.url)
+        asked = {"eu-west": 3, "eu-north": 3, "eu-": 1, "us-east": 1, "xeu-west": 1, "eu-west1": 1, "EU-west": 1}
+        assert {region: http.ask(headers={"x-region": region}).version for region in asked} == asked
+        assert {region: grpc.ask(headers={"x-region": region}).version for region in asked} == asked
+        http.close()
+        grpc.close()
+
+
+def test_no_line_is_lost_while_the_log_is_moved_away(server: Server) -> None:
+    with on_envoy.serving(edge(server), ()) as proxy:
+        log, ids, found = proxy.places.access_log, list[str](), list[str]()
+        place = access_log.end(log)
+
+        def ask(count: int) -> list[str]:
+            http = Http(proxy.url)
+            told = [http.ask() for _ in range(count)]
+            http.close()
+            assert {each.status for each in told} == {200}
+            return [each.id for each in told]
+
+        with ThreadPoolExecutor(2) as pool:
+            for _ in range(4):
+                asking = [pool.submit(ask, 100) for _ in range(2)]
+                assert wait(lambda: log.exists() and log.stat().st_size > 2000, 10.0)
+                assert access_log.rotate(log, proxy.admin, above=1000)
+                ids += [each for done in asking for each in done.result()]
+                assert wait(log.exists, 5.0)  # the old file is moved over only once it was read to its end
+                some, place = access_log.read(log, place)
+                found += [each.request_id for each in some]
+
+        def all_there() -> bool:
+            nonlocal place
+            some, place = access_log.read(log, place)
+            found.extend(each.request_id for each in some)
+            return len(found) >= len(ids)
+
+        assert wait(all_there, 5.0)
+        assert sorted(found) == sorted(ids)
+        assert len(set(ids)) == 800
