@@ -87,7 +87,7 @@ class Design:
     again up to `reruns` times. `client_cores` pins the load generator, where the server leaves some to it.
 
     With `looks` (for instance 6, 12 and 20) the gate may stop after that many pairs, and `pairs`, the last look, is the
-    most that it runs; the error rates are spent over the looks (`bench.looks`). The first look's pairs share the whole
+    most that it runs; the error rates are spent over the looks (`gating.looks`). The first look's pairs share the whole
     evaluation set, later ones ask none: an early stop says as much about quality as a late one.
 
     A control workload (a fixed matrix product) runs before and after each slot. With `control_limit` set, the 95 %

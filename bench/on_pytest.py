@@ -6,7 +6,7 @@
 Run both versions in turns (base, candidate, candidate, base, ...), each into its own file with ``--benchmark-json``;
 then ``pytest --budget-base 'base-*.json' --budget-candidate 'candidate-*.json'`` runs no benchmark but turns every
 budget into a test: PASS passes, FAIL fails, INCONCLUSIVE is skipped with its reason, INVALID is an error. The judgement
-is `bench.rounds`; without these options the plugin changes nothing. It is asked for (``-p bench.on_pytest``) and never
+is `gating.rounds`; without these options the plugin changes nothing. It is asked for (``-p bench.on_pytest``) and never
 loaded by itself: a plugin that every pytest loads would put this package before a project's own of that name.
 """
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from .rounds import Rule
+    from .gating.rounds import Rule
     from .verdict import Finding
 
 _FINDINGS = pytest.StashKey[list["Finding"]]()
@@ -83,7 +83,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         raise pytest.UsageError("--budget-base and --budget-candidate belong together")
     from optimize.errors import SeatrialError
 
-    from .rounds import decide, judge_rounds, read_session
+    from .gating.rounds import decide, judge_rounds, read_session
 
     try:
         base, candidate = ([read_session(path) for path in _files(patterns)] for patterns in given)
@@ -116,7 +116,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def _rules(item: pytest.Item) -> Iterator["Rule"]:
     from optimize.errors import ConfigError
 
-    from .rounds import Rule
+    from .gating.rounds import Rule
 
     for mark in item.iter_markers("budget"):
         if len(mark.args) != 1 or not mark.kwargs:

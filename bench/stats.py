@@ -1,6 +1,6 @@
 """Pure statistics of paired comparisons: arrays in, numbers out.
 
-Must not read files, know metrics' names or decide anything: `bench.judge` decides. A *pair* is one slot of each arm;
+Must not read files, know metrics' names or decide anything: `gating.judge` decides. A *pair* is one slot of each arm;
 the error that matters lies between slots, not within one, so every slot contributes ONE number.
 
 Sign convention: a difference is ``ln(worse/better)``-oriented, so that positive always means that the candidate is

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import gate as gating
 from bench.budget import Budget
+from bench.gating import gate as gating
 from bench.load import on_locust
 from bench.load.payload import Payload
 from bench.load.run import Saturation

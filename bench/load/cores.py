@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import psutil
 
-from ..processes import tree
+from ..measuring.processes import tree
 from ..targets import Endpoint
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from ..scenarios import Scenario, Score, score
+from ..measuring.scenarios import Scenario, Score, score
 from .run import OK, TRANSPORT, LoadRun, Saturation
 from .summary import SCHEMA, LoadSummary, steady_lines, summarise
 from .validity import saturation_breaches

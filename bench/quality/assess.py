@@ -13,7 +13,7 @@ from optimize.artifact import Artifact
 from optimize.sessions.session import open_session
 from optimize.store import Store
 
-from ..judge import decide
+from ..gating.judge import decide
 from ..targets import Endpoint
 from ..verdict import EXIT_CODES, Finding, Outcome
 from . import served

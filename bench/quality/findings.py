@@ -13,9 +13,9 @@ from optimize.errors import SeatrialError
 
 from .. import stats
 from ..budget import Budget
-from ..findings import complete_pairs
+from ..gating.findings import complete_pairs
+from ..gating.pairs import GateRun
 from ..measurement import spell
-from ..pairs import GateRun
 from ..verdict import Finding
 from . import calibration, drift, fairness, metrics, segments
 from .checks import (

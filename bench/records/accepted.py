@@ -11,7 +11,7 @@ from pathlib import Path
 from optimize.errors import IntegrityError
 
 from ..budget import LedgerLimits, budget_from_json
-from ..pairs import GateRun
+from ..gating.pairs import GateRun
 from ..verdict import Verdict
 from . import journal
 from .ledger import real_loss

@@ -15,9 +15,9 @@ from optimize.environment import Environment
 from optimize.errors import IntegrityError
 
 from .. import stats
-from ..findings import complete_pairs, slot_values
+from ..gating.findings import complete_pairs, slot_values
+from ..gating.pairs import GateRun
 from ..measurement import METRICS
-from ..pairs import GateRun
 from . import journal
 
 SCHEMA = 1
@@ -38,7 +38,7 @@ class Trial:
     """One `aa` or `drill`: real gates and how they ended, and what they say about the machine.
 
     `injected` is the slow-down of a drill (0 in an A/A run). `outcomes` counts the verdicts of the real gates,
-    `resampled` those of pseudo-gates made of their slots (`bench.resample`). `ratios` are candidate over base by
+    `resampled` those of pseudo-gates made of their slots (`bench.gating.resample`). `ratios` are candidate over base by
     metric, the geometric mean over the gates: what an injected slow-down really did. `slot_seconds` is a slot's median
     time.
     """

@@ -17,10 +17,10 @@ from optimize.artifact import digest_bytes, digest_file
 from optimize.environment import now
 from optimize.errors import ConfigError, IntegrityError, MissingError
 
-from ..findings import complete_pairs, slot_value
-from ..machine_class import MachineClass
+from ..gating.findings import complete_pairs, slot_value
+from ..gating.pairs import ARMS, Arm, GateRun
 from ..measurement import METRICS, Measurement
-from ..pairs import ARMS, Arm, GateRun
+from ..measuring.machine_class import MachineClass
 from . import journal
 
 SCHEMA = 1

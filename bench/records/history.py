@@ -12,8 +12,8 @@ from typing import Any
 
 from optimize.errors import IntegrityError
 
-from ..machine_class import MachineClass
-from ..pairs import GateRun
+from ..gating.pairs import GateRun
+from ..measuring.machine_class import MachineClass
 from ..verdict import Verdict
 from . import journal
 

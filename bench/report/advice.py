@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from ..pairs import GateRun
+from ..gating.pairs import GateRun
 from ..verdict import Finding, Verdict
 
 _SLOWER = "the page's waterfall says whether client, network, queue or compute took the time"

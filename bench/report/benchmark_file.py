@@ -1,7 +1,7 @@
 """A gate's run as a file of pytest-benchmark, so that a team's present tooling draws and compares it.
 
 One benchmark per metric of time and arm, one round per slot: the slots are the runs, and requests within a slot are no
-rounds. Metrics without a time go into ``extra_info``. The way back is `bench.rounds`.
+rounds. Metrics without a time go into ``extra_info``. The way back is `bench.gating.rounds`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..findings import slot_values
-from ..pairs import ARMS, GateRun
+from ..gating.findings import slot_values
+from ..gating.pairs import ARMS, GateRun
 
 VERSION = "5.2.0"  # of pytest-benchmark's format, as its files state it
 TIMES = ("p50", "p99", "startup")

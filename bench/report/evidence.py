@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..findings import complete_pairs, slot_values
+from ..gating.findings import complete_pairs, slot_values
+from ..gating.pairs import ARMS, Arm, GateRun, SlotRecord
 from ..load.run import CENSORED, OK
-from ..pairs import ARMS, Arm, GateRun, SlotRecord
 from ..verdict import Verdict
 from .advice import spell_cost
 

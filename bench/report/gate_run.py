@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .. import gate
+from ..gating import gate
 from ..records.baseline import measurements_of
 from .benchmark_file import from_gate
 from .junit import to_junit

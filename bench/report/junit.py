@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree as xml
 
-from ..pairs import GateRun
+from ..gating.pairs import GateRun
 from ..verdict import Finding, Verdict
 from .advice import minutes, next_steps
 from .evidence import facts

@@ -1,7 +1,7 @@
 """The verdict as Markdown for a pull request: outcome first, table, next steps, details folded. Decides nothing."""
 
-from ..findings import complete_pairs
-from ..pairs import GateRun
+from ..gating.findings import complete_pairs
+from ..gating.pairs import GateRun
 from ..verdict import Verdict
 from . import waterfall
 from .advice import next_steps

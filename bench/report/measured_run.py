@@ -1,8 +1,8 @@
-"""What `bench.measure` left in a folder, computed again from its raw values."""
+"""What `bench.measuring.measure` left in a folder, computed again from its raw values."""
 
 from pathlib import Path
 
-from .. import measured
+from ..measuring import measured
 from .told import Told, recomputed
 
 

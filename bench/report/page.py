@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from optimize.store import write_atomically
 
-from ..findings import complete_pairs
+from ..gating.findings import complete_pairs
+from ..gating.pairs import GateRun
 from ..measurement import spell
-from ..pairs import GateRun
 from ..verdict import Verdict
 from . import evidence, waterfall
 from .advice import next_steps, spell_cost

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..gating.pairs import Arm
 from ..measurement import Measurement, spell
-from ..pairs import Arm
 from .junit import Case, Inconclusive, document
 from .markdown import escape
 from .page import write_page

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..gating.pairs import SlotRecord
 from ..load.run import OK
-from ..pairs import SlotRecord
 
 LAG, NETWORK, QUEUE, COPIES, COMPUTE, SERVICE = "client lag", "network", "queue", "copies", "compute", "service"
 ABOUT: Mapping[str, str] = {

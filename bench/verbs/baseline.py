@@ -77,7 +77,7 @@ def compare(run: Run, name: Name = "main", arm: Arm = Side.CANDIDATE, json_: Jso
 
     Refused (exit 2) where the baseline is of another class of machine.
     """
-    from ..machine_class import MachineClass
+    from ..measuring.machine_class import MachineClass
     from ..records import baseline
 
     model, measured = _measured(run, arm)

@@ -73,7 +73,7 @@ def _run(
     from optimize.quality import metric
     from optimize.recipe import load_recipe
 
-    from .. import gate as gating
+    from ..gating import gate as gating
     from ..quality import adversarial
     from ..records import accepted, baseline, history
 
@@ -121,9 +121,9 @@ def _tell(verdict: "Verdict", folder: Path, *, json_: bool) -> None:
 
 def _forecast(base: str, budget: "Budget", folder: Path, *, plan: bool, json_: bool) -> bool:
     """Say what the gate will be able to say; True where that was all that was asked for."""
-    from .. import show
-    from ..forecast import forecast
-    from ..preflight import preflight
+    from ..gating import show
+    from ..gating.forecast import forecast
+    from ..gating.preflight import preflight
     from ..records import archive
 
     known = archive.trials(machine.home(), machine.environment())

@@ -22,8 +22,8 @@ def ledger(
     A line is written when a release is registered whose gate passed although a metric is really worse. A gate whose
     candidate would bring the sum of a window over its limit fails.
     """
-    from .. import show
     from ..budget import load_budget
+    from ..gating import show
     from ..records import accepted
 
     found = accepted.entries(machine.home(), name)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # numpy, which is not worth a tenth of a second to whoever on
     from ..load.payload import Payload
     from ..load.run import LoadRun, Saturation
     from ..load.show import Reading
-    from ..scenarios import Scenario
+    from ..measuring.scenarios import Scenario
     from ..schedule import Schedule
 
 Name = Literal["server", "single-stream", "multi-stream", "offline"]
@@ -115,7 +115,7 @@ def _run(
     common: dict[str, Any],
 ) -> "LoadRun | Saturation":
     from ..load import on_locust
-    from ..scenarios import Server
+    from ..measuring.scenarios import Server
 
     def announce(address: str) -> None:
         err.print(_UI.format(address), soft_wrap=True)
@@ -143,7 +143,7 @@ def _print(reading: "Reading", counted: dict[str, Any], folder: Path, as_json: b
 
 
 def _scenario(name: Name, rate: float, batch: int | None, concurrency: int, workers: int, ui: bool) -> "Scenario":
-    from ..scenarios import MultiStream, Offline, Server, SingleStream
+    from ..measuring.scenarios import MultiStream, Offline, Server, SingleStream
 
     if name != "server" and (workers > 1 or ui):
         raise ConfigError(

@@ -15,8 +15,8 @@ from ..runs import run_folder
 if TYPE_CHECKING:
     from optimize.samples import Array
 
-    from ..measure import Progress
-    from ..measured import Summary
+    from ..measuring.measure import Progress
+    from ..measuring.measured import Summary
     from ..targets import Endpoint
 
 _HOST_AND_PORT = re.compile(r"(?!sha256:)(\[[\da-fA-F:]+\]|[\w.-]+):\d+(/.*)?")
@@ -52,7 +52,7 @@ def measure(
     stays in the run's folder, with the environment; p99 comes with an upper bound that holds with 99 % confidence.
     Exit 1 where requests failed, 4 where the load broke a rule of validity.
     """
-    from .. import measured
+    from ..measuring import measured
     from ..targets import endpoint_of
 
     folder = out_folder or run_folder("measure")
@@ -91,9 +91,9 @@ def _artifact(
     folder: Path,
     tell: "Progress",
 ) -> "Summary":
-    from .. import in_process
-    from .. import measure as measuring
     from ..load.inputs import random_inputs
+    from ..measuring import in_process
+    from ..measuring import measure as measuring
     from ..targets import Endpoint
 
     seconds, batch, threads = plan
@@ -118,8 +118,8 @@ def _endpoint(
     folder: Path,
     tell: "Progress",
 ) -> "Summary":
-    from .. import measure as measuring
     from ..load.inputs import random_inputs
+    from ..measuring import measure as measuring
     from ..schedule import poisson
 
     samples = _evaluation(recipe) if recipe is not None else random_inputs(endpoint, 64 * batch, arrivals[2])

@@ -38,7 +38,7 @@ def trend(
 
     A step takes five gates on either side, so it explains and never blocks; a single spike is none.
     """
-    from ..machine_class import MachineClass
+    from ..measuring.machine_class import MachineClass
     from ..records import history
     from ..report import trend_page
 
@@ -71,7 +71,7 @@ def trend(
 
 
 def _append(folder: Path) -> tuple[object, ...]:
-    from .. import gate
+    from ..gating import gate
     from ..records import baseline, history
 
     gate.rejudge(folder)

@@ -80,8 +80,8 @@ def _run(
     from optimize.quality import metric
     from optimize.recipe import load_recipe
 
-    from .. import show, trials
     from ..budget import load_budget
+    from ..gating import show, trials
     from ..records import archive
 
     limits = load_budget(budget)

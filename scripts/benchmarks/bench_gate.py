@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import trials
 from bench.budget import Budget
-from bench.judge import judge
+from bench.gating import trials
+from bench.gating.judge import judge
+from bench.gating.pairs import GateRun
+from bench.gating.trials import Rate, rate
 from bench.measurement import spell_minutes
-from bench.pairs import GateRun
 from bench.records.archive import Trial, noise_of
-from bench.trials import Rate, rate
 from scripts.benchmarks import gate_simulation as simulation
 from scripts.benchmarks.gate_real import bench
 from scripts.benchmarks.rows import Row, Rows

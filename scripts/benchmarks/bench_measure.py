@@ -15,8 +15,8 @@ import numpy as np
 
 from bench.load.on_locust import load
 from bench.load.payload import Payload
-from bench.probes import Memory, MemoryProbe
-from bench.processes import resident, tree
+from bench.measuring.probes import Memory, MemoryProbe
+from bench.measuring.processes import resident, tree
 from bench.schedule import constant
 from bench.server_statistics import Window, window
 from bench.targets import Endpoint, endpoint_of

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.judge import decide
+from bench.gating.judge import decide
 from bench.quality.checks import (
     CalibrationCheck,
     Check,

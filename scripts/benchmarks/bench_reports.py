@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from bench.gating.rounds import Rounds, Rule, Session, decide, judge_rounds
 from bench.records.trend import Trend, trend
-from bench.rounds import Rounds, Rule, Session, decide, judge_rounds
 from bench.stats import clopper_pearson
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows

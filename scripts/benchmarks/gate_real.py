@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.budget import Budget, load_budget
+from bench.gating.trials import Means
 from bench.targets import Host
-from bench.trials import Means
 from optimize.artifact import Artifact
 from optimize.build import build
 from optimize.data import Data

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.budget import Budget, Limit, load_budget
-from bench.findings import slot_value
+from bench.gating.findings import slot_value
+from bench.gating.pairs import ARMS, GateRun, RunHeader, Slot, SlotRecord, plan
 from bench.measurement import METRICS
-from bench.pairs import ARMS, GateRun, RunHeader, Slot, SlotRecord, plan
 from optimize.errors import MissingError
 
 HERE = Path(__file__).parent
@@ -65,7 +65,7 @@ def recorded() -> list[Values]:
 
 def write(runs: Sequence[GateRun], about: Mapping[str, object]) -> int:
     """Keep the usable slots of A/A runs as the recorded ones; how many there are."""
-    from bench.resample import blocks_of
+    from bench.gating.resample import blocks_of
 
     slots = [
         {name: slot_value(record, name, 1.0) for name in RECORDED}

@@ -4,7 +4,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from bench import trials
+from bench.gating import trials
 from optimize.environment import environment, now
 from scripts.benchmarks.gate_real import bench
 from scripts.benchmarks.gate_simulation import SLOTS, write

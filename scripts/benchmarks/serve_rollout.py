@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.trials import Rate
+from bench.gating.trials import Rate
 from scripts.benchmarks.rollout_traffic import Case, arms, tally
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows

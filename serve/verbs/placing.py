@@ -51,7 +51,7 @@ def register(
     """Make an artifact a numbered release. Refused unless the run, judged again from its raw values, says PASS."""
     from dataclasses import asdict
 
-    from bench.gate import read_gate, rejudge
+    from bench.gating.gate import read_gate, rejudge
     from bench.records import accepted
 
     from ..release.registry import Registry

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import pairs
 from bench.budget import Budget, Design, Limit
-from bench.pairs import GateRun, RunHeader, SlotRecord
+from bench.gating import pairs
+from bench.gating.pairs import GateRun, RunHeader, SlotRecord
 
 RunMaker = Callable[..., GateRun]
 MIB = 1 << 20

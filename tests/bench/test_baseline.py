@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from bench import pairs
 from bench.budget import load_budget
-from bench.machine_class import MachineClass
-from bench.pairs import GateRun
+from bench.gating import pairs
+from bench.gating.pairs import GateRun
+from bench.measuring.machine_class import MachineClass
 from bench.records import baseline
 from bench.records.baseline import Baseline, as_limits, compare, digest_of, measurements_of, read, record, spread
 from bench.verbs.baseline import app

@@ -11,7 +11,7 @@ from typing import Any
 import pynvml
 import pytest
 
-from bench import device
+from bench.measuring import device
 from optimize.environment import environment
 
 GIB = 1 << 30

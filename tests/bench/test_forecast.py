@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from bench import show, stats
+from bench import stats
 from bench.budget import Budget, Limit
-from bench.forecast import ASSUMED, forecast
+from bench.gating import show
+from bench.gating.forecast import ASSUMED, forecast
 from bench.records import archive
 from bench.records.archive import Noise, Trial
 from optimize.environment import environment

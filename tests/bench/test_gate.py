@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import gate as gate_room
-from bench import pairs, trials
 from bench.budget import Budget, Limit
 from bench.errors import TargetError
-from bench.gate import gate, read_gate, rejudge
+from bench.gating import gate as gate_room
+from bench.gating import pairs, trials
+from bench.gating.gate import gate, read_gate, rejudge
 from bench.load.run import LoadRun
 from bench.quality import served
 from bench.records.archive import Trial

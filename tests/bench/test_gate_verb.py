@@ -9,8 +9,8 @@ import typer
 from typer.testing import CliRunner
 
 from bench.budget import Budget
-from bench.judge import judge
-from bench.pairs import GateRun
+from bench.gating.judge import judge
+from bench.gating.pairs import GateRun
 from bench.verbs import gate as room
 from bench.verdict import Verdict
 

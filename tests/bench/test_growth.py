@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.growth import growth, theil_sen
+from bench.measuring.growth import growth, theil_sen
 
 MIB = 1 << 20
 REQUESTS = np.arange(0, 3000, 10)

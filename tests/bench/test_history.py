@@ -9,11 +9,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from bench import pairs
 from bench.budget import Budget
-from bench.judge import judge
-from bench.machine_class import MachineClass
-from bench.pairs import GateRun
+from bench.gating import pairs
+from bench.gating.judge import judge
+from bench.gating.pairs import GateRun
+from bench.measuring.machine_class import MachineClass
 from bench.records import history
 from bench.records.history import Point, points, record
 from bench.report import trend_page

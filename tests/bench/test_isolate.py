@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from bench.errors import CallError
-from bench.isolate import isolated
-from bench.probes import MemoryProbe
+from bench.measuring.isolate import isolated
+from bench.measuring.probes import MemoryProbe
 from optimize.errors import ConfigError, MachineError
 
 MIB = 1 << 20
@@ -127,7 +127,7 @@ def test_it_can_be_watched_from_outside_while_it_runs() -> None:
 
 def test_it_dies_with_its_parent(tmp_path: Path) -> None:
     code = (
-        "from bench.isolate import isolated; from tests.bench.test_isolate import leave_a_child; "
+        "from bench.measuring.isolate import isolated; from tests.bench.test_isolate import leave_a_child; "
         f"isolated(leave_a_child, {str(tmp_path / 'pid')!r})"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": os.getcwd()})

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import pairs
 from bench.budget import Budget, Limit
-from bench.judge import EXIT_CODES, Verdict, judge
-from bench.pairs import GateRun, SlotRecord
+from bench.gating import pairs
+from bench.gating.judge import EXIT_CODES, Verdict, judge
+from bench.gating.pairs import GateRun, SlotRecord
 from optimize.errors import IntegrityError
 
 RunMaker = Callable[..., GateRun]

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.budget import Budget, LedgerLimits, Limit, budget_from_json
-from bench.judge import judge
-from bench.pairs import GateRun
+from bench.gating.judge import judge
+from bench.gating.pairs import GateRun
 from bench.records import accepted, journal
 from bench.records.ledger import real_loss
 from optimize.errors import ConfigError, IntegrityError

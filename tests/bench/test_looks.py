@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import pairs
 from bench.budget import Budget, Design, Limit, budget_from_json
-from bench.gate import rejudge
-from bench.judge import judge
-from bench.looks import at_look, looks_of, spent
-from bench.pairs import GateRun, SlotRecord
+from bench.gating import pairs
+from bench.gating.gate import rejudge
+from bench.gating.judge import judge
+from bench.gating.looks import at_look, looks_of, spent
+from bench.gating.pairs import GateRun, SlotRecord
 from optimize.errors import ConfigError
 
 RunMaker = Callable[..., GateRun]

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import measured
-from bench.measured import LATENCY
 from bench.measurement import METRICS, Measurement, Metric
+from bench.measuring import measured
+from bench.measuring.measured import LATENCY
 from optimize.errors import ConfigError, IntegrityError, MissingError
 
 ABOUT = {"subject": {"name": "m"}, "memory": {"series": {"at": [1.0]}, "growth": {"note": "did not grow"}}}

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from bench.budget import Budget, Limit
-from bench.findings import slot_value
-from bench.judge import judge
+from bench.gating.findings import slot_value
+from bench.gating.judge import judge
+from bench.gating.pairs import GateRun, Slot, SlotRecord
 from bench.measurement import METRICS, Measurement, spell
-from bench.pairs import GateRun, Slot, SlotRecord
 
 MIB = 1 << 20
 SLOT = Slot(index=0, pair=0, arm="base", position=0, seed=1)

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import pairs
 from bench.budget import Budget
-from bench.judge import judge
-from bench.pairs import GateRun
+from bench.gating import pairs
+from bench.gating.judge import judge
+from bench.gating.pairs import GateRun
 from optimize.errors import ConfigError, IntegrityError, MissingError
 
 

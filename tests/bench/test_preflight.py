@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.budget import Budget
-from bench.preflight import disk_needed, preflight
+from bench.gating.preflight import disk_needed, preflight
 
 
 @pytest.fixture

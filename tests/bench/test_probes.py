@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import probes, processes
-from bench.probes import Look
+from bench.measuring import probes, processes
+from bench.measuring.probes import Look
 from optimize.errors import MachineError
 
 MIB = 1 << 20

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import pairs
 from bench.budget import Budget, budget_from_json
-from bench.judge import judge
-from bench.pairs import GateRun, SlotRecord
+from bench.gating import pairs
+from bench.gating.judge import judge
+from bench.gating.pairs import GateRun, SlotRecord
 from bench.quality.checks import FairnessCheck, MetricCheck
 from bench.quality.suite import Suite, shares
 from optimize.quality import accuracy

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from bench import report
 from bench.budget import Budget
-from bench.judge import judge
+from bench.gating.judge import judge
+from bench.gating.pairs import GateRun, SlotRecord
 from bench.load.summary import LoadSummary
 from bench.on_plotly import latency_cdf, log_ticks, thinned_tail
-from bench.pairs import GateRun, SlotRecord
 from bench.report import StageRow, print_verdict, rows, to_markdown, write_html
 from bench.verdict import Verdict
 
@@ -199,7 +199,7 @@ def test_importing_the_report_loads_nothing_heavy() -> None:
     import sys
 
     heavy = ("plotly", "jinja2", "rich", "scipy", "torch", "locust", "tritonclient", "onnxruntime")
-    code = f"import sys, bench.report, bench.gate; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, bench.report, bench.gating.gate; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
     assert report.MEANINGS.keys() == report.STYLES.keys()

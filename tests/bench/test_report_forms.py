@@ -7,8 +7,8 @@ from xml.etree import ElementTree as xml
 import pytest
 
 from bench.budget import Budget, Limit
-from bench.judge import judge
-from bench.pairs import GateRun
+from bench.gating.judge import judge
+from bench.gating.pairs import GateRun
 from bench.report import gate_cost, next_steps, to_junit, to_markdown
 from bench.report.advice import MANY
 from bench.report.junit import Inconclusive

@@ -14,9 +14,9 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from bench import pairs
+from bench.gating import pairs
+from bench.gating.pairs import GateRun
 from bench.load.run import LoadRun, Saturation
-from bench.pairs import GateRun
 from bench.report import kinds
 from bench.report.told import Told, flat, recomputed
 from bench.schedule import poisson

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from bench.budget import Budget
-from bench.pairs import GateRun, SlotRecord
+from bench.gating.pairs import GateRun, SlotRecord
+from bench.gating.resample import blocks_of, distinct, outcomes, pseudo_gates
+from bench.gating.trials import Rate, rate
 from bench.records.archive import noise_of
-from bench.resample import blocks_of, distinct, outcomes, pseudo_gates
-from bench.trials import Rate, rate
 
 RunMaker = Callable[..., GateRun]
 

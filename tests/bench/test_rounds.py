@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import pairs
-from bench.pairs import GateRun
+from bench.gating import pairs
+from bench.gating.pairs import GateRun
+from bench.gating.rounds import Rule, Session, decide, judge_rounds, read_session
 from bench.report.benchmark_file import from_gate, summary
-from bench.rounds import Rule, Session, decide, judge_rounds, read_session
 from bench.verdict import Outcome
 from optimize.errors import ConfigError, IntegrityError, MissingError
 
@@ -112,7 +112,7 @@ def test_false_alarms_do_not_add_up_over_many_benchmarks(tmp_path: Path) -> None
 
 
 def session(minute: int, seconds: float) -> Session:
-    from bench.rounds import Rounds
+    from bench.gating.rounds import Rounds
 
     return Session(
         at=f"{minute:02d}", machine={}, benchmarks={NAME: Rounds(data=(seconds,), summary={})}, path=Path("x")

@@ -8,7 +8,7 @@ from scipy.stats import binom
 
 from bench.load.run import LoadRun, Saturation
 from bench.load.show import read
-from bench.scenarios import MultiStream, Offline, Server, SingleStream, exceedances, score, tail
+from bench.measuring.scenarios import MultiStream, Offline, Server, SingleStream, exceedances, score, tail
 from bench.schedule import constant
 from optimize.errors import ConfigError
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench.budget import Budget, Design, Limit
-from bench.gate import gate, read_gate
+from bench.gating.gate import gate, read_gate
 from bench.load.validity import LoadLimits
 from bench.targets import Endpoint
 from optimize.artifact import Artifact

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from bench import multiplicity, stats
+from bench import stats
+from bench.gating import multiplicity
 
 ORDER = (1, -1, -1, 1, 1, -1)
 pairs_of_values = st.lists(st.tuples(st.floats(0.5, 2.0), st.floats(0.5, 2.0)), min_size=4, max_size=12).filter(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.findings import complete_pairs
-from bench.pairs import GateRun, SlotRecord
+from bench.gating.findings import complete_pairs
+from bench.gating.pairs import GateRun, SlotRecord
 from bench.report import waterfall
 from bench.report.waterfall import COMPUTE, COPIES, LAG, NETWORK, QUEUE, SERVICE, split
 

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from bench import device
-from bench.on_nvml import opened
+from bench.measuring import device
+from bench.measuring.on_nvml import opened
 from optimize.environment import environment
 
 pytestmark = [

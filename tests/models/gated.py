@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.budget import Budget, Design, Limit
-from bench.gate import gate
+from bench.gating.gate import gate
 from bench.load.validity import LoadLimits
 from bench.targets import Host
 from bench.verdict import Verdict

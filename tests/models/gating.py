@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from bench import trials
 from bench.budget import Budget, Design, Limit
-from bench.gate import Generator, gate
+from bench.gating import trials
+from bench.gating.gate import Generator, gate
 from bench.load.payload import Payload
 from bench.load.run import LoadRun, Saturation
 from bench.load.wire import HttpConnection

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from onnx import numpy_helper
 
-from bench.gate import gate, read_gate, rejudge
+from bench.gating.gate import gate, read_gate, rejudge
 from bench.report import to_markdown, write_html
 from bench.targets import Endpoint
 from optimize.artifact import Artifact, File

@@ -16,15 +16,15 @@ import numpy as np
 import psutil
 import pytest
 
-from bench import measured
 from bench.errors import CallError
-from bench.in_process import Plan
 from bench.load.inputs import random_inputs
 from bench.load.on_locust import load
 from bench.load.payload import Payload
-from bench.measure import measure_artifact, measure_endpoint
-from bench.probes import MemoryProbe
-from bench.processes import resident, tree
+from bench.measuring import measured
+from bench.measuring.in_process import Plan
+from bench.measuring.measure import measure_artifact, measure_endpoint
+from bench.measuring.probes import MemoryProbe
+from bench.measuring.processes import resident, tree
 from bench.schedule import constant, poisson
 from bench.server_statistics import mean_compute, window
 from bench.targets import Endpoint
@@ -193,7 +193,8 @@ def test_a_measured_process_that_is_killed_is_one_clear_error(tiny: Built, tmp_p
         until = time.monotonic() + 10
         while time.monotonic() < until:
             for child in psutil.process_iter(["ppid", "cmdline"]):  # a child that has ended has no command line
-                if child.info["ppid"] == os.getpid() and "bench.isolate" in " ".join(child.info["cmdline"] or ()):
+                called = " ".join(child.info["cmdline"] or ())
+                if child.info["ppid"] == os.getpid() and "bench.measuring.isolate" in called:
                     time.sleep(0.5)
                     child.send_signal(signal.SIGKILL)
                     return

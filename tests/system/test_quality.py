@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.budget import Budget, Design, Limit
-from bench.gate import gate, rejudge
+from bench.gating.gate import gate, rejudge
 from bench.load.validity import LoadLimits
 from bench.quality import adversarial
 from bench.quality.checks import (

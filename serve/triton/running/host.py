@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
-from bench.device import baseline
+from bench.measuring.device import baseline
 from bench.targets import Endpoint
 from optimize.artifact import Artifact, TensorSpec
 from optimize.store import Store

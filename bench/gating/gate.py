@@ -1,7 +1,7 @@
 """The gate: runs both arms in turn on fresh servers, keeps everything raw, and asks the judge.
 
-Orchestrates only: order and records are `bench.pairs`, the load is `bench.load`, answers are `bench.quality`, the
-decision is `bench.judge` on what lies in the folder. Places nothing and knows no server: the host is handed in.
+Orchestrates only: order and records are `pairs`, the load is `bench.load`, answers are `bench.quality`, the
+decision is `judge` on what lies in the folder. Places nothing and knows no server: the host is handed in.
 """
 
 import time
@@ -17,22 +17,23 @@ from optimize.environment import environment, now
 from optimize.errors import ConfigError, ContractError, MachineError, SeatrialError, SourceError
 from optimize.samples import Samples
 
-from . import cost, pairs
-from .budget import Budget, budget_from_json
-from .device import DeviceProbe, EnergyMeter
-from .errors import LoadError
+from .. import cost
+from ..budget import Budget, budget_from_json
+from ..errors import LoadError
+from ..load.on_locust import load, saturate
+from ..load.payload import Payload
+from ..load.run import OK, LoadRun, Saturation
+from ..load.validity import breaches, saturation_breaches
+from ..measuring.device import DeviceProbe, EnergyMeter
+from ..measuring.probes import MemoryProbe, alive, control_seconds, load_average
+from ..quality import served
+from ..quality.suite import Ask, Suite
+from ..schedule import poisson
+from ..server_statistics import window
+from ..targets import Endpoint, Host
+from . import pairs
 from .judge import Verdict, judge
-from .load.on_locust import load, saturate
-from .load.payload import Payload
-from .load.run import OK, LoadRun, Saturation
-from .load.validity import breaches, saturation_breaches
 from .pairs import Arm, GateRun, RunHeader, Slot, SlotRecord
-from .probes import MemoryProbe, alive, control_seconds, load_average
-from .quality import served
-from .quality.suite import Ask, Suite
-from .schedule import poisson
-from .server_statistics import window
-from .targets import Endpoint, Host
 
 Progress = Callable[[str, float], None]
 """Told what begins now, and the share of the run that is over (0 to 1)."""

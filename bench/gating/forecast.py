@@ -8,11 +8,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from . import stats
-from .budget import Budget, Limit
+from .. import stats
+from ..budget import Budget, Limit
+from ..records.archive import Noise, Trial
 from .findings import floor_margin
 from .looks import looks_of, spent
-from .records.archive import Noise, Trial
 
 # Without an archive: what a machine shared with others shows. A quiet machine of one's own has half of it.
 ASSUMED: Mapping[str, float] = {

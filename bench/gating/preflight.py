@@ -4,8 +4,8 @@ import math
 import shutil
 from pathlib import Path
 
-from .budget import Budget
-from .probes import load_average
+from ..budget import Budget
+from ..measuring.probes import load_average
 
 P99_REQUESTS = 5000
 BUSY = 0.5  # runnable processes per core, before the gate adds its own two

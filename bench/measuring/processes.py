@@ -1,7 +1,7 @@
 """What the kernel says about processes: which belong together, which live, what memory each holds and held at most.
 
 Reads ``/proc`` and psutil; the one thing it ever writes is the order to forget a high-water mark. Watches nothing over
-time: that is `bench.probes`.
+time: that is `bench.measuring.probes`.
 """
 
 from contextlib import suppress

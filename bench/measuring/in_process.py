@@ -1,6 +1,6 @@
 """What runs in the measured process: opens an artifact's session and takes MLPerf's closed-loop scenarios on it.
 
-Called through `bench.isolate`, in a process that does nothing else. Takes raw times and looks at its own memory;
+Called through `isolate`, in a process that does nothing else. Takes raw times and looks at its own memory;
 computes no statistic.
 """
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from optimize.errors import ConfigError
 
-from .load.run import Floats, LoadRun, Saturation
+from ..load.run import Floats, LoadRun, Saturation
 
 CONFIDENCE = 0.99
 

@@ -6,7 +6,7 @@ family at `alpha_fail`; metrics that do not gate are told at a false discovery r
 neither. INVALID: the run cannot carry a verdict. Reads no file, starts nothing, and never turns missing values into a
 PASS.
 
-A design with looks is judged look by look, each at its share of the error rates (`bench.looks`); the first look that
+A design with looks is judged look by look, each at its share of the error rates (`looks`); the first look that
 passes or fails is the verdict, whatever was measured after it.
 """
 
@@ -14,15 +14,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from . import multiplicity, stats
-from .budget import Budget
+from .. import stats
+from ..budget import Budget
+from ..measurement import spell, spell_minutes
+from ..quality.findings import check_findings
+from ..records.ledger import exhausted, real_loss
+from ..verdict import EXIT_CODES, Finding, Outcome, Verdict
+from . import multiplicity
 from .findings import complete_pairs, error_limit, findings_of, limits_of, pooled_errors
 from .looks import at_look, looks_of
-from .measurement import spell, spell_minutes
 from .pairs import ARMS, GateRun, SlotRecord
-from .quality.findings import check_findings
-from .records.ledger import exhausted, real_loss
-from .verdict import EXIT_CODES, Finding, Outcome, Verdict
 
 __all__ = ["EXIT_CODES", "Finding", "Outcome", "Verdict", "health", "judge"]
 

@@ -19,7 +19,7 @@ from typing import IO, Any, TypeVar
 
 from optimize.errors import MachineError, SeatrialError
 
-from .errors import CallError
+from ..errors import CallError
 
 Result = TypeVar("Result")
 
@@ -31,7 +31,7 @@ Tick = Callable[[float], None]
 
 _TICK = 0.1  # seconds
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, see prctl(2)
-_START = "from bench.isolate import _child; _child()"
+_START = "from bench.measuring.isolate import _child; _child()"
 
 
 def isolated(

@@ -7,12 +7,12 @@ from typing import Any
 
 from rich.table import Table
 
-from . import stats
-from .budget import LedgerLimits
+from .. import stats
+from ..budget import LedgerLimits
+from ..measurement import METRICS, spell, spell_minutes
+from ..records.accepted import Entry
+from ..records.archive import Trial
 from .forecast import Forecast
-from .measurement import METRICS, spell, spell_minutes
-from .records.accepted import Entry
-from .records.archive import Trial
 from .trials import rate
 
 

@@ -1,6 +1,6 @@
 """What an accelerator did while a block ran: peak memory above a baseline, and energy above idling.
 
-Watches through `bench.on_nvml`; judges nothing. Where there is no GPU or a counter is missing, the result is
+Watches through `bench.measuring.on_nvml`; judges nothing. Where there is no GPU or a counter is missing, the result is
 ``unavailable`` with the reason: a figure that was not measured is never 0.
 """
 

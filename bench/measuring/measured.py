@@ -18,10 +18,10 @@ from rich.table import Table
 from optimize.errors import ConfigError, IntegrityError, MissingError
 from optimize.store import write_atomically
 
-from . import server_statistics
-from .load.run import LoadRun
-from .load.validity import breaches
-from .measurement import Measurement, Metric, spell
+from .. import server_statistics
+from ..load.run import LoadRun
+from ..load.validity import breaches
+from ..measurement import Measurement, Metric, spell
 from .order_statistics import quantiles
 
 SCHEMA = 1
@@ -43,7 +43,7 @@ class Figure:
     """One metric under one scenario: `value` with a 95 % interval, of latencies also the tail.
 
     `value` is the median of latencies, the harmonic mean of the batches' rates (samples over time), the share of failed
-    requests, or the one value that was taken; `p99_upper` and `n_effective` are as in `bench.order_statistics`.
+    requests, or the one value that was taken; `p99_upper` and `n_effective` are as in `order_statistics`.
     """
 
     metric: str

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .budget import Budget
+from ..budget import Budget
 from .judge import judge
 from .pairs import ARMS, GateRun, SlotRecord
 

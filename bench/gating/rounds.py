@@ -16,9 +16,10 @@ import numpy as np
 
 from optimize.errors import ConfigError, IntegrityError, MissingError
 
-from . import multiplicity, stats
-from .measurement import spell
-from .verdict import Finding
+from .. import stats
+from ..measurement import spell
+from ..verdict import Finding
+from . import multiplicity
 
 STATISTICS = ("p50", "p99", "mean", "min")
 RULES = ("max_regression", "at_most")

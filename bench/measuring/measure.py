@@ -1,6 +1,6 @@
 """Measures one subject: an artifact in a fresh pinned process, or an endpoint under an open-loop load.
 
-Orchestrates and names what was taken; every figure is computed by `bench.measured` from what then lies in the folder.
+Orchestrates and names what was taken; every figure is computed by `measured` from what then lies in the folder.
 Compares nothing and judges nothing.
 """
 
@@ -18,20 +18,20 @@ from optimize.errors import StageError
 from optimize.samples import Array
 from optimize.store import Store
 
+from ..load.on_locust import load
+from ..load.payload import Payload
+from ..load.run import CENSORED, OK, LoadRun
+from ..measurement import METRICS, Measurement, Metric
+from ..schedule import Schedule
+from ..server_statistics import mean_compute, mean_queue, window
+from ..targets import Endpoint
 from . import in_process, measured
 from .device import DeviceProbe, EnergyMeter
 from .in_process import Plan
 from .isolate import isolated
-from .load.on_locust import load
-from .load.payload import Payload
-from .load.run import CENSORED, OK, LoadRun
 from .measured import ACHIEVED, LATENCY, MODEL_MEMORY, SERVICE, Summary
-from .measurement import METRICS, Measurement, Metric
 from .probes import MemoryProbe
 from .processes import listener, spelled
-from .schedule import Schedule
-from .server_statistics import mean_compute, mean_queue, window
-from .targets import Endpoint
 
 Progress = Callable[[float], None]
 """Called with the share of the measurement that is over, 0 to 1."""

@@ -1,4 +1,4 @@
-"""One finding per rule of the budget, from a run's raw values; `bench.judge` puts them together.
+"""One finding per rule of the budget, from a run's raw values; `bench.gating.judge` puts them together.
 
 Pure. A finding that needs a test over all metrics together (FAIL) leaves here as INCONCLUSIVE with its p-value; missing
 values are INVALID and never a PASS.
@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from . import stats
-from .budget import Budget, Limit
-from .cost import usd_per_million
-from .load.run import CENSORED, OK
-from .measurement import METRICS, spell, spell_minutes
+from .. import stats
+from ..budget import Budget, Limit
+from ..cost import usd_per_million
+from ..load.run import CENSORED, OK
+from ..measurement import METRICS, spell, spell_minutes
+from ..server_statistics import mean_compute, mean_queue
+from ..verdict import Finding
 from .pairs import Arm, GateRun, SlotRecord
-from .server_statistics import mean_compute, mean_queue
-from .verdict import Finding
 
 MEMORY_GRANULARITY = 2 << 20  # bytes; allocators and huge pages move in steps of this size
 

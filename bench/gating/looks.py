@@ -8,7 +8,7 @@ bound holds whatever the looks have in common.
 from dataclasses import replace
 from typing import Any
 
-from .budget import Budget
+from ..budget import Budget
 
 
 def looks_of(design: Any) -> tuple[int, ...]:

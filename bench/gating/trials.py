@@ -15,20 +15,20 @@ from optimize.artifact import Artifact
 from optimize.environment import environment, now
 from optimize.samples import Samples
 
-from . import stats
-from .budget import Budget
+from .. import stats
+from ..budget import Budget
+from ..quality.served import Metric
+from ..records.archive import Trial, noise_of, slot_seconds
+from ..targets import Endpoint, Host
+from ..verdict import Verdict
 from .gate import Generator, Progress, gate
 from .pairs import GateRun, read_run
-from .quality.served import Metric
-from .records.archive import Trial, noise_of, slot_seconds
 from .resample import distinct, outcomes
-from .targets import Endpoint, Host
-from .verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What every gate of a trial needs besides its arms; as `bench.gate.gate` takes it."""
+    """What every gate of a trial needs besides its arms; as `bench.gating.gate.gate` takes it."""
 
     host: Host
     samples: Samples

@@ -1,6 +1,6 @@
 """Probes that look at a server while it works: the memory of its process tree, and a control workload for the machine.
 
-Only looks, from outside, through `bench.processes`; asks the server nothing and judges nothing.
+Only looks, from outside, through `bench.measuring.processes`; asks the server nothing and judges nothing.
 """
 
 import os
@@ -50,7 +50,7 @@ class Memory:
     `peak_anonymous` is the highest sum without that cache. `high_water` is each process's mark by process id.
     `phases` are looks at named moments; `series` has ``at``, ``resident``, ``pss``, and ``requests`` (served until
     then) where that is known, at up to a few hundred points; it begins at `start` on this machine's monotonic clock.
-    `growth` is as in `bench.growth`.
+    `growth` is as in `bench.measuring.growth`.
     """
 
     peak: int

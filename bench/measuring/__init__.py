@@ -1,0 +1,1 @@
+"""Measuring one subject: in fresh pinned processes, watched from outside, as figures of raw values."""
