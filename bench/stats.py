@@ -22,6 +22,7 @@ OUTLIER = 3.5  # scaled MADs beyond which a residual is wild, in many pairs; in 
 OUTLIER_FEW = 150.0  # 3.5 + 150 / n**1.5 calls one or two of a hundred normal samples wild, from 8 pairs to 40
 MIN_SIGNED_RANK = 8  # 2 * 2**-8 = 0.0078: the first n at which a one-sided 1 % bound exists at half its alpha
 LOOKED = 2  # what choosing the rank interval after looking costs: its bounds at alpha / 2, its p-values doubled
+KEPT = 0.98  # of alpha, for the t interval where it might have been the other: what that one misses is within the rest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,8 @@ def paired(differences: npt.ArrayLike, order: npt.ArrayLike, *, se_floor: float 
     Least squares of ``d = effect + order_effect * order``, so n-2 degrees of freedom. Where a pair is wild and n >= 8,
     the signed-rank interval around the Hodges-Lehmann estimate replaces the t interval. Choosing after looking costs
     level: among normal samples that look wild a 5 % bound misses 5 to 10 % (simulated, 8 to 20 pairs). So hardly any
-    normal sample may look wild, and the rank interval is taken at half the alpha.
+    normal sample may look wild, the rank interval is taken at half the alpha, and the t interval at 98 % of it:
+    together they miss alpha (5.04 % [4.9, 5.2] of 50,000 simulated 5 % bounds of ten pairs; 5.15 % without that).
     `se_floor` is the resolution of the instrument: a standard error below it would claim what cannot be seen.
 
     Raises:
@@ -107,7 +109,7 @@ def has_outlier(differences: Array, order: Array) -> bool:
 def upper_bound(estimate: Paired, alpha: float) -> float:
     """The effect is below this with confidence ``1 - alpha``."""
     if estimate.method == "t":
-        return estimate.effect + _t(1 - alpha, estimate.df) * estimate.se
+        return estimate.effect + _reach(alpha, estimate.n) * estimate.se
     walsh, cut = _walsh(np.asarray(estimate.adjusted)), _signed_rank_cut(estimate.n, alpha / LOOKED)
     return math.inf if cut is None else float(walsh[walsh.size - 1 - cut])
 
@@ -115,7 +117,7 @@ def upper_bound(estimate: Paired, alpha: float) -> float:
 def lower_bound(estimate: Paired, alpha: float) -> float:
     """The effect is above this with confidence ``1 - alpha``."""
     if estimate.method == "t":
-        return estimate.effect - _t(1 - alpha, estimate.df) * estimate.se
+        return estimate.effect - _reach(alpha, estimate.n) * estimate.se
     cut = _signed_rank_cut(estimate.n, alpha / LOOKED)
     return -math.inf if cut is None else float(_walsh(np.asarray(estimate.adjusted))[cut])
 
@@ -130,22 +132,22 @@ def p_exceeds(estimate: Paired, margin: float) -> float:
         return min(1.0, LOOKED * p)
     if estimate.se == 0:
         return 0.0 if estimate.effect > margin else 1.0
-    return _t_sf((estimate.effect - margin) / estimate.se, estimate.df)
+    return min(1.0, _t_sf((estimate.effect - margin) / estimate.se, estimate.df) / _kept(estimate.n))
 
 
 def certifiable_margin(estimate: Paired, *, alpha: float, power: float = 0.9) -> float:
     """The smallest relative regression that this design could have ruled out with that power at zero effect."""
-    return math.expm1((_t(1 - alpha, estimate.df) + _t(power, estimate.df)) * estimate.se)
+    return math.expm1((_reach(alpha, estimate.n) + _t(power, estimate.df)) * estimate.se)
 
 
 def certifiable(n: int, sd: float, *, alpha: float, power: float = 0.9) -> float:
     """`certifiable_margin` of a design of n pairs whose differences have the standard deviation `sd`."""
-    return math.expm1((_t(1 - alpha, n - 2) + _t(power, n - 2)) * sd / math.sqrt(n))
+    return math.expm1((_reach(alpha, n) + _t(power, n - 2)) * sd / math.sqrt(n))
 
 
 def blocking_effect(estimate: Paired, margin: float, *, alpha: float, power: float = 0.9) -> float:
     """The relative regression that this design would have turned red with that power; `margin` on the log scale."""
-    return math.expm1(margin + (_t(1 - alpha, estimate.df) + _t(power, estimate.df)) * estimate.se)
+    return math.expm1(margin + (_reach(alpha, estimate.n) + _t(power, estimate.df)) * estimate.se)
 
 
 def pairs_needed(sd: float, margin: float, *, alpha: float, power: float = 0.9, most: int = 400) -> int | None:
@@ -172,7 +174,7 @@ def pass_power(n: int, sd: float, margin: float, *, alpha: float, effect: float 
     if sd == 0:
         return float(effect < margin)
     ncp = (margin - effect) * math.sqrt(n) / sd
-    return float(_scipy().nct.sf(_t(1 - alpha, n - 2), n - 2, ncp))
+    return float(_scipy().nct.sf(_reach(alpha, n), n - 2, ncp))
 
 
 def fail_power(n: int, sd: float, margin: float, *, alpha: float, effect: float) -> float:
@@ -330,6 +332,16 @@ def _bisect(below: Callable[[float], bool], low: float, high: float) -> float:
     return (low + high) / 2
 
 
+def _kept(n: int) -> float:
+    """The share of alpha that n pairs leave to the t interval: all of it where no other interval is ever chosen."""
+    return KEPT if n >= MIN_SIGNED_RANK else 1.0
+
+
+def _reach(alpha: float, n: int) -> float:
+    """How many standard errors the t interval of n pairs reaches to one side."""
+    return _t(1 - _kept(n) * alpha, n - 2)
+
+
 def _walsh(values: Array) -> Array:
     """All pairwise means (i <= j), sorted: their median is the Hodges-Lehmann estimate."""
     i, j = np.triu_indices(values.size)
@@ -357,7 +369,7 @@ def _resolvable(n: int, alpha: float, power: float) -> float:
     """The smallest margin, in standard deviations of a pair, that n pairs certify with that power at zero effect."""
     from scipy.optimize import brentq
 
-    scale, bound = math.sqrt(n), _t(1 - alpha, n - 2)
+    scale, bound = math.sqrt(n), _reach(alpha, n)
     ncp = brentq(lambda ncp: float(_scipy().nct.sf(bound, n - 2, ncp)) - power, 0.0, 4 * bound + 10, xtol=1e-12)
     return float(ncp) / scale
 

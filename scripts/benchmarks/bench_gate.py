@@ -61,17 +61,18 @@ def aa_simulated(folder: Path) -> Row:
 def power(folder: Path) -> Row:
     """Twice the margin must fail, the margin itself may hardly pass: pair noise 3 %, 10 pairs, margin 5 %.
 
-    An exact test passes the margin in 5 % by construction: the bar is that no more than that is shown.
+    A test of level 5 % may pass the margin in just 5 %, so that is simulated five times as often, and the bar is that
+    no more than 5 % is shown.
     """
     budget = simulation.one_limit(0.05, 10)
     found = {}
-    for worse in (1.10, 1.05):
+    for worse, count in ((1.10, GATES), (1.05, 5 * GATES)):
         case = simulation.Case(worse=worse)
-        found[worse] = _outcomes(simulation.from_noise(budget, case, 0.03, count=GATES, seed=4), budget)
+        found[worse] = _outcomes(simulation.from_noise(budget, case, 0.03, count=count, seed=4), budget)
     twice, exactly = rate(found[1.10], "FAIL"), rate(found[1.05], "PASS")
     return Row(
         name="power",
-        claim=f"margin 5 %, noise of a pair 3 %, 10 pairs, {GATES} simulated gates: +10 % fails; exactly +5 % passes",
+        claim="margin 5 %, noise of a pair 3 %, 10 pairs, simulated gates: +10 % fails; exactly +5 % passes",
         value=f"{twice}; {exactly}",
         bar=">= 95 %; <= 5 % within the simulation's error",
         met=twice.count / twice.n >= 0.95 and exactly.low <= 0.05,

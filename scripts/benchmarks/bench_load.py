@@ -35,6 +35,7 @@ SERVICE, STALL, STALL_AFTER, RATE, SECONDS = 0.008, 2.0, 25.0, 50.0, 60.0
 PERIODS = 4  # threads of the sender that measures from the actual send; users of the closed loop
 CONCURRENCY = 16
 OPEN_RATE = 2000.0
+PA_TURNS = 6
 RIVALS = ("HttpUser", "FastHttpUser", "tritonclient", "geventhttpclient", "raw_socket")
 ROUNDS = 2
 
@@ -221,12 +222,15 @@ def rival(name: str, endpoint: Endpoint, payload: Path, core: int) -> float:
 
 
 def perf_analyzer(folder: Path) -> Row:
-    """p99 at 300 Poisson requests a second, in turn with perf_analyzer on the same server."""
+    """p99 at 300 Poisson requests a second, in turn with perf_analyzer on the same server, both from the actual send.
+
+    perf_analyzer knows no other time. Ours from the intended send holds the client's lag too, and is told beside it.
+    """
     binary, libraries = perf_analyzer_binary(folder)
     ours, sent, theirs = list[float](), list[float](), list[float]()
     with triton(folder) as (endpoint, core):
         payload = payload_of(endpoint)
-        for turn in range(3):
+        for turn in range(PA_TURNS):
             found = load(endpoint, poisson(300, 20, turn), payload, folder=folder / str(turn), cores=[core])
             ours.append(float(np.quantile(found.latency, 0.99)))
             sent.append(float(np.quantile(found.service, 0.99)))
@@ -248,12 +252,12 @@ def perf_analyzer(folder: Path) -> Row:
                 raise MachineError(f"perf_analyzer ended with {done.returncode}: {said}", next_step="run it again")
             with table.open() as stream:
                 theirs.append(float(next(csv.DictReader(stream))["p99 latency"]) / 1e6)
-    ratio = median(one / other for one, other in zip(ours, theirs, strict=True))
+    ratio, intended = (median(one / other for one, other in zip(some, theirs, strict=True)) for some in (sent, ours))
     return Row(
         name="perf-analyzer",
-        claim="p99 at 300 Poisson requests/s against perf_analyzer's, interleaved",
-        value=f"{ratio:.2f} (ours {_ms(ours)}, from the intended send; {_ms(sent)} from the actual one, "
-        f"as perf_analyzer counts: {_ms(theirs)})",
+        claim=f"p99 at 300 Poisson requests/s against perf_analyzer's, both from the actual send, {PA_TURNS} turns",
+        value=f"{ratio:.2f} (ours {_ms(sent)}, perf_analyzer {_ms(theirs)}); from the intended send, which holds the "
+        f"client's lag, {intended:.2f} ({_ms(ours)})",
         bar="0.90 to 1.05",
         met=0.90 <= ratio <= 1.05,
     )

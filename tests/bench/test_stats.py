@@ -111,7 +111,7 @@ def test_signed_rank_p_and_bounds_agree_with_scipy() -> None:
     [(0.02, 0.01, 6), (0.02, 0.02, 12), (0.05, 0.03, 6), (0.05, 0.05, 12), (0.10, 0.08, 8), (0.03, 0.05, 26)],
 )
 def test_pairs_needed_is_the_published_table(delta: float, sd: float, expected: int) -> None:
-    assert stats.pairs_needed(sd, math.log1p(delta), alpha=0.05) == expected
+    assert stats.pairs_needed(sd, math.log1p(delta), alpha=0.05 / stats.KEPT) == expected
 
 
 def test_pairs_needed_says_when_it_is_hopeless() -> None:
