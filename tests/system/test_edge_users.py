@@ -1,13 +1,17 @@
 """A real Envoy before a real Triton: users known by a cookie, lanes by a pattern, a log moved away under load."""
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
-from scripts.benchmarks.teller import Grpc, Http, telling, upstream
+from scripts.benchmarks.teller import Grpc, Http, Told, telling, upstream
 from serve.traffic.edge import Edge, Lane, Model, Server, Sticky, Variant
 from serve.traffic.envoy import access_log, on_envoy
+from serve.traffic.envoy.relieving import Reliever
 from serve.traffic.envoy.router import EnvoyRouter
 from serve.traffic.routes import Routes
 from serve.triton.running.process import wait
@@ -99,3 +103,41 @@ def test_no_line_is_lost_while_the_log_is_moved_away(server: Server) -> None:
         assert wait(all_there, 5.0)
         assert sorted(found) == sorted(ids)
         assert len(set(ids)) == 800
+
+
+def test_a_model_that_real_callers_overwhelm_gets_relief_until_they_are_fewer(server: Server) -> None:
+    small = Variant(model="small", version=1)
+    models = (Model(name="teller", timeout_ms=5000, slo_ms=30, fallback=small), Model(name="small"))
+    over, told = threading.Event(), list[Told]()
+    with on_envoy.serving(replace(edge(server), models=models), ()) as proxy:
+
+        def ask(until: Callable[[], bool]) -> None:
+            http = Http(proxy.url)
+            while not until():
+                told.append(http.ask(sleep=2))
+            http.close()
+
+        reliever, events = Reliever(proxy), list[str]()
+
+        def said(what: str, windows: int) -> bool:
+            for _ in range(windows):
+                time.sleep(1.0)
+                events.extend(reliever.look())
+                if events and what in events[-1]:
+                    return True
+            return False
+
+        with ThreadPoolExecutor(32) as pool:
+            many = threading.Event()
+            for number in range(32):  # one instance answers one request in 2 ms: thirty of them wait for 60 ms and more
+                pool.submit(ask, over.is_set if number < 3 else many.is_set)
+            try:
+                assert said("takes 25%", 10), events
+                many.set()
+                assert said("takes 0%", 40), events
+            finally:
+                many.set()
+                over.set()
+        assert {each.status for each in told} == {200}
+        assert 0 < sum(each.small for each in told) < len(told)
+        assert EnvoyRouter(proxy).relief("teller") == 0.0
