@@ -53,8 +53,9 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        near = get_close_matches(path.name, [other.name for other in path.parent.glob(f"*{path.suffix}")], n=1)
-        hint = f"did you mean {path.with_name(near[0])}?" if near else "check the path"
+        # Stems alone: the ending that they share would make strangers look alike.
+        near = get_close_matches(path.stem, [other.stem for other in path.parent.glob(f"*{path.suffix}")], n=1)
+        hint = f"did you mean {path.with_name(near[0] + path.suffix)}?" if near else "check the path"
         raise MissingError("no such file", where=str(path), next_step=hint) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}", where=str(path), next_step="give a readable TOML file") from error

@@ -12,7 +12,7 @@
     └── MachineError                 exit 4   this machine lacks something: a port, a stub, a library, space
 
 The floors above add their own leaves to this tree (``bench.errors``, ``serve.errors``). An error says what happened,
-where, and the next step; a failed gate is a value (`bench.gating.judge.Verdict`), never an exception.
+where, and the next step; a failed gate is a value (`bench.verdict.Verdict`), never an exception.
 """
 
 

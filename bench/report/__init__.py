@@ -1,6 +1,6 @@
 """The verdict for people and for machines that read reports: terminal, Markdown, JUnit XML, one self-contained page.
 
-Shows what `judge` decided, with the evidence of the run beside it; decides nothing and starts nothing. Every file
+Shows what the gate decided, with the evidence of the run beside it; decides nothing and starts nothing. Every file
 here does one form or one piece of evidence; this one only gathers their names.
 """
 

@@ -1,12 +1,14 @@
 """When Triton's response cache is worth its lookups."""
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.server_statistics import ModelStatistics, statistics_of
-from serve.triton.upkeep.cache_worth import LEAST, Stretches, Worth, response_cache_pays, verdict
+from serve.triton.upkeep.cache_worth import LEAST, Stretches, Worth, response_cache_pays
+from serve.triton.upkeep.uncaching import Caches
 
 MICROSECONDS = 1_000
 
@@ -75,10 +77,15 @@ def test_a_cache_that_paid_once_is_judged_by_what_it_did_since() -> None:
     assert (anew.hits, anew.misses) == (1500, 1000), "counters that fell are those of a fresh load"
 
 
-def test_versions_share_a_cache_and_one_that_gains_keeps_it() -> None:
-    good, bad = worth(1000, 1000), worth(0, 5000)
-    assert good is not None
-    assert bad is not None
-    assert verdict([]) is None
-    assert verdict([bad, good]) is None
-    assert verdict([bad, bad]) == bad
+class Counting:
+    """A server's statistics, as they are told."""
+
+    def statistics(self, model: str, version: int) -> ModelStatistics:
+        return counted_of(0, 5000) if model == "changing" else counted_of(4000, 1000)
+
+
+def test_only_a_cache_of_a_model_with_one_version_is_judged_and_only_one_that_costs_is_told() -> None:
+    control: Any = Counting()
+    told = Caches().look(control, [("changing", 3), ("repeating", 1)])
+    assert {model: worth.hits for model, worth in told.items()} == {"changing": 0}
+    assert Caches().look(control, [("changing", 3), ("changing", 4)]) == {}

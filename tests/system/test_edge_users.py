@@ -129,8 +129,9 @@ def test_a_model_that_real_callers_overwhelm_gets_relief_until_they_are_fewer(se
 
         with ThreadPoolExecutor(32) as pool:
             many = threading.Event()
-            for number in range(32):  # one instance answers one request in 2 ms: thirty of them wait for 60 ms and more
-                pool.submit(ask, over.is_set if number < 3 else many.is_set)
+            asking = [  # one instance answers one request in 2 ms: thirty of them wait for 60 ms and more
+                pool.submit(ask, over.is_set if number < 3 else many.is_set) for number in range(32)
+            ]
             try:
                 assert said("takes 25%", 10), events
                 many.set()
@@ -138,6 +139,8 @@ def test_a_model_that_real_callers_overwhelm_gets_relief_until_they_are_fewer(se
             finally:
                 many.set()
                 over.set()
+        for done in asking:
+            done.result()
         assert {each.status for each in told} == {200}
         assert 0 < sum(each.small for each in told) < len(told)
         assert EnvoyRouter(proxy).relief("teller") == 0.0

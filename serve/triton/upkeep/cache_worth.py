@@ -66,9 +66,3 @@ class Stretches:
             return None
         self._begun = counted
         return worth
-
-
-def verdict(worths: list[Worth]) -> Worth | None:
-    """What speaks against a model's cache, which its versions have or lack together; None where one of them gains."""
-    against = [worth for worth in worths if worth.pays is False]
-    return against[0] if against and len(against) == len(worths) else None

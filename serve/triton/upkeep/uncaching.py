@@ -1,17 +1,18 @@
 """Switching Triton's response cache off where it does not pay: on the server, then on disk.
 
-Looks at counters now and then and changes nothing else about a model. A cache that was switched off comes back when the
+Looks at counters now and then and changes nothing else about a model. A model of which several versions serve is left
+alone: somebody may be comparing them, and all would be loaded anew. A cache that was switched off comes back when the
 model is placed anew with one.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
 from ..control import Control
 from ..repository.placing import uncache
 from . import journal
-from .cache_worth import Stretches, Worth, verdict
+from .cache_worth import Stretches, Worth
 
 
 class Caches:
@@ -21,18 +22,19 @@ class Caches:
         self._stretches: defaultdict[tuple[str, int], Stretches] = defaultdict(Stretches)
 
     def look(self, control: Control, versions: Iterable[tuple[str, int]]) -> dict[str, Worth]:
-        """The models among these versions whose cache does not pay, each with what speaks against it.
+        """The models of which one of these versions serves and whose cache does not pay, with what speaks against it.
 
         Raises:
             ServerError: no answer.
         """
-        found: defaultdict[str, list[Worth]] = defaultdict(list)
-        for model, version in versions:
-            worth = self._stretches[model, version].judge(control.statistics(model, version))
-            if worth is not None:
-                found[model].append(worth)
-        told = {model: verdict(worths) for model, worths in found.items()}
-        return {model: worth for model, worth in told.items() if worth is not None}
+        versions = list(versions)
+        serving = Counter(model for model, _ in versions)
+        found = {
+            model: self._stretches[model, version].judge(control.statistics(model, version))
+            for model, version in versions
+            if serving[model] == 1
+        }
+        return {model: worth for model, worth in found.items() if worth is not None and not worth.pays}
 
 
 def switch_off(control: Control, repository: Path, model: str) -> bool:
