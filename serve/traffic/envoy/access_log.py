@@ -6,6 +6,7 @@ Reads; never writes, except that `rotate` moves a log away that has grown. Lines
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from typing import Any, BinaryIO
 
 from ..seen import Role, Seen
 from .admin import Admin
+from .routes import ARM, COPIED
+
+_ARM = re.compile(rf"{ARM}(\d+)(?:{COPIED})?$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,32 +35,59 @@ def parse(line: str) -> Seen | None:
     """
     try:
         return of(json.loads(line))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None  # a line of somebody else's, or one that a killed process left half-written
 
 
 def of(said: Mapping[str, Any]) -> Seen | None:
-    """One record; None where it says nothing about a version."""
+    """One record; None where it says nothing about a version.
+
+    That is so where no upstream answered: a caller without a key, a refusal of the edge's own, a server that could not
+    be reached or died. What a version leaves unanswered until the route's timeout does say something.
+    """
     try:
         route = str(said.get("route", ""))
         if "version" not in said or route.endswith("/about"):
             return None
-        grpc = said.get("grpc")
+        flags, grpc = str(said.get("flags", "")).replace("-", ""), said.get("grpc")
+        words, details = set(flags.split(",")), str(said.get("details", ""))
+        if details and details != "via_upstream" and not words & {"UT", "DC"}:
+            return None
+        arm = _ARM.search(route)
+        version, own = int(said["version"]), int(arm.group(1)) if arm else 0
         return Seen(
             at=float(said["start"]),
             model=str(said["model"]),
-            version=int(said["version"]),
+            version=version,
             role=_role(said["role"]),
-            seconds=max(0, int(said.get("us", 0))) / 1e6,
+            seconds=_seconds(said, words),
             status=int(said.get("status", 0)),
             grpc_status=int(grpc) if grpc is not None else None,
             request_id=str(said.get("id", "")),
-            flags=str(said.get("flags", "")).replace("-", ""),
+            flags=flags,
             route=route,
             attempts=max(1, int(said.get("attempts", 1))),
+            asked=own if own != version else 0,
+            on_trial=bool(own),
+            client=str(said.get("client", "")),
+            kind=str(said.get("kind", "")),
+            size=int(said.get("size", 0)),
+            digest=str(said.get("digest", "")),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None  # of somebody else's
+
+
+def _seconds(said: Mapping[str, Any], words: set[str]) -> float:
+    """How long the version took: what a caller takes to send its body or to read the answer is not its doing.
+
+    Without an answer it is the wait since the body had arrived.
+    """
+    if "upstream_us" in said and not words & {"UT", "DC"}:
+        return max(0, int(said["upstream_us"])) / 1e6
+    if "received_ms" in said and "ms" in said:
+        return max(0, int(said["ms"]) - int(said["received_ms"])) / 1e3
+    return max(0, int(said.get("us", 0))) / 1e6
 
 
 def read(

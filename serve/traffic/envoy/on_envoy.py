@@ -7,6 +7,7 @@ time, and counts as started once that very process listens and holds exactly the
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -101,7 +102,8 @@ def _started(edge: Edge, folder: Path, ways: Ways, extras: Extras | None, timeou
         if before is not None:
             _refuse_second(edge, before)
             shutil.rmtree(before.sockets, ignore_errors=True)
-        places = Places(folder=folder.absolute(), sockets=Path(tempfile.mkdtemp(prefix="seatrial-")))
+        sockets = Path(tempfile.mkdtemp(prefix="seatrial-"))
+        places = Places(folder=folder.absolute(), sockets=sockets, key=_key(folder))
         try:
             write_edge(folder, edge)
             shutil.rmtree(places.capture, ignore_errors=True)  # of another time, which nobody compares any more
@@ -114,6 +116,18 @@ def _started(edge: Edge, folder: Path, ways: Ways, extras: Extras | None, timeou
             forget(folder)
             shutil.rmtree(places.sockets, ignore_errors=True)
             raise
+
+
+def _key(folder: Path) -> bytes:
+    """The secret of this edge's digests, made once: users keep their version, and refused bodies stay refused."""
+    path = folder / "digest.key"
+    with suppress(OSError):
+        if path.is_file() and len(key := path.read_bytes()) == 8:
+            return key
+    key = secrets.token_bytes(8)
+    write_atomically(path, key)
+    path.chmod(0o600)
+    return key
 
 
 def _refuse_second(edge: Edge, proxy: Proxy) -> None:
