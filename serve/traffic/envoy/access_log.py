@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from ..seen import Role, Seen
 from .admin import Admin
 from .routes import ARM, COPIED
+
+Parsed = TypeVar("Parsed")
 
 _ARM = re.compile(rf"{ARM}(\d+)(?:{COPIED})?$")
 
@@ -93,13 +95,20 @@ def _seconds(said: Mapping[str, Any], words: set[str]) -> float:
 def read(
     log: Path, place: Place | None = None, *, parsing: Callable[[str], Seen | None] = parse
 ) -> tuple[list[Seen], Place]:
+    """Requests that were written since that place; see `read_lines`."""
+    return read_lines(log, place, parsing=parsing)
+
+
+def read_lines(
+    log: Path, place: Place | None = None, *, parsing: Callable[[str], Parsed | None]
+) -> tuple[list[Parsed], Place]:
     """What was written since that place (by default: from the beginning), and the place to go on from.
 
     A line that is not ended yet waits for the next reading. Where the log was moved away, the rest of the old file
     (`log` with ``.1``) comes first; where the place is in neither file any more, because it was moved away twice since,
     all of both is read. `parsing` is for a proxy whose lines say less.
     """
-    found: list[Seen] = []
+    found: list[Parsed] = []
     place = place or Place()
     with ExitStack() as stack:
         # The log first: once there is a new one the proxy has closed the old one, whose end is then really its end.
@@ -113,7 +122,7 @@ def read(
             content = stream.read()
             ended = content.rfind(b"\n") + 1
             place = Place(inode=_inode(stream), offset=stream.tell() - len(content) + ended)
-            found.extend(_seen(content[:ended], parsing))
+            found.extend(_lines(content[:ended], parsing))
     return found, place
 
 
@@ -146,10 +155,10 @@ def rotate(log: Path, admin: Admin, *, above: int = 256 << 20) -> bool:
     return True
 
 
-def _seen(content: bytes, parsing: Callable[[str], Seen | None]) -> Iterator[Seen]:
+def _lines(content: bytes, parsing: Callable[[str], Parsed | None]) -> Iterator[Parsed]:
     for line in content.decode(errors="replace").splitlines():
-        if (seen := parsing(line)) is not None:
-            yield seen
+        if (parsed := parsing(line)) is not None:
+            yield parsed
 
 
 def _role(text: object) -> Role:
