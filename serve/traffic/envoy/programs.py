@@ -30,6 +30,7 @@ def admission(limits: Limits) -> str:
         {
             "REQUESTS": str(limits.client_requests),
             "BYTES": str(limits.unfinished_bytes),
+            "LARGEST": str(limits.body_bytes),
             "UNKNOWN": str(min(limits.body_bytes, 1 << 20)),
             "SECONDS": str(limits.receive_seconds + 1),
         },

@@ -1,6 +1,6 @@
 -- Bounds what one client may have unfinished: bodies, and the bytes that they announce. It looks at headers alone and
 -- passes bodies on as they come. A body that was given up is forgotten after the time that a body may take.
-local MOST, MOST_BYTES, UNKNOWN, SECONDS = @REQUESTS@, @BYTES@, @UNKNOWN@, @SECONDS@
+local MOST, MOST_BYTES, LARGEST, UNKNOWN, SECONDS = @REQUESTS@, @BYTES@, @LARGEST@, @UNKNOWN@, @SECONDS@
 local clients = {}
 
 local function refuse(h, status, code, why)
@@ -44,6 +44,9 @@ function envoy_on_request(h)
   end
   forget(client, now)
   local bytes = tonumber(announced or "") or UNKNOWN
+  if bytes > LARGEST then
+    return refuse(h, "413", "body-size", "the body is larger than " .. LARGEST .. " bytes")
+  end
   if client.count >= MOST then
     return refuse(h, "429", "client-requests", "too many unfinished requests of one client")
   end

@@ -51,9 +51,24 @@ local function digits(p, i, n)
   return i, i > from
 end
 
+local function word(p, i, n, expected)
+  if i + #expected > n then return nil end
+  for at = 1, #expected do
+    if p[i + at - 1] ~= string.byte(expected, at) then return nil end
+  end
+  return i + #expected
+end
+
+-- A number, also one of the three that JSON has no word for and servers take: to the place after it, and true where it
+-- is no whole one.
 local function number(p, i, n)
-  local there
+  local there, fraction
   if p[i] == 45 then i = i + 1 end
+  if i < n and (p[i] == 78 or p[i] == 73) then
+    local after = word(p, i, n, "NaN") or word(p, i, n, "Infinity") or word(p, i, n, "Inf")
+    if not after then return nil, SYNTAX end
+    return after, true
+  end
   if i < n and p[i] == 48 then
     i = i + 1
   else
@@ -61,27 +76,26 @@ local function number(p, i, n)
     if not there then return nil, SYNTAX end
   end
   if i < n and p[i] == 46 then
+    fraction = true
     i, there = digits(p, i + 1, n)
     if not there then return nil, SYNTAX end
   end
   if i < n and (p[i] == 101 or p[i] == 69) then
+    fraction = true
     i = i + 1
     if i < n and (p[i] == 43 or p[i] == 45) then i = i + 1 end
     i, there = digits(p, i, n)
     if not there then return nil, SYNTAX end
   end
-  return i
+  return i, fraction
 end
 
 local WORDS = {[116] = "true", [102] = "false", [110] = "null"}
 
 local function literal(p, i, n)
-  local expected = WORDS[p[i]]
-  if i + #expected > n then return nil, SYNTAX end
-  for at = 1, #expected do
-    if p[i + at - 1] ~= string.byte(expected, at) then return nil, SYNTAX end
-  end
-  return i + #expected
+  local after = word(p, i, n, WORDS[p[i]])
+  if not after then return nil, SYNTAX end
+  return after
 end
 
 -- An array from after its bracket; `each(p, i, n)` reads a member instead of `value` where it is given.
@@ -133,7 +147,10 @@ end
 function value(p, i, n, depth)
   if i >= n then return nil, SYNTAX end
   local c = p[i]
-  if c == 45 or (c >= 48 and c <= 57) then return number(p, i, n) end
+  if c == 45 or (c >= 48 and c <= 57) or c == 78 or c == 73 then
+    local after, why = number(p, i, n)
+    return after, not after and why or nil
+  end
   if c == 34 then return text(p, i + 1, n) end
   if c == 91 then return array(p, i + 1, n, depth + 1) end
   if c == 123 then return object(p, i + 1, n, depth + 1) end
@@ -166,6 +183,46 @@ local function dimension(product)
   end
 end
 
+local FLOATS = {FP16 = 1, FP32 = 1, FP64 = 1, BF16 = 1}
+
+-- Counts the members of a tensor's data, however they are nested.
+local function leaves(found, depth)
+  return function(p, i, n)
+    if i >= n then return nil, SYNTAX end
+    local c = p[i]
+    if c == 91 then return array(p, i + 1, n, depth + 1, leaves(found, depth + 1)) end
+    found.all = found.all + 1
+    if c == 34 then
+      found.texts = found.texts + 1
+    elseif c == 116 or c == 102 then
+      found.truths = found.truths + 1
+    elseif c == 45 or (c >= 48 and c <= 57) or c == 78 or c == 73 then
+      local after, fraction = number(p, i, n)
+      if not after then return nil, fraction end
+      found.numbers = found.numbers + 1
+      if fraction then found.fractions = found.fractions + 1 end
+      if c == 45 then found.negatives = found.negatives + 1 end
+      return after
+    end
+    return value(p, i, n, depth)
+  end
+end
+
+-- Nothing where data of these members fit an input of that type and so many elements; else the reason.
+local function misfit(found, kind, elements)
+  if found.all ~= elements then return "an input's data are not as many as its shape says" end
+  local fits = found.numbers
+  if kind == "BYTES" then
+    fits = found.texts
+  elseif kind == "BOOL" then
+    fits = found.truths + found.numbers
+  elseif not FLOATS[kind] then
+    fits = found.numbers - found.fractions
+    if string.byte(kind) == 85 then fits = fits - found.negatives end
+  end
+  if fits ~= found.all then return "an input's data are not of its datatype" end
+end
+
 local function scalars(what)
   return function(p, from, to, i, n)
     if i < n and (p[i] == 91 or p[i] == 123) then return nil, what .. " are no single values" end
@@ -182,7 +239,7 @@ end
 local function tensor(data)
   return function(p, i, n)
     if i >= n or p[i] ~= 123 then return nil, "a tensor is no object" end
-    local name, kind, shape
+    local name, kind, product, members
     local after, why, code = object(p, i + 1, n, 3, function(p, from, to, i, n)
       if is(p, from, to, "name") then
         local at, got = string_of(p, i, n, "a tensor's name")
@@ -194,12 +251,16 @@ local function tensor(data)
         local at, got = string_of(p, i, n, "a datatype")
         if not at then return nil, got end
         if not KINDS[got] then return nil, "a datatype is not one of KServe v2" end
-        kind = true
+        kind = got
         return at
       elseif data and is(p, from, to, "shape") then
         if i >= n or p[i] ~= 91 then return nil, "a shape is no array" end
-        shape = true
-        return array(p, i + 1, n, 4, dimension({1}))
+        product = {1}
+        return array(p, i + 1, n, 4, dimension(product))
+      elseif data and is(p, from, to, "data") then
+        if i >= n or p[i] ~= 91 then return nil, "an input's data are no array" end
+        members = {all = 0, numbers = 0, fractions = 0, negatives = 0, texts = 0, truths = 0}
+        return array(p, i + 1, n, 4, leaves(members, 4))
       elseif is(p, from, to, "parameters") then
         return parameters(p, i, n)
       end
@@ -207,7 +268,9 @@ local function tensor(data)
     end)
     if not after then return nil, why, code end
     if not name then return nil, "a tensor has no name" end
-    if data and not (kind and shape) then return nil, "an input lacks its datatype or its shape" end
+    if data and not (kind and product) then return nil, "an input lacks its datatype or its shape" end
+    why = members and misfit(members, kind, product[1])
+    if why then return nil, why end
     return after
   end
 end
