@@ -105,7 +105,7 @@ class Http:
         headers: Mapping[str, str] | None = None,
     ) -> Told:
         """One inference; a connection that the edge closed is opened anew."""
-        tensor = {"name": "x", "datatype": "INT32", "shape": [2], "data": [sleep, fail]}
+        tensor = {"name": "x", "datatype": "INT32", "shape": [2], "data": [sleep, int(fail)]}
         body = json.dumps({"inputs": [tensor]})
         at = f"/v2/models/{model}" + (f"/versions/{version}" if version else "") + "/infer"
         self._connection.request("POST", at, body, {"content-type": "application/json", **(headers or {})})
@@ -157,7 +157,7 @@ class Grpc:
     ) -> Told:
         """One inference; `padding` bytes are added to the message as a parameter."""
         tensor = self._types.ModelInferRequest.InferInputTensor(name="x", datatype="INT32", shape=[2])
-        tensor.contents.int_contents.extend([sleep, fail])
+        tensor.contents.int_contents.extend([sleep, int(fail)])
         request = self._types.ModelInferRequest(
             model_name=model, model_version=str(version or ""), id="a", inputs=[tensor]
         )

@@ -17,6 +17,7 @@ CLIENT = "x-client"  # who asks, set by the edge from the key or the token
 INTERNAL = "x-edge-"  # headers that begin so are the edge's own: nobody outside may send them
 FOREIGN = (INTERNAL, "x-envoy-")  # the edge's notes, and orders to Envoy itself: retries, timeouts
 HARMFUL = ("triton_grpc_error",)  # makes servers before 2.68 write into a stream that they have given up
+_PROTOCOL = ("host", "connection", "content-length", "content-encoding", "transfer-encoding", "te", "upgrade", "expect")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _HEADER = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
@@ -255,6 +256,7 @@ class Edge:
     limits: Limits = Limits()
     models: tuple[Model, ...]
     client_headers: tuple[str, ...] = ()
+    forward_headers: tuple[str, ...] = ()
     rate_limit: RateLimit | None = None
     auth: Keys | Jwt | None = None
     tls: Tls | None = None
@@ -271,6 +273,10 @@ class Edge:
             _refuse(
                 own or not _HEADER.fullmatch(header), f"clients may not send {header!r}", "client_headers", "drop it"
             )
+        for header in self.forward_headers:
+            known = header in (CLIENT, *HARMFUL) or header.startswith((*FOREIGN, "grpc-")) or header in _PROTOCOL
+            wrong = known or not _HEADER.fullmatch(header)
+            _refuse(wrong, f"{header!r} is not to be forwarded", "forward_headers", "name headers of your models")
         outside = not self.address.startswith("127.") and self.address != "::1"
         _refuse(
             outside and (self.auth is None or self.tls is None),

@@ -299,3 +299,42 @@ def test_a_body_that_killed_a_server_is_refused_from_then_on(tmp_path: Path, mon
         assert (status, headers["x-refused"], "x-model-version" in headers) == (422, "quarantine", False)
         assert post(proxy, other)[0] == 503, "another body is not refused; there is only no server"
         assert isinstance(edge(first).server, Upstream)
+
+
+def frame(kind: int, flags: int, content: bytes) -> bytes:
+    """One frame of HTTP/2, on stream 1 unless it is one of the connection."""
+    return len(content).to_bytes(3, "big") + bytes([kind, flags]) + (kind != 4).to_bytes(4, "big") + content
+
+
+def raw_call(proxy: Proxy, metadata: dict[str, bytes]) -> None:
+    """One gRPC call over HTTP/2 whose headers no library has looked at; waits for whatever comes back."""
+    named = {":method": b"POST", ":path": b"/inference.GRPCInferenceService/ModelInfer", ":scheme": b"http"}
+    named |= {":authority": b"a", "te": b"trailers", "content-type": b"application/grpc"} | metadata
+    words = [(name.encode(), value) for name, value in named.items()]
+    block = b"".join(
+        b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value for name, value in words
+    )  # literals that enter no table
+    raw = message()
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as stream:
+        data = frame(0, 1, b"\x00" + len(raw).to_bytes(4, "big") + raw)
+        stream.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, b"") + frame(1, 4, block) + data)
+        ended(stream, 0.3)
+
+
+def test_no_metadata_of_one_grpc_caller_resets_the_connection_that_others_share(server: Server) -> None:
+    import grpc
+
+    hostile = [("grpc-timeout", b"abc"), ("grpc-timeout", b"-1S"), ("x-pad-bin", b"!!no base64!!"), ("te", b"x")]
+    hostile += [("grpc-encoding", b"snappy"), ("grpc-timeout", b"1S, 2S"), ("grpc-accept-encoding", b"\xff")]
+    hostile += [(":authority", b"\xc3\xa9"), ("content-type", b"application/grpc+\xc3\xa9"), ("x-pad", b"a" * 120)]
+    with on_envoy.serving(edge(server), PINNED) as proxy:
+        with grpc.insecure_channel(proxy.url, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+            call = channel.unary_unary(
+                "/inference.GRPCInferenceService/ModelInfer", request_serializer=bytes, response_deserializer=bytes
+            )
+            for name, value in hostile:
+                raw_call(proxy, {name: value})
+                for _ in range(5):
+                    call(message(), timeout=10)
+        asked = [json.loads(line) for line in proxy.places.access_log.read_text().splitlines()]
+        assert not [line for line in asked if line["flags"] not in ("-", "DC", "DPE")], "and none was reset on the way"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ..edge import Edge, Limits, Variant
 from ..seen import Role
-from .programs import pin
+from .programs import cleaning, pin
 
 Protocol = Literal["http", "grpc"]
 Document = dict[str, Any]
@@ -64,13 +64,16 @@ def clusters(edge: Edge, wanted: list[Pinned], shadow_socket: str) -> list[Docum
 
 def server_cluster(edge: Edge, protocol: Protocol) -> Document:
     """The server itself, no version of anything."""
-    return _cluster(f"server_{protocol}", protocol, _address(getattr(edge.server, protocol)), edge.limits)
+    lua = filter_("lua", "lua.v3.Lua", default_source_code={"inline_string": cleaning(edge.forward_headers)})
+    return _cluster(f"server_{protocol}", protocol, _address(getattr(edge.server, protocol)), edge.limits, False, [lua])
 
 
 def _pinned_cluster(edge: Edge, each: Pinned) -> Document:
     shadow = each.role == "shadow"
     server = (edge.shadow or edge.server) if shadow else edge.server
-    lua = filter_("lua", "lua.v3.Lua", default_source_code={"inline_string": pin(each.model, each.version)})
+    lua = filter_(
+        "lua", "lua.v3.Lua", default_source_code={"inline_string": pin(each.model, each.version, edge.forward_headers)}
+    )
     told = {"x-model": each.model, "x-model-version": str(each.version)}
     # Here and not in the route table: an answer that no version gave carries no version.
     naming = filter_(

@@ -7,11 +7,11 @@ exactly where its frame does.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from ..edge import Limits, Sticky
+from ..edge import CLIENT, Limits, Sticky
 
 SERVICE = "/inference.GRPCInferenceService/"
 INFER = SERVICE + "ModelInfer"
@@ -20,6 +20,10 @@ REFUSED = "x-refused"  # response header that names the reason of a refusal, for
 SLOTS = 1_000_000  # a request's user has a place below this number
 DEPTH = 64  # levels of JSON; Triton 2.51 overflows its stack at some ten thousand
 
+_NEEDED = (
+    *("content-type", "content-length", "transfer-encoding", "inference-header-content-length", "accept-encoding"),
+    *("te", "grpc-timeout", "grpc-accept-encoding", "traceparent", "x-request-id", CLIENT),
+)
 _HERE = Path(__file__).with_name("lua")
 
 
@@ -55,14 +59,28 @@ def inspection(sticky: Sticky, key: bytes) -> str:
     return "\n".join(parts)
 
 
-def pin(model: str, version: int) -> str:
-    """Return the upstream filter that makes every request one of that version, over HTTP and gRPC."""
+def pin(model: str, version: int, forwarded: Sequence[str] = ()) -> str:
+    """Return the upstream filter that makes every request one of that version, over HTTP and gRPC.
+
+    `forwarded` are headers that its server gets beside those that every server needs.
+    """
     fields = b"".join(
         bytes((tag, len(value))) + value for tag, value in ((10, model.encode()), (18, str(version).encode()))
     )
     escaped = "".join(f"\\{byte:03d}" for byte in fields)  # Lua's decimal escapes: no byte can end the literal
     values = {"MODEL": model, "VERSION": str(version), "FIELDS": escaped, "SERVICE": SERVICE}
-    return 'local ffi = require("ffi")\n' + _filled("protobuf", {}) + _filled("pin", values)
+    head = 'local ffi = require("ffi")\n'
+    return head + _filled("protobuf", {}) + _cleaning(forwarded) + _filled("pin", values)
+
+
+def cleaning(forwarded: Sequence[str] = ()) -> str:
+    """Return the upstream filter of requests about the server itself."""
+    return _cleaning(forwarded) + "function envoy_on_request(h) clean(h) end\n"
+
+
+def _cleaning(forwarded: Sequence[str]) -> str:
+    kept = ", ".join(f'["{name}"] = 1' for name in (*_NEEDED, *forwarded))
+    return _filled("clean", {"KEPT": kept, "PREFIX": str(len(SERVICE)), "SERVICE": SERVICE})
 
 
 def _word(part: bytes) -> int:

@@ -208,22 +208,28 @@ def _about_http(model: str) -> Document:
 
 
 def _path(regex: str, method: str) -> Document:
-    only = {"name": ":method", "string_match": {"exact": method}}
-    return {"safe_regex": {"regex": regex}, "headers": [only]}
+    return {"safe_regex": {"regex": regex}, "headers": [_method(method)]}
+
+
+def _method(name: str) -> Document:
+    return {"name": ":method", "string_match": {"exact": name}}
 
 
 def _grpc(model: str, *methods: str) -> Document:
-    named = {"name": "x-edge-model", "string_match": {"exact": model}}
+    named = [_method("POST"), {"name": "x-edge-model", "string_match": {"exact": model}}]
     if not methods:
-        return {"path": INFER, "headers": [named]}
-    return {"safe_regex": {"regex": f"{re.escape(SERVICE)}(?:{'|'.join(methods)})"}, "headers": [named]}
+        return {"path": INFER, "headers": named}
+    return {"safe_regex": {"regex": f"{re.escape(SERVICE)}(?:{'|'.join(methods)})"}, "headers": named}
 
 
 def _server() -> Iterator[Document]:
     """Health and the server's own metadata; nothing that changes it."""
     live = _path("/v2(?:/health/(?:live|ready))?", "GET")
     yield {"name": "server/http", "match": live, "route": {"cluster": "server_http", "timeout": "5s"}}
-    asked = {"safe_regex": {"regex": f"{re.escape(SERVICE)}Server(?:Live|Ready|Metadata)"}}
+    asked = {
+        "safe_regex": {"regex": f"{re.escape(SERVICE)}Server(?:Live|Ready|Metadata)"},
+        "headers": [_method("POST")],
+    }
     yield {"name": "server/grpc", "match": asked, "route": {"cluster": "server_grpc", "timeout": "5s"}}
 
 

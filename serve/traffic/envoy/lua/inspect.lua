@@ -35,6 +35,9 @@ local function note(headers, kind, bytes)
 end
 
 local function grpc(h, headers)
+  if headers:get(":method") ~= "POST" or not string.find(headers:get("content-type") or "", "^application/grpc") then
+    return refuse_grpc(h, 3, "no gRPC call")
+  end
   local body = h:body(true)
   local bytes = body and body:length() > 0 and body:getBytes(0, body:length()) or ""
   local name, why, status = model_in(bytes)

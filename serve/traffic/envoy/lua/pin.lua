@@ -4,6 +4,7 @@
 local PATH, FIELDS, SERVICE = "/v2/models/@MODEL@/versions/@VERSION@", "@FIELDS@", "@SERVICE@"
 
 function envoy_on_request(h)
+  clean(h)
   local path = h:headers():get(":path")
   local rest = string.match(path, "^/v2/models/[^/?]+/versions/%d+(.*)$")
     or string.match(path, "^/v2/models/[^/?]+(.*)$")
@@ -22,6 +23,7 @@ function envoy_on_request(h)
     local high, low = math.floor(m / 65536), m % 65536
     local size = string.char(0, math.floor(high / 256) % 256, high % 256, math.floor(low / 256), low % 256)
     body:setBytes(size .. string.sub(raw, 6) .. FIELDS)
+    cut(h)
   else
     h:respond({[":status"] = "404"}, "nothing of a version\n")
     return
