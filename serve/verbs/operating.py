@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from optimize import environment as machine
-from optimize.cli import Json, emit, err, out, progress, store
+from optimize.cli import Json, echo, emit, err, out, progress, store
 
 from .placing import DEFAULT_REPOSITORY, Repository
 
@@ -190,7 +190,7 @@ def supervise(
 
 def _tell(event: dict[str, Any], json_: bool) -> None:
     if json_:
-        typer.echo(json.dumps(event))
+        echo(json.dumps(event))
         return
     rest = ", ".join(
         f"{key} {value}" for key, value in event.items() if key not in ("at", "event", "subject") and value

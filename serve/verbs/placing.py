@@ -7,6 +7,7 @@ import typer
 
 from optimize import environment as machine
 from optimize.cli import Json, Recipe, Ref, emit, err, out, progress, store
+from optimize.terminal import led
 
 if TYPE_CHECKING:
     from bench.targets import Host
@@ -194,7 +195,7 @@ def _print(shipment: "Shipment") -> None:
 
     out.print(build_table(shipment.build, shipment.figures))
     if shipment.below_floor:
-        err.print(f"[red]{shipment.below_floor}")
+        err.print(led("red", shipment.below_floor))
     if shipment.verdict is not None:
         print_verdict(shipment.verdict, out)
     if shipment.release is not None and shipment.placement is not None:

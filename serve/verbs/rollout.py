@@ -8,6 +8,7 @@ import typer
 
 from optimize import environment as machine
 from optimize.cli import Json, emit, out, progress, store
+from optimize.terminal import led
 
 if TYPE_CHECKING:
     from ..traffic.rollout.controller import World
@@ -104,7 +105,7 @@ def status(model: Model, json_: Json = False) -> None:
     if json_:
         emit(told)
         return
-    out.print(f"[bold]{model}[/] {rollout.stable} -> {rollout.candidate}: {rollout.label}", highlight=False)
+    out.print(led("bold", model, f" {rollout.stable} -> {rollout.candidate}: {rollout.label}"))
     if rollout.reason:
         out.print(f"because: {rollout.reason}", markup=False, highlight=False)
     out.print(showing.status_table(rollout, log))
@@ -113,7 +114,7 @@ def status(model: Model, json_: Json = False) -> None:
     if told["waiting_for"]:
         out.print(f"waiting for: {told['waiting_for']}", markup=False, highlight=False)
     if not rollout.ended and not told["controller"]:
-        out.print(f"[yellow]no controller runs[/]: seatrial rollout run {model}", highlight=False)
+        out.print(led("yellow", "no controller runs", f": seatrial rollout run {model}"))
 
 
 @app.command()
@@ -249,6 +250,6 @@ def _say(model: str, command: "Event", json_: bool) -> None:
         return
     out.print(f"{command}: written down; the rollout is {rollout.label}", highlight=False)
     if not possible:
-        out.print(f"[yellow]there is nothing to {command} while it is {rollout.label}[/]", highlight=False)
+        out.print(led("yellow", f"there is nothing to {command} while it is {rollout.label}"))
     if not acted_on:
-        out.print(f"[yellow]no controller runs[/]: seatrial rollout run {model} will hear it", highlight=False)
+        out.print(led("yellow", "no controller runs", f": seatrial rollout run {model} will hear it"))
