@@ -8,6 +8,7 @@ import typer
 
 from optimize import environment as machine
 from optimize.cli import Json, emit, out, progress, store
+from optimize.reading import damage
 from optimize.terminal import led
 
 if TYPE_CHECKING:
@@ -101,14 +102,16 @@ def status(model: Model, json_: Json = False) -> None:
 
     records = _records(model)
     rollout, log = records.load(), records.log()
-    told = showing.status_json(rollout, log, acted_on=records.acted_on)
+    with damage(records.folder):
+        told = showing.status_json(rollout, log, acted_on=records.acted_on)
+        table = showing.status_table(rollout, log)
     if json_:
         emit(told)
         return
     out.print(led("bold", model, f" {rollout.stable} -> {rollout.candidate}: {rollout.label}"))
     if rollout.reason:
         out.print(f"because: {rollout.reason}", markup=False, highlight=False)
-    out.print(showing.status_table(rollout, log))
+    out.print(table)
     if told["findings"] and (evidence := log.entries[-1].observation.evidence) is not None:
         out.print(showing.findings_table(evidence))
     if told["waiting_for"]:
@@ -185,7 +188,10 @@ def explain(
     from ..traffic.rollout import explain as explaining
     from ..traffic.rollout import show as showing
 
-    told = list(explaining.explain(_records(model).log()))
+    records = _records(model)
+    log = records.log()
+    with damage(records.folder):
+        told = list(explaining.explain(log))
     shown = [each for each in told if every or each.moved or not each.agrees]
     agreeing = sum(each.agrees for each in told)
     if json_:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bench.errors import AnswerError
+from optimize.reading import SHAPE_ERRORS
 
 from .agreement import Agreement, AgreementLimits, agreement
 from .differing import Differing, differing
@@ -83,7 +84,7 @@ class Recorded:
                 model=str(known.get("model", "")),
                 version=int(known.get("version", 0)),
             )
-        except (KeyError, TypeError, AttributeError, binascii.Error, json.JSONDecodeError) as error:
+        except (binascii.Error, *SHAPE_ERRORS) as error:
             raise ValueError(f"no line of a capture's log: {error}") from error
 
     @property

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from optimize.artifact import canonical
 from optimize.environment import home, now
 from optimize.errors import SeatrialError
+from optimize.reading import SHAPE_ERRORS, decode, read_object
 from optimize.store import write_atomically
 
 from ..control import Control
@@ -271,9 +272,7 @@ def supervision() -> Path:
 def standing() -> dict[str, Watch]:
     """How things stood when the supervisor last wrote, by name; empty where none ever did."""
     try:
-        content = json.loads((supervision() / "health.json").read_bytes())
-        return {
-            name: Watch(**{**watch, "attempts": tuple(watch["attempts"])}) for name, watch in content["watches"].items()
-        }
-    except (OSError, ValueError, KeyError, TypeError):
+        content = read_object(supervision() / "health.json")
+        return decode(dict[str, Watch], content["watches"], where="")
+    except (SeatrialError, OSError, *SHAPE_ERRORS):
         return {}
