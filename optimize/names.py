@@ -4,6 +4,7 @@ A name is ASCII letters, digits, ``_``, ``.`` and ``-``, begins with a letter or
 characters long. So it cannot leave the folder it is joined to, hide itself, pass for an option, or break a line.
 """
 
+import hashlib
 import re
 
 from .errors import ConfigError
@@ -34,6 +35,14 @@ def fault(text: str) -> str:
         return f"it begins with {text[0]!r}"
     wrong = next(character for character in text if not re.fullmatch("[A-Za-z0-9_.-]", character))
     return f"it contains {wrong!a}"
+
+
+def file_name(text: str) -> str:
+    """Return a legal name for a file about `text`: itself where it is one, else with a digest that keeps it apart."""
+    if is_name(text):
+        return text
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
+    return f"{re.sub('[^A-Za-z0-9_-]', '_', text)[:_SHOWN].lstrip('_-') or 'x'}-{digest}"
 
 
 def checked(text: str, kind: str = "name", *, where: str = "") -> str:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from optimize.names import checked
 from optimize.reading import decode
 
 from ..budget import LedgerLimits, budget_from_json
@@ -34,8 +35,12 @@ class Entry:
 
 
 def path_of(home: Path, name: str) -> Path:
-    """Where the ledger of that name lies."""
-    return home / "ledger" / f"{name}.jsonl"
+    """Where the ledger of that name lies.
+
+    Raises:
+        ConfigError: the name is not legal.
+    """
+    return home / "ledger" / f"{checked(name, 'ledger name')}.jsonl"
 
 
 def entries(home: Path, name: str) -> list[Entry]:

@@ -5,7 +5,6 @@ trends, for absolute limits, and for the forecast's spread. A comparison across 
 """
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from optimize.artifact import digest_bytes, digest_file
 from optimize.environment import now
 from optimize.errors import ConfigError, MissingError
+from optimize.names import checked, file_name
 from optimize.reading import decode
 
 from ..gating.findings import complete_pairs, slot_value
@@ -105,6 +105,7 @@ def record(home: Path, name: str, measurements: Sequence[Measurement], *, model:
         ConfigError: no values, or values of several classes of machine.
         MachineError: the disk refused.
     """
+    checked(name, "baseline name", where="--name")
     classes = {MachineClass.of(each.environment) for each in measurements if each.values}
     if len(classes) != 1:
         what = "nothing was measured" if not classes else f"values of {len(classes)} classes of machine"
@@ -221,4 +222,4 @@ def digest_of(folder: Path) -> str:
 
 def path_of(home: Path, machine: MachineClass, model: str) -> Path:
     """Where the baselines of a model on a class of machine lie."""
-    return home / "baselines" / machine.key / f"{re.sub(r'[^A-Za-z0-9._-]', '_', model)}.jsonl"
+    return home / "baselines" / machine.key / f"{file_name(model)}.jsonl"

@@ -4,13 +4,13 @@ What a gate found (ratio with interval, both values) stays as it was found; what
 `bench.records.trend`. INVALID runs leave no line: they measured nothing.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from optimize.names import file_name
 from optimize.reading import decode
 
 from ..gating.pairs import GateRun
@@ -102,4 +102,4 @@ def models(home: Path, machine: MachineClass) -> list[str]:
 
 def path_of(home: Path, machine: MachineClass, model: str) -> Path:
     """Where the history of a model on a class of machine lies."""
-    return home / "history" / machine.key / f"{re.sub(r'[^A-Za-z0-9._-]', '_', model)}.jsonl"
+    return home / "history" / machine.key / f"{file_name(model)}.jsonl"

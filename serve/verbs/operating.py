@@ -9,6 +9,7 @@ import typer
 
 from optimize import environment as machine
 from optimize.cli import Json, echo, emit, err, out, progress, store
+from optimize.names import checked
 
 from .placing import DEFAULT_REPOSITORY, Repository
 
@@ -39,7 +40,7 @@ def up(
     from ..triton.repository.placement import models
     from ..triton.running import on_pytriton
 
-    names = tuple(model) if model else models(repository)
+    names = tuple(checked(each, "model name", where=str(repository)) for each in model or models(repository))
     check(repository, names, store())
     with progress() as report:
         report("up", 0.1, f"starting Triton, loading {', '.join(names) or 'nothing'}")
@@ -102,6 +103,7 @@ def switch(
     from ..triton.upkeep.switch import forgive
     from ..triton.upkeep.switch import switch as switching
 
+    checked(model, "model name")
     server = _server()
     if retry:
         forgive(server.repository, model)

@@ -7,6 +7,7 @@ import typer
 
 from optimize import environment as machine
 from optimize.cli import Json, Recipe, Ref, emit, err, out, progress, store
+from optimize.names import checked
 from optimize.terminal import led
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def register(
     from ..release.registry import Registry
 
     artifact = store().get(ref)
-    release = Registry(machine.home() / "releases").register(name or artifact.name, artifact, rejudge(run), run=run)
+    chosen = checked(name or artifact.name, "release name", where="--name")
+    release = Registry(machine.home() / "releases").register(chosen, artifact, rejudge(run), run=run)
     accepted.accept(machine.home(), *read_gate(run))
     if json_:
         emit(asdict(release))

@@ -1,5 +1,6 @@
 """The rollout verbs: start one, see where it stands, say a word to it, and have its decisions explained."""
 
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -65,7 +66,7 @@ def start(
         place = live.find(at)
         stable = stable or place.stable(model)
         digest = digest or place.placement(model, candidate).digest
-    if min(stable, candidate) < 1 or stable == candidate or not digest:
+    if min(stable, candidate) < 1 or stable == candidate or not re.fullmatch("[!-~]{1,200}", digest):
         raise ConfigError(
             f"stable {stable} and candidate {candidate}, digest {digest!r}",
             next_step="give two different versions, counted from 1, and in another world a digest",
