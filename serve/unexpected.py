@@ -5,6 +5,7 @@ import platform
 import sys
 import tempfile
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -54,7 +55,10 @@ def _kept(error: Exception) -> str:
     at = datetime.now(UTC)
     about = f"{at.isoformat()}\nseatrial {_version()}, Python {platform.python_version()}, {platform.platform()}\n"
     text = f"{about}arguments: {sys.argv[1:]!r}\n\n{lines}"
-    for folder in (home() / "faults", Path(tempfile.gettempdir())):
+    folders = [Path(tempfile.gettempdir())]
+    with suppress(SeatrialError, OSError):  # the working directory may be gone, too
+        folders.insert(0, home() / "faults")
+    for folder in folders:
         path = folder / f"seatrial-{at:%Y%m%d-%H%M%S}-{os.getpid()}.txt"
         try:
             folder.mkdir(parents=True, exist_ok=True)
