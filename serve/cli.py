@@ -11,7 +11,8 @@ import bench.cli
 import optimize.cli
 from optimize.cli import err
 from optimize.errors import MachineError, SeatrialError
-from optimize.terminal import led, visible
+from optimize.terminal import led
+from optimize.visible import visible
 
 from . import verbs
 from .unexpected import unexpected

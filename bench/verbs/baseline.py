@@ -10,7 +10,8 @@ import typer
 from optimize import environment as machine
 from optimize.cli import Json, echo, emit, out
 from optimize.errors import ConfigError
-from optimize.terminal import led, visible
+from optimize.terminal import led
+from optimize.visible import visible
 
 if TYPE_CHECKING:
     from ..measurement import Measurement
