@@ -4,7 +4,6 @@ Read from TOML (`load_budget`) and checked here, before a server is started; hol
 """
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydantic import Field
 from optimize import config
 from optimize.artifact import canonical, digest_bytes
 from optimize.errors import ConfigError
+from optimize.names import checked
 
 from .load.validity import LoadLimits
 from .measurement import METRICS, Metric
@@ -22,7 +22,6 @@ from .quality.checks import Check, check_from_json, check_to_json
 
 RULES = ("max_regression", "max_drop", "at_least", "at_most")
 _ABSOLUTE_ONLY = ("quality", "errors")
-_LEDGER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,8 +155,7 @@ class LedgerLimits:
     at_most: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        if not _LEDGER_NAME.fullmatch(self.name):
-            raise ConfigError(f"{self.name!r} is no name: letters, digits, '_', '.', '-'", where="ledger.name")
+        checked(self.name, "ledger name", where="ledger.name")
         if not math.isfinite(self.days) or self.days <= 0:
             raise ConfigError(f"must be positive, got {self.days}", where="ledger.days")
         for metric, most in self.at_most.items():

@@ -5,10 +5,11 @@ Owns the table of known metrics. Computes nothing beyond the number of values: s
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from optimize.errors import IntegrityError
+from optimize.reading import decode
 
 Direction = Literal["lower", "higher"]
 SCHEMA = 1
@@ -86,17 +87,42 @@ class Measurement:
         Raises:
             IntegrityError: another schema, or fields that are missing or unknown.
         """
-        if value.get("schema") != SCHEMA:
+        if not isinstance(value, Mapping) or value.get("schema") != SCHEMA:
+            value = value if isinstance(value, Mapping) else {}
             raise IntegrityError(
                 f"a measurement of schema {value.get('schema')!r}; this version reads {SCHEMA}",
                 next_step="use the version of seatrial that wrote it, or measure again",
             )
-        fields = {key: item for key, item in value.items() if key != "schema"}
-        try:
-            fields |= {"metric": Metric(**value["metric"]), "values": tuple(float(item) for item in value["values"])}
-            return cls(**fields)
-        except (KeyError, TypeError, ValueError) as error:
-            raise IntegrityError(f"a measurement that cannot be read: {error}", next_step="measure again") from error
+        found = decode(cls, {key: item for key, item in value.items() if key != "schema"}, where="")
+        check_machine(found.environment)
+        return found
+
+
+def check_machine(environment: Mapping[str, Any]) -> None:
+    """Check what is read of a machine's description (`optimize.environment`), as far as it is there.
+
+    Raises:
+        IntegrityError: a key holds something else.
+    """
+    decode(_Machine, {key: environment[key] for key in _KNOWN & environment.keys()}, where="")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Machine:
+    """What is read of an environment, by types."""
+
+    python: str = ""
+    system: str = ""
+    architecture: str = ""
+    cpu: str = ""
+    cpu_flags: tuple[str, ...] = ()
+    cores: int = 0
+    gpus: tuple[str, ...] = ()
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    commit: str = ""
+
+
+_KNOWN = frozenset(each.name for each in fields(_Machine))
 
 
 def spell(value: float, unit: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from optimize.errors import IntegrityError
+from optimize.reading import decode
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
 EXIT_CODES: Mapping[Outcome, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "INVALID": 4}
@@ -108,12 +109,17 @@ class Verdict:
                 next_step="judge the run's folder again",
             )
         fields = {key: item for key, item in value.items() if key not in ("schema", "exit_code")}
-        try:
-            fields |= {name: tuple(value.get(name, ())) for name in ("reasons", "looks", "notes")}
-            fields["findings"] = tuple(
-                Finding(**item | {"interval": tuple(item["interval"]) if item["interval"] else None})
-                for item in value["findings"]
-            )
-            return cls(**fields)
-        except (KeyError, TypeError) as error:
-            raise IntegrityError(f"a verdict that cannot be read: {error}", next_step="judge the run again") from error
+        found = decode(cls, fields, where="", next_step="judge the run again: seatrial report RUN")
+        for arm in (found.base, found.candidate):
+            decode(Judged, arm, where="")
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One arm as a run and its verdict name it."""
+
+    name: str
+    digest: str
+    format: str = ""
+    size: int = 0

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from . import environment as machine
 from .store import Store
+from .terminal import Terminal, drop_output, led
 
 PANEL = "optimize: make artifacts"
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
@@ -19,8 +19,8 @@ Recipe = Annotated[Path, typer.Argument(help="A recipe (TOML), for instance opti
 Ref = Annotated[str, typer.Argument(help="An artifact: a tag, a digest, or the first digits of one.")]
 
 WIDE = 120  # where there is no terminal to ask, a table may be this wide
-out = Console(width=None if sys.stdout.isatty() else WIDE)
-err = Console(stderr=True)
+out = Terminal(width=None if sys.stdout.isatty() else WIDE)
+err = Terminal(stderr=True)
 
 
 def store() -> Store:
@@ -29,8 +29,16 @@ def store() -> Store:
 
 
 def emit(value: Any) -> None:
-    """One JSON document on stdout."""
-    typer.echo(json.dumps(value, indent=1, default=str, allow_nan=False))
+    """Print one JSON document on stdout."""
+    echo(json.dumps(value, indent=1, default=str, allow_nan=False))
+
+
+def echo(text: str) -> None:
+    """Print exactly that text on stdout; where its reader is gone, go on in silence."""
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        drop_output()
 
 
 @contextmanager
@@ -42,10 +50,10 @@ def progress() -> Iterator[Callable[[str, float, str], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
-        TextColumn("{task.description:<12}"),
+        TextColumn("{task.description:<12}", markup=False),
         BarColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
     )
     with Progress(*columns, console=err, disable=not err.is_terminal) as bars, redirect_stdout(sys.stderr):
         tasks: dict[str, Any] = {}
@@ -88,7 +96,7 @@ def init(
         emit({"recipe": str(recipe), "samples": str(samples), "family": kind})
     else:
         out.print(f"wrote {recipe} for a {kind} and {samples}", highlight=False)
-        out.print(f"[yellow]{samples} makes random numbers[/]: put your data in, then seatrial build {recipe}")
+        out.print(led("yellow", f"{samples} makes random numbers", f": put your data in, then seatrial build {recipe}"))
 
 
 def build(
@@ -142,7 +150,7 @@ def build(
             out.print("planned: TensorRT is not installed here, so nothing was compiled; plan.json says how")
         out.print(f"{loaded.name} is {last.short}; the fp32 reference is {first.short}")
     if broken:
-        err.print(f"[red]{broken}")
+        err.print(broken, style="red")
         raise typer.Exit(1)
 
 
@@ -206,7 +214,7 @@ def show(ref: Ref, json_: Json = False) -> None:
     if json_:
         emit(artifact.to_json() | {"digest": artifact.digest})
         return
-    out.print(f"[bold]{artifact.name}[/] {artifact.format} {artifact.digest}")
+    out.print(led("bold", artifact.name, f" {artifact.format} {artifact.digest}"))
     for spec in (*artifact.inputs, *artifact.outputs):
         side = "in " if spec in artifact.inputs else "out"
         out.print(f"  {side} {spec.name}: {spec.dtype} {list(spec.shape)}", highlight=False, markup=False)

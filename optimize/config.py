@@ -40,7 +40,7 @@ def parse(text: str, type_: type[T], path: Path) -> T:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not a TOML file: {error}", where=str(path), next_step="mend the syntax there") from error
     try:
-        return _adapter(type_).validate_json(json.dumps(data, default=str), strict=True)
+        return strict_adapter(type_).validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
         raise _explained(error, type_, text, path) from error
     except ConfigError as error:
@@ -61,7 +61,8 @@ def read_text(path: Path) -> str:
         raise ConfigError(f"cannot be read: {error}", where=str(path), next_step="give a readable TOML file") from error
 
 
-def _adapter(type_: type[T]) -> TypeAdapter[T]:
+def strict_adapter(type_: type[T]) -> TypeAdapter[T]:
+    """Return what validates JSON as `type_`, refusing keys that its dataclasses do not have."""
     for owner in _dataclasses(type_):
         if "__pydantic_config__" not in vars(owner):
             owner.__pydantic_config__ = ConfigDict(extra="forbid")

@@ -160,7 +160,7 @@ def draft(model: str, folder: Path, *, name: str = "", inputs: Sequence[Input] =
 def slug(text: str) -> str:
     """A legal recipe name made of that text."""
     kept = "".join(character if character.isascii() and character.isalnum() else "-" for character in text.lower())
-    return kept.strip("-") or "model"
+    return kept.strip("-")[:60].rstrip("-") or "model"
 
 
 def _rendered(name: str, values: Mapping[str, Any]) -> str:

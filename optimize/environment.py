@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .artifact import canonical, digest_bytes
+from .errors import MachineError
 
 LIBRARIES = (
     "torch",
@@ -58,8 +59,26 @@ class Environment:
 
 
 def home() -> Path:
-    """Where seatrial keeps its store, runs and logs: ``SEATRIAL_HOME``, else ``.seatrial`` in the working directory."""
-    return Path(os.environ.get("SEATRIAL_HOME") or ".seatrial").absolute()
+    """Return where seatrial keeps its store, runs and logs: ``SEATRIAL_HOME``, else ``.seatrial`` where it was called.
+
+    Raises:
+        MachineError: the path holds control characters, or bytes that are not UTF-8: no record could name it.
+    """
+    found = Path(os.environ.get("SEATRIAL_HOME") or ".seatrial").absolute()
+    if not is_text(str(found)):
+        raise MachineError(
+            "seatrial cannot live in a folder whose path holds control characters or bytes that are not UTF-8",
+            where=str(found),
+            next_step="set SEATRIAL_HOME to another folder",
+        )
+    return found
+
+
+def is_text(path: str) -> bool:
+    """Return whether a path is UTF-8 without control characters, so that records and shells can hold it."""
+    return not any(
+        character < " " or "\x7f" <= character < "\xa0" or "\ud800" <= character < "\ue000" for character in path
+    )
 
 
 def now() -> str:

@@ -97,7 +97,7 @@ class Recipe:
     """
 
     schema: Literal[1]
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)]
     source: Source
     data: Data
     stages: Annotated[tuple[Annotated[StageConfig, Field(discriminator="kind")], ...], Field(min_length=1)]

@@ -1,27 +1,43 @@
 """The one console command: gathers every floor's verbs, and turns what goes wrong into a message and an exit code."""
 
+import io
 import sys
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from typer.core import TyperGroup
 
 import bench.cli
 import optimize.cli
+from optimize.cli import err
 from optimize.errors import MachineError, SeatrialError
+from optimize.terminal import led
+from optimize.visible import visible
 
 from . import verbs
+from .unexpected import unexpected
 
 INTERRUPTED = 130
+_Usage: type[Exception] = typer.BadParameter.mro()[2]  # click's ClickException, wherever this typer keeps its click
 
 
 class Verbs(TyperGroup):
-    """The command group: no traceback for what seatrial raises on purpose."""
+    """The command group: a message and an exit code for whatever goes wrong, a traceback for none of it."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Read the arguments of the command itself; what is wrong with them is printed without control characters."""
+        try:
+            return super().make_context(*arguments, **options)
+        except _Usage as error:
+            raise _shown(error) from None
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb; exit 0 pass, 1 failed, 2 usage, 3 could not tell, 4 invalid environment, 130 interrupted."""
+        """Run the verb; exit 0 pass, 1 failed, 2 usage, 3 could not tell, 4 invalid environment, 5 damaged record,
+        70 a fault of seatrial, 130 interrupted.
+        """
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except SeatrialError as error:
@@ -29,25 +45,42 @@ class Verbs(TyperGroup):
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
             notes = getattr(error, "__notes__", ["stopped; nothing is half-written"])
-            Console(stderr=True).print(f"[yellow]interrupted:[/] {escape('; '.join(notes))}", soft_wrap=True)
+            err.print(led("yellow", "interrupted:", f" {'; '.join(notes)}"), soft_wrap=True)
             raise typer.Exit(INTERRUPTED) from error
-        except OSError as error:
-            wrong = MachineError(
-                f"the system refused: {error.strerror or error}",
-                where=str(error.filename or ""),
-                next_step="mend that, run again",
-            )
+        except _Usage as error:
+            raise _shown(error) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            wrong = _refused(error) if isinstance(error, OSError) else unexpected(error)
             _complain(wrong)
             raise typer.Exit(wrong.exit_code) from error
 
 
+def _shown(error: Any) -> Any:
+    """Return a usage error with the control characters of its message made visible."""
+    error.message = visible(error.message)
+    return error
+
+
+def _refused(error: OSError) -> SeatrialError:
+    """Return what the system refused as an error of ours."""
+    return MachineError(
+        f"the system refused: {error.strerror or error}",
+        where=str(error.filename or ""),
+        next_step="fix the cause and retry",
+    )
+
+
 def _complain(error: SeatrialError) -> None:
-    console = Console(stderr=True)
-    console.print(f"[bold red]error:[/] {escape(error.what)}", soft_wrap=True, highlight=False)
-    if error.where:
-        console.print(f"[dim]where:[/] {escape(error.where)}", soft_wrap=True, highlight=False)
-    if error.next_step:
-        console.print(f"[dim]next: [/] {escape(error.next_step)}", soft_wrap=True, highlight=False)
+    for style, lead, text in (
+        ("bold red", "error:", error.what),
+        ("dim", "where:", error.where),
+        ("dim", "next: ", error.next_step),
+    ):
+        if text:
+            rest = text.strip("\n").replace("\n", "\n       ")  # no line of a name or a reason looks like one of ours
+            err.print(led(style, lead, f" {rest}"), soft_wrap=True)
 
 
 app = typer.Typer(
@@ -58,7 +91,8 @@ app = typer.Typer(
     add_completion=False,
     help="From a trained model to a gated, observable Triton deployment: every claim measured, every step undoable.",
     epilog="Exit codes: 0 pass or done, 1 verdict failed, 2 wrong config or usage, 3 could not tell, 4 the environment "
-    "made the run invalid, 130 interrupted. What seatrial keeps lies under SEATRIAL_HOME (default ./.seatrial).",
+    "made the run invalid, 5 a stored record is damaged, 70 a fault of seatrial itself (its traceback is kept; "
+    "SEATRIAL_DEBUG=1 prints it), 130 interrupted. What seatrial keeps lies under SEATRIAL_HOME (default ./.seatrial).",
 )
 optimize.cli.add_verbs(app)
 bench.cli.add_verbs(app, verbs.hosting)

@@ -16,6 +16,7 @@ import numpy as np
 
 from optimize.environment import environment, now
 from optimize.errors import IntegrityError
+from optimize.reading import damage, decode, read_object
 from optimize.store import write_atomically
 
 from ..errors import TargetError
@@ -25,6 +26,7 @@ from ..load.guard import MAX_RATE
 from ..load.payload import Payload
 from ..load.run import CENSORED, OK, LoadRun
 from ..load.validity import LoadLimits
+from ..measurement import check_machine
 from ..schedule import poisson
 from ..targets import Endpoint
 from .probe import Phase, Probe, evaluate
@@ -38,6 +40,7 @@ Progress = Callable[[str, float], None]
 START = 0.3  # of the saturation, a load that any server bears well
 _SATURATION_SECONDS = 3.0
 _RECORD = "capacity.json"
+_AGAIN = "restore the folder from a copy, or run seatrial capacity again"
 _INTERRUPTED = "interrupted"
 _REST = 20.0  # seconds, at most, for an overloaded server to work off what nobody waits for any more
 
@@ -134,23 +137,40 @@ def recompute(folder: Path) -> Capacity:
     Raises:
         IntegrityError: the folder holds no search, one of another schema, or a run was changed.
     """
+    path = folder / _RECORD
     try:
-        record: dict[str, Any] = json.loads((folder / _RECORD).read_text())
-        if record.get("schema") != SCHEMA or record.get("kind") != "capacity run":
-            raise ValueError(f"schema {record.get('schema')!r}, kind {record.get('kind')!r}")
+        record = read_object(path, schema=SCHEMA, next_step=_AGAIN)
+    except FileNotFoundError as error:
+        raise IntegrityError("no capacity run", where=str(path), next_step=_AGAIN) from error
+    with damage(path, _AGAIN):
+        if record.get("kind") != "capacity run":
+            raise ValueError(f"kind {record.get('kind')!r}")
         value = dict(record["header"])
-        header = Header(**value | {"slo": Slo(quantile=value["slo"]["quantile"], seconds=value["slo"]["seconds"])})
-        limits, stopped = LoadLimits(**header.limits), str(record["stopped"])
-        listed = [(int(each["number"]), each["phase"]) for each in record["probes"]]
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(
-            f"not a capacity run: {error}", where=str(folder / _RECORD), next_step="run seatrial capacity again"
-        ) from error
-    probes = [
-        evaluate(LoadRun.read(_probe_folder(folder, number)), header.slo, number=number, phase=phase, limits=limits)
-        for number, phase in listed
-    ]
-    return conclude(header, probes, stopped)
+        slo = Slo(quantile=value["slo"]["quantile"], seconds=value["slo"]["seconds"])
+        header = decode(Header, value | {"slo": asdict(slo)}, where="")
+        check_machine(header.environment)
+        limits, stopped = decode(LoadLimits, header.limits, where=""), str(record["stopped"])
+        listed = decode(list[_Listed], record["probes"], where="")
+    with damage(folder, _AGAIN):
+        probes = [
+            evaluate(
+                LoadRun.read(_probe_folder(folder, each.number)),
+                header.slo,
+                number=each.number,
+                phase=each.phase,
+                limits=limits,
+            )
+            for each in listed
+        ]
+        return conclude(header, probes, stopped)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Listed:
+    """A probe as the record lists it."""
+
+    number: int
+    phase: Phase
 
 
 def is_capacity_run(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from optimize.pages import environment
 from optimize.store import write_atomically
 
 from ..load.show import milliseconds
@@ -88,19 +89,11 @@ def table(capacity: Capacity, bill: "Bill | None" = None) -> "Table":
 
 def write_html(path: Path, capacity: Capacity, bill: "Bill | None" = None) -> None:
     """One page that needs no network: the result, the curve, every probe, and where it was measured."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     from optimize.on_plotly import library
 
     from .. import on_plotly
 
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parents[1] / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    templates = environment(Path(__file__).parents[1] / "templates")
     header, curve = capacity.header, points(capacity.probes)
     fitted = fit(curve, header.slo) if curve else None
     settled = decisions(capacity.probes, header.slo)

@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from optimize.artifact import Artifact
+from optimize.artifact import Artifact, canonical
 from optimize.environment import environment, now
 from optimize.errors import ConfigError, ContractError, MachineError, SeatrialError, SourceError
+from optimize.reading import damage
 from optimize.samples import Samples
 
 from .. import cost
@@ -139,7 +140,9 @@ def rejudge(folder: Path, budget: Budget | None = None) -> Verdict:
         IntegrityError: the run cannot be read.
     """
     run = pairs.read_run(folder)
-    verdict = judge(run, budget or budget_from_json(run.header.budget))
+    with damage(folder, "restore the folder from a copy, or run the gate again"):
+        verdict = judge(run, budget or budget_from_json(run.header.budget))
+        canonical(verdict.to_json())
     pairs.write_json(folder / "verdict.json", verdict.to_json())
     return verdict
 
@@ -151,7 +154,10 @@ def read_verdict(folder: Path) -> Verdict:
         MissingError: the run was never judged.
         IntegrityError: it cannot be read.
     """
-    return Verdict.from_json(pairs.read_json(folder / "verdict.json"))
+    path = folder / "verdict.json"
+    value = pairs.read_json(path)
+    with damage(path, f"judge the run again: seatrial report {folder}"):
+        return Verdict.from_json(value)
 
 
 def read_gate(folder: Path) -> tuple[GateRun, Verdict]:

@@ -7,7 +7,8 @@ drift of the machine cancels. Knows how a run is stored (`run.json`, `slot-NN.js
 import io
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from optimize.errors import ConfigError, IntegrityError, MissingError
+from optimize.reading import damage, decode, read_object, without
 from optimize.store import write_atomically
+
+from ..arrays import read_arrays
+from ..measurement import check_machine
+from ..verdict import Judged
 
 Arm = Literal["base", "candidate"]
 ARMS: tuple[Arm, Arm] = ("base", "candidate")
@@ -190,22 +196,57 @@ def read_run(folder: Path) -> GateRun:
         MissingError: no run there.
         IntegrityError: another schema, or a file that cannot be read.
     """
-    head = read_json(folder / "run.json")
-    try:
-        header = RunHeader(**{key: value for key, value in head.items() if key != "schema"})
-        return GateRun(header=header, records=tuple(sorted(_records(folder), key=lambda r: (r.slot.index, r.attempt))))
-    except (TypeError, KeyError, ValueError, OSError) as error:
-        raise IntegrityError(f"a run that cannot be read: {error}", where=str(folder)) from error
+    path = folder / "run.json"
+    head = read_json(path)
+    with damage(path, _AGAIN):
+        header = decode(RunHeader, {key: value for key, value in head.items() if key != "schema"}, where="")
+        for arm in (header.base, header.candidate):
+            decode(Judged, arm, where="")
+        decode(_Samples, header.samples, where="")
+        decode(_Price, header.price, where="")
+        check_machine(header.environment)
+        datetime.fromisoformat(header.at)
+    return GateRun(header=header, records=tuple(sorted(_records(folder), key=lambda r: (r.slot.index, r.attempt))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Samples:
+    """The evaluation set as a header names it."""
+
+    split: str = ""
+    count: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Price:
+    """The pinned price as a header names it."""
+
+    name: str = ""
+    machine: str = ""
+    usd_hour: float = 0.0
+    source: str = ""
 
 
 def _records(folder: Path) -> Iterator[SlotRecord]:
     for path in sorted(folder.glob("slot-*.json")):
         value = read_json(path)
         del value["schema"]
-        with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-            stored = {name: arrays[name] for name in _ARRAYS}
-        changed = {"slot": Slot(**value["slot"])} | {key: tuple(value[key]) for key in ("breaches", "faults")}
-        yield SlotRecord(**value | changed | stored)
+        plain = decode(_Plain, value, where=str(path), next_step=_AGAIN)
+        arrays = path.with_suffix(".npz")
+        try:
+            stored = read_arrays(arrays, _ARRAYS, next_step=_AGAIN)
+        except FileNotFoundError as error:
+            raise IntegrityError("a slot without its arrays", where=str(arrays), next_step=_AGAIN) from error
+        if len({stored[name].size for name in _ARRAYS if name != "quality"}) != 1:
+            raise IntegrityError("arrays of different lengths", where=str(arrays), next_step=_AGAIN)
+        told: dict[str, Any] = {each.name: getattr(plain, each.name) for each in fields(_Plain)}
+        yield SlotRecord(**(told | stored))
+
+
+_AGAIN = "restore the folder from a copy, or run the gate again"
+_Plain = without(SlotRecord, _ARRAYS)
+"""A slot's record without its arrays, as its JSON file has it."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -215,14 +256,9 @@ def read_json(path: Path) -> dict[str, Any]:
         MissingError: no such file.
         IntegrityError: not JSON, or another schema.
     """
-    if not path.is_file():
-        raise MissingError("no such record", where=str(path), next_step="name a folder that `seatrial gate` wrote")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise IntegrityError(f"not readable: {error}", where=str(path)) from error
-    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
-        raise IntegrityError(
-            f"another schema than {SCHEMA}", where=str(path), next_step="use the version of seatrial that wrote it"
-        )
-    return value
+        return read_object(path, schema=SCHEMA, next_step=_AGAIN)
+    except FileNotFoundError as error:
+        raise MissingError(
+            "no such record", where=str(path), next_step="name a folder that `seatrial gate` wrote"
+        ) from error

@@ -5,7 +5,6 @@ over them finds differences where there are none. Base and candidate must take t
 one and then all of the other, cannot tell a change from the machine's drift, and is INCONCLUSIVE here.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from optimize.errors import ConfigError, IntegrityError, MissingError
+from optimize.reading import SHAPE_ERRORS, read_json
 
 from .. import stats
 from ..measurement import spell
@@ -93,7 +93,7 @@ def read_session(path: Path) -> Session:
     if not path.is_file():
         raise MissingError("no such file", where=str(path), next_step="write it with pytest --benchmark-json=FILE")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path, next_step="write it again with pytest --benchmark-json=FILE")
         found = {
             str(each["fullname"]): Rounds(
                 data=tuple(float(item) for item in each["stats"].get("data") or ()),
@@ -102,8 +102,12 @@ def read_session(path: Path) -> Session:
             for each in value["benchmarks"]
         }
         return Session(at=str(value["datetime"]), machine=value.get("machine_info", {}), benchmarks=found, path=path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IntegrityError(f"not a file of pytest-benchmark: {error!r}", where=str(path)) from error
+    except (IntegrityError, OSError, *SHAPE_ERRORS) as error:
+        raise IntegrityError(
+            f"not a file of pytest-benchmark: {error!r}",
+            where=str(path),
+            next_step="write it again with pytest --benchmark-json=FILE",
+        ) from error
 
 
 def judge_rounds(name: str, rule: Rule, base: Sequence[Session], candidate: Sequence[Session]) -> Finding:

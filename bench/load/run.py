@@ -6,17 +6,18 @@ Pure values and their files; draws no conclusion. Times are seconds after the st
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optimize.errors import IntegrityError
+from optimize.reading import damage, decode, read_object
 from optimize.store import write_atomically
 
+from ..arrays import read_arrays
 from ..schedule import Schedule
 
 Floats = NDArray[np.float64]
@@ -27,6 +28,7 @@ OK = 200
 TRANSPORT = 0
 CENSORED = -1
 UNRECORDED = -2
+_AGAIN = "restore the folder from a copy, or run the load again"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -116,7 +118,7 @@ class LoadRun:
             IntegrityError: missing, of another schema, or not the arrivals whose digest it carries.
         """
         record, arrays = _read(folder, "open loop")
-        try:
+        with damage(folder / "run.json", _AGAIN):
             parameters = dict(record["schedule"])
             digest = parameters.pop("digest")
             schedule = Schedule(offsets=arrays["intended"], **parameters)
@@ -132,9 +134,9 @@ class LoadRun:
                 about=record["about"],
                 faults=tuple(record.get("faults", ())),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise _broken(folder, str(error)) from error
-        if schedule.digest != digest or len({len(array) for array in arrays.values()}) != 1:
+            decode(_About, {each.name: getattr(run, each.name) for each in fields(_About)}, where="")
+            known = schedule.digest
+        if known != digest or len({len(array) for array in arrays.values()}) != 1:
             raise _broken(folder, "its arrivals are not those of its schedule")
         return run
 
@@ -213,12 +215,35 @@ class Saturation:
             IntegrityError: missing or of another schema.
         """
         record, arrays = _read(folder, "closed loop")
-        fields = {key: value for key, value in record.items() if key not in ("schema", "kind", "reasons", "faults")}
-        try:
+        known = {key: value for key, value in record.items() if key not in ("schema", "kind", "reasons", "faults")}
+        with damage(folder / "saturation.json", _AGAIN):
             reasons = {int(status): text for status, text in record["reasons"].items()}
-            return cls(**arrays, **fields, reasons=reasons, faults=tuple(record.get("faults", ())))
-        except (KeyError, TypeError, ValueError) as error:
-            raise _broken(folder, str(error)) from error
+            run = cls(**arrays, **known, reasons=reasons, faults=tuple(record.get("faults", ())))
+            decode(_Closed, {each.name: getattr(run, each.name) for each in fields(_Closed)}, where="")
+            if run.seconds <= 0 or len({len(array) for array in arrays.values()}) != 1:
+                raise ValueError("not the values of a closed loop")
+        return run
+
+
+@dataclass(frozen=True, kw_only=True)
+class _About:
+    """What both kinds of runs say beside their arrays, by types."""
+
+    batch: int
+    client_cpu: float
+    start: float
+    target: str
+    reasons: Mapping[int, str]
+    about: Mapping[str, Any]
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Closed(_About):
+    """What a closed loop says besides."""
+
+    seconds: float
+    concurrency: int
 
 
 def _save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
@@ -229,18 +254,16 @@ def _save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
 
 def _read(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     name = "run" if kind == "open loop" else "saturation"
+    names = ("intended", "sent", "done", "status") if kind == "open loop" else ("sent", "done", "status")
     try:
-        record: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
-        with np.load(folder / f"{name}.npz", allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-    except (OSError, EOFError, BadZipFile, ValueError) as error:
-        raise _broken(folder, str(error)) from error
-    if record.get("schema") != SCHEMA or record.get("kind") != kind:
-        raise _broken(
-            folder, f"schema {record.get('schema')!r}, kind {record.get('kind')!r}; this reads {SCHEMA}, {kind}"
-        )
+        record = read_object(folder / f"{name}.json", schema=SCHEMA, next_step=_AGAIN)
+        arrays = read_arrays(folder / f"{name}.npz", names, next_step=_AGAIN)
+    except FileNotFoundError as error:
+        raise _broken(folder, f"no {Path(str(error.filename)).name}") from error
+    if record.get("kind") != kind:
+        raise _broken(folder, f"kind {record.get('kind')!r}; this reads {kind}")
     return record, arrays
 
 
 def _broken(folder: Path, why: str) -> IntegrityError:
-    return IntegrityError(f"not a load run: {why}", where=str(folder), next_step="run the load again")
+    return IntegrityError(f"not a load run: {why}", where=str(folder), next_step=_AGAIN)

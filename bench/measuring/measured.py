@@ -16,6 +16,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from optimize.errors import ConfigError, IntegrityError, MissingError
+from optimize.reading import damage, read_object
 from optimize.store import write_atomically
 
 from .. import server_statistics
@@ -29,6 +30,7 @@ KIND = "measure"
 HEADER, VALUES, SUMMARY, LOAD = "measure.json", "measurements.json", "summary.json", "load"
 STREAMS = ("latency", "service")  # metrics of which one run holds a stream of times
 _BLOCKS = 20
+_AGAIN = "restore the folder from a copy, or measure again"
 
 LATENCY = Metric(name="latency", unit="s", direction="lower", summary="seconds of each request or inference")
 SERVICE = Metric(name="service", unit="s", direction="lower", summary="seconds from the actual send to the reply")
@@ -112,17 +114,16 @@ def recompute(folder: Path) -> Summary:
     """
     about, measurements = read(folder)
     run = LoadRun.read(folder / LOAD) if (folder / LOAD / "run.json").is_file() else None
-    try:
+    with damage(folder, _AGAIN):
         figures = tuple(_figure(each) for each in measurements)
-    except ValueError as error:
-        raise IntegrityError(f"values that no figure can be made of: {error}", where=str(folder)) from error
-    summary = Summary(
-        about=about | {"memory": {name: told for name, told in about["memory"].items() if name != "series"}},
-        figures=figures,
-        breaches=breaches(run) if run is not None else (),
-        notes=tuple(_notes(about, figures)),
-    )
-    write_atomically(folder / SUMMARY, json.dumps(summary.to_json(), indent=1, allow_nan=False).encode())
+        summary = Summary(
+            about=about | {"memory": {name: told for name, told in about["memory"].items() if name != "series"}},
+            figures=figures,
+            breaches=breaches(run) if run is not None else (),
+            notes=tuple(_notes(about, figures)),
+        )
+        text = json.dumps(summary.to_json(), indent=1, allow_nan=False)
+    write_atomically(folder / SUMMARY, text.encode())
     return summary
 
 
@@ -136,14 +137,16 @@ def read(folder: Path) -> tuple[dict[str, Any], tuple[Measurement, ...]]:
             "no measured run there", where=str(folder), next_step="name a folder that `seatrial measure` wrote"
         )
     try:
-        about, values = (json.loads((folder / name).read_bytes()) for name in (HEADER, VALUES))
-        if about.pop("schema") != SCHEMA or about.pop("kind") != KIND or values["schema"] != SCHEMA:
-            raise ValueError(f"another schema than {SCHEMA}")
-        return about, tuple(Measurement.from_json(each) for each in values["measurements"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IntegrityError(
-            f"a run that cannot be read: {error}", where=str(folder), next_step="measure again"
-        ) from error
+        about, values = (read_object(folder / name, schema=SCHEMA, next_step=_AGAIN) for name in (HEADER, VALUES))
+    except FileNotFoundError as error:
+        raise IntegrityError("a run without its values", where=str(folder / VALUES), next_step=_AGAIN) from error
+    del about["schema"]
+    with damage(folder / VALUES, _AGAIN):
+        measured = tuple(Measurement.from_json(each) for each in values["measurements"])
+    with damage(folder / HEADER, _AGAIN):
+        if about.pop("kind") != KIND or not isinstance(about["subject"]["name"], str):
+            raise ValueError("not the header of a measured run")
+    return about, measured
 
 
 def _figure(measurement: Measurement) -> Figure:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from optimize.pages import environment
 from optimize.store import write_atomically
 
 from ..measurement import spell
@@ -103,17 +104,9 @@ def write_html(
     path: Path, *, title: str, assessment: Assessment, checks: Sequence[Check], facts: Mapping[str, str]
 ) -> None:
     """One page that needs no network: findings first, then reliability, corruption and groups as plots."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     from optimize.on_plotly import library
 
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent.with_name("templates")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    templates = environment(Path(__file__).parent.with_name("templates"))
     page = templates.get_template("quality.html.j2").render(
         title=title,
         outcome=assessment.outcome,

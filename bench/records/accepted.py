@@ -7,8 +7,10 @@ that in the run, so that its verdict stays the same offline; what follows from i
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from optimize.errors import IntegrityError
+from optimize.names import checked
+from optimize.reading import decode
 
 from ..budget import LedgerLimits, budget_from_json
 from ..gating.pairs import GateRun
@@ -33,8 +35,12 @@ class Entry:
 
 
 def path_of(home: Path, name: str) -> Path:
-    """Where the ledger of that name lies."""
-    return home / "ledger" / f"{name}.jsonl"
+    """Where the ledger of that name lies.
+
+    Raises:
+        ConfigError: the name is not legal.
+    """
+    return home / "ledger" / f"{checked(name, 'ledger name')}.jsonl"
 
 
 def entries(home: Path, name: str) -> list[Entry]:
@@ -43,12 +49,14 @@ def entries(home: Path, name: str) -> list[Entry]:
     Raises:
         IntegrityError: another schema, or a line that is no entry.
     """
-    path = path_of(home, name)
-    lines = journal.read(path, SCHEMA)
-    try:
-        return [Entry(**{key: value for key, value in line.items() if key != "schema"}) for line in lines]
-    except TypeError as error:
-        raise IntegrityError(f"a line that is no entry: {error}", where=str(path), next_step="mend it there") from error
+    return journal.records(path_of(home, name), SCHEMA, _entry)
+
+
+def _entry(line: dict[str, Any]) -> Entry:
+    found = decode(Entry, {key: value for key, value in line.items() if key != "schema"}, where="")
+    if datetime.fromisoformat(found.at).tzinfo is None:
+        raise ValueError(f"{found.at!r} names no time zone")
+    return found
 
 
 def held(home: Path, limits: LedgerLimits | None, at: datetime | None = None) -> dict[str, float]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from optimize.environment import Environment
-from optimize.errors import IntegrityError
+from optimize.reading import decode
 
 from .. import stats
 from ..gating.findings import complete_pairs, slot_values
@@ -70,12 +70,7 @@ class Trial:
         Raises:
             IntegrityError: fields that are missing or unknown.
         """
-        fields = {key: item for key, item in value.items() if key != "schema"}
-        try:
-            noise = {name: Noise(**each) for name, each in value["noise"].items()}
-            return cls(**fields | {"noise": noise, "runs": tuple(value["runs"])})
-        except (KeyError, TypeError, AttributeError) as error:
-            raise IntegrityError(f"a trial that cannot be read: {error}", next_step="move that journal away") from error
+        return decode(cls, {key: item for key, item in value.items() if key != "schema"}, where="")
 
 
 def path_of(home: Path, machine: Environment) -> Path:
@@ -90,7 +85,7 @@ def append(home: Path, machine: Environment, trial: Trial) -> None:
 
 def trials(home: Path, machine: Environment) -> list[Trial]:
     """All trials of that class of machine, oldest first."""
-    return [Trial.from_json(line) for line in journal.read(path_of(home, machine), SCHEMA)]
+    return journal.records(path_of(home, machine), SCHEMA, Trial.from_json)
 
 
 def noise_of(runs: Sequence[GateRun]) -> dict[str, Noise]:

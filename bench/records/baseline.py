@@ -5,7 +5,6 @@ trends, for absolute limits, and for the forecast's spread. A comparison across 
 """
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,9 @@ import numpy as np
 
 from optimize.artifact import digest_bytes, digest_file
 from optimize.environment import now
-from optimize.errors import ConfigError, IntegrityError, MissingError
+from optimize.errors import ConfigError, MissingError
+from optimize.names import checked, file_name
+from optimize.reading import decode
 
 from ..gating.findings import complete_pairs, slot_value
 from ..gating.pairs import ARMS, Arm, GateRun
@@ -57,13 +58,22 @@ class Baseline:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Baseline":
         """Read what `to_json` wrote; raises IntegrityError where that cannot be."""
-        try:
-            measured = tuple(Measurement.from_json(each) for each in value["measurements"])
-            return cls(
-                name=value["name"], model=value["model"], run=value["run"], at=value["at"], measurements=measured
-            )
-        except (KeyError, TypeError) as error:
-            raise IntegrityError(f"a baseline that cannot be read: {error}", next_step="record it again") from error
+        about = decode(_Line, {key: item for key, item in value.items() if key != "schema"}, where="")
+        measured = tuple(Measurement.from_json(each) for each in about.measurements)
+        if not measured or not all(each.values for each in measured):
+            raise ValueError("a baseline without values")
+        return cls(name=about.name, model=about.model, run=about.run, at=about.at, measurements=measured)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    """A baseline as its line has it."""
+
+    name: str
+    model: str
+    run: str
+    at: str
+    measurements: tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +105,7 @@ def record(home: Path, name: str, measurements: Sequence[Measurement], *, model:
         ConfigError: no values, or values of several classes of machine.
         MachineError: the disk refused.
     """
+    checked(name, "baseline name", where="--name")
     classes = {MachineClass.of(each.environment) for each in measurements if each.values}
     if len(classes) != 1:
         what = "nothing was measured" if not classes else f"values of {len(classes)} classes of machine"
@@ -132,8 +143,8 @@ def read(home: Path, model: str, name: str, machine: MachineClass) -> Baseline:
 
 def known(home: Path) -> list[Baseline]:
     """Every record, by class of machine and model, oldest first within these."""
-    lines = (line for path in sorted((home / "baselines").glob("*/*.jsonl")) for line in journal.read(path, SCHEMA))
-    return [Baseline.from_json(line) for line in lines]
+    paths = sorted((home / "baselines").glob("*/*.jsonl"))
+    return [each for path in paths for each in journal.records(path, SCHEMA, Baseline.from_json)]
 
 
 def compare(stored: Baseline, measured: Sequence[Measurement]) -> list[Movement]:
@@ -211,4 +222,4 @@ def digest_of(folder: Path) -> str:
 
 def path_of(home: Path, machine: MachineClass, model: str) -> Path:
     """Where the baselines of a model on a class of machine lie."""
-    return home / "baselines" / machine.key / f"{re.sub(r'[^A-Za-z0-9._-]', '_', model)}.jsonl"
+    return home / "baselines" / machine.key / f"{file_name(model)}.jsonl"

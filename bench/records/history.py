@@ -4,13 +4,14 @@ What a gate found (ratio with interval, both values) stays as it was found; what
 `bench.records.trend`. INVALID runs leave no line: they measured nothing.
 """
 
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from optimize.errors import IntegrityError
+from optimize.names import file_name
+from optimize.reading import decode
 
 from ..gating.pairs import GateRun
 from ..measuring.machine_class import MachineClass
@@ -46,11 +47,9 @@ class Point:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Point":
         """Read one line; raises IntegrityError where that cannot be."""
-        try:
-            interval = tuple(value["interval"]) if value["interval"] else None
-            return cls(**{each.name: value[each.name] for each in fields(cls)} | {"interval": interval})
-        except (KeyError, TypeError) as error:
-            raise IntegrityError(f"a line of history that cannot be read: {error}") from error
+        found = decode(cls, {key: item for key, item in value.items() if key != "schema"}, where="")
+        datetime.fromisoformat(found.at)
+        return found
 
 
 def record(home: Path, run: GateRun, verdict: Verdict, digest: str) -> tuple[Point, ...]:
@@ -62,7 +61,7 @@ def record(home: Path, run: GateRun, verdict: Verdict, digest: str) -> tuple[Poi
     machine = MachineClass.of(run.header.environment)
     model = str(verdict.candidate["name"])
     path = path_of(home, machine, model)
-    if verdict.outcome == "INVALID" or any(line["run"] == digest for line in journal.read(path, SCHEMA)):
+    if verdict.outcome == "INVALID" or any(line.get("run") == digest for line in journal.read(path, SCHEMA)):
         return ()
     made: dict[str, Point] = {}
     for finding in verdict.findings:
@@ -92,7 +91,7 @@ def record(home: Path, run: GateRun, verdict: Verdict, digest: str) -> tuple[Poi
 
 def points(home: Path, model: str, machine: MachineClass) -> list[Point]:
     """The model's history on that class of machine, oldest measurement first."""
-    found = [Point.from_json(line) for line in journal.read(path_of(home, machine, model), SCHEMA)]
+    found = journal.records(path_of(home, machine, model), SCHEMA, Point.from_json)
     return sorted(found, key=lambda point: point.at)
 
 
@@ -103,4 +102,4 @@ def models(home: Path, machine: MachineClass) -> list[str]:
 
 def path_of(home: Path, machine: MachineClass, model: str) -> Path:
     """Where the history of a model on a class of machine lies."""
-    return home / "history" / machine.key / f"{re.sub(r'[^A-Za-z0-9._-]', '_', model)}.jsonl"
+    return home / "history" / machine.key / f"{file_name(model)}.jsonl"

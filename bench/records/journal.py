@@ -1,18 +1,21 @@
 """Journals: JSON lines that are only ever appended, each whole or not there. Knows nothing of what the lines mean.
 
 A line is written by one ``write`` under a lock and synced before the call returns. A kill in between leaves at most a
-torn last line, which readers pass over and the next writer closes.
+torn last line, which readers pass over and the next writer removes. Any other line that cannot be read is damage.
 """
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock
 
 from optimize.errors import IntegrityError, MachineError
+from optimize.reading import damage, parse_json, read_bytes
+
+T = TypeVar("T")
 
 
 def append(path: Path, value: Mapping[str, Any]) -> None:
@@ -25,8 +28,7 @@ def append(path: Path, value: Mapping[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")), path.open("ab+", buffering=0) as stream:
-            if (size := stream.seek(0, os.SEEK_END)) and _last_byte(stream, size) != b"\n":
-                line = b"\n" + line
+            size = _untorn(stream)
             if stream.write(line) != len(line):
                 stream.truncate(size)
                 raise MachineError("no space left for a line", where=str(path), next_step="free space, run again")
@@ -41,32 +43,68 @@ def read(path: Path, schema: int) -> list[dict[str, Any]]:
     """All whole lines, oldest first; none where there is no journal.
 
     Raises:
-        IntegrityError: a line of another schema.
+        IntegrityError: a line that is not JSON, or of another schema; names file and line.
     """
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise MachineError(f"cannot be read: {error.strerror or error}", where=str(path)) from error
+    return [value for _, value in _lines(path, schema)]
+
+
+def records(path: Path, schema: int, decode: Callable[[dict[str, Any]], T]) -> list[T]:
+    """All whole lines as what `decode` makes of them.
+
+    Raises:
+        IntegrityError: as `read`, or a line that `decode` cannot make anything of.
+    """
     found = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            value = json.loads(line) if line else None
-        except ValueError:
-            continue  # torn by a kill: the writer never said that it was done
-        if isinstance(value, dict):
-            if value.get("schema") != schema:
-                raise IntegrityError(
-                    f"a line of schema {value.get('schema')!r}; this version reads {schema}",
-                    where=f"{path}:{number}",
-                    next_step="use the version of seatrial that wrote it, or move the file away",
-                )
-            found.append(value)
+    for number, value in _lines(path, schema):
+        with damage(f"{path}:{number}", _step(number)):
+            found.append(decode(value))
     return found
 
 
-def _last_byte(stream: Any, size: int) -> bytes:
-    stream.seek(size - 1)
-    last: bytes = stream.read(1)
-    return last
+def _lines(path: Path, schema: int) -> list[tuple[int, dict[str, Any]]]:
+    try:
+        lines = read_bytes(path).split(b"\n")
+    except FileNotFoundError:
+        return []
+    found = []
+    for number, line in enumerate(lines, start=1):
+        if not line or (line.startswith(b"{") and not line.endswith(b"}")):
+            continue  # torn by a kill: the writer never said that it was done
+        where = f"{path}:{number}"
+        try:
+            value = parse_json(line, where=where, next_step=_step(number))
+        except IntegrityError:
+            if number == len(lines):
+                continue  # torn where an inner object ends
+            raise
+        if not isinstance(value, dict):
+            raise IntegrityError("a line that is no record", where=where, next_step=_step(number))
+        if value.get("schema") != schema:
+            raise IntegrityError(
+                f"a line of schema {value.get('schema')!r}; this version reads {schema}",
+                where=where,
+                next_step="use the version of seatrial that wrote it, or move the file away",
+            )
+        found.append((number, value))
+    return found
+
+
+def _step(number: int) -> str:
+    return f"restore the file from a copy, or delete line {number}: what it recorded is then forgotten"
+
+
+def _untorn(stream: Any) -> int:
+    """Cut off what a kill left behind the last line end; return the size that is left."""
+    size = stream.seek(0, os.SEEK_END)
+    kept = size
+    while kept:
+        start = max(0, kept - (1 << 16))
+        stream.seek(start)
+        block = stream.read(kept - start)
+        if (at := block.rfind(b"\n")) >= 0:
+            kept = start + at + 1
+            break
+        kept = start
+    if kept < size:
+        stream.truncate(kept)
+    return int(kept)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree as xml
 
+from optimize.visible import visible
+
 from ..gating.pairs import GateRun
 from ..verdict import Finding, Verdict
 from .advice import minutes, next_steps
@@ -64,11 +66,11 @@ def document(
         "time": f"{seconds:.1f}",
     }
     root = xml.Element("testsuites", {"name": "seatrial"} | totals)
-    about = {"name": clean(suite), "skipped": count["skipped"]} | ({"timestamp": at} if at else {})
+    about = {"name": clean(suite), "skipped": count["skipped"]} | ({"timestamp": clean(at)} if at else {})
     held = xml.SubElement(root, "testsuite", about | totals)
     listed = xml.SubElement(held, "properties")
     for name, text in properties:
-        xml.SubElement(listed, "property", {"name": name, "value": clean(text)})
+        xml.SubElement(listed, "property", {"name": clean(name), "value": clean(text)})
     for case in cases:
         _add(held, case, clean(f"seatrial.{subject}"))
     xml.indent(root)
@@ -76,8 +78,8 @@ def document(
 
 
 def clean(text: str) -> str:
-    """The text without what XML may not carry (a server's message may hold anything)."""
-    return _UNPRINTABLE.sub("\ufffd", text)
+    """Return the text with control and invisible characters as escapes, and without what XML may not carry."""
+    return _UNPRINTABLE.sub("\ufffd", visible(text))
 
 
 def _run_case(verdict: Verdict) -> Case:
@@ -115,7 +117,7 @@ def _case(verdict: Verdict, finding: Finding, inconclusive: Inconclusive) -> Cas
 def _add(suite: xml.Element, case: Case, class_name: str) -> None:
     made = xml.SubElement(suite, "testcase", {"classname": class_name, "name": clean(case.name), "time": "0"})
     if case.tag is not None:
-        kinds = {} if case.tag == "skipped" else {"type": case.kind}
+        kinds = {} if case.tag == "skipped" else {"type": clean(case.kind)}
         xml.SubElement(made, case.tag, {"message": clean(case.message)} | kinds).text = clean("\n".join(case.lines))
     if case.output:
         xml.SubElement(made, "system-out").text = clean(case.output)

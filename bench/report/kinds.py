@@ -1,11 +1,14 @@
 """Which kind of run lies in a folder, and what tells it. Recognises runs by the header that each writes first."""
 
-import json
+import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optimize.errors import ConfigError, IntegrityError, MissingError
+from optimize.artifact import canonical
+from optimize.errors import ConfigError, IntegrityError, MissingError, SeatrialError
+from optimize.reading import RESTORE, damage, read_json
 
 from . import capacity_run, gate_run, load_run, measured_run
 from .told import Told
@@ -35,7 +38,25 @@ def tell(folder: Path) -> Told:
             where=str(folder),
             next_step=f"known are {', '.join(KINDS)}; a newer version of seatrial may know it",
         )
-    return KINDS[kind](folder)
+    with damage(folder):
+        told = KINDS[kind](folder)
+        canonical(dict(told.document))
+    return _guarded(told, folder)
+
+
+def _guarded(told: Told, folder: Path) -> Told:
+    """The same report, each of its forms an `IntegrityError` where the run's values allow none."""
+
+    def guard(make: Callable[..., Any]) -> Callable[..., Any]:
+        def made(*arguments: Any) -> Any:
+            with damage(folder):
+                return make(*arguments)
+
+        return made
+
+    forms = ("show", "markdown", "junit", "html", "pytest_benchmark", "measured")
+    made: dict[str, Any] = {name: guard(form) for name in forms if (form := getattr(told, name)) is not None}
+    return replace(told, **made)
 
 
 def kind_of(folder: Path) -> str:
@@ -58,13 +79,15 @@ def kind_of(folder: Path) -> str:
 def _headers(folder: Path) -> Iterator[dict[str, Any]]:
     """``run.json`` first, then every other record of the folder that carries a schema."""
     first = folder / "run.json"
+    if not first.is_file() and os.path.lexists(first):
+        raise IntegrityError("not a regular file", where=str(first), next_step=RESTORE)
     others = sorted(path for path in folder.glob("*.json") if path != first and not path.name.startswith("slot-"))
     for path in ([first] if first.is_file() else []) + others:
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            value = read_json(path)
+        except (SeatrialError, FileNotFoundError):
             if path == first:
-                raise IntegrityError(f"not readable: {error}", where=str(path)) from error
+                raise
             continue
         if isinstance(value, dict) and "schema" in value:
             yield value

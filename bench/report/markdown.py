@@ -1,5 +1,9 @@
 """The verdict as Markdown for a pull request: outcome first, table, next steps, details folded. Decides nothing."""
 
+import re
+
+from optimize.visible import visible
+
 from ..gating.findings import complete_pairs
 from ..gating.pairs import GateRun
 from ..verdict import Verdict
@@ -8,6 +12,7 @@ from .advice import next_steps
 from .evidence import facts
 from .rows import MEANINGS, Row, interval_name, rows, short, signed, span, title
 
+_MARKS = re.compile(r"[\\|`*\[\]]")
 SIGNS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "❔", "INVALID": "⚠️"}
 
 
@@ -26,20 +31,21 @@ def to_markdown(verdict: Verdict, run: GateRun | None = None) -> str:
         lines += ["", *(f"> {escape(note)}" for note in verdict.notes)]
     if run is not None:
         lines += _details(verdict, run)
-    lines += ["", f"{verdict.pairs} pairs on {verdict.scope}, {verdict.at}; budget `{short(verdict.budget)}`.", ""]
+    about = escape(f"{verdict.pairs} pairs on {verdict.scope}, {verdict.at}; budget {short(verdict.budget)}.")
+    lines += ["", about, ""]
     return "\n".join(lines)
 
 
 def escape(text: str) -> str:
-    """Text that stays text in a Markdown line: no table cell, tag, mention or line of its own."""
-    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return plain.replace("|", "\\|").replace("`", "\\`").replace("@", "@\u200b")
+    """Return text that stays text in a Markdown line: no cell, tag, link, emphasis, mention or line of its own."""
+    plain = visible(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKS.sub(r"\\\g<0>", plain).replace("@", "@\u200b")
 
 
 def _line(row: Row) -> str:
     outcome = f"{SIGNS[row.outcome]} {row.outcome}" if row.gating else row.outcome
     cells = (outcome, row.label, row.base, row.candidate, row.change, row.interval, row.allowed)
-    return "| " + " | ".join(cell if cell is row.label else escape(cell) for cell in cells) + " |"
+    return "| " + " | ".join(map(escape, cells)) + " |"
 
 
 def _details(verdict: Verdict, run: GateRun) -> list[str]:
@@ -47,7 +53,7 @@ def _details(verdict: Verdict, run: GateRun) -> list[str]:
     arms = waterfall.arms(complete_pairs(run))
     if arms is not None:
         lines += _folded("Where the time of a request went", _parts(*arms))
-    told = [f"- {row.metric}: {escape(row.reason)}" for row in rows(verdict)]
+    told = [f"- {escape(row.metric)}: {escape(row.reason)}" for row in rows(verdict)]
     lines += _folded("Every finding in words", told)
     lines += _folded("Provenance", [f"- {name}: {escape(text)}" for name, text in facts(verdict, run)])
     return lines

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from optimize.pages import environment
 from optimize.store import write_atomically
 
 from ..gating.findings import complete_pairs
@@ -81,18 +82,10 @@ def write_page(path: Path, template: str | Path, **values: Any) -> None:
 
     A floor above names a file of its own, which may extend this floor's.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     from optimize.on_plotly import library
 
     file = _TEMPLATES / template
-    templates = Environment(
-        loader=FileSystemLoader([file.parent, _TEMPLATES]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    templates = environment(file.parent, _TEMPLATES)
     templates.filters |= {"spell": spell, "short": short, "percent": lambda value: f"{value - 1:+.1%}"}
     write_atomically(path, templates.get_template(file.name).render(library=library(), **values).encode())
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from optimize import environment as machine
-from optimize.cli import Json, emit, out
+from optimize.cli import Json, echo, emit, out
 from optimize.errors import ConfigError
+from optimize.terminal import led
+from optimize.visible import visible
 
 if TYPE_CHECKING:
     from ..measurement import Measurement
@@ -64,7 +66,8 @@ def show(
         emit({"baselines": [each.to_json() for each in newest]})
     elif limits is not None:
         for each in newest:
-            typer.echo(f"# {each.name} of {each.model}, {each.at}, {each.machine}\n{baseline.as_limits(each, limits)}")
+            title = visible(f"# {each.name} of {each.model}, {each.at}, {each.machine}", one_line=True)
+            echo(f"{title}\n{baseline.as_limits(each, limits)}")
     elif not newest:
         out.print("no baselines yet: seatrial baseline record RUN", highlight=False)
     for each in newest if not json_ and limits is None else ():
@@ -124,7 +127,7 @@ def _measured(run: Path, arm: Side) -> tuple[str, list["Measurement"]]:
 def _print(stored: "Baseline") -> None:
     from ..records.baseline import spread
 
-    out.print(f"[bold]{stored.name}[/] of {stored.model}, {stored.at}, {stored.machine}", highlight=False)
+    out.print(led("bold", stored.name, f" of {stored.model}, {stored.at}, {stored.machine}"))
     rows = []
     for each in stored.measurements:
         noise, unit = spread(stored, each.metric.name), each.metric.unit

@@ -7,6 +7,7 @@ import typer
 
 from optimize.cli import Json, emit, out, progress
 from optimize.errors import ConfigError
+from optimize.terminal import led
 
 from ..runs import run_folder
 from . import samples
@@ -102,8 +103,8 @@ def _print(found: "Capacity", bill: "Bill | None", folder: Path, *, json_: bool)
     if json_:
         emit(found.to_json() | {"cost": bill.to_json() if bill else None, "run": str(folder)})
         return
-    out.print(f"[{show.STYLES[found.outcome]}]{found.outcome}[/]  {show.headline(found)}")
+    out.print(led(show.STYLES[found.outcome], found.outcome, f"  {show.headline(found)}"))
     out.print(show.table(found, bill))
     for note in found.notes:
-        out.print(f"[yellow]note[/] {note}")
+        out.print(led("yellow", "note", f" {note}"))
     out.print(f"run: {folder}", soft_wrap=True)

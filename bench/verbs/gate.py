@@ -9,6 +9,7 @@ import typer
 
 from optimize import environment as machine
 from optimize.cli import Json, emit, err, out, progress, store
+from optimize.terminal import led
 
 from ..runs import run_folder
 
@@ -59,7 +60,7 @@ def add_verbs(app: typer.Typer, panel: str, hosting: Hosting) -> None:
         verdict = _run(base, candidate, limits, recipe or limits.recipe_path(budget), made, folder)
         _tell(verdict, folder, json_=json_)
         if verdict.outcome == "INCONCLUSIVE" and on_inconclusive == "warn":
-            err.print("[yellow]warning:[/] INCONCLUSIVE does not block here (--on-inconclusive warn)", highlight=False)
+            err.print(led("yellow", "warning:", " INCONCLUSIVE does not block here (--on-inconclusive warn)"))
             raise typer.Exit(0)
         raise typer.Exit(verdict.exit_code)
 

@@ -8,6 +8,7 @@ import typer
 
 from optimize.cli import Json, emit, err, out, progress
 from optimize.errors import ConfigError
+from optimize.terminal import led
 
 from ..load.wire import Wire
 from ..runs import run_folder
@@ -137,7 +138,7 @@ def _print(reading: "Reading", counted: dict[str, Any], folder: Path, as_json: b
     else:
         out.print(table((*reading.lines, *lines(counted))))
         for breach in reading.breaches:
-            out.print(f"[bold red]INVALID[/] {breach}")
+            out.print(led("bold red", "INVALID", f" {breach}"))
         out.print(f"run: {folder}", soft_wrap=True)
     raise typer.Exit(4 if reading.breaches else 1 if reading.failed else 0)
 

@@ -9,6 +9,7 @@ import typer
 
 from optimize import environment as machine
 from optimize.cli import Json, emit, out, progress, store
+from optimize.terminal import led
 
 from ..runs import run_folder
 
@@ -73,7 +74,7 @@ def measure(
         for note in summary.notes:
             out.print(note, style="dim", highlight=False, markup=False)
         for breach in summary.breaches:
-            out.print(f"[bold red]INVALID[/] {breach}")
+            out.print(led("bold red", "INVALID", f" {breach}"))
         out.print(f"run: {folder}", soft_wrap=True)
     raise typer.Exit(summary.exit_code)
 

@@ -7,6 +7,7 @@ import typer
 
 from optimize import environment as machine
 from optimize.cli import Json, emit, out, progress, store
+from optimize.terminal import led
 
 if TYPE_CHECKING:
     from optimize.artifact import Artifact
@@ -45,7 +46,7 @@ def quality(
     if json_:
         emit(facts | found.to_json())
     else:
-        out.print(f"[bold]{found.outcome or 'told, not judged'}[/] {title}", highlight=False)
+        out.print(led("bold", found.outcome or "told, not judged", f" {title}"))
         out.print(show.table(found))
         for name in ("samples", "attacks"):
             out.print(f"{name}: {facts[name]}", style="dim", highlight=False)

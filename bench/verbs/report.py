@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from optimize.cli import Json, emit, out
+from optimize.cli import Json, echo, emit, out
 from optimize.errors import ConfigError
 
 Run = Annotated[Path, typer.Argument(help="A run's folder, for instance .seatrial/runs/gate-...: gate or load.")]
@@ -59,7 +59,7 @@ def report(
     if json_:
         emit(dict(told.document) | {"run": str(run), "report": str(page)})
     elif markdown:
-        typer.echo(told.markdown())
+        echo(told.markdown())
     else:
         told.show(out)
         out.print(f"report: {', '.join(map(str, written))}", soft_wrap=True, markup=False)

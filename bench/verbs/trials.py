@@ -7,6 +7,7 @@ import typer
 
 from optimize import environment as machine
 from optimize.cli import Json, Ref, emit, err, out, progress, store
+from optimize.terminal import led
 
 from ..runs import run_folder
 from .gate import Hosting, kept_on_interrupt
@@ -120,5 +121,5 @@ def _run(
             )
         out.print(f"archive: {archive.path_of(home, machine.environment())}", soft_wrap=True, highlight=False)
     if complaint := trials.complaint(trial, limits):
-        err.print(f"[red]{complaint}[/]", highlight=False)
+        err.print(led("red", complaint))
     raise typer.Exit(trials.exit_code(trial, limits))

@@ -64,7 +64,7 @@ def is_ensemble(text: str) -> bool:
 
 
 def _broken_rules(ensemble: Ensemble) -> Iterator[Broken]:
-    from .rules import identity, release
+    from .rules import identity, legal_names, release
 
     yield from identity(ensemble.schema, SCHEMA, {"name": ensemble.name})
     yield from release(ensemble.triton)
@@ -86,6 +86,7 @@ def _broken_rules(ensemble: Ensemble) -> Iterator[Broken]:
                 )
     for number, step in enumerate(ensemble.steps):
         field = f"steps.{number}"
+        yield from legal_names({f"{field}.model": step.model})
         yield from outside(f"{field}.version", step.version, 1, 2**63 - 1, "pin the version that was proven")
         if not step.inputs or not step.outputs:
             yield Broken(field=field, rule=f"{step.model} maps no inputs or no outputs", mend="map every one")

@@ -3,9 +3,10 @@
 Pure: reads one value. The rules between a deployment and an artifact stand in `serve.triton.compiler.rules`.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
+
+from optimize.names import LONGEST, fault
 
 from . import engines, sequences
 from .broken import Broken, outside, repeated
@@ -19,7 +20,6 @@ FLAVOURS = ("python", "native")
 SCHEMA = 1
 
 # A Triton model's name is its directory's name, and stands in URLs and metric labels.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _INT32 = 2**31 - 1
 _DAY_MS = 86_400_000
 
@@ -57,12 +57,17 @@ def identity(schema: int, wanted: int, names: Mapping[str, str]) -> Iterator[Bro
             rule=f"this version reads schema {wanted}, not {schema}",
             mend=f"write schema = {wanted} and the fields that go with it",
         )
+    yield from legal_names(names)
+
+
+def legal_names(names: Mapping[str, str]) -> Iterator[Broken]:
+    """The rule of names, which become directories and parts of paths, by field."""
     for key, value in names.items():
-        if not _NAME.fullmatch(value):
+        if wrong := fault(value):
             yield Broken(
                 field=key,
-                rule=f"{value!r} is no legal name",
-                mend="use letters, digits, '_', '-' and '.', starting with a letter or digit, at most 128",
+                rule=f"{value[:60]!r} is no legal name: {wrong}",
+                mend=f"use letters, digits, '_', '-' and '.', starting with a letter or digit, at most {LONGEST}",
             )
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from optimize.reading import SHAPE_ERRORS
+
 from ..traffic.envoy import access_log
 from ..traffic.seen import Seen
 from .names import VERSION
@@ -70,7 +72,7 @@ def parse(line: str, model: str, addresses: Addresses) -> Seen | None:
         path = str(known["path"]).partition("?")[0]
         host = str(known["upstream"]).rpartition(":")[0].strip("[]")
         version = addresses.version(host, float(known["start"]))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except SHAPE_ERRORS:
         return None  # the gateway's own messages stand between, or it was written half
     if version is None or path not in (f"/v2/models/{model}/infer", _GRPC_PATH):
         return None

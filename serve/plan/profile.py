@@ -4,13 +4,13 @@ Reads an engine's own plan and builds nothing. The profile goes into the compile
 ``CompileConfig(kind="compile", batch=profile.range)``.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from optimize.artifact import Artifact
 from optimize.engine import PLAN, EnginePlan
 from optimize.errors import ConfigError, IntegrityError
+from optimize.reading import SHAPE_ERRORS, read_object
 from optimize.stages.configs import Profile, Range
 from optimize.store import Store
 
@@ -69,10 +69,11 @@ def engine_profiles(artifact: Artifact, store: Store) -> tuple[BatchProfile, ...
             next_step="name an artifact that a compile stage made",
         )
     try:
-        value = json.loads(store.path(artifact, PLAN).read_bytes())
-    except ValueError as error:
-        raise IntegrityError(f"its plan cannot be read: {error}", where=artifact.short) from error
-    return batch_profiles(EnginePlan.from_json(value).profiles)
+        return batch_profiles(EnginePlan.from_json(read_object(store.path(artifact, PLAN))).profiles)
+    except SHAPE_ERRORS as error:
+        raise IntegrityError(
+            f"its plan cannot be read: {error!r}", where=artifact.short, next_step="compile the engine again"
+        ) from error
 
 
 def missing(sizes: Mapping[int, float], profiles: Iterable[BatchProfile]) -> float:

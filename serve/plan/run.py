@@ -19,6 +19,7 @@ from bench.records import journal
 from optimize.artifact import canonical, digest_bytes
 from optimize.environment import environment
 from optimize.errors import ConfigError, IntegrityError
+from optimize.reading import SHAPE_ERRORS, read_object
 from optimize.store import write_atomically
 
 from ..errors import ModelLoadError
@@ -217,7 +218,7 @@ def _search(
 ) -> Tuned:
     tell("trials", 0.0, "simulating what every setting sustains")
     predicted = model.bearing(model.settings(), plan.sustains / 2) | {plan.setting: plan.sustains}
-    done = [Trial.from_json(line) for line in journal.read(folder / "trials.jsonl", SCHEMA)]
+    done = journal.records(folder / "trials.jsonl", SCHEMA, Trial.from_json)
     slots = 2 * asked.pairs * asked.trials
     climbing = Climbing(
         bench=bench,
@@ -246,8 +247,8 @@ def _curve(
     path = folder / "curve.json"
     if path.exists():
         try:
-            return Curve.from_json(json.loads(path.read_bytes()))
-        except ValueError as error:
+            return Curve.from_json(read_object(path))
+        except (IntegrityError, *SHAPE_ERRORS) as error:
             raise IntegrityError(f"not a curve: {error}", where=str(path), next_step="remove it, run again") from error
     cores = environment().cores
     curve = observe(bench, tuple(some) or layouts(cores), largest=asked.largest, rounds=asked.rounds, progress=progress)
@@ -271,8 +272,8 @@ def _claim(folder: Path, bench: Bench, asked: Asked) -> None:
         _write(path, said)
         return
     try:
-        known = json.loads(path.read_bytes())
-    except ValueError:
+        known = read_object(path)
+    except IntegrityError:
         known = {}
     if differing := sorted(key for key in said if known.get(key) != said[key]):
         raise ConfigError(

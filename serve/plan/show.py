@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from math import exp
 from typing import TYPE_CHECKING
 
+from optimize.terminal import led
+
 from .choose import BatchPlan
 from .run import Planned
 from .tune import Tuned
@@ -78,7 +80,7 @@ def trials_table(tuned: Tuned) -> "Table":
             "itself" if trial.itself else f"{sum(best) / len(best):.0f}/s",
             f"{exp(trial.gain):.2f}",
             f"{exp(judged.low):.2f} to {exp(judged.high):.2f}",
-            "[green]best[/]" if judged.better else "",
+            led("green", "best") if judged.better else "",
         )
     return table
 

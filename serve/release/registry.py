@@ -17,6 +17,7 @@ from bench.verdict import Verdict
 from optimize.artifact import Artifact, canonical, digest_bytes
 from optimize.environment import now
 from optimize.errors import IntegrityError, MachineError, MissingError
+from optimize.names import checked
 
 from ..errors import RegistryError
 
@@ -55,10 +56,12 @@ class Registry:
         """Give the artifact the next version of `name`; one that already is a version of it keeps that number.
 
         Raises:
+            ConfigError: the name is not legal.
             RegistryError: the verdict is not PASS, or it judged another artifact.
             IntegrityError: a record in the chain was changed.
             MachineError: the disk refused.
         """
+        checked(name, "release name", where="--name")
         if verdict.candidate.get("digest") != artifact.digest:
             raise RegistryError(
                 f"the verdict judged {str(verdict.candidate.get('digest'))[:19]}, not {artifact.short}",
@@ -121,7 +124,7 @@ class Registry:
             MissingError: there is none.
         """
         name, at, version = label.partition("@")
-        found = self.releases(name)
+        found = self.releases(checked(name, "release name"))
         chosen = [release for release in found if not at or str(release.version) == version]
         if not chosen:
             names = sorted(path.name for path in self.root.glob("*") if path.is_dir())

@@ -7,24 +7,31 @@ part of it: that moves while the edge stands, and is `routes.Routes`.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
 from optimize.errors import ConfigError
+from optimize.names import checked
+
+from .headers import CLIENT, INTERNAL, cookie_fault, header_fault, regex_fault, text_fault
 
 SCHEMA = 1
-CLIENT = "x-client"  # who asks, set by the edge from the key or the token
-INTERNAL = "x-edge-"  # headers that begin so are the edge's own: nobody outside may send them
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]")
+_MOST = 2**31 - 1
+_OWN_LANES = ("default", "about", "relief")  # routes of these names are the edge's own
 FOREIGN = (INTERNAL, "x-envoy-")  # the edge's notes, and orders to Envoy itself: retries, timeouts
 HARMFUL = ("triton_grpc_error",)  # makes servers before 2.68 write into a stream that they have given up
-_PROTOCOL = ("host", "connection", "content-length", "content-encoding", "transfer-encoding", "te", "upgrade", "expect")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-_HEADER = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 
 def _refuse(wrong: bool, what: str, where: str, mend: str) -> None:
     if wrong:
         raise ConfigError(what, where=where, next_step=mend)
+
+
+def _legal(reason: str, what: str, where: str, mend: str = "use another") -> None:
+    """Refuse a value with the reason that a check of `headers` gave, if any."""
+    _refuse(bool(reason), f"{what}: {reason}", where, mend)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +42,7 @@ class Variant:
     version: int
 
     def __post_init__(self) -> None:
-        _refuse(not _NAME.fullmatch(self.model), f"{self.model!r} is no model's name", "model", "give a placed model")
+        checked(self.model, "model name", where="variant")
         _refuse(self.version < 1, "versions count from 1", self.model, "name a placed version")
 
 
@@ -49,7 +56,8 @@ class Server:
     def __post_init__(self) -> None:
         for key in ("http", "grpc"):
             host, _, port = getattr(self, key).rpartition(":")
-            legal = bool(host) and port.isdecimal() and 0 < int(port) < 65536
+            number = int(port) if re.fullmatch("[0-9]{1,5}", port) else 0
+            legal = _HOST.fullmatch(host) and 0 < number < 65536
             _refuse(not legal, f"{getattr(self, key)!r} is no host:port", key, "write it like 127.0.0.1:8000")
 
 
@@ -59,6 +67,12 @@ class Sticky:
 
     header: str = "x-user-id"
     cookie: str = ""
+
+    def __post_init__(self) -> None:
+        if self.header:
+            _legal(header_fault(self.header), f"cannot stick to header {self.header!r}", "sticky.header")
+        if self.cookie:
+            _legal(cookie_fault(self.cookie), f"cannot stick to cookie {self.cookie!r}", "sticky.cookie")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,16 +93,24 @@ class Lane:
     variant: Variant | None = None
 
     def __post_init__(self) -> None:
-        _refuse(not _NAME.fullmatch(self.name), f"{self.name!r} is no legal name", "lanes", "use letters and digits")
-        _refuse(not _HEADER.fullmatch(self.header), f"{self.header!r} is no header", self.name, "use lower case")
+        checked(self.name, "lane name", where="lanes")
+        where = f"lane {self.name}"
         rules = [self.equals, self.matches, self.below]
         _refuse(
             sum(rule is not None for rule in rules) != 1,
             "a lane needs exactly one of equals, matches and below",
-            f"lane {self.name}",
+            where,
             "say which values of the header it takes",
         )
-        _refuse((self.timeout_ms or 1) < 1, "a timeout is above 0", f"lane {self.name}", "give milliseconds")
+        if self.equals is not None:
+            _legal(text_fault(self.equals), f"no header's value equals {self.equals!r}", where)
+        if self.matches is not None:
+            reason = regex_fault(self.matches)
+            _legal(reason, f"not a regular expression of RE2 {self.matches!r}", where, "write it in RE2's syntax")
+        _refuse(not 1 <= (self.below or 1) < 2**63, "below is from 1 to 2^63 - 1", where, "give an upper bound")
+        _refuse(self.below == 0, "no whole number from 0 is below 0", where, "give a bound of at least 1")
+        timeout = 1 if self.timeout_ms is None else self.timeout_ms
+        _refuse(not 1 <= timeout <= _MOST, "a timeout is from 1 to 2^31 - 1 ms", where, "give milliseconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +133,17 @@ class Model:
 
     def __post_init__(self) -> None:
         where = f"model {self.name}"
-        _refuse(not _NAME.fullmatch(self.name), f"{self.name!r} is no model's name", "models", "give a placed model")
+        checked(self.name, "model name", where="models")
         _refuse(self.stable < 1, "versions count from 1", where, "name a placed version")
-        _refuse(self.timeout_ms < 1, "a timeout is above 0", where, "give milliseconds")
+        _refuse(not 1 <= self.timeout_ms <= _MOST, "a timeout is from 1 to 2^31 - 1 ms", where, "give milliseconds")
         _refuse(not 0 <= self.try_ms <= self.timeout_ms, "a try fits into the timeout", where, "make try_ms smaller")
-        _refuse(self.slo_ms < 0, "an SLO is above 0", where, "give milliseconds, or leave it out")
+        _refuse(not 0 <= self.slo_ms <= _MOST, "an SLO is above 0", where, "give milliseconds, or leave it out")
         _refuse(bool(self.slo_ms) and self.fallback is None, "slo_ms needs a fallback", where, "name a smaller model")
         _refuse(_twice(lane.name for lane in self.lanes), "two lanes of one name", where, "rename one")
+        for lane in self.lanes:
+            _legal(header_fault(lane.header), f"no lane by header {lane.header!r}", f"lane {lane.name}")
+            own = lane.name in _OWN_LANES
+            _refuse(own, f"the name {lane.name!r} is the edge's own", f"lane {lane.name}", "rename the lane")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +187,7 @@ class Limits:
         _refuse(not 0 <= self.retries <= 5, "retries are from 0 to 5", "limits.retries", "more only add load")
         _refuse(not 0 <= self.retry_budget <= 1, "a budget is a share", "limits.retry_budget", "give 0 to 1")
         _refuse(self.ejection_failures < 0, "failures count from 0", "limits.ejection_failures", "0 turns it off")
-        _refuse(self.ejection_seconds <= 0, "seconds are above 0", "limits.ejection_seconds", "give seconds")
+        _refuse(not 0 < self.ejection_seconds < 1e9, "seconds are above 0", "limits.ejection_seconds", "give seconds")
 
     @property
     def unfinished_bytes(self) -> int:
@@ -179,8 +205,11 @@ class RateLimit:
 
     def __post_init__(self) -> None:
         for name, rate in {"per_second": self.per_second, **self.clients}.items():
-            _refuse(rate < 1, "a rate is at least 1 a second", f"rate_limit: {name}", "leave the limit out for none")
-        _refuse(self.burst < 0, "a burst is not negative", "rate_limit.burst", "0 allows none")
+            wrong = not 1 <= rate <= _MOST
+            _refuse(wrong, "a rate is at least 1 a second", f"rate_limit: {name}", "leave the limit out for none")
+        for name in self.clients:
+            _legal(text_fault(name), f"no client is named {name!r}", "rate_limit.clients")
+        _refuse(not 0 <= self.burst <= _MOST, "a burst is not negative", "rate_limit.burst", "0 allows none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +219,9 @@ class Keys:
     kind: Literal["keys"]
     file: Path
     header: str = "x-api-key"
+
+    def __post_init__(self) -> None:
+        _legal(header_fault(self.header, credentials=True), f"no keys in header {self.header!r}", "auth.header")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +234,13 @@ class Jwt:
     audiences: tuple[str, ...] = ()
     client_claim: str = "sub"
     claims: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for text in (self.issuer, *self.audiences, self.client_claim, *self.claims):
+            _legal(text_fault(text), f"no issuer, audience or claim is {text!r}", "auth")
+        for claim, header in self.claims.items():
+            _legal(header_fault(header), f"claim {claim!r} cannot become header {header!r}", "auth.claims")
+        _refuse(_twice(self.claims.values()), "two claims become one header", "auth.claims", "give each its own")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,22 +303,22 @@ class Edge:
 
     def __post_init__(self) -> None:
         _refuse(self.schema != SCHEMA, f"schema {self.schema} is not {SCHEMA}", "schema", f"write schema = {SCHEMA}")
-        _refuse(not _NAME.fullmatch(self.name), f"{self.name!r} is no legal name", "name", "use letters and digits")
+        checked(self.name, "edge name", where="name")
         _refuse(not 0 <= self.port < 65536, f"{self.port} is no port", "port", "0 takes a free one")
         _refuse(not 1 <= self.threads <= 64, "threads are from 1 to 64", "threads", "1 is right for most")
         _refuse(_twice(model.name for model in self.models), "one model twice", "models", "remove one")
         for header in self.client_headers:
-            own = header in (CLIENT, *HARMFUL) or header.startswith(FOREIGN)
-            _refuse(
-                own or not _HEADER.fullmatch(header), f"clients may not send {header!r}", "client_headers", "drop it"
-            )
+            _legal(header_fault(header), f"clients may not send {header!r}", "client_headers", "drop it")
+            claimed = header in self.claimed.values()
+            _refuse(claimed, f"{header!r} is set from a claim: clients may not send it", "client_headers", "drop it")
+        if isinstance(self.auth, Keys):
+            lanes = {lane.header for model in self.models for lane in model.lanes}
+            wrong = self.auth.header in lanes
+            _refuse(wrong, f"keys come in {self.auth.header!r}: no lane may use it", "auth.header", "use another")
         for header in self.forward_headers:
-            known = header in (CLIENT, *HARMFUL) or header.startswith((*FOREIGN, "grpc-")) or header in _PROTOCOL
-            wrong = known or not _HEADER.fullmatch(header)
-            _refuse(wrong, f"{header!r} is not to be forwarded", "forward_headers", "name headers of your models")
-        outside = not self.address.startswith("127.") and self.address != "::1"
+            _legal(header_fault(header), f"{header!r} is not to be forwarded", "forward_headers", "name others")
         _refuse(
-            outside and (self.auth is None or self.tls is None),
+            not _loopback(self.address) and (self.auth is None or self.tls is None),
             f"{self.address} is open to others, without a key or without encryption",
             "address",
             "add [auth] and [tls], or listen on 127.0.0.1",
@@ -321,6 +360,13 @@ class Edge:
         """
         lanes = {lane.header for model in self.models for lane in model.lanes}
         return tuple(sorted((lanes | set(self.claimed.values()) | {CLIENT, *HARMFUL}) - set(self.client_headers)))
+
+
+def _loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        raise ConfigError(f"{address!r} is not an IP address", where="address", next_step="write 127.0.0.1") from None
 
 
 def _twice(names: Iterable[str]) -> bool:

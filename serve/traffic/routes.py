@@ -7,6 +7,8 @@ weights are the only truth about traffic; nobody keeps a second copy of them.
 from dataclasses import dataclass
 from typing import Protocol
 
+from optimize.names import checked
+
 from ..errors import RoutesError
 
 
@@ -28,6 +30,7 @@ class Routes:
     mirror: float = 0.0
 
     def __post_init__(self) -> None:
+        checked(self.model, "model name")
         for name, value in (("share", self.share), ("mirror", self.mirror)):
             if not 0.0 <= value <= 1.0:
                 raise RoutesError(f"{name} {value} is not from 0 to 1", where=self.model, next_step="give a share")

@@ -3,12 +3,13 @@
 Plain values and reading; starts and stops nothing.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from optimize.errors import IntegrityError
+from optimize.names import is_name
+from optimize.reading import decode, read_object
 
 SCHEMA = 1
 _PATHS = ("repository", "log", "scratch")
@@ -60,20 +61,17 @@ def read_server(path: Path) -> Server | None:
     Raises:
         IntegrityError: the record was changed, or another version wrote it.
     """
+    step = "end that tritonserver by hand and remove the file"
     try:
-        content = json.loads(path.read_bytes())
-        if content.pop("schema") != SCHEMA:
-            raise ValueError("another schema")
-        paths = {key: Path(content[key]) for key in _PATHS}
-        return Server(**{**content, **paths, "models": tuple(content.get("models", ()))})
+        content = read_object(path, schema=SCHEMA, next_step=step)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IntegrityError(
-            f"the record of a server cannot be read: {error}",
-            where=str(path),
-            next_step="end that tritonserver by hand and remove the file",
-        ) from error
+    del content["schema"]
+    found = decode(Server, content, where=str(path), next_step=step)
+    ports = (found.http_port, found.grpc_port, found.metrics_port)
+    if found.pid < 1 or not all(0 <= port < 65536 for port in ports) or not is_name(found.shm_prefix):
+        raise IntegrityError("the record of a server cannot be read: no such server", where=str(path), next_step=step)
+    return found
 
 
 def log_errors(log: Path, start_at: int = 0) -> str:

@@ -8,6 +8,7 @@ import typer
 
 from bench.verbs.samples import OwnTarget
 from optimize.cli import Json, emit, out, progress, store
+from optimize.terminal import led
 
 if TYPE_CHECKING:
     from ..security.finding import Audit
@@ -43,16 +44,14 @@ def audit(
 
 
 def _print(done: "Audit") -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     if done.findings:
         table = Table("severity", "rule", "seen", "mend", show_lines=True)
         for each in done.findings:
-            seen = f"{escape(each.seen)}\n[dim]{escape(each.where)}[/]"
-            table.add_row(
-                f"[{_COLOURS[each.severity]}]{each.severity}[/]", each.rule, seen, escape(f"{each.why}.\n→ {each.mend}")
-            )
+            seen = led("", f"{each.seen}\n").append_text(led("dim", each.where))
+            severity = led(_COLOURS[each.severity], each.severity)
+            table.add_row(severity, each.rule, seen, f"{each.why}.\n→ {each.mend}")
         out.print(table)
     for line in done.looked:
         out.print(f"looked at {line}", markup=False, highlight=False, soft_wrap=True)

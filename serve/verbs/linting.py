@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from optimize.cli import Json, emit, out
+from optimize.terminal import led
 
 from ..deployment.releases import DEFAULT, RELEASES, known
 
@@ -61,13 +62,12 @@ def lint(
 
 
 def _table(findings: tuple["Finding", ...]) -> "Table":
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table("", "file", "field", "rule", "mend", show_lines=True)
     colours = {"error": "red", "warning": "yellow"}
     for each in findings:
         place = f"{each.file}:{each.line}" if each.line else each.file
-        severity = f"[{colours[each.severity]}]{each.severity}[/]"
-        table.add_row(severity, *(escape(text) for text in (place, each.field, each.rule, each.mend)))
+        severity = led(colours[each.severity], each.severity)
+        table.add_row(severity, place, each.field, each.rule, each.mend)
     return table

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from optimize import environment as machine
-from optimize.cli import Json, emit, err, out, progress, store
+from optimize.cli import Json, echo, emit, err, out, progress, store
+from optimize.names import checked
 
 from .placing import DEFAULT_REPOSITORY, Repository
 
@@ -43,7 +44,7 @@ def up(
     from ..triton.repository.placement import models
     from ..triton.running import on_pytriton
 
-    names = tuple(model) if model else models(repository)
+    names = tuple(checked(each, "model name", where=str(repository)) for each in model or models(repository))
     check(repository, names, store())
     with progress() as report:
         report("up", 0.1, f"starting Triton, loading {', '.join(names) or 'nothing'}")
@@ -106,6 +107,7 @@ def switch(
     from ..triton.upkeep.switch import forgive
     from ..triton.upkeep.switch import switch as switching
 
+    checked(model, "model name")
     server = _server()
     if retry:
         forgive(server.repository, model)
@@ -217,7 +219,7 @@ def _metered(port: int) -> Iterator["Meter"]:
 
 def _tell(event: dict[str, Any], json_: bool) -> None:
     if json_:
-        typer.echo(json.dumps(event))
+        echo(json.dumps(event))
         return
     rest = ", ".join(
         f"{key} {value}" for key, value in event.items() if key not in ("at", "event", "subject") and value

@@ -7,6 +7,8 @@ import typer
 
 from optimize import environment as machine
 from optimize.cli import Json, Recipe, Ref, emit, err, out, progress, store
+from optimize.names import checked
+from optimize.terminal import led
 
 if TYPE_CHECKING:
     from bench.targets import Host
@@ -57,7 +59,8 @@ def register(
     from ..release.registry import Registry
 
     artifact = store().get(ref)
-    release = Registry(machine.home() / "releases").register(name or artifact.name, artifact, rejudge(run), run=run)
+    chosen = checked(name or artifact.name, "release name", where="--name")
+    release = Registry(machine.home() / "releases").register(chosen, artifact, rejudge(run), run=run)
     accepted.accept(machine.home(), *read_gate(run))
     if json_:
         emit(asdict(release))
@@ -194,7 +197,7 @@ def _print(shipment: "Shipment") -> None:
 
     out.print(build_table(shipment.build, shipment.figures))
     if shipment.below_floor:
-        err.print(f"[red]{shipment.below_floor}")
+        err.print(led("red", shipment.below_floor))
     if shipment.verdict is not None:
         print_verdict(shipment.verdict, out)
     if shipment.release is not None and shipment.placement is not None:

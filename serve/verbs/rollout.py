@@ -1,5 +1,6 @@
 """The rollout verbs: start one, see where it stands, say a word to it, and have its decisions explained."""
 
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,6 +9,8 @@ import typer
 
 from optimize import environment as machine
 from optimize.cli import Json, emit, out, progress, store
+from optimize.reading import damage
+from optimize.terminal import led
 
 if TYPE_CHECKING:
     from ..traffic.rollout.controller import World
@@ -63,7 +66,7 @@ def start(
         place = live.find(at)
         stable = stable or place.stable(model)
         digest = digest or place.placement(model, candidate).digest
-    if min(stable, candidate) < 1 or stable == candidate or not digest:
+    if min(stable, candidate) < 1 or stable == candidate or not re.fullmatch("[!-~]{1,200}", digest):
         raise ConfigError(
             f"stable {stable} and candidate {candidate}, digest {digest!r}",
             next_step="give two different versions, counted from 1, and in another world a digest",
@@ -100,20 +103,22 @@ def status(model: Model, json_: Json = False) -> None:
 
     records = _records(model)
     rollout, log = records.load(), records.log()
-    told = showing.status_json(rollout, log, acted_on=records.acted_on)
+    with damage(records.folder):
+        told = showing.status_json(rollout, log, acted_on=records.acted_on)
+        table = showing.status_table(rollout, log)
     if json_:
         emit(told)
         return
-    out.print(f"[bold]{model}[/] {rollout.stable} -> {rollout.candidate}: {rollout.label}", highlight=False)
+    out.print(led("bold", model, f" {rollout.stable} -> {rollout.candidate}: {rollout.label}"))
     if rollout.reason:
         out.print(f"because: {rollout.reason}", markup=False, highlight=False)
-    out.print(showing.status_table(rollout, log))
+    out.print(table)
     if told["findings"] and (evidence := log.entries[-1].observation.evidence) is not None:
         out.print(showing.findings_table(evidence))
     if told["waiting_for"]:
         out.print(f"waiting for: {told['waiting_for']}", markup=False, highlight=False)
     if not rollout.ended and not told["controller"]:
-        out.print(f"[yellow]no controller runs[/]: seatrial rollout run {model}", highlight=False)
+        out.print(led("yellow", "no controller runs", f": seatrial rollout run {model}"))
 
 
 @app.command()
@@ -184,7 +189,10 @@ def explain(
     from ..traffic.rollout import explain as explaining
     from ..traffic.rollout import show as showing
 
-    told = list(explaining.explain(_records(model).log()))
+    records = _records(model)
+    log = records.log()
+    with damage(records.folder):
+        told = list(explaining.explain(log))
     shown = [each for each in told if every or each.moved or not each.agrees]
     agreeing = sum(each.agrees for each in told)
     if json_:
@@ -249,6 +257,6 @@ def _say(model: str, command: "Event", json_: bool) -> None:
         return
     out.print(f"{command}: written down; the rollout is {rollout.label}", highlight=False)
     if not possible:
-        out.print(f"[yellow]there is nothing to {command} while it is {rollout.label}[/]", highlight=False)
+        out.print(led("yellow", f"there is nothing to {command} while it is {rollout.label}"))
     if not acted_on:
-        out.print(f"[yellow]no controller runs[/]: seatrial rollout run {model} will hear it", highlight=False)
+        out.print(led("yellow", "no controller runs", f": seatrial rollout run {model} will hear it"))

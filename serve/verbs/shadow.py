@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from optimize.cli import Json, emit, err, out, progress
+from optimize.terminal import led
 
 app = typer.Typer(no_args_is_help=True, help="Compare a candidate's answers to mirrored requests with the live ones.")
 
@@ -72,7 +73,7 @@ def report(
     else:
         showing.print_agreement(found, out)
         if unreadable:
-            err.print(f"[yellow]{unreadable} lines of the logs could not be read")
+            err.print(led("yellow", f"{unreadable} lines of the logs could not be read"))
         if html is not None:
             out.print(f"page: {html}", soft_wrap=True, highlight=False)
     raise typer.Exit(found.exit_code)

@@ -13,6 +13,7 @@ from bench.verbs import samples
 from optimize import environment as machine
 from optimize.cli import Json, emit, out, progress, store
 from optimize.errors import MissingError
+from optimize.terminal import led
 
 if TYPE_CHECKING:
     from ..deployment import Deployment
@@ -147,11 +148,12 @@ def _print(found: "Planned", path: Path, missed: str, *, write: bool, written: b
     out.print(show.plan_table(found.final, found.verified))
     doubts = caveats(found.final, found.verified) if found.verified else ()
     for note in (*found.final.notes, *doubts, *([missed] if missed else [])):
-        out.print(f"[yellow]note[/] {note}")
+        out.print(led("yellow", "note", f" {note}"))
     for breach in found.verified.breaches if found.verified else ():
-        out.print(f"[red]spoiled[/] {breach}")
+        out.print(led("red", "spoiled", f" {breach}"))
     if written:
         out.print(f"wrote {path}", soft_wrap=True)
     elif write:
-        out.print(f"[yellow]not written[/]: the objective was not shown to hold; {path} is as it was", soft_wrap=True)
+        rest = f": the objective was not shown to hold; {path} is as it was"
+        out.print(led("yellow", "not written", rest), soft_wrap=True)
     out.print(f"run: {found.folder}", soft_wrap=True)

@@ -125,5 +125,6 @@ def test_a_torn_line_is_passed_over_and_closed_by_the_next(tmp_path: Path) -> No
 
 def test_a_line_that_is_no_entry_is_named(tmp_path: Path) -> None:
     journal.append(accepted.path_of(tmp_path, "scenes"), {"schema": 1, "metric": "p50"})
-    with pytest.raises(IntegrityError, match="no entry"):
+    with pytest.raises(IntegrityError, match="loss: field required") as caught:
         accepted.entries(tmp_path, "scenes")
+    assert caught.value.where == f"{accepted.path_of(tmp_path, 'scenes')}:1"

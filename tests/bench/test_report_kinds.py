@@ -183,7 +183,7 @@ def test_nested_documents_are_listed_to_a_depth() -> None:
         ('{"schema": 1}', MissingError, "no run there"),
         ('{"schema": 1, "kind": "seance"}', ConfigError, "seance"),
         ('{"schema": 7, "kind": "gate"}', IntegrityError, "another schema"),
-        ('{"schema": 7, "kind": "open loop"}', IntegrityError, "not a load run"),
+        ('{"schema": 7, "kind": "open loop"}', IntegrityError, "another schema"),
     ],
 )
 def test_what_is_no_run_is_one_clear_error(

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from optimize import config
 from optimize.errors import ConfigError
-from serve.traffic.edge import Capturing, Edge, Keys, Lane, Limits, Model, Tls, Variant
+from serve.traffic.edge import Capturing, Edge, Jwt, Keys, Lane, Limits, Model, Sticky, Tls, Variant
 from serve.traffic.envoy import access_log
 from serve.traffic.envoy.clusters import Pinned, filter_
 from serve.traffic.envoy.config import Extras, Places, documents, static
@@ -134,7 +134,7 @@ def test_only_headers_that_clients_may_send_are_left_on_arrival() -> None:
         ("schema = 2\nmodels = []", "schema 2 is not 1"),
         ('schema = 1\naddress = "0.0.0.0"\nmodels = []', "open to others"),
         ('schema = 1\nmodels = [{ name = "a" }, { name = "a" }]', "one model twice"),
-        ('schema = 1\nmodels = [{ name = "a/b" }]', "no model's name"),
+        ('schema = 1\nmodels = [{ name = "a/b" }]', "a path separator"),
         ('schema = 1\nmodels = [{ name = "a", try_ms = 9000 }]', "a try fits"),
         ('schema = 1\nmodels = []\nclient_headers = ["x-client"]', "clients may not send"),
         ('schema = 1\nmodels = [{ name = "a", lanes = [{ name = "l", header = "x-s" }] }]', "exactly one of"),
@@ -177,6 +177,10 @@ def test_files_are_found_beside_the_edge() -> None:
         ("a k\na l", 0o600, "there twice"),
         ("#", 0o600, "no keys"),
         ("a k", 0o644, "others"),
+        ("a\x1b[2J k", 0o600, "client's name"),
+        ("-a k", 0o600, "client's name"),
+        ("é k", 0o600, "client's name"),
+        ("a ké", 0o600, "visible ASCII"),
     ],
 )
 def test_keys_that_cannot_be_used_are_refused(tmp_path: Path, content: str, mode: int, said: str) -> None:
@@ -185,6 +189,81 @@ def test_keys_that_cannot_be_used_are_refused(tmp_path: Path, content: str, mode
     path.chmod(mode)
     with pytest.raises(ConfigError, match=said):
         read_keys(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("X-Big", "x big", "x\nbig", "x-é", "", ":path", "x_under", "x" * 65, "x:y", "x-\x1b[2J"),
+        *("host", "content-length", "inference-header-content-length", "te", "connection", "transfer-encoding"),
+        *("x-client", "x-edge-model", "x-envoy-retry-on", "x-forwarded-for", "x-model-version", "x-request-id"),
+        *("cookie", "grpc-timeout", "content-type"),
+    ],
+)
+def test_headers_that_no_edge_may_name_are_refused_wherever_they_stand(header: str) -> None:
+    lanes = (Lane(name="l", header=header, equals="v"),)
+    makers: list[Callable[[], object]] = [
+        lambda: Model(name="a", lanes=lanes),
+        lambda: Edge(schema=1, models=(), client_headers=(header,)),
+        lambda: Jwt(kind="jwt", jwks=Path("j"), issuer="i", claims={"segment": header}),
+        lambda: Keys(kind="keys", file=Path("keys"), header=header),
+        lambda: Sticky(header=header or "\x00"),
+    ]
+    for make in makers:
+        with pytest.raises(ConfigError) as caught:
+            make()
+        assert caught.value.where
+        assert caught.value.next_step
+
+
+def test_headers_that_an_edge_may_name_are_taken() -> None:
+    assert Keys(kind="keys", file=Path("keys"), header="authorization").header == "authorization"
+    for header in ("x-segment", "x.y!z", "user-agent"):
+        assert Model(name="a", lanes=(Lane(name="l", header=header, equals="v"),)).lanes
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("(?=a)b", "(?!a)", "(?<=a)b", "(?<!a)b", "(a)\\1", "(?P<n>a)(?P=n)", "(a)?(?(1)b|c)", "(?>a)", "a(?#x)"),
+        *("a++", "a{2}+", "a\\Z", "\\u0041", "\\N{DIGIT ONE}", "(?x)a", "(?a:b)", "a{1001}", "a{,3}", "a\x00", "a\n"),
+        *("(a", "a)", "[a", "a\\", "", " a"),
+    ],
+)
+def test_a_pattern_that_re2_does_not_know_is_refused_with_the_reason(pattern: str) -> None:
+    with pytest.raises(ConfigError, match="RE2") as caught:
+        Lane(name="l", header="x-s", matches=pattern)
+    assert caught.value.where == "lane l"
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["eu-[a-z]+", "(?i)beta|b", r"\pL+\z", "[]a]+", "[^]a]", "(?P<n>a)", "(?s:.*)", r"\Q(\E", "a{2,3}?", "[[:alpha:]]"],
+)
+def test_a_pattern_of_re2_is_taken(pattern: str) -> None:
+    assert Lane(name="l", header="x-s", matches=pattern).matches == pattern
+
+
+@pytest.mark.parametrize("value", ["", " a", "a\r\nx-evil: 1", "\x1b[31m", "a\u202eb", "v" * 1025])
+def test_a_value_that_no_header_has_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match="no header's value"):
+        Lane(name="l", header="x-s", equals=value)
+    with pytest.raises(ConfigError, match="no issuer, audience or claim"):
+        Jwt(kind="jwt", jwks=Path("j"), issuer="i", client_claim=value)
+
+
+def test_what_a_claim_sets_or_a_key_comes_in_no_client_chooses() -> None:
+    jwt = Jwt(kind="jwt", jwks=Path("j"), issuer="i", claims={"segment": "x-segment"})
+    with pytest.raises(ConfigError, match="set from a claim"):
+        Edge(schema=1, models=(), auth=jwt, client_headers=("x-segment",))
+    with pytest.raises(ConfigError, match="become one header"):
+        replace(jwt, claims={"segment": "x-segment", "tier": "x-segment"})
+    with pytest.raises(ConfigError, match="no lane may use it"):
+        Edge(schema=1, models=(MODEL,), auth=Keys(kind="keys", file=Path("k"), header="x-segment"))
+    with pytest.raises(ConfigError, match="cookie"):
+        Sticky(cookie="a;b")
+    with pytest.raises(ConfigError, match="not an IP address"):
+        Edge(schema=1, models=(), address="127.0.0.1.example.com")
 
 
 def test_no_retry_and_no_ejection_unless_asked_for() -> None:

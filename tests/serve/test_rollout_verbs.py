@@ -125,7 +125,7 @@ def test_an_open_question_is_shown_with_its_forecast(plan: list[str]) -> None:
         ([*START, "--world", f"{__name__}:good", "--plan", "gone.toml"], "no such file"),
         ([*START[:5], "--candidate", "1", "--digest", "d", "--world", f"{__name__}:good"], "two different versions"),
         (["rollout", "status", "m"], "no rollout of m"),
-        (["rollout", "explain", "../m"], "is no model's name"),
+        (["rollout", "explain", "../m"], "invalid model name"),
         (["rollout", "run", "m", "--world", f"{__name__}:good"], "no rollout of m"),
     ],
 )

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..edge import CLIENT, Capturing
+from ..edge import Capturing
+from ..headers import CLIENT
 from ..shadow.joining import Arm
 from .clusters import METADATA, Document
 from .routes import COPIED

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from optimize.errors import ConfigError
 
-from ..edge import CLIENT, FOREIGN, Edge, Jwt, Keys, RateLimit, Tls
+from ..edge import FOREIGN, Edge, Jwt, Keys, RateLimit, Tls
+from ..headers import CLIENT, client_fault, key_fault
 from .clusters import METADATA, SHADOW_HEADER, Document, filter_
 from .programs import REFUSED, admission, inspection
 from .routes import TABLE
@@ -199,7 +200,9 @@ def read_keys(path: Path) -> dict[str, str]:
         if not parts or parts[0].startswith("#"):
             continue
         if len(parts) != 2 or parts[0] in found or parts[1] in found.values():
-            raise ConfigError("not CLIENT KEY, or there twice", where=f"{path}:{number}", next_step="mend the line")
+            raise ConfigError("not CLIENT KEY, or there twice", where=f"{path}:{number}", next_step="fix the line")
+        if wrong := client_fault(parts[0]) or key_fault(parts[1]):
+            raise ConfigError(wrong, where=f"{path}:{number}", next_step="fix the line")
         found[parts[0]] = parts[1]
     if not found:
         raise ConfigError("no keys", where=str(path), next_step="write lines CLIENT KEY")

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from ..edge import CLIENT, Limits, Sticky
+from ..edge import Limits, Sticky
+from ..headers import CLIENT
 
 SERVICE = "/inference.GRPCInferenceService/"
 INFER = SERVICE + "ModelInfer"

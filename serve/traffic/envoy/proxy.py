@@ -9,6 +9,7 @@ from pathlib import Path
 
 from optimize.artifact import canonical
 from optimize.errors import IntegrityError
+from optimize.reading import decode, read_json
 from optimize.store import write_atomically
 
 from ...triton.running.process import alive
@@ -69,14 +70,11 @@ def read_edge(folder: Path) -> Edge:
     Raises:
         IntegrityError: the file was changed, or another version wrote it.
     """
-    from pydantic import TypeAdapter, ValidationError
-
+    path, step = folder / "edge.json", "start the edge again: seatrial edge up EDGE.toml"
     try:
-        return TypeAdapter(Edge).validate_json((folder / "edge.json").read_bytes())
-    except (OSError, ValidationError) as error:
-        raise IntegrityError(
-            f"the edge's record cannot be read: {error}", where=str(folder), next_step="start the edge again"
-        ) from error
+        return decode(Edge, read_json(path, next_step=step), where=str(path), next_step=step)
+    except FileNotFoundError as error:
+        raise IntegrityError("the edge's record is missing", where=str(path), next_step=step) from error
 
 
 def read(folder: Path) -> Proxy | None:
@@ -85,17 +83,11 @@ def read(folder: Path) -> Proxy | None:
     Raises:
         IntegrityError: the record was changed.
     """
+    path, step = _record(folder), "end that envoy by hand and remove the file"
     try:
-        content = json.loads(_record(folder).read_bytes())
-        return Proxy(**content | {key: Path(content[key]) for key in ("folder", "sockets")})
+        return decode(Proxy, read_json(path, next_step=step), where=str(path), next_step=step)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(
-            f"the record of an edge cannot be read: {error}",
-            where=str(_record(folder)),
-            next_step="end that envoy by hand and remove the file",
-        ) from error
 
 
 def write(proxy: Proxy) -> None:

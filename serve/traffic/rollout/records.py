@@ -15,15 +15,18 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from bench.records import journal
 from optimize.errors import IntegrityError, MissingError
+from optimize.names import checked
+from optimize.reading import decode, read_json, read_text
 from optimize.store import write_atomically
 
 from ...errors import RolloutError
@@ -32,7 +35,7 @@ from .decision import Decision, Observation
 from .machine import Event, Rollout
 
 SCHEMA = 1
-_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_FOLDER = re.compile(r"[0-9]{1,9}-[0-9]{1,12}\.[0-9]{3}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +62,7 @@ class Records:
     """The records of one model's rollouts under `home` (``SEATRIAL_HOME/rollouts``)."""
 
     def __init__(self, home: Path, model: str) -> None:
-        if not _MODEL.fullmatch(model):
-            raise MissingError(f"{model!r} is no model's name", next_step="letters, digits, dot, dash, underscore")
-        self.model = model
+        self.model = checked(model, "model name")
         self.folder = home / model
 
     def start(self, rollout: Rollout) -> None:
@@ -103,11 +104,13 @@ class Records:
         """
         path = self._current / "rollout.json"
         try:
-            return _rollout().validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
-            raise IntegrityError(
-                "cannot be read as a rollout", where=str(path), next_step="use the version of seatrial that wrote it"
-            ) from error
+            value = read_json(path, next_step=self._step)
+        except FileNotFoundError as error:
+            raise IntegrityError("no state of this rollout", where=str(path), next_step=self._step) from error
+        found = decode(Rollout, value, where=str(path), next_step=self._step)
+        if found.schema != SCHEMA or found.model != self.model or not 0 <= found.step < len(found.plan.steps):
+            raise IntegrityError("the state of another rollout", where=str(path), next_step=self._step)
+        return found
 
     def save(self, rollout: Rollout) -> None:
         """Replace the state as a whole."""
@@ -119,7 +122,7 @@ class Records:
 
     def intents(self) -> list[Event]:
         """The operator's words so far, oldest first."""
-        return [Event(line["command"]) for line in journal.read(self._current / "intents.jsonl", SCHEMA)]
+        return journal.records(self._current / "intents.jsonl", SCHEMA, lambda line: Event(line["command"]))
 
     def learnt(self, thresholds: Thresholds) -> None:
         """Log the thresholds, once they are frozen."""
@@ -147,37 +150,39 @@ class Records:
         Raises:
             IntegrityError: a line that this version of seatrial cannot read.
         """
-        path = self._current / "log.jsonl"
         plan: Any = None
         blocks: list[Block] = []
         entries: list[Entry] = []
-        thresholds: Thresholds | None = None
-        try:
-            for line in journal.read(path, SCHEMA):
-                match line["kind"]:
-                    case "start":
-                        plan = line["rollout"]["plan"]
-                    case "thresholds":
-                        thresholds = Thresholds(**line["thresholds"])
-                    case "block":
-                        blocks.append(Block.from_json(line["block"]))
-                    case "decision":
-                        entries.append(_entry(line, plan))
-        except (KeyError, TypeError, ValueError) as error:
-            raise IntegrityError(
-                f"a line cannot be read: {error}", where=str(path), next_step="use the seatrial that wrote it"
-            ) from error
-        return Log(blocks=tuple(blocks), thresholds=thresholds, entries=tuple(entries))
+        thresholds: list[Thresholds] = []
+
+        def read(line: dict[str, Any]) -> None:
+            nonlocal plan
+            match line["kind"]:
+                case "start":
+                    decode(Rollout, line["rollout"], where="")
+                    plan = line["rollout"]["plan"]
+                case "thresholds":
+                    thresholds.append(decode(Thresholds, line["thresholds"], where=""))
+                case "block":
+                    block = Block.from_json(line["block"])
+                    blocks.append(decode(Block, asdict(block), where=""))
+                case "decision":
+                    entries.append(_entry(line, plan, len(blocks)))
+
+        journal.records(self._current / "log.jsonl", SCHEMA, read)
+        last = thresholds[-1] if thresholds else None
+        return Log(blocks=tuple(blocks), thresholds=last, entries=tuple(entries))
 
     def blocked(self) -> dict[str, str]:
         """Digests that were rolled back, with the reason."""
+        path, step = (
+            self.folder / "blocked.json",
+            "restore it from a copy, or write {} into it: nothing is blocked then",
+        )
         try:
-            found = json.loads((self.folder / "blocked.json").read_text())
+            return decode(dict[str, str], read_json(path, next_step=step), where=str(path), next_step=step)
         except FileNotFoundError:
             return {}
-        except ValueError as error:
-            raise IntegrityError("not JSON", where=str(self.folder / "blocked.json"), next_step="mend it") from error
-        return {str(digest): str(reason) for digest, reason in found.items()}
 
     def block(self, digest: str, reason: str) -> None:
         """Let this digest not start again until it is lifted by name; the first reason stays."""
@@ -233,12 +238,22 @@ class Records:
 
     @property
     def _current(self) -> Path:
+        path = self.folder / "current"
         try:
-            return self.folder / (self.folder / "current").read_text()
+            name = read_text(path, next_step=self._step)
         except FileNotFoundError as error:
             raise MissingError(
                 f"no rollout of {self.model}", where=str(self.folder), next_step="seatrial rollout start one"
             ) from error
+        if not _FOLDER.fullmatch(name):
+            raise IntegrityError("not the name of a rollout's folder", where=str(path), next_step=self._step)
+        return self.folder / name
+
+    @property
+    def _step(self) -> str:
+        """What to do about a damaged state."""
+        current = self.folder / "current"
+        return f"restore it from a copy, or give the rollout up: remove {current}; its routes stay as they are"
 
 
 @cache
@@ -256,16 +271,21 @@ def _dump(rollout: Rollout, *, plan: bool = False) -> dict[str, Any]:
     return value
 
 
-def _entry(line: dict[str, Any], plan: Any) -> Entry:
-    before, after = (_rollout().validate_python(line[name] | {"plan": plan}) for name in ("before", "after"))
-    event = Event(line["event"]) if line["event"] else None
-    return Entry(
-        observation=_observation().validate_python(line["observation"]),
-        decision=Decision(event=event, reason=line["reason"]),
+def _entry(line: dict[str, Any], plan: Any, counted: int) -> Entry:
+    """One decision, of which at most the `counted` blocks before it can be evidence."""
+    before, after = (decode(Rollout, line[name] | {"plan": plan}, where="") for name in ("before", "after"))
+    entry = Entry(
+        observation=decode(Observation, line["observation"], where=""),
+        decision=decode(Decision, {"event": line["event"], "reason": line["reason"]}, where=""),
         before=before,
         after=after,
         blocks=line["blocks"],
     )
+    steps = range(len(before.plan.steps))
+    if before.step not in steps or after.step not in steps or line["blocks"] not in range(counted + 1):
+        raise ValueError("a decision about steps or blocks that are not there")
+    datetime.fromtimestamp(entry.observation.at, UTC)
+    return entry
 
 
 def _line(kind: str, **values: Any) -> dict[str, Any]:

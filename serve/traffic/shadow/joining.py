@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bench.errors import AnswerError
+from optimize.reading import SHAPE_ERRORS
 
 from .agreement import Agreement, AgreementLimits
 from .by_client import unanimous
@@ -87,7 +88,7 @@ class Recorded:
                 version=int(known.get("version", 0)),
                 client=str(known.get("client", "")),
             )
-        except (KeyError, TypeError, AttributeError, binascii.Error, json.JSONDecodeError) as error:
+        except (binascii.Error, *SHAPE_ERRORS) as error:
             raise ValueError(f"no line of a capture's log: {error}") from error
 
     @property

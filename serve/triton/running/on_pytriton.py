@@ -26,6 +26,7 @@ from ..upkeep.switch import recover_all
 from . import wheel
 from .drain import Drained, drain
 from .leftovers import clear, new_name, servers, sweep
+from .plain import plain
 from .process import alive, end, free_ports, holder, is_taken, kill, listening, reap, start_ticks, wait
 
 _STARTS = 3
@@ -178,7 +179,7 @@ def _started(
     pid = 0
     try:
         command = _command(root, repository, ports, prefix) + _meant(root, flags)
-        environment = wheel.surroundings(scratch)
+        environment = wheel.surroundings(plain(scratch))
         pid = _spawn(command, environment, log)
         server = Server(
             pid=pid,
@@ -202,8 +203,8 @@ def _started(
 
 
 def _command(root: Path, repository: Path, ports: Sequence[int], prefix: str) -> list[str]:
-    command = [str(wheel.binary(root)), f"--model-repository={repository}"]
-    command += [f"--backend-directory={wheel.backends(root, home() / 'triton')}"]
+    command = [str(wheel.binary(root)), f"--model-repository={plain(repository)}"]
+    command += [f"--backend-directory={plain(wheel.backends(root, home() / 'triton'))}"]
     for side, port in zip(("http", "grpc", "metrics"), ports, strict=True):
         command += [f"--{side}-address=127.0.0.1", f"--{side}-port={port}"]
     return [

@@ -15,7 +15,6 @@ A switch passes three states, and a crash leaves one of them:
     ========  ==================================  ============================================================
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -24,6 +23,7 @@ from typing import Literal
 
 from optimize.artifact import canonical
 from optimize.errors import IntegrityError, MachineError
+from optimize.reading import SHAPE_ERRORS, decode, read_object
 from optimize.store import write_atomically
 
 SCHEMA = 1
@@ -97,7 +97,7 @@ def read(repository: Path, model: str) -> Entry | None:
     """
     path = journal_path(repository, model)
     try:
-        content = json.loads(path.read_bytes())
+        content = read_object(path)
         if content["schema"] != SCHEMA or content["state"] not in STATES:
             raise ValueError(f"schema {content['schema']}, state {content['state']}")
         return Entry(
@@ -107,13 +107,14 @@ def read(repository: Path, model: str) -> Entry | None:
             after=tuple(int(each) for each in content["after"]),
             at=str(content["at"]),
             digests={int(version): str(digest) for version, digest in content["digests"].items()},
-            failures={str(digest): Failure(**each) for digest, each in content["failures"].items()},
+            failures=decode(dict[str, Failure], content["failures"], where=""),
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (IntegrityError, *SHAPE_ERRORS) as error:
+        why = error.what if isinstance(error, IntegrityError) else repr(error)
         raise IntegrityError(
-            f"the journal of switches cannot be read: {error}",
+            f"the journal of switches cannot be read: {why}",
             where=str(path),
             next_step="see that config.pbtxt lists the versions you want, move the file away, and switch again",
         ) from error

@@ -1,0 +1,198 @@
+"""Stored JSON, read so that damage is an error with the file's name and never a traceback, a hang or a wrong value.
+
+Whatever stands in a record's place is expected: a FIFO, a folder, half a file, other JSON, numbers beyond all bounds,
+nesting without end. What the values mean is for the caller, by `decode` for whole dataclasses.
+"""
+
+import errno
+import json
+import math
+import os
+import stat
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import field, fields, make_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from .errors import ConfigError, IntegrityError, MachineError, SeatrialError
+
+T = TypeVar("T")
+MOST_BYTES = 256 << 20
+DEEPEST = 64  # levels of nesting; our own records have fewer than ten
+_DIGITS = 300  # of a whole number: any float can still hold it
+RESTORE = "restore it from a copy, or remove it and make it again"
+SHAPE_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, AssertionError)
+"""What code raises that meets values of another shape than those it was written for."""
+
+
+def read_bytes(path: Path, *, most: int = MOST_BYTES, next_step: str = RESTORE) -> bytes:
+    """Return the content of a regular file; nothing else is opened for longer than it takes to see what it is.
+
+    Raises:
+        FileNotFoundError: there is none.
+        IntegrityError: something else stands in its place, or it is larger than any record.
+        MachineError: the system refused.
+    """
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            about = os.fstat(stream.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise IntegrityError("not a regular file", where=str(path), next_step=next_step)
+            if about.st_size > most:
+                raise IntegrityError(f"{about.st_size} bytes, too large", where=str(path), next_step=next_step)
+            return stream.read(most)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
+    except ValueError as error:  # a NUL in the path
+        raise FileNotFoundError(errno.ENOENT, str(error), str(path)) from error
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV):
+            raise IntegrityError("not a regular file", where=str(path), next_step=next_step) from error
+        raise MachineError(
+            f"cannot be read: {error.strerror or error}", where=str(path), next_step="let this user read it, then retry"
+        ) from error
+
+
+def read_text(path: Path, *, most: int = MOST_BYTES, next_step: str = RESTORE) -> str:
+    """Return the UTF-8 text of a regular file; raises as `read_bytes`, and IntegrityError for other bytes."""
+    try:
+        return read_bytes(path, most=most, next_step=next_step).decode()
+    except UnicodeDecodeError as error:
+        raise IntegrityError("not UTF-8", where=str(path), next_step=next_step) from error
+
+
+def read_json(path: Path, *, most: int = MOST_BYTES, next_step: str = RESTORE) -> Any:
+    """Return the JSON value in a file; raises as `read_bytes` and `parse_json`."""
+    return parse_json(read_bytes(path, most=most, next_step=next_step), where=str(path), next_step=next_step)
+
+
+def read_object(path: Path, *, schema: int | None = None, next_step: str = RESTORE) -> dict[str, Any]:
+    """Return the JSON object in a file, of that schema where one is given; raises as `read_json`."""
+    value = read_json(path, next_step=next_step)
+    if not isinstance(value, dict):
+        raise IntegrityError("not a JSON object", where=str(path), next_step=next_step)
+    if schema is not None and value.get("schema") != schema:
+        raise IntegrityError(
+            f"another schema: {value.get('schema')!r}; this version reads {schema}",
+            where=str(path),
+            next_step="use the version of seatrial that wrote it, or make it again",
+        )
+    return value
+
+
+def parse_json(data: bytes, *, where: str, next_step: str = RESTORE) -> Any:
+    """Return the JSON value of some bytes.
+
+    Raises:
+        IntegrityError: not JSON in UTF-8, or NaN, an infinite or absurdly large number, half a surrogate pair, or
+            nesting deeper than any record has.
+    """
+    try:
+        value = json.loads(data, parse_constant=_no_constant, parse_float=_float, parse_int=_int)
+        if _depth(value) > DEEPEST:
+            raise RecursionError("nested too deeply")
+        if b"\\ud" in data.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeError as error:
+        raise IntegrityError("not UTF-8", where=where, next_step=next_step) from error
+    except ValueError as error:
+        raise IntegrityError(f"not readable as JSON: {error}", where=where, next_step=next_step) from error
+    except RecursionError as error:
+        raise IntegrityError("JSON nested too deeply", where=where, next_step=next_step) from error
+    return value
+
+
+def decode(type_: type[T], value: Any, *, where: str, next_step: str = RESTORE) -> T:
+    """Return the JSON value as a dataclass (or another type), each field of its own type and none unknown.
+
+    Raises:
+        IntegrityError: a field is missing, unknown, of another type, or refused by the dataclass; names it.
+    """
+    from pydantic import ValidationError
+
+    try:
+        made: T = _adapter(type_).validate_json(json.dumps(value), strict=True)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the record"
+        what = f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}"
+        raise IntegrityError(what, where=where, next_step=next_step) from error
+    except SeatrialError as error:  # the dataclass's own rules
+        raise IntegrityError(error.what, where=where, next_step=next_step) from error
+    except SHAPE_ERRORS as error:
+        raise IntegrityError(f"cannot be read: {error!r}", where=where, next_step=next_step) from error
+    return made
+
+
+def without(type_: type[Any], names: Collection[str]) -> Any:
+    """Return a dataclass with the fields of `type_` but those of these names, to `decode` what JSON holds of it."""
+    hints = get_type_hints(type_)
+    kept = [
+        (each.name, hints[each.name], field(default=each.default, default_factory=each.default_factory))
+        for each in fields(type_)
+        if each.name not in names
+    ]
+    return make_dataclass(f"{type_.__name__}Json", kept, frozen=True, kw_only=True)
+
+
+@contextmanager
+def damage(where: object, next_step: str = RESTORE) -> Iterator[None]:
+    """Turn what code raises on values of another shape into an `IntegrityError` about the record they came from.
+
+    Around the reading of a record and what is computed of it alone, never around work of any other kind.
+    """
+    try:
+        yield
+    except IntegrityError as error:
+        if not error.where:  # raised by code that was not told which file it reads
+            error.where, error.next_step = str(where), next_step
+        raise
+    except ConfigError as error:  # a rule that the record's own values break
+        place = f"{where}: {error.where}" if error.where else str(where)
+        raise IntegrityError(error.what, where=place, next_step=next_step) from error
+    except SHAPE_ERRORS as error:
+        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise IntegrityError(
+            f"values that nothing can be made of ({said[:200]})", where=str(where), next_step=next_step
+        ) from error
+
+
+@cache
+def _adapter(type_: Any) -> Any:
+    from .config import strict_adapter
+
+    return strict_adapter(type_)
+
+
+def _depth(value: Any) -> int:
+    """Return how deep a value is nested, stopping just beyond `DEEPEST`."""
+    level, depth = [value], 0
+    while level and depth <= DEEPEST:
+        depth += 1
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, dict | list)
+        ]
+    return depth
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not a number of JSON")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:40]} is too large")
+    return value
+
+
+def _int(text: str) -> int:
+    if len(text) > _DIGITS:
+        raise ValueError(f"the number {text[:40]}... is too large")
+    return int(text)
