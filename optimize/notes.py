@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .artifact import canonical, digest_bytes, is_digest
+from .artifact import canonical, checked_digest, digest_bytes, is_digest
 from .errors import SeatrialError
 from .plain import STAGED, parse_json, read_plain
 
@@ -91,15 +91,19 @@ def _named(note: Note, name: str) -> Path | None:
     return Path(note["path"]) if tomllib.loads(note["text"]).get("name") == name else None
 
 
+def noted_artifacts(cache: Path) -> Iterator[tuple[Path, str]]:
+    """Every note of a build's step, with the digest of the artifact that it points to."""
+    for path in sorted((cache / "steps").glob("*.json")):
+        digest = recalled(cache, "steps", f"sha256:{path.stem}", lambda note: checked_digest(note["digest"]))
+        if digest is not None:
+            yield path, digest
+
+
 def damaged_notes(cache: Path) -> Iterator[tuple[Path, str]]:
-    """Every note that cannot be read, and what stands in the place of a room, each with the reason."""
+    """Every note that cannot be read, with the reason."""
     for room in ROOMS:
         folder = cache / room
-        if not folder.is_dir():
-            if folder.is_symlink() or folder.exists():
-                yield folder, "no folder"
-            continue
-        for path in sorted(folder.iterdir()):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             if path.name.startswith(STAGED):
                 continue
             try:

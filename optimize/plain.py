@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 STAGED = ".staged-"
 _CHUNK = 1 << 20
+_HOLES = 1 << 30  # bytes above which a file that takes hardly any space is not read through
 _DEEPEST = 100  # levels of JSON: what we write has fewer than ten, and what is deeper cannot be written again
 _KINDS = (
     (stat.S_ISLNK, "a link"),
@@ -86,16 +87,19 @@ def read_plain(path: Path, limit: int) -> bytes:
 
 
 def digest_plain(path: Path, size: int | None = None) -> str:
-    """``sha256:<64 hex>`` of a plain file, in chunks; a file of another size than `size` is not read.
+    """``sha256:<64 hex>`` of a plain file, in chunks; one of another size than `size`, or of holes, is not read.
 
     Raises:
-        OSError: as `opened`, or it has another size.
+        OSError: as `opened`, or the size is not what it should be.
     """
     state = hashlib.sha256()
     with opened(path) as stream:
-        held = os.fstat(stream.fileno()).st_size
+        status = os.fstat(stream.fileno())
+        held = status.st_size
         if size is not None and held != size:
             raise OSError(errno.EINVAL, f"it has {held} bytes instead of {size}", str(path))
+        if size is None and held > _HOLES and status.st_blocks * 512 < held // 16:
+            raise OSError(errno.EINVAL, f"it has {held} bytes that are nearly all holes", str(path))
         while chunk := stream.read(_CHUNK):
             state.update(chunk)
     return "sha256:" + state.hexdigest()

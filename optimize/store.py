@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from . import notes
 from .artifact import Artifact, File, digest_bytes
 from .errors import ConfigError, IntegrityError, MissingError
+from .inspection import DamageError
 from .layout import IndexEntry, StoreIndex, is_tag, manifest_bytes, read_manifest, read_record
 from .plain import digest_plain, staging
 from .plain import write_atomically as write_atomically
@@ -74,7 +75,7 @@ class Store:
                 where=str(self.root),
                 next_step="give more digits" if fits else f"build it first; tags here: {', '.join(tags) or 'none'}",
             )
-        return self._record(index, fits.pop())
+        return self.record(index, fits.pop())
 
     def path(self, artifact: Artifact, name: str) -> Path:
         """The checked blob of one of the artifact's files; read it, never write it.
@@ -86,21 +87,21 @@ class Store:
         blob = self.folder.blob(file.digest)
         self.folder.check_folders()
         try:
-            if digest_plain(blob, file.size) == file.digest:
-                return blob
-            why = "is damaged in the store: its bytes were changed"
-        except FileNotFoundError:
-            why = "is missing in the store"
-        except PermissionError as error:
-            raise IntegrityError(
-                f"{name} of {artifact.short} cannot be read: {reason(error)}", where=str(blob), next_step=REPAIR
-            ) from error
-        except OSError as error:
-            why = f"is damaged in the store: {reason(error)}"
-        raise IntegrityError(
-            f"{name} of {artifact.short} {why}",
-            where=str(blob),
-            next_step=self.again(artifact.name, artifact.made_by.recipe),
+            if digest_plain(blob, file.size) != file.digest:
+                raise ValueError("its bytes were changed")
+        except (OSError, ValueError) as error:
+            raise self.file_error(artifact, name, error) from error
+        return blob
+
+    def file_error(self, artifact: Artifact, name: str, why: Exception) -> DamageError:
+        """The error of one of the artifact's files that cannot be had."""
+        how = "is missing in the store" if isinstance(why, FileNotFoundError) else "is damaged in the store"
+        again = self.again(artifact.name, artifact.made_by.recipe)
+        return DamageError(
+            f"{name} of {artifact.short} {how}: {reason(why)}",
+            part="blob",
+            where=str(self.folder.blob(artifact.file(name).digest)),
+            next_step=REPAIR if isinstance(why, PermissionError) else again,
         )
 
     def again(self, name: str, recipe: str = "") -> str:
@@ -133,7 +134,7 @@ class Store:
             IntegrityError: the index or the artifact's record is damaged.
         """
         index = self.folder.read_index()
-        return None if index.entry(digest) is None else self._record(index, digest)
+        return None if index.entry(digest) is None else self.record(index, digest)
 
     def whole(self, digest: str) -> Artifact | None:
         """The artifact of that digest, checked to the last byte; None where it is to be made (anew).
@@ -154,7 +155,7 @@ class Store:
         """Every artifact, oldest first."""
         index = self.folder.read_index()
         for digest in index.artifacts:
-            yield self._record(index, digest)
+            yield self.record(index, digest)
 
     def history(self, artifact: Artifact) -> list[Artifact]:
         """The chain of parents, from the artifact back to its source, or to the last one that is in the store.
@@ -168,7 +169,7 @@ class Store:
                 raise IntegrityError(
                     f"{chain[-1].short} is its own ancestor", where=str(self.root), next_step=self.again(artifact.name)
                 )
-            chain.append(self._record(index, parent))
+            chain.append(self.record(index, parent))
         return chain
 
     def remember(self, room: str, key: str, value: Mapping[str, Any]) -> None:
@@ -181,7 +182,9 @@ class Store:
         path = notes.note_path(self.folder.cache, room, key)
         for folder in (path.parent.parent, path.parent):
             if not_a_folder(folder):
-                raise IntegrityError("this is no folder, and a part of the cache", where=str(folder), next_step=REPAIR)
+                raise DamageError(
+                    "this is no folder, and a part of the cache", part="folder", where=str(folder), next_step=REPAIR
+                )
         with disk_errors(path):
             self.folder.write(path, notes.note_bytes(room, key, value))
 
@@ -248,15 +251,15 @@ class Store:
 
     def _whole_record(self, index: StoreIndex, digest: str) -> Artifact | None:
         try:
-            return None if index.entry(digest) is None else self._record(index, digest)
+            return None if index.entry(digest) is None else self.record(index, digest)
         except IntegrityError:
             return None
 
-    def _record(self, index: StoreIndex, digest: str) -> Artifact:
-        """The artifact of an index entry.
+    def record(self, index: StoreIndex, digest: str) -> Artifact:
+        """The artifact of an index entry, its files not checked.
 
         Raises:
-            IntegrityError: its manifest or its record is damaged.
+            DamageError: its manifest or its record is damaged.
         """
         entry = index.entry(digest)
         assert entry is not None
@@ -274,14 +277,19 @@ class Store:
             raise self._record_error("record", index, digest, manifest.config, error) from error
         return artifact
 
-    def _record_error(self, part: str, index: StoreIndex, artifact: str, blob: str, error: Exception) -> IntegrityError:
+    def _record_error(self, part: str, index: StoreIndex, artifact: str, blob: str, error: Exception) -> DamageError:
         name = next(iter(index.tags(artifact)), artifact[:19])
-        locked_out = isinstance(error, PermissionError)
-        return IntegrityError(
+        repairable = isinstance(error, PermissionError) or (part == "manifest" and self._record_is_left(artifact))
+        return DamageError(
             f"the {part} of {name} is damaged in the store: {reason(error)}",
+            part=part,
             where=str(self.folder.blob(blob)),
-            next_step=REPAIR if part == "manifest" or locked_out else self.again(name),
+            next_step=REPAIR if repairable else self.again(name),
         )
+
+    def _record_is_left(self, artifact: str) -> bool:
+        """Whether the record is there that the manifest of an artifact follows from."""
+        return any(record.digest == artifact for record in self.folder.records())
 
 
 def _tagged(index: StoreIndex, digest: str, tag: str) -> StoreIndex:

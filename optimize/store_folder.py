@@ -12,9 +12,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from .artifact import digest_bytes
-from .errors import IntegrityError, MachineError, SeatrialError
-from .layout import INDEX_LIMIT, LAYOUT, RECORD_LIMIT, StoreIndex, read_index
+from .artifact import Artifact, digest_bytes
+from .errors import MachineError, SeatrialError
+from .inspection import DamageError
+from .layout import INDEX_LIMIT, LAYOUT, RECORD_LIMIT, StoreIndex, read_index, read_record
+from .notes import ROOMS
 from .plain import fsync_folder, is_plain, leftovers, parse_json, read_plain, staging, sweep
 
 REPAIR = "run: seatrial verify --repair"
@@ -31,15 +33,33 @@ class StoreFolder:
         self.second_index = root / "index.backup.json"
         self.layout = root / "oci-layout"
         self.lock = root / ".lock"
+        self.quarantine = root / "quarantine"
         self._begun = False
 
     def blob(self, digest: str) -> Path:
         """Where the bytes of that digest lie; the digest has been checked to be one."""
         return self.blobs / digest.removeprefix("sha256:")
 
-    def misplaced(self) -> tuple[Path, ...]:
-        """What is no folder where one must be, outermost first."""
-        return tuple(path for path in (self.root, self.blobs.parent, self.blobs) if not_a_folder(path))
+    def misplaced(self, *, cache: bool = False) -> tuple[Path, ...]:
+        """What is no folder where one must be, outermost first; of the store, or of all that a repair looks after."""
+        folders = [self.root, self.blobs.parent, self.blobs]
+        if cache:
+            rooms = [self.cache / room for room in (*ROOMS, "checkpoints", "teacher")]
+            folders += [self.quarantine, self.cache, *rooms]
+        return tuple(path for path in folders if not_a_folder(path))
+
+    def check_home(self) -> None:
+        """Refuse a SEATRIAL_HOME that can hold nothing.
+
+        Raises:
+            MachineError: it is no folder.
+        """
+        if not_a_folder(self.root.parent):
+            raise MachineError(
+                "this is no folder, and nothing can be kept in it",
+                where=str(self.root.parent),
+                next_step="move it away, or set SEATRIAL_HOME to another place",
+            )
 
     def check_folders(self) -> None:
         """Refuse a store whose folders were replaced.
@@ -48,7 +68,9 @@ class StoreFolder:
             IntegrityError: naming the first.
         """
         for path in self.misplaced():
-            raise IntegrityError("this is no folder, and a part of the store", where=str(path), next_step=REPAIR)
+            raise DamageError(
+                "this is no folder, and a part of the store", part="folder", where=str(path), next_step=REPAIR
+            )
 
     def read_record(self, digest: str) -> bytes:
         """The checked bytes of a manifest or of an artifact's record.
@@ -61,6 +83,14 @@ class StoreFolder:
         if digest_bytes(data) != digest:
             raise ValueError("its bytes were changed")
         return data
+
+    def records(self) -> Iterator[Artifact]:
+        """Every artifact whose record is whole, whether the index lists it or not."""
+        names = [name for name in os.listdir(self.blobs) if len(name) == 64] if self.blobs.is_dir() else []
+        for digest in sorted(f"sha256:{name}" for name in names):
+            with suppress(OSError, ValueError, SeatrialError):
+                if (data := self.read_record(digest)).startswith(b"{") and b'"made_by"' in data:
+                    yield read_record(data)
 
     def read_index(self) -> StoreIndex:
         """The index; an empty one where nothing was stored yet.
@@ -81,13 +111,19 @@ class StoreFolder:
             raise self._index_error("it was replaced by one without the digest over its entries")
         return found
 
-    def _index_error(self, why: str) -> IntegrityError:
-        return IntegrityError(f"the store's index is damaged: {why}", where=str(self.index), next_step=REPAIR)
+    def _index_error(self, why: str) -> DamageError:
+        return DamageError(
+            f"the store's index is damaged: {why}", part="index", where=str(self.index), next_step=REPAIR
+        )
 
     @property
     def used(self) -> bool:
-        """Whether an index must be there."""
-        return os.path.lexists(self.layout) or os.path.lexists(self.second_index)
+        """Whether an index must be there: it was the first thing written."""
+        if os.path.lexists(self.layout) or os.path.lexists(self.second_index):
+            return True
+        with suppress(OSError):
+            return any(len(name) == 64 for name in os.listdir(self.blobs))
+        return False
 
     def write_index(self, index: StoreIndex) -> None:
         """Write both copies: the second one first, except where the index is the older of the two kinds or new."""
@@ -115,25 +151,20 @@ class StoreFolder:
 
     def set_aside(self, path: Path) -> Path:
         """Move what lies at `path` into the quarantine, under its own name and a number."""
-        home = self.root.parent
-        if path in (self.root, self.cache):
+        if path in (self.root, self.cache, self.quarantine):
             target = numbered(path.with_name(f"{path.name}.quarantine"))
         else:
-            base = self.root if path.is_relative_to(self.root) else home
-            target = numbered(self.root / "quarantine" / path.relative_to(base))
-            if not_a_folder(self.root / "quarantine"):
-                raise IntegrityError(
-                    "the quarantine is no folder",
-                    where=str(self.root / "quarantine"),
-                    next_step="move it away, then run: seatrial verify --repair",
-                )
+            if not_a_folder(self.quarantine):
+                self.set_aside(self.quarantine)
+            base = self.root if path.is_relative_to(self.root) else self.root.parent
+            target = numbered(self.quarantine / path.relative_to(base))
             target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
         fsync_folder(path.parent)
         return target
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, begin: bool = True) -> Iterator[None]:
         """Hold the store's lock; the first time, sweep what killed writers left and begin a store that is new.
 
         Raises:
@@ -142,7 +173,8 @@ class StoreFolder:
         self.check_folders()
         self.blobs.mkdir(parents=True, exist_ok=True)
         with lock_on(self.lock):
-            self.begin()
+            if begin:
+                self.begin()
             yield
 
     def begin(self) -> None:
@@ -204,8 +236,8 @@ def lock_on(path: Path) -> Iterator[None]:
     Raises:
         IntegrityError: something else stands in its place.
     """
-    if os.path.lexists(path) and not is_plain(path):
-        raise IntegrityError("the lock is no plain file", where=str(path), next_step=REPAIR)
+    if os.path.lexists(path) and (not is_plain(path) or not os.access(path, os.R_OK)):
+        raise DamageError("the lock is no plain file that can be read", part="lock", where=str(path), next_step=REPAIR)
     with FileLock(path):
         yield
 
