@@ -142,6 +142,25 @@ def staging(target: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def write_once(target: Path, data: bytes) -> None:
+    """Stage, fsync, link, read-only: the file appears whole, and never over another one.
+
+    Raises:
+        FileExistsError: something is there.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, staged = _held(target.parent)
+    try:
+        staged.write_bytes(data)
+        os.fsync(descriptor)
+        staged.chmod(0o444)
+        os.link(staged, target)
+    finally:
+        staged.unlink(missing_ok=True)
+        os.close(descriptor)
+    fsync_folder(target.parent)
+
+
 def fsync_folder(folder: Path) -> None:
     """Make names that were added or removed in the folder survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
