@@ -7,11 +7,12 @@ depend on a machine and are kept by whoever measured them.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard, cast
 
 from .errors import ConfigError, IntegrityError
 
@@ -19,6 +20,7 @@ Format = Literal["torch", "onnx", "tensorrt"]
 FORMATS: tuple[Format, ...] = ("torch", "onnx", "tensorrt")
 SCHEMA = 1
 _CHUNK = 1 << 20
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def digest_bytes(data: bytes) -> str:
@@ -33,6 +35,22 @@ def digest_file(path: Path) -> str:
         while chunk := stream.read(_CHUNK):
             state.update(chunk)
     return "sha256:" + state.hexdigest()
+
+
+def is_digest(value: object) -> TypeGuard[str]:
+    """Whether a value is a digest as `digest_bytes` formats it, and so may become part of a path."""
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
+
+
+def checked_digest(value: object) -> str:
+    """The value, where it is a digest.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not is_digest(value):
+        raise TypeError(f"{str(value)[:80]!r} is no digest")
+    return value
 
 
 def canonical(value: Any) -> bytes:
@@ -161,26 +179,73 @@ class Artifact:
         Raises:
             IntegrityError: another schema, or fields that are missing or unknown.
         """
-        if value.get("schema") != SCHEMA:
+        if not isinstance(value, Mapping) or value.get("schema") != SCHEMA:
+            found = value.get("schema") if isinstance(value, Mapping) else value
             raise IntegrityError(
-                f"an artifact record of schema {value.get('schema')!r}; this version reads {SCHEMA}",
+                f"an artifact record of schema {str(found)[:40]!r}; this version reads {SCHEMA}",
                 next_step="use the version of seatrial that wrote it, or build it again",
             )
         try:
             return cls(
-                name=value["name"],
-                format=value["format"],
-                files=tuple(File(**file) for file in value["files"]),
-                inputs=tuple(_spec(spec) for spec in value["inputs"]),
-                outputs=tuple(_spec(spec) for spec in value["outputs"]),
-                requires=value["requires"],
-                made_by=Provenance(**value["made_by"]),
+                name=_name(value["name"]),
+                format=_format(value["format"]),
+                files=_files(value["files"]),
+                inputs=tuple(_spec(spec) for spec in _typed(value["inputs"], list)),
+                outputs=tuple(_spec(spec) for spec in _typed(value["outputs"], list)),
+                requires=_typed(value["requires"], dict),
+                made_by=_provenance(value["made_by"]),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, ConfigError) as error:
             raise IntegrityError(
                 f"an artifact record that cannot be read: {error}", next_step="build it again"
             ) from error
 
 
-def _spec(value: Mapping[str, Any]) -> TensorSpec:
-    return TensorSpec(name=value["name"], dtype=value["dtype"], shape=tuple(value["shape"]))
+def _typed(value: Any, kind: type) -> Any:
+    """The value, where it is exactly of that type (a bool is no int)."""
+    if type(value) is not kind:
+        raise TypeError(f"{str(value)[:40]!r} is no {kind.__name__}")
+    return value
+
+
+def _name(value: Any) -> str:
+    """Text that may be shown and made part of a path: no control characters."""
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise TypeError(f"{str(value)[:40]!r} is no name")
+    return value
+
+
+def _format(value: Any) -> Format:
+    if value not in FORMATS:
+        raise TypeError(f"{str(value)[:40]!r} is no format")
+    return cast(Format, value)
+
+
+def _files(value: Any) -> tuple[File, ...]:
+    found = tuple(
+        File(path=_name(file["path"]), digest=checked_digest(file["digest"]), size=_typed(file["size"], int))
+        for file in _typed(value, list)
+    )
+    if len({file.path for file in found}) < len(found) or any(file.size < 0 for file in found):
+        raise ValueError("a file stands there twice, or has a size below zero")
+    return found
+
+
+def _spec(value: Any) -> TensorSpec:
+    shape = tuple(_typed(value["shape"], list))
+    if not all(type(size) in (int, str) for size in shape):
+        raise TypeError(f"{str(shape)[:40]} is no shape")
+    return TensorSpec(name=_typed(value["name"], str), dtype=_typed(value["dtype"], str), shape=shape)
+
+
+def _provenance(value: Any) -> Provenance:
+    found = Provenance(**_typed(value, dict))
+    _name(found.stage)
+    _typed(found.seed, int)
+    for text in (found.recipe, found.at, *(() if found.samples is None else (found.samples,))):
+        _typed(text, str)
+    for mapping in (found.config, found.environment, found.notes):
+        _typed(mapping, dict)
+    if found.parent is not None:
+        checked_digest(found.parent)
+    return found

@@ -243,9 +243,11 @@ class _Builder:
         return Step(label=label, artifact=kept, cached=False, seconds=perf_counter() - start, agreements=agreements)
 
     def _known(self, ingredients: Mapping[str, Any] | None) -> Artifact | None:
-        note = self.store.recall("steps", _digest(ingredients)) if ingredients is not None else None
-        artifact = self.store.find(str(note["digest"])) if note is not None else None
-        return artifact if artifact is not None and self.store.holds(artifact) else None
+        """What the ingredients made before, where every byte of it is whole; else it is made anew."""
+        if ingredients is None:
+            return None
+        digest = self.store.recall_as("steps", _digest(ingredients), lambda note: str(note["digest"]))
+        return self.store.whole(digest) if digest is not None else None
 
     def _checkpoints(self, ingredients: Mapping[str, Any] | None) -> Path:
         """Where the stage of these ingredients leaves what an interrupted run goes on from."""
@@ -253,8 +255,11 @@ class _Builder:
 
     def _agreements(self, ingredients: Mapping[str, Any] | None) -> tuple[Agreement, ...]:
         """How the step agreed with its parent when it was made, where that was noted."""
-        rows = (self.store.recall("steps", _digest(ingredients)) or {}).get("agreements", [])
-        return tuple(Agreement.from_json(row) for row in rows)
+
+        def read(note: dict[str, Any]) -> tuple[Agreement, ...]:
+            return tuple(Agreement.from_json(row) for row in note.get("agreements", []))
+
+        return self.store.recall_as("steps", _digest(ingredients), read) or ()
 
     def _source_ingredients(self, *, load: bool = True) -> dict[str, Any] | None:
         golden = self.data.digest("golden", load=load)

@@ -68,6 +68,8 @@ def progress() -> Iterator[Callable[[str, float, str], None]]:
 
 def add_verbs(app: typer.Typer) -> None:
     """Put floor 0's verbs into the command."""
+    from .verify_verb import verify
+
     for verb in (init, build, search, plan, show, history, verify, reproduce, parity, coverage):
         app.command(rich_help_panel=PANEL)(verb)
 
@@ -234,19 +236,6 @@ def history(ref: Ref, json_: Json = False) -> None:
         emit({"chain": [artifact.to_json() | {"digest": artifact.digest} for artifact in chain]})
     else:
         out.print(history_table(chain))
-
-
-def verify(ref: Ref, json_: Json = False) -> None:
-    """Check every stored byte of an artifact and of its ancestors against the digests."""
-    kept = store()
-    chain = kept.history(kept.get(ref))
-    for artifact in chain:
-        for file in artifact.files:
-            kept.path(artifact, file.path)
-    if json_:
-        emit({"whole": [artifact.digest for artifact in chain]})
-    else:
-        out.print(f"whole: {chain[0].short} and {len(chain) - 1} ancestors, every byte as its digest says")
 
 
 def reproduce(

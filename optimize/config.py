@@ -48,6 +48,15 @@ def parse(text: str, type_: type[T], path: Path) -> T:
         raise
 
 
+def typed(value: Any, type_: type[T]) -> T:
+    """Read JSON values that were stored into the dataclass `type_`, as strictly as a TOML file.
+
+    Raises:
+        ValueError: a missing key, or a value of the wrong type or one the dataclass refuses.
+    """
+    return strict_adapter(type_).validate_json(json.dumps(value, allow_nan=False), strict=True)
+
+
 def read_text(path: Path) -> str:
     """The file's text, or a `MissingError` / `ConfigError` that names it."""
     try:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .artifact import Artifact, canonical, digest_bytes
+from .config import typed
 from .coverage import Coverage, coverage
 from .engine import LAYERS, MODEL
 from .environment import environment
@@ -54,8 +55,7 @@ def on_samples(artifact: Artifact, path: Path, store: Store, inputs: Mapping[str
 
 def recalled(artifact: Artifact, store: Store) -> Coverage | None:
     """What `on_samples` found of the artifact on this very machine, or None."""
-    note = store.recall("coverage", _key(artifact))
-    return Coverage.from_json(note) if note is not None else None
+    return store.recall_as("coverage", _key(artifact), lambda note: typed(note, Coverage))
 
 
 def coverages(artifacts: Mapping[str, Artifact], store: Store) -> dict[str, Coverage]:

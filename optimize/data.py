@@ -7,7 +7,7 @@ to do loads nothing.
 
 from importlib import metadata
 
-from .artifact import canonical, digest_bytes, digest_file
+from .artifact import canonical, checked_digest, digest_bytes, digest_file
 from .environment import Environment
 from .errors import MissingError
 from .recipe import Recipe
@@ -44,9 +44,9 @@ class Data:
         """The split's digest, from the note where there is one; None if it is unknown and must not be loaded."""
         if split in self._loaded:
             return self._loaded[split].digest
-        note = self._store.recall("samples", self._key(split))
-        if note is not None:
-            return str(note["digest"])
+        noted = self._store.recall_as("samples", self._key(split), lambda note: checked_digest(note["digest"]))
+        if noted is not None:
+            return noted
         return self.samples(split).digest if load else None
 
     def _key(self, split: Split) -> str:

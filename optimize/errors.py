@@ -7,7 +7,7 @@
     ├── SourceError                  exit 2   the user's own module or loader raised or returned the wrong thing
     ├── StageError                   exit 1   a stage could not do its work
     │   └── ParityError              exit 1   an artifact disagrees with its parent beyond the contract
-    ├── IntegrityError               exit 1   stored bytes are not what their digest says
+    ├── IntegrityError               exit 5   a stored record or stored bytes are damaged
     ├── ContractError                exit 4   this machine breaks what the artifact requires
     └── MachineError                 exit 4   this machine lacks something: a port, a stub, a library, space
 
@@ -66,9 +66,9 @@ class ParityError(StageError):
 
 
 class IntegrityError(SeatrialError):
-    """Stored bytes are not what their digest says."""
+    """A stored record is damaged, or stored bytes are not what their digest says."""
 
-    exit_code = 1
+    exit_code = 5
 
 
 class ContractError(SeatrialError):

@@ -10,6 +10,7 @@ from typing import Any
 
 from .artifact import Artifact, canonical, digest_bytes
 from .build import REFERENCE, Build, Step
+from .config import typed
 from .data import Data
 from .environment import environment
 from .gain import BATCH, Gain, judge, pace_to
@@ -73,8 +74,8 @@ def _with_memory(build: Build, rows: tuple[Figures, ...], store: Store, progress
 
 def _measured(build: Build, store: Store, progress: Progress) -> tuple[Figures, ...]:
     key = _key(build, store)
-    if (known := store.recall("figures", key)) is not None:
-        return tuple(_read(row) for row in known["rows"])
+    if (known := store.recall_as("figures", key, _read)) is not None:
+        return known
     data = Data(build.recipe, store, environment())
     samples, score = data.samples("evaluation"), metric(build.recipe)
     everyone = {step.artifact.digest: step.artifact for step in build.all if not unmeasured(step.artifact)}
@@ -161,6 +162,5 @@ def _key(build: Build, store: Store) -> str:
     )
 
 
-def _read(row: dict[str, Any]) -> Figures:
-    paces = {name: Pace(**row[name]) if row[name] is not None else None for name in ("parent", "reference")}
-    return Figures(**(row | paces))
+def _read(note: dict[str, Any]) -> tuple[Figures, ...]:
+    return tuple(typed(row, Figures) for row in note["rows"])

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Literal
 
 from .artifact import Artifact, canonical, digest_bytes
+from .config import typed
 from .environment import environment
 from .pace import Pace, pace
 from .samples import Samples
@@ -53,8 +54,7 @@ def pace_to(
 
 def recall(parent: Artifact, child: Artifact, store: Store, digest: str) -> Pace | None:
     """The pace that this machine measured before, or None."""
-    known = store.recall("pace", _key(parent, child, digest))
-    return None if known is None else Pace(**known)
+    return store.recall_as("pace", _key(parent, child, digest), lambda note: typed(note, Pace))
 
 
 def _key(parent: Artifact, child: Artifact, digest: str) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 
 from .artifact import Artifact, canonical, digest_bytes
+from .config import typed
 from .environment import environment
 from .samples import Samples
 from .sessions.session import Engine
@@ -54,8 +55,8 @@ def memory_of(
     """
     note = {"schema": 1, "artifact": artifact.digest, "samples": digest, "batch": batch, "engine": engine}
     key = digest_bytes(canonical(note | {"machine": environment().fingerprint}))
-    if (known := store.recall("memory", key)) is not None:
-        return Memory(**known)
+    if (known := store.recall_as("memory", key, lambda note: typed(note, Memory))) is not None:
+        return known
     if artifact.format == "tensorrt" or artifact.planned:
         return None
     with tempfile.TemporaryDirectory(prefix="seatrial-memory-") as folder:

@@ -104,8 +104,8 @@ def recorded_recipe(artifact: Artifact, store: Store) -> Recipe:
     Raises:
         MissingError: the store does not have it.
     """
-    note = store.recall("recipes", artifact.made_by.recipe)
-    if note is None:
+    noted = store.recall_as("recipes", artifact.made_by.recipe, lambda note: (Path(note["path"]), str(note["text"])))
+    if noted is None:
         raise MissingError(
             f"the recipe {artifact.made_by.recipe[:19]} is not in the store"
             if artifact.made_by.recipe
@@ -113,8 +113,8 @@ def recorded_recipe(artifact: Artifact, store: Store) -> Recipe:
             where=artifact.short,
             next_step="name it with --recipe",
         )
-    path = Path(str(note["path"]))
-    return config.parse(str(note["text"]), Recipe, path).at(path)
+    path, text = noted
+    return config.parse(text, Recipe, path).at(path)
 
 
 def causes(old: Artifact, new: Artifact, store: Store, empty: Store) -> tuple[str, ...]:

@@ -3,31 +3,25 @@
 Blobs lie under ``blobs/sha256``; one manifest per artifact; ``index.json`` lists the manifests under the artifact's own
 digest and, where given, a tag. Anything that reads OCI layouts (skopeo, oras, crane) reads this one. Nothing here knows
 what a stage is. Every byte handed out has been checked against its digest, and everything others may read was staged,
-fsynced and renamed into place, so a kill at any moment leaves the store whole.
+fsynced and renamed into place, so a kill at any moment leaves the store whole. What is damaged all the same is found
+where it is read, and written anew where the same artifact is put again; `store_check` looks at all of it.
 """
 
-import json
-import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from filelock import FileLock
+from . import notes
+from .artifact import Artifact, File, digest_bytes
+from .errors import ConfigError, IntegrityError, MissingError
+from .inspection import DamageError
+from .layout import IndexEntry, StoreIndex, is_tag, manifest_bytes, read_manifest, read_record
+from .plain import digest_plain, staging
+from .plain import write_atomically as write_atomically
+from .store_folder import REPAIR, StoreFolder, disk_errors, not_a_folder, reason
 
-from .artifact import Artifact, File, canonical, digest_bytes, digest_file
-from .errors import ConfigError, IntegrityError, MachineError, MissingError
-
-_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-_INDEX = "application/vnd.oci.image.index.v1+json"
-_ARTIFACT = "application/vnd.seatrial.artifact.v1"
-_CONFIG = "application/vnd.seatrial.artifact.config.v1+json"
-_LAYER = "application/octet-stream"
-_TITLE = "org.opencontainers.image.title"
-_TAG = "org.opencontainers.image.ref.name"
-_DIGEST = "dev.seatrial.artifact.digest"
+T = TypeVar("T")
 
 
 class Store:
@@ -35,24 +29,28 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._blobs = root / "blobs" / "sha256"
+        self.folder = StoreFolder(root)
 
     def put(self, artifact: Artifact, folder: Path, *, tag: str | None = None) -> Artifact:
         """Keep an artifact whose files lie in `folder`; the one that is already there wins, and is returned.
 
+        What of it was damaged is written anew, and the damaged bytes are set aside.
+
         Raises:
-            IntegrityError: a file in `folder` is not what the artifact says.
+            IntegrityError: a file in `folder` is not what the artifact says, or the index is damaged.
             MachineError: the disk refused.
         """
-        with _disk_errors(self.root), self._lock():
+        with disk_errors(self.root), self.folder.locked():
+            index = before = self.folder.read_index()
             for file in artifact.files:
                 self._keep_file(folder / file.path, file)
-            known = self._find(artifact.digest)
+            known = self._whole_record(index, artifact.digest)
             if known is None:
-                self._add(artifact)
-                known = artifact
+                index, known = self._add(index, artifact), artifact
             if tag is not None:
-                self._tag(known.digest, tag)
+                index = _tagged(index, known.digest, tag)
+            if index != before or not before.sealed:
+                self.folder.write_index(index)
         return known
 
     def get(self, reference: str) -> Artifact:
@@ -62,27 +60,22 @@ class Store:
             MissingError: none, or more than one, fits.
             IntegrityError: the stored record was changed.
         """
-        entries = self._entries()
+        index = self.folder.read_index()
         wanted = reference.rpartition("@")[2].removeprefix("sha256:").removesuffix("…")
         fits = {
-            entry["annotations"][_DIGEST]
-            for entry in entries
-            if entry["annotations"].get(_TAG) == reference
-            or (len(wanted) >= 4 and entry["annotations"][_DIGEST].removeprefix("sha256:").startswith(wanted))
+            entry.artifact
+            for entry in index.entries
+            if entry.tag == reference
+            or (len(wanted) >= 4 and entry.artifact.removeprefix("sha256:").startswith(wanted))
         }
         if len(fits) != 1:
-            tags = sorted({entry["annotations"][_TAG] for entry in entries if _TAG in entry["annotations"]})
+            tags = index.tags()
             raise MissingError(
                 f"{len(fits) or 'no'} artifact{'s' if len(fits) > 1 else ''} called {reference!r}",
                 where=str(self.root),
                 next_step="give more digits" if fits else f"build it first; tags here: {', '.join(tags) or 'none'}",
             )
-        found = self._find(fits.pop())
-        if found is None:
-            raise IntegrityError(
-                f"the record of {reference!r} is gone from the store", where=str(self.root), next_step="build again"
-            )
-        return found
+        return self.record(index, fits.pop())
 
     def path(self, artifact: Artifact, name: str) -> Path:
         """The checked blob of one of the artifact's files; read it, never write it.
@@ -91,18 +84,35 @@ class Store:
             IntegrityError: the blob is missing or its bytes are not what the digest says.
         """
         file = artifact.file(name)
-        blob = self._blob(file.digest)
-        if not blob.is_file() or digest_file(blob) != file.digest:
-            raise IntegrityError(
-                f"{name} of {artifact.short} is {'damaged' if blob.exists() else 'missing'} in the store",
-                where=str(blob),
-                next_step="remove that file and build again: the stage that made it runs anew",
-            )
+        blob = self.folder.blob(file.digest)
+        self.folder.check_folders()
+        try:
+            if digest_plain(blob, file.size) != file.digest:
+                raise ValueError("its bytes were changed")
+        except (OSError, ValueError) as error:
+            raise self.file_error(artifact, name, error) from error
         return blob
+
+    def file_error(self, artifact: Artifact, name: str, why: Exception) -> DamageError:
+        """The error of one of the artifact's files that cannot be had."""
+        how = "is missing in the store" if isinstance(why, FileNotFoundError) else "is damaged in the store"
+        again = self.again(artifact.name, artifact.made_by.recipe)
+        return DamageError(
+            f"{name} of {artifact.short} {how}: {reason(why)}",
+            part="blob",
+            where=str(self.folder.blob(artifact.file(name).digest)),
+            next_step=REPAIR if isinstance(why, PermissionError) else again,
+        )
+
+    def again(self, name: str, recipe: str = "") -> str:
+        """The instruction that makes an artifact anew: the build of its recipe, where that is known."""
+        known = notes.recipe_path(self.folder.cache, name, recipe)
+        how = "build its recipe again" if known is None else f"run: seatrial build {known}"
+        return f"{how} (the stage that made it runs anew)"
 
     def materialize(self, artifact: Artifact, folder: Path) -> None:
         """Copy the artifact's checked files into `folder` under their own names."""
-        with _disk_errors(folder):
+        with disk_errors(folder):
             for file in artifact.files:
                 target = folder / file.path
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -118,177 +128,175 @@ class Store:
         return True
 
     def find(self, digest: str) -> Artifact | None:
-        """The artifact of exactly that digest, or None; its files are not checked."""
-        return self._find(digest)
+        """The artifact of exactly that digest, or None; its files are not checked.
+
+        Raises:
+            IntegrityError: the index or the artifact's record is damaged.
+        """
+        index = self.folder.read_index()
+        return None if index.entry(digest) is None else self.record(index, digest)
+
+    def whole(self, digest: str) -> Artifact | None:
+        """The artifact of that digest, checked to the last byte; None where it is to be made (anew).
+
+        Raises:
+            IntegrityError: the index is damaged, so that nothing can be said.
+        """
+        artifact = self._whole_record(self.folder.read_index(), digest)
+        return artifact if artifact is not None and self.holds(artifact) else None
 
     def tag(self, artifact: Artifact, tag: str) -> None:
         """Let a name point at the artifact; a tag may move, a digest never does."""
-        with _disk_errors(self.root), self._lock():
-            self._tag(artifact.digest, tag)
+        with disk_errors(self.root), self.folder.locked():
+            index = self.folder.read_index()
+            self.folder.write_index(_tagged(index, artifact.digest, tag))
 
     def all(self) -> Iterator[Artifact]:
         """Every artifact, oldest first."""
-        for digest in dict.fromkeys(entry["annotations"][_DIGEST] for entry in self._entries()):
-            if (artifact := self._find(digest)) is not None:
-                yield artifact
+        index = self.folder.read_index()
+        for digest in index.artifacts:
+            yield self.record(index, digest)
 
     def history(self, artifact: Artifact) -> list[Artifact]:
-        """The chain of parents, from the artifact back to its source."""
-        chain = [artifact]
-        while chain[-1].made_by.parent is not None:
-            parent = self._find(chain[-1].made_by.parent)
-            if parent is None:
-                break
-            chain.append(parent)
+        """The chain of parents, from the artifact back to its source, or to the last one that is in the store.
+
+        Raises:
+            IntegrityError: a record of the chain is damaged.
+        """
+        index, chain = self.folder.read_index(), [artifact]
+        while (parent := chain[-1].made_by.parent) is not None and index.entry(parent) is not None:
+            if parent in {link.digest for link in chain}:
+                raise IntegrityError(
+                    f"{chain[-1].short} is its own ancestor", where=str(self.root), next_step=self.again(artifact.name)
+                )
+            chain.append(self.record(index, parent))
         return chain
 
     def remember(self, room: str, key: str, value: Mapping[str, Any]) -> None:
-        """Keep a small JSON note under a digest key (the build's cache); the last writer wins."""
-        path = self._note(room, key)
-        with _disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, canonical(value))
+        """Keep a small JSON note under a digest key (the build's cache); the last writer wins.
+
+        Raises:
+            IntegrityError: the cache, or its room, is no folder.
+            MachineError: the disk refused.
+        """
+        path = notes.note_path(self.folder.cache, room, key)
+        for folder in (path.parent.parent, path.parent):
+            if not_a_folder(folder):
+                raise DamageError(
+                    "this is no folder, and a part of the cache", part="folder", where=str(folder), next_step=REPAIR
+                )
+        with disk_errors(path):
+            self.folder.write(path, notes.note_bytes(room, key, value))
 
     def recall(self, room: str, key: str) -> dict[str, Any] | None:
         """The note under that key, or None where there is none that can be read."""
-        try:
-            value = json.loads(self._note(room, key).read_bytes())
-        except (OSError, ValueError):
-            return None
-        return value if isinstance(value, dict) else None
+        return self.recall_as(room, key, dict)
 
-    def _note(self, room: str, key: str) -> Path:
-        return self.root.parent / "cache" / room / f"{key.removeprefix('sha256:')}.json"
-
-    def _blob(self, digest: str) -> Path:
-        return self._blobs / digest.removeprefix("sha256:")
+    def recall_as(self, room: str, key: str, read: Callable[[dict[str, Any]], T]) -> T | None:
+        """What `read` makes of the note, or None where there is none, or none that it can read."""
+        return notes.recalled(self.folder.cache, room, key, read)
 
     def _keep_file(self, source: Path, file: File) -> None:
-        blob = self._blob(file.digest)
-        if blob.exists() and digest_file(blob) == file.digest:
+        blob = self.folder.blob(file.digest)
+        if self._has(file.digest, file.size):
             return
-        staged = _staged(blob)
-        shutil.copyfile(source, staged)
-        if digest_file(staged) != file.digest:
-            staged.unlink()
-            raise IntegrityError(f"{source} changed while it was being stored", next_step="build again")
-        _settle(staged, blob)
+        with staging(blob) as staged:
+            shutil.copyfile(source, staged)
+            if digest_plain(staged) != file.digest:
+                raise IntegrityError(f"{source} changed while it was being stored", next_step="build again")
+            if blob.exists() or blob.is_symlink():
+                self.folder.set_aside(blob)
 
-    def _keep_bytes(self, data: bytes) -> dict[str, Any]:
+    def _keep_bytes(self, data: bytes) -> str:
         digest = digest_bytes(data)
-        if not self._blob(digest).exists():
-            write_atomically(self._blob(digest), data)
-        return {"digest": digest, "size": len(data)}
+        if not self._has(digest, len(data)):
+            blob = self.folder.blob(digest)
+            if blob.exists() or blob.is_symlink():
+                self.folder.set_aside(blob)
+            self.folder.write(blob, data)
+        return digest
 
-    def _add(self, artifact: Artifact) -> None:
-        config = self._keep_bytes(canonical(artifact.to_json()))
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": _MANIFEST,
-            "artifactType": _ARTIFACT,
-            "config": {"mediaType": _CONFIG, **config},
-            "layers": [
-                {"mediaType": _LAYER, "digest": file.digest, "size": file.size, "annotations": {_TITLE: file.path}}
-                for file in artifact.files
-            ],
-            "annotations": {_DIGEST: artifact.digest, _TITLE: artifact.name},
-        }
-        descriptor = self._keep_bytes(canonical(manifest))
-        entry = {
-            "mediaType": _MANIFEST,
-            "artifactType": _ARTIFACT,
-            **descriptor,
-            "annotations": {_DIGEST: artifact.digest},
-        }
-        self._write_index([*self._entries(), entry])
+    def _has(self, digest: str, size: int) -> bool:
+        try:
+            return digest_plain(self.folder.blob(digest), size) == digest
+        except OSError:
+            return False
 
-    def _tag(self, digest: str, tag: str) -> None:
-        if not tag or "@" in tag or tag.startswith("sha256:"):
-            raise ConfigError(f"not a legal tag: {tag!r}", next_step="use letters, digits, '.', '_', '-' and ':'")
-        untagged = next(entry for entry in self._entries() if entry["annotations"] == {_DIGEST: digest})
-        others = [entry for entry in self._entries() if entry["annotations"].get(_TAG) != tag]
-        self._write_index([*others, untagged | {"annotations": {_DIGEST: digest, _TAG: tag}}])
+    def _add(self, index: StoreIndex, artifact: Artifact) -> StoreIndex:
+        """Write an artifact's record and manifest; those that were there and are damaged are set aside."""
+        record, manifest = manifest_bytes(artifact)
+        self._keep_bytes(record)
+        digest = self._keep_bytes(manifest)
+        if (former := index.entry(artifact.digest)) is not None:
+            self._retire(former.digest)
+        return index.holding(IndexEntry(artifact=artifact.digest, digest=digest, size=len(manifest)))
 
-    def _find(self, digest: str) -> Artifact | None:
-        entry = next((entry for entry in self._entries() if entry["annotations"][_DIGEST] == digest), None)
-        if entry is None:
+    def _retire(self, manifest: str) -> None:
+        for digest in (manifest, self._config_of(manifest)):
+            if digest is not None and self.folder.blob(digest).is_file() and not self._is_record(digest):
+                self.folder.set_aside(self.folder.blob(digest))
+
+    def _config_of(self, manifest: str) -> str | None:
+        try:
+            return read_manifest(self.folder.read_record(manifest)).config
+        except (OSError, ValueError):
             return None
-        manifest = json.loads(self._read(entry["digest"]))
-        artifact = Artifact.from_json(json.loads(self._read(manifest["config"]["digest"])))
-        if artifact.digest != digest:
-            raise IntegrityError(f"the record of {digest} was changed", where=str(self.root), next_step="build again")
+
+    def _is_record(self, digest: str) -> bool:
+        try:
+            self.folder.read_record(digest)
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def _whole_record(self, index: StoreIndex, digest: str) -> Artifact | None:
+        try:
+            return None if index.entry(digest) is None else self.record(index, digest)
+        except IntegrityError:
+            return None
+
+    def record(self, index: StoreIndex, digest: str) -> Artifact:
+        """The artifact of an index entry, its files not checked.
+
+        Raises:
+            DamageError: its manifest or its record is damaged.
+        """
+        entry = index.entry(digest)
+        assert entry is not None
+        try:
+            manifest = read_manifest(self.folder.read_record(entry.digest))
+            if manifest.artifact != digest:
+                raise ValueError("it is the manifest of another artifact")
+        except (OSError, ValueError) as error:
+            raise self._record_error("manifest", index, digest, entry.digest, error) from error
+        try:
+            artifact = read_record(self.folder.read_record(manifest.config), digest)
+            if manifest.layers != tuple((file.path, file.digest, file.size) for file in artifact.files):
+                raise ValueError("its files are not those of its manifest")
+        except (OSError, ValueError, IntegrityError) as error:
+            raise self._record_error("record", index, digest, manifest.config, error) from error
         return artifact
 
-    def _read(self, digest: str) -> bytes:
-        try:
-            data = self._blob(digest).read_bytes()
-        except OSError as error:
-            raise IntegrityError(
-                "a record is missing from the store", where=str(self._blob(digest)), next_step="build again"
-            ) from error
-        if digest_bytes(data) != digest:
-            raise IntegrityError(
-                "a record in the store was changed", where=str(self._blob(digest)), next_step="build again"
-            )
-        return data
+    def _record_error(self, part: str, index: StoreIndex, artifact: str, blob: str, error: Exception) -> DamageError:
+        name = next(iter(index.tags(artifact)), artifact[:19])
+        repairable = isinstance(error, PermissionError) or (part == "manifest" and self._record_is_left(artifact))
+        return DamageError(
+            f"the {part} of {name} is damaged in the store: {reason(error)}",
+            part=part,
+            where=str(self.folder.blob(blob)),
+            next_step=REPAIR if repairable else self.again(name),
+        )
 
-    def _entries(self) -> list[dict[str, Any]]:
-        path = self.root / "index.json"
-        try:
-            index = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError) as error:
-            raise IntegrityError(
-                f"the store's index cannot be read: {error}", where=str(path), next_step="restore the file"
-            ) from error
-        return [entry for entry in index["manifests"] if _DIGEST in entry.get("annotations", {})]
-
-    def _write_index(self, entries: list[dict[str, Any]]) -> None:
-        layout = self.root / "oci-layout"
-        if not layout.exists():
-            write_atomically(layout, canonical({"imageLayoutVersion": "1.0.0"}))
-        index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": entries}
-        write_atomically(self.root / "index.json", canonical(index))
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        self._blobs.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / ".lock"):
-            yield
+    def _record_is_left(self, artifact: str) -> bool:
+        """Whether the record is there that the manifest of an artifact follows from."""
+        return any(record.digest == artifact for record in self.folder.records())
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Stage beside `path`, fsync, rename: a reader sees the old bytes or the new ones, never a part."""
-    staged = _staged(path)
-    staged.write_bytes(data)
-    _settle(staged, path)
-
-
-def _staged(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".staged-", dir=path.parent)
-    os.close(handle)
-    return Path(name)
-
-
-def _settle(staged: Path, target: Path) -> None:
-    with staged.open("rb") as stream:
-        os.fsync(stream.fileno())
-    staged.chmod(0o644)
-    staged.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-@contextmanager
-def _disk_errors(where: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise MachineError(
-            f"cannot write: {error.strerror or error}", where=str(where), next_step="free space or set SEATRIAL_HOME"
-        ) from error
+def _tagged(index: StoreIndex, digest: str, tag: str) -> StoreIndex:
+    if not is_tag(tag):
+        raise ConfigError(f"not a legal tag: {tag!r}", next_step="use letters, digits, '.', '_', '-' and ':'")
+    if index.entry(digest) is None:
+        raise MissingError(
+            f"{digest[:19]} is not in the store, and {tag!r} cannot point at it", next_step="put it first"
+        )
+    return index.tagged(digest, tag)

@@ -12,7 +12,8 @@
 # OUT               where results go; default seatrial-out: gate.md, junit.xml, report.html, run/ (raw)
 # SEATRIAL          the command; default .venv/bin/seatrial where that is there, else the one on the path
 #
-# Exit codes: 0 pass, 1 fail, 2 usage, 3 could not tell, 4 the machine or the load made every run invalid.
+# Exit codes: 0 pass, 1 fail, 2 usage, 3 could not tell, 4 the machine or the load made every run invalid, 5 a stored
+# record is damaged.
 set -eu
 
 : "${RECIPE:?name the recipe to build}" "${BUDGET:?name the budget to judge by}"
@@ -83,6 +84,7 @@ case $code in
     fi
     ;;
 4) say "INVALID: the machine or the load spoiled the run; nothing was decided" ;;
+5) say "a stored record is damaged; take the next step named above" ;;
 *) say "seatrial gate ended with $code" ;;
 esac
 exit "$code"

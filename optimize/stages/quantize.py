@@ -201,7 +201,7 @@ class _Work:
         samples = self.context.samples("calibration")
         depends = [model.SerializeToString(deterministic=True), samples.digest.encode(), self._code()]
         key = digest_bytes(b"".join(digest_bytes(part).encode() for part in depends))
-        known = Statistics.from_json(self.context.store.recall("statistics", key))
+        known = self.context.store.recall_as("statistics", key, Statistics.from_json) or Statistics()
         missing = [
             name for name in tensors if name not in known.tensors or (name in channels and name not in known.channels)
         ]

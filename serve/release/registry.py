@@ -1,49 +1,25 @@
 """The registry: numbered releases, written once, each with the verdict that allowed it.
 
 A record holds the artifact's digest, the judged run's digest and the verdict itself, and the digest of the record
-before it, so that a record changed afterwards is found. It does not hold the artifact; the store does.
+before it, so that a record changed afterwards is found. Each is kept twice: the second copy is named by its digest, so
+that the newest record, which no later one vouches for, is checked too, and a lost record can be restored bit for bit.
+It does not hold the artifact; the store does.
 """
 
 import json
-import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock
 
 from bench.verdict import Verdict
-from optimize.artifact import Artifact, canonical, digest_bytes
+from optimize.artifact import Artifact, canonical
 from optimize.environment import now
-from optimize.errors import IntegrityError, MachineError, MissingError
+from optimize.errors import MissingError
 from optimize.names import checked
 
 from ..errors import RegistryError
+from .record import Release, record_bytes
+from .registry_folder import RegistryFolder
 
-SCHEMA = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
-    """Version `version` of `name` is that artifact, because of that verdict.
-
-    `previous` is the digest of the record of the version before (empty for the first), `run` the folder that the
-    verdict was judged from.
-    """
-
-    name: str
-    version: int
-    digest: str
-    verdict: Mapping[str, Any]
-    run: str
-    at: str
-    previous: str
-
-    @property
-    def label(self) -> str:
-        """``name@3``, for people and for the command line."""
-        return f"{self.name}@{self.version}"
+__all__ = ["Registry", "Release"]
 
 
 class Registry:
@@ -51,6 +27,7 @@ class Registry:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.folder = RegistryFolder(root)
 
     def register(self, name: str, artifact: Artifact, verdict: Verdict, *, run: Path) -> Release:
         """Give the artifact the next version of `name`; one that already is a version of it keeps that number.
@@ -72,97 +49,50 @@ class Registry:
             raise RegistryError(
                 f"{artifact.short} is refused: its verdict is {verdict.outcome}",
                 where="; ".join(verdict.summary[:3]),
-                next_step="mend what the verdict names, build and gate again",
+                next_step="fix what the verdict names, build and gate again",
                 exit_code=verdict.exit_code,
             )
-        try:
-            (self.root / name).mkdir(parents=True, exist_ok=True)
-            with FileLock(self.root / name / ".lock"):
-                known = self.releases(name)
-                if same := [release for release in known if release.digest == artifact.digest]:
-                    return same[-1]
-                release = Release(
-                    name=name,
-                    version=known[-1].version + 1 if known else 1,
-                    digest=artifact.digest,
-                    verdict=json.loads(canonical(verdict.to_json())),
-                    run=str(run),
-                    at=now(),
-                    previous=self._bytes_digest(known[-1]) if known else "",
-                )
-                self._write(release)
-        except OSError as error:
-            raise MachineError(
-                f"cannot write: {error.strerror}", where=str(self.root), next_step="free space or set SEATRIAL_HOME"
-            ) from error
+        with self.folder.locked(name):
+            known = self.folder.chain(name)
+            if same := [release for release, _ in known if release.digest == artifact.digest]:
+                self.folder.copy_all(name)
+                return same[-1]
+            release = Release(
+                name=name,
+                version=len(known) + 1,
+                digest=artifact.digest,
+                verdict=json.loads(canonical(verdict.to_json())),
+                run=str(run),
+                at=now(),
+                previous=known[-1][1] if known else "",
+            )
+            self.folder.write(name, release.version, record_bytes(release))
+            self.folder.copy_all(name)
         return release
 
     def releases(self, name: str) -> tuple[Release, ...]:
         """Every version, oldest first, the chain checked.
 
         Raises:
-            IntegrityError: a record is missing in the middle, or was changed.
+            ConfigError: the name is not legal.
+            IntegrityError: a record is missing, or was changed.
         """
-        numbers = sorted(int(path.stem) for path in (self.root / name).glob("*.json") if path.stem.isdigit())
-        found: list[Release] = []
-        for expected, number in enumerate(numbers, start=1):
-            release = self._read(name, number)
-            before = self._bytes_digest(found[-1]) if found else ""
-            if number != expected or release.previous != before:
-                raise IntegrityError(
-                    f"the registry's chain of {name} breaks before version {number}",
-                    where=str(self.root / name),
-                    next_step="restore the records from a copy; they are never edited",
-                )
-            found.append(release)
-        return tuple(found)
+        return tuple(release for release, _ in self.folder.chain(checked(name, "release name")))
 
     def get(self, label: str) -> Release:
         """The release called ``name@3``, or the newest for a bare name.
 
         Raises:
+            ConfigError: the name is not legal.
             MissingError: there is none.
         """
         name, at, version = label.partition("@")
         found = self.releases(checked(name, "release name"))
         chosen = [release for release in found if not at or str(release.version) == version]
         if not chosen:
-            names = sorted(path.name for path in self.root.glob("*") if path.is_dir())
             raise MissingError(
                 f"no release {label!r}",
                 where=str(self.root),
-                next_step=f"register one first; there is: {', '.join(names) or 'nothing'}",
+                next_step=f"register one first; there is: {', '.join(self.folder.names()) or 'nothing'}",
             )
         return chosen[-1]
-
-    def _path(self, name: str, version: int) -> Path:
-        return self.root / name / f"{version}.json"
-
-    def _bytes_digest(self, release: Release) -> str:
-        return digest_bytes(self._path(release.name, release.version).read_bytes())
-
-    def _read(self, name: str, version: int) -> Release:
-        path = self._path(name, version)
-        try:
-            value = json.loads(path.read_bytes())
-            if value.pop("schema") != SCHEMA:
-                raise ValueError("another schema")
-            return Release(**value)
-        except (ValueError, KeyError, TypeError) as error:
-            raise IntegrityError(
-                f"a release record that cannot be read: {error}", where=str(path), next_step="restore it"
-            ) from error
-
-    def _write(self, release: Release) -> None:
-        """Stage, fsync, link: the record appears whole, and never over another one."""
-        path = self._path(release.name, release.version)
-        staged = path.with_suffix(f".{os.getpid()}")
-        try:
-            with staged.open("wb") as stream:
-                stream.write(canonical({"schema": SCHEMA} | asdict(release)))
-                stream.flush()
-                os.fsync(stream.fileno())
-            staged.chmod(0o444)
-            os.link(staged, path)
-        finally:
-            staged.unlink(missing_ok=True)

@@ -1,6 +1,11 @@
 """Floor 2's verbs, one file per topic; `add_verbs` gathers them into the command."""
 
+from pathlib import Path
+
 import typer
+
+from optimize.inspection import Inspection
+from optimize.verify_verb import inspectors
 
 from . import audit, edge, kubernetes, linting, operating, placing, rollout, shadow, tuning
 from .placing import hosting as hosting
@@ -9,7 +14,8 @@ PANEL = "serve: place, run, ship"
 
 
 def add_verbs(app: typer.Typer) -> None:
-    """Put floor 2's verbs into the command."""
+    """Put floor 2's verbs into the command, and its releases under what `verify` looks at."""
+    inspectors["releases"] = _releases
     app.command(rich_help_panel=PANEL)(placing.register)
     app.command(rich_help_panel=PANEL)(placing.place)
     app.command(rich_help_panel=PANEL)(linting.lint)
@@ -25,3 +31,9 @@ def add_verbs(app: typer.Typer) -> None:
     app.add_typer(edge.edge, name="edge", rich_help_panel=PANEL)
     app.add_typer(edge.routes, name="routes", rich_help_panel=PANEL)
     app.add_typer(rollout.app, name="rollout", rich_help_panel=PANEL)
+
+
+def _releases(home: Path, repair: bool) -> Inspection:
+    from ..release.registry_check import inspect_releases
+
+    return inspect_releases(home, repair)

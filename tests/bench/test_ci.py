@@ -158,6 +158,7 @@ def gate(project: Path, codes: str, **more: str) -> tuple[int, list[str], str]:
         ("4 4", {}, 4, "INVALID"),
         ("4 0", {"RETRIES": "0"}, 4, "INVALID"),
         ("1 0", {}, 1, "FAIL"),
+        ("5 0", {}, 5, "damaged"),
     ],
 )
 def test_exit_codes_and_artefacts(project: Path, codes: str, more: dict[str, str], code: int, said: str) -> None:

@@ -21,7 +21,7 @@ PROVENANCE = Provenance(
 ARTIFACT = Artifact(
     name="net",
     format="onnx",
-    files=(File(path="model.onnx", digest="sha256:ab", size=3),),
+    files=(File(path="model.onnx", digest=digest_bytes(b"abc"), size=3),),
     inputs=(TensorSpec(name="x", dtype="float32", shape=("batch", 3)),),
     outputs=(TensorSpec(name="y", dtype="float32", shape=("batch", 2)),),
     requires={"cpu_flags_any": ["avx2"]},

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,9 @@ def test_records_are_read_only_and_a_change_breaks_the_chain(tmp_path: Path) -> 
     assert record.stat().st_mode & 0o222 == 0
     record.chmod(0o644)
     record.write_text(record.read_text().replace("because", "just because"))
+    with pytest.raises(IntegrityError, match="net@1 is not what was registered"):
+        registry.get("net")
+    shutil.rmtree(tmp_path / ".copies")  # as an earlier version kept it
     with pytest.raises(IntegrityError, match="before version 2"):
         registry.get("net")
 
@@ -82,8 +86,8 @@ def test_a_missing_release_says_what_there_is(tmp_path: Path) -> None:
 
 def test_an_unwritable_registry_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(MachineError):
-        Registry(tmp_path / "file").register("net", ONE, verdict(ONE), run=tmp_path)
+    with pytest.raises(MachineError, match="SEATRIAL_HOME"):
+        Registry(tmp_path / "file" / "releases").register("net", ONE, verdict(ONE), run=tmp_path)
 
 
 def test_a_release_is_a_value(tmp_path: Path) -> None:

@@ -166,6 +166,12 @@ MALFORMED = [
     GOOD.replace(b'"x"', b'"x\ny"'), GOOD.replace(b'"x"', b'"\\ud8"'), GOOD.replace(b"{", b'{"id":5,', 1),
     GOOD.replace(b"{", b'{"parameters":3,', 1), GOOD.replace(b"{", b'{"outputs":[{}],', 1), b"\xef\xbb\xbf" + GOOD,
     tensors(b"[0]"), tensors(b"[0,0,0]"), tensors(b"0"), tensors(b'["a",0]'), tensors(b"[0.5,0]"), tensors(b"[null,0]"),
+    b'{"inputs":[{"name":"x","datatype":"INT32","shape":[1099511627776],"data":[]}]}',
+    tensors(b"", shape=b"[2147483648]"), tensors(b"[0,0]", name=b'"x","name":"y"'),
+    tensors(b"", shape=b"[1099511627776]", parameters=b'{"binary_data_size":8}'),
+    GOOD.replace(b'"shape"', b'"sh\\u0061pe":[9],"shape"'), GOOD.replace(b'"shape"', b'"shape":[2],"shape"'),
+    GOOD.replace(b"{", b'{"inp\\u0075ts":[],', 1),
+    GOOD.replace(b"{", b'{"inputs":[{"name":"x","datatype":"INT8","shape":[0]}],', 1),
     tensors(b"{}"), tensors(b"[Na,0]"), tensors(b"[0,1]", datatype=b'"BYTES"'), tensors(b"[-1,0]", datatype=b'"UINT8"'),
 ]  # fmt: skip
 

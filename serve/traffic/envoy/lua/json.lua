@@ -119,6 +119,13 @@ local function array(p, i, n, depth, each)
   return nil, SYNTAX
 end
 
+local function escaped(p, from, to)
+  for at = from, to - 1 do
+    if p[at] == 92 then return true end
+  end
+  return false
+end
+
 -- An object from after its brace; `member(p, from, to, i, n)` reads the value of the key between those places.
 local function object(p, i, n, depth, member)
   if depth > MOST_DEPTH then return nil, "its JSON is nested deeper than " .. MOST_DEPTH .. " levels", "depth" end
@@ -132,6 +139,7 @@ local function object(p, i, n, depth, member)
     i = space(p, after, n)
     if i >= n or p[i] ~= 58 then return nil, SYNTAX end
     i = space(p, i + 1, n)
+    if member and escaped(p, from, after - 1) then return nil, "a key is written with escapes" end
     if member then i, why, kind = member(p, from, after - 1, i, n) else i, why, kind = value(p, i, n, depth) end
     if not i then return nil, why, kind end
     i = space(p, i, n)
@@ -236,28 +244,33 @@ local function parameters(p, i, n)
 end
 
 -- One tensor of the request: `data` says whether it is an input.
-local function tensor(data)
+local function tensor(data, whole)
   return function(p, i, n)
     if i >= n or p[i] ~= 123 then return nil, "a tensor is no object" end
     local name, kind, product, members
+    local twice = "a tensor has a key twice"
     local after, why, code = object(p, i + 1, n, 3, function(p, from, to, i, n)
       if is(p, from, to, "name") then
+        if name then return nil, twice end
         local at, got = string_of(p, i, n, "a tensor's name")
         if not at then return nil, got end
         if #got == 0 or #got > 1024 then return nil, "a tensor's name has 1 to 1024 bytes" end
         name = true
         return at
       elseif data and is(p, from, to, "datatype") then
+        if kind then return nil, twice end
         local at, got = string_of(p, i, n, "a datatype")
         if not at then return nil, got end
         if not KINDS[got] then return nil, "a datatype is not one of KServe v2" end
         kind = got
         return at
       elseif data and is(p, from, to, "shape") then
+        if product then return nil, twice end
         if i >= n or p[i] ~= 91 then return nil, "a shape is no array" end
         product = {1}
         return array(p, i + 1, n, 4, dimension(product))
       elseif data and is(p, from, to, "data") then
+        if members then return nil, twice end
         if i >= n or p[i] ~= 91 then return nil, "an input's data are no array" end
         members = {all = 0, numbers = 0, fractions = 0, negatives = 0, texts = 0, truths = 0}
         return array(p, i + 1, n, 4, leaves(members, 4))
@@ -269,17 +282,18 @@ local function tensor(data)
     if not after then return nil, why, code end
     if not name then return nil, "a tensor has no name" end
     if data and not (kind and product) then return nil, "an input lacks its datatype or its shape" end
+    if data and product[1] > whole then return nil, "an input's shape is larger than the request" end
     why = members and misfit(members, kind, product[1])
     if why then return nil, why end
     return after
   end
 end
 
-local function tensors(p, i, n, data)
+local function tensors(p, i, n, data, whole)
   local what = data and "inputs" or "outputs"
   if i >= n or p[i] ~= 91 then return nil, what .. " are no array" end
   local count = 0
-  local read = tensor(data)
+  local read = tensor(data, whole)
   local after, why, code = array(p, i + 1, n, 2, function(p, i, n)
     count = count + 1
     if count > MOST_TENSORS then return nil, "more than " .. MOST_TENSORS .. " " .. what end
@@ -292,14 +306,16 @@ end
 
 -- Nothing where the bytes are a request's JSON; else the reason for people, and a word for counting.
 local function unfit(bytes, n)
+  local whole = #bytes -- no element takes less than a byte, and a server makes room for all before it looks
   local p = ffi.cast("const uint8_t*", bytes)
   local i = space(p, 0, n)
   if i >= n or p[i] ~= 123 then return i < n and value(p, i, n, 0) and "it is no JSON object" or SYNTAX, "json" end
   local inputs = false
   local after, why, code = object(p, i + 1, n, 1, function(p, from, to, i, n)
     if is(p, from, to, "inputs") then
+      if inputs then return nil, "it has inputs twice" end
       inputs = true
-      return tensors(p, i, n, true)
+      return tensors(p, i, n, true, whole)
     elseif is(p, from, to, "outputs") then
       return tensors(p, i, n, false)
     elseif is(p, from, to, "parameters") then
