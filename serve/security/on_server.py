@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from ..errors import ServerError
 from .finding import Finding
-from .rules import FIXED_IN, breach
+from .rules import FIXED_IN, FIXED_STREAM_IN, breach
 
 _SECONDS = 5.0
 _ANNOUNCED = 10**12  # bytes; no honest request to a model is as large
@@ -92,8 +92,7 @@ def over_http(door: Door, *, exposed: bool) -> Iterator[Finding]:
     where = f"http {door.address[0]}:{door.address[1]}"
     yield breach("plaintext", where, "HTTP without TLS", exposed=exposed)
     version = door.about()["version"]
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
-    if len(numbers) == 2 and numbers < FIXED_IN:
+    if _older(version, FIXED_IN):
         yield breach("old-server", where, f"version {version}", exposed=exposed)
     status, _ = door.ask("POST", f"/v2/repository/models/{_nobody()}/unload")
     if status == 200:
@@ -119,9 +118,12 @@ def over_grpc(address: str, *, exposed: bool) -> Iterator[Finding]:
 
     where, client = f"grpc {address}", InferenceServerClient(address)
     try:
-        if _call(client.get_server_metadata) is None:
+        about = _call(client.get_server_metadata)
+        if about is None:
             raise ServerError("no answer over gRPC", where=address, next_step="name its gRPC port (--grpc-url)")
         yield breach("plaintext", where, "gRPC without TLS", exposed=exposed)
+        if _older(about.version, FIXED_STREAM_IN):
+            yield breach("stream-use-after-free", where, f"version {about.version}", exposed=exposed)
         index = _call(client.get_model_repository_index)
         ready = next((each.name for each in index.models if each.state == "READY"), "") if index else ""
         calls: tuple[tuple[str, Callable[..., Any]], ...] = (
@@ -154,6 +156,12 @@ def _call(call: Callable[..., Any]) -> Any:
         return call(client_timeout=_SECONDS)
     except InferenceServerException:
         return None
+
+
+def _older(version: str, fixed: tuple[int, int]) -> bool:
+    """Return whether a version such as ``2.51.0`` is below `fixed`; one that is no version is not."""
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isascii() and part.isdecimal())
+    return len(numbers) == 2 and numbers < fixed
 
 
 def _nobody() -> str:

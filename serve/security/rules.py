@@ -8,6 +8,9 @@ from .finding import Finding, Rule
 FIXED_IN = (2, 59)
 """Triton 25.07, which fixed the chain around CVE-2025-23319, calls itself 2.59."""
 FIXED_RELEASE = (25, 7)
+FIXED_STREAM_IN = (2, 68)
+"""Triton 26.04, which fixed a use after free in ModelStreamInfer (server#8708), calls itself 2.68."""
+FIXED_STREAM_RELEASE = (26, 4)
 
 RULES: dict[str, Rule] = {
     # A model repository.
@@ -98,6 +101,12 @@ RULES: dict[str, Rule] = {
         private="medium",
         why="CVE-2025-23319, -23320 and -23334 lead from the shared-memory calls to running code; fixed in 25.07",
         mend="run 25.07 or newer (2.59) wherever others can reach it",
+    ),
+    "stream-use-after-free": Rule(
+        exposed="high",
+        private="medium",
+        why="a gRPC stream with the metadata triton_grpc_error: true and one failed request ends a server before 2.68",
+        mend="run 26.04 or newer (2.68), or let no proxy pass that metadata or the method ModelStreamInfer",
     ),
     "open-control": Rule(
         exposed="high",
