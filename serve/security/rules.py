@@ -34,6 +34,71 @@ RULES: dict[str, Rule] = {
         why="these are not the bytes that were gated and released",
         mend="move that version away and place the artifact again, under a new number",
     ),
+    "unrecorded": Rule(
+        exposed="high",
+        why="a version without a record, among placed ones, holds what somebody else put there",
+        mend="move it out of the model's directory, or place its artifact with seatrial place",
+    ),
+    "bytecode": Rule(
+        exposed="high",
+        why="Python runs the bytecode in __pycache__ and not the source beside it, which every check reads",
+        mend="remove that folder; seatrial place writes a file of that name, which keeps Python from writing there",
+    ),
+    "library": Rule(
+        exposed="high",
+        why="the configuration names a library or a runtime that the server loads and runs",
+        mend="remove the field; put what the model needs into the image",
+    ),
+    "other-backend": Rule(
+        exposed="high",
+        why="seatrial never writes this: another backend or agent runs, or another file is loaded, than was proven",
+        mend="move config.pbtxt away and place the model again",
+    ),
+    "agent": Rule(
+        exposed="medium",
+        why="a repository agent is a library that runs before the model and may replace its files",
+        mend="remove model_repository_agents, and verify files before the server starts",
+    ),
+    "cache-path": Rule(
+        exposed="low",
+        why="compiled engines are loaded from there, and no digest of theirs is checked",
+        mend="let only the server's user write there",
+    ),
+    "missing-step": Rule(
+        exposed="low",
+        why="a step names a model that is not there, so whoever adds one of that name chooses what it runs",
+        mend="place that model, or remove the ensemble",
+    ),
+    "odd-name": Rule(
+        exposed="high",
+        why="Triton and other readers do not agree on what it is: a model, a version, or nothing",
+        mend="rename it or move it out of the repository",
+    ),
+    "special-file": Rule(
+        exposed="high",
+        why="a named pipe, socket or device lets a reader wait without end, or gives other bytes each time",
+        mend="remove it",
+    ),
+    "hard-link": Rule(
+        exposed="high",
+        why="the same bytes have another name somewhere, by which they can be changed in place after every check",
+        mend="copy the file over itself under one name; seatrial place never links",
+    ),
+    "set-id": Rule(
+        exposed="high",
+        why="whoever runs that file gets its owner's rights",
+        mend="chmod u-s,g-s",
+    ),
+    "foreign-owner": Rule(
+        exposed="high",
+        why="its owner, who is neither this user, nor root, nor the repository's owner, can replace what is served",
+        mend="chown it to the owner of the repository, and see that nobody changed it",
+    ),
+    "unreadable": Rule(
+        exposed="medium",
+        why="what cannot be read cannot be checked",
+        mend="let this user read it",
+    ),
     "unverified": Rule(
         exposed="medium",
         why="nobody can say whether these are the bytes that were gated",

@@ -19,7 +19,8 @@ class Server:
     """A server that was started: its process (`started` in clock ticks since boot), ports, repository and traces.
 
     `scratch` is its private folder and `shm_prefix` how its shared memory is called; both go when it is stopped.
-    `models` are those it was started with.
+    `models` are those it was started with, and `foreign` those that its owner vouches for; None is a
+    throwaway server of a repository that its caller made, where nothing is compared before a load.
     """
 
     pid: int
@@ -32,6 +33,7 @@ class Server:
     scratch: Path
     shm_prefix: str
     models: tuple[str, ...] = ()
+    foreign: tuple[str, ...] | None = None
 
     @property
     def url(self) -> str:
@@ -65,7 +67,9 @@ def read_server(path: Path) -> Server | None:
         if content.pop("schema") != SCHEMA:
             raise ValueError("another schema")
         paths = {key: Path(content[key]) for key in _PATHS}
-        return Server(**{**content, **paths, "models": tuple(content.get("models", ()))})
+        foreign = content.get("foreign", ())  # a record of an earlier release vouches for nothing
+        lists = {"models": tuple(content.get("models", ())), "foreign": None if foreign is None else tuple(foreign)}
+        return Server(**{**content, **paths, **lists})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

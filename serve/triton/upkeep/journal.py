@@ -26,6 +26,8 @@ from optimize.artifact import canonical
 from optimize.errors import IntegrityError, MachineError
 from optimize.store import write_atomically
 
+from .. import plain
+
 SCHEMA = 1
 State = Literal["intent", "applied", "verified"]
 Serving = Literal["after", "before", "other", "down"]
@@ -97,7 +99,7 @@ def read(repository: Path, model: str) -> Entry | None:
     """
     path = journal_path(repository, model)
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(plain.read(path, plain.RECORD_BYTES))
         if content["schema"] != SCHEMA or content["state"] not in STATES:
             raise ValueError(f"schema {content['schema']}, state {content['state']}")
         return Entry(
@@ -111,7 +113,7 @@ def read(repository: Path, model: str) -> Entry | None:
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise IntegrityError(
             f"the journal of switches cannot be read: {error}",
             where=str(path),
