@@ -59,8 +59,8 @@ def _listed(folder: Path) -> list[Path]:
 
 def _model(model: Path, store: Store | None) -> Iterator[Finding]:
     """Yield one model's names, versions and configuration, and the code of a model that somebody else made."""
-    yield from _told(vouching.inside(model.parent, model.name, store))
-    config, _ = vouching.read(model)
+    config, unread = vouching.read(model)
+    yield from _told(vouching.inside(model.parent, model.name, (config, unread), store))
     where = entries.shown(model / _CONFIG)
     if config is None and not entries.is_there(model / _CONFIG) and not vouching.is_ours(model.parent, model.name):
         yield breach("configuration", where, "config.pbtxt is missing")

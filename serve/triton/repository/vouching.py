@@ -25,6 +25,8 @@ from . import configured, contents, entries
 from .doubt import Doubt
 from .placement import Placement, is_recorded, placements, used_numbers, version_directories
 
+Configuration = tuple[Any, Doubt | None]
+"""A ModelConfig, or why it cannot be read; neither where there is none."""
 REFUSALS = (IntegrityError, ConfigError)
 """The errors with which `check` refuses a load."""
 _CONFIG = "config.pbtxt"
@@ -52,7 +54,7 @@ def check(
         ConfigError: a model that seatrial did not place, and that `foreign` does not name; or no model's name.
     """
     notes: list[Doubt] = []
-    for name in closure(repository, names):
+    for name, configuration in closure(repository, names).items():
         theirs = name in foreign
         if not theirs and not is_ours(repository, name):
             raise ConfigError(
@@ -62,7 +64,7 @@ def check(
                 "or place it with seatrial place",
             )
         own = versions if name in names else None
-        for doubt in doubts(repository, name, store, versions=own):
+        for doubt in _doubts(repository, name, configuration, store, own):
             if doubt.refused and (not theirs or doubt.rule in _THEIRS):
                 raise doubt.error(entries.shown(name))
             if doubt.refused or doubt.rule == "unverified":
@@ -80,30 +82,24 @@ def before_load(server: Server, names: Sequence[str], *, versions: Collection[in
         check(server.repository, names, Store(home() / "store"), foreign=server.foreign, versions=versions)
 
 
-def doubts(
-    repository: Path, name: str, store: Store | None, *, versions: Collection[int] | None = None
-) -> Iterator[Doubt]:
-    """Yield everything that is wrong with one model's directory, the certain and cheap first."""
-    yield from entries.shared(repository)
-    yield from entries.doubts(repository / name, repository)
-    if not (repository / name).is_symlink():
-        yield from inside(repository, name, store, versions=versions)
-
-
 def inside(
-    repository: Path, name: str, store: Store | None, *, versions: Collection[int] | None = None
+    repository: Path,
+    name: str,
+    configuration: Configuration,
+    store: Store | None,
+    versions: Collection[int] | None = None,
 ) -> Iterator[Doubt]:
     """Yield what is wrong with a model's names, configuration and versions; the entries by themselves are not seen."""
     model = repository / name
     if not entries.NAME.fullmatch(name):
         yield Doubt(rule="odd-name", where=entries.shown(model), seen=f"{entries.shown(name)!r} is no name of a model")
     yield from entries.beside(model)
-    yield from _versions(repository, name, store, versions)
+    yield from _versions(repository, name, configuration, store, versions)
 
 
-def closure(repository: Path, names: Sequence[str]) -> tuple[str, ...]:
+def closure(repository: Path, names: Sequence[str]) -> dict[str, Configuration]:
     """Return the models and those of their ensembles' steps, as far as they are there: Triton loads those as well."""
-    waiting, found = list(names), dict[str, None]()
+    waiting, found = list(names), dict[str, Configuration]()
     while waiting:
         name = waiting.pop(0)
         if not name or "/" in name or name in (".", ".."):
@@ -114,10 +110,9 @@ def closure(repository: Path, names: Sequence[str]) -> tuple[str, ...]:
             )
         if name in found or not (repository / name).is_dir():
             continue
-        found[name] = None
-        config, _ = read(repository / name)
+        found[name] = config, _ = read(repository / name)
         waiting += [step.model_name for step in config.ensemble_scheduling.step] if config is not None else []
-    return tuple(found)
+    return found
 
 
 def is_ours(repository: Path, name: str) -> bool:
@@ -134,7 +129,7 @@ def placed(
     return ours, tuple(name for name in names if name not in ours)
 
 
-def read(model: Path) -> tuple[Any, Doubt | None]:
+def read(model: Path) -> Configuration:
     """Return a model's configuration, or the doubt that keeps it from being read; neither where there is none."""
     path = model / _CONFIG
     if not entries.is_there(path):
@@ -150,10 +145,29 @@ def read(model: Path) -> tuple[Any, Doubt | None]:
     return None, Doubt(rule="configuration", where=entries.shown(path), seen=_LINE.sub(" ", entries.shown(seen))[:300])
 
 
-def _versions(repository: Path, name: str, store: Store | None, wanted: Collection[int] | None) -> Iterator[Doubt]:
+def _doubts(
+    repository: Path,
+    name: str,
+    configuration: Configuration,
+    store: Store | None,
+    versions: Collection[int] | None,
+) -> Iterator[Doubt]:
+    """Yield everything that is wrong with one model's directory, the certain and cheap first."""
+    yield from entries.shared(repository)
+    yield from entries.doubts(repository / name, repository)
+    if not (repository / name).is_symlink():
+        yield from inside(repository, name, configuration, store, versions)
+
+
+def _versions(
+    repository: Path,
+    name: str,
+    configuration: Configuration,
+    store: Store | None,
+    wanted: Collection[int] | None,
+) -> Iterator[Doubt]:
     """Yield what is wrong with configuration and versions, by whether seatrial placed the model."""
-    model = repository / name
-    config, unread = read(model)
+    model, (config, unread) = repository / name, configuration
     directories = [path for path in version_directories(repository, name) if not path.is_symlink()]
     if unread is not None:
         yield unread

@@ -102,8 +102,7 @@ def switch(
         _recover(control, repository, model, prove)
         ready = control.ready_versions(model)
         new = tuple(version for version in versions if version not in ready)
-        placed = {placement.version for placement in placements(repository, model)}
-        vouch(control, repository, model, placed & set(new))
+        vouch(control, repository, model, new)
         entry = _intent(repository, model, tuple(sorted(ready)), versions, new, tries)
         journal.write(repository, entry)
         at("intent")
