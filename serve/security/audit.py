@@ -14,6 +14,7 @@ from optimize.errors import MissingError
 from optimize.store import Store
 
 from ..errors import ServerError
+from ..triton.repository.entries import shown
 from . import manifests, on_server, process, repository
 from .finding import Audit, Finding, ordered
 
@@ -80,6 +81,7 @@ def audit_server(url: str, store: Store | None, *, grpc_url: str = "", metrics_u
     exposed = not local or (seen is not None and seen.exposed)
     notes.findings += on_server.over_http(door, exposed=exposed)
     notes.looked.append(f"HTTP at {host}:{port} ({about['name']} {about['version']})")
+    notes.unseen.append("limits on the depth of JSON and the size of headers: trying them can end the server")
     _configurations(door, notes)
     for side in ("grpc", "metrics"):
         found = seen.port(side) if seen is not None else None
@@ -124,14 +126,14 @@ def _configurations(door: on_server.Door, notes: _Notes) -> None:
     for name in names or ():
         text = door.config(name)
         if text is None:
-            notes.unseen.append(f"configuration of {name}: closed, as it should be")
+            notes.unseen.append(f"configuration of {shown(name)}: closed, as it should be")
             continue
         try:
             config = parse(text, pb.ModelConfig(), ignore_unknown_fields=True)
-        except ValueError as error:  # protobuf's ParseError is one
-            notes.unseen.append(f"configuration of {name}: {error}")
+        except (ValueError, RecursionError) as error:  # protobuf's ParseError is one
+            notes.unseen.append(f"configuration of {shown(name)}: {shown(str(error))[:200]}")
             continue
-        notes.findings += repository.configuration(config, f"model {name}")
+        notes.findings += repository.configuration(config, f"model {shown(name)}")
 
 
 def _address(url: str) -> tuple[str, int]:
