@@ -3,6 +3,7 @@
 Decides only what to look at; each part judges for itself.
 """
 
+import os
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +16,7 @@ from optimize.store import Store
 
 from ..errors import ServerError
 from ..triton.repository.entries import shown
+from ..triton.repository.placement import models
 from . import manifests, on_server, process, repository
 from .finding import Audit, Finding, ordered
 
@@ -41,8 +43,10 @@ def audit_folder(folder: Path, store: Store | None) -> Audit:
     """
     if not folder.is_dir():
         raise MissingError("no such folder", where=str(folder), next_step="name a model repository or manifests")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise MissingError("this user may not read the folder", where=str(folder), next_step="let this user read it")
     documents, unreadable = manifests.read(folder)
-    is_repository = any(folder.glob("*/config.pbtxt")) or any(folder.glob("*/[1-9]*/model.*"))
+    is_repository = bool(models(folder)) or any(folder.glob("*/[1-9]*/model.*"))
     if not documents and not is_repository and not unreadable:
         raise MissingError(
             "neither a model repository nor manifests",

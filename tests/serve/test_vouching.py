@@ -29,6 +29,7 @@ from serve.triton.flavour import PLACED_CODE, releases
 from serve.triton.lint import lint
 from serve.triton.repository import configured, entries, vouching
 from serve.triton.repository.doubt import NEXT
+from serve.triton.repository.placement import models as names
 from serve.triton.repository.placing import place, place_ensemble
 from serve.triton.repository.vouching import check
 from tests.models.made_by import MADE_BY
@@ -276,6 +277,13 @@ def test_names_that_are_none_are_refused_even_where_they_are_allowed(models: Pat
     refused.value.what.encode()
     assert "odd-name" in {each.rule for each in audit_folder(models, store).findings}
     assert json.dumps(audit_folder(models, store).to_json()).encode()
+
+
+def test_a_model_whose_configuration_leads_in_circles_is_not_left_out_unseen(models: Path, store: Store) -> None:
+    instead(models / "python" / "config.pbtxt", lambda path: path.symlink_to(path.name))
+    assert "python" in names(models)
+    with pytest.raises(IntegrityError, match="a link to"):
+        check(models, names(models), store)
 
 
 @pytest.mark.parametrize("name", ["../x", "", ".", "..", "a/b"])

@@ -56,7 +56,8 @@ def models(repository: Path) -> tuple[str, ...]:
     """Names of all models in the repository, whoever put them there."""
     if not repository.is_dir():
         return ()
-    return tuple(sorted(path.parent.name for path in repository.glob("*/config.pbtxt")))
+    found = [path for path in repository.iterdir() if path.is_dir() and is_there(path / "config.pbtxt")]
+    return tuple(sorted(path.name for path in found))
 
 
 def version_directories(repository: Path, name: str) -> list[Path]:
