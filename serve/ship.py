@@ -32,11 +32,11 @@ from optimize.store import Store
 from .deployment import Deployment
 from .errors import ServerError
 from .release.registry import Registry, Release
-from .security.repository import check
 from .triton.control import Control, ModelStatistics
 from .triton.proof.golden import GoldenReport, replay
 from .triton.repository.placement import Placement
 from .triton.repository.placing import choose, place
+from .triton.repository.vouching import check
 from .triton.running import on_pytriton
 from .triton.running.host import host
 
@@ -170,7 +170,7 @@ def _server(repository: Path, name: str, *, keep_up: bool) -> Iterator[on_pytrit
     if keep_up:
         yield on_pytriton.up(repository, (name,))
         return
-    with on_pytriton.serving(repository, (name,)) as server:
+    with on_pytriton.serving(repository, (name,), foreign=()) as server:
         yield server
 
 

@@ -180,7 +180,7 @@ def healing(folder: Path) -> Row:
     put(repository, 2, execute="self.second = True")
     took: dict[str, float] = {}
     with _home(folder):
-        server = on_pytriton.up(repository, (NAME,))
+        server = on_pytriton.up(repository, (NAME,), foreign=(NAME,))
         try:
             with Control.to(server) as control:
                 switch(control, repository, NAME, (1, 2))
@@ -214,7 +214,7 @@ def stopping(folder: Path) -> Row:
         ends.append(time.monotonic())
 
     with _home(folder):
-        server = on_pytriton.up(repository, (NAME,))
+        server = on_pytriton.up(repository, (NAME,), foreign=(NAME,))
         threads = [threading.Thread(target=ask) for _ in range(10)]
         with socket.create_connection(("127.0.0.1", server.http_port)) as idle:
             idle.send(b"GET /v2/health/live HTTP/1.1\r\nHost: idle\r\n\r\n")

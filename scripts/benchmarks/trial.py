@@ -112,7 +112,7 @@ def put(repository: Path, versions: Sequence[int] = tuple(ANSWERS), *, loading: 
 def up(folder: Path, *, loading: float = 0.0) -> Iterator[tuple[Server, Proxy]]:
     """Server and edge, as ``seatrial up`` and ``seatrial edge up`` leave them; `loading` is seconds a version takes."""
     put(folder / "models", loading=loading)
-    server = on_pytriton.up(folder / "models", (NAME,))
+    server = on_pytriton.up(folder / "models", (NAME,), foreign=(NAME,))
     try:
         edge = Edge(
             schema=1,

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optimize.artifact import digest_file
+from optimize.environment import home
 from optimize.errors import MissingError
+from optimize.store import Store
 
 from ..errors import ConfigRuleError
-from ..triton.compiler.config import parse, with_versions
+from ..triton.compiler.config import parse, read_text, with_versions
+from ..triton.repository import vouching
 from ..triton.repository.placement import placements
 
 _STOCK = "tritonserver"
@@ -47,6 +50,7 @@ def read_source(repository: Path, model: str, version: int, *, image: str) -> So
 
     Raises:
         MissingError: that version is not placed.
+        IntegrityError: the version is not what was placed.
         ConfigRuleError: the image cannot serve it, or its config.pbtxt is damaged.
     """
     known = {placement.version: placement for placement in placements(repository, model)}
@@ -54,8 +58,9 @@ def read_source(repository: Path, model: str, version: int, *, image: str) -> So
         raise MissingError(
             f"{model} has no placed version {version}", where=str(repository), next_step=f"there are {sorted(known)}"
         )
+    vouching.check(repository, (model,), Store(home() / "store"), versions=(version,))
     folder = known[version].path
-    lines = with_versions((folder.parent / "config.pbtxt").read_text(), (version,)).splitlines(keepends=True)
+    lines = with_versions(read_text(folder.parent / "config.pbtxt"), (version,)).splitlines(keepends=True)
     config = "".join(line for line in lines if not line.startswith("#"))  # comments tell of other versions
     if parse(config).backend == "python" and image.rpartition("/")[2] == _STOCK:
         raise ConfigRuleError(

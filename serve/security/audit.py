@@ -3,6 +3,7 @@
 Decides only what to look at; each part judges for itself.
 """
 
+import os
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,8 @@ from optimize.errors import MissingError
 from optimize.store import Store
 
 from ..errors import ServerError
+from ..triton.repository.entries import shown
+from ..triton.repository.placement import models
 from . import manifests, on_server, process, repository
 from .finding import Audit, Finding, ordered
 
@@ -40,8 +43,10 @@ def audit_folder(folder: Path, store: Store | None) -> Audit:
     """
     if not folder.is_dir():
         raise MissingError("no such folder", where=str(folder), next_step="name a model repository or manifests")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise MissingError("this user may not read the folder", where=str(folder), next_step="let this user read it")
     documents, unreadable = manifests.read(folder)
-    is_repository = any(folder.glob("*/config.pbtxt")) or any(folder.glob("*/[1-9]*/model.*"))
+    is_repository = bool(models(folder)) or any(folder.glob("*/[1-9]*/model.*"))
     if not documents and not is_repository and not unreadable:
         raise MissingError(
             "neither a model repository nor manifests",
@@ -80,6 +85,7 @@ def audit_server(url: str, store: Store | None, *, grpc_url: str = "", metrics_u
     exposed = not local or (seen is not None and seen.exposed)
     notes.findings += on_server.over_http(door, exposed=exposed)
     notes.looked.append(f"HTTP at {host}:{port} ({about['name']} {about['version']})")
+    notes.unseen.append("limits on the depth of JSON and the size of headers: trying them can end the server")
     _configurations(door, notes)
     for side in ("grpc", "metrics"):
         found = seen.port(side) if seen is not None else None
@@ -124,14 +130,14 @@ def _configurations(door: on_server.Door, notes: _Notes) -> None:
     for name in names or ():
         text = door.config(name)
         if text is None:
-            notes.unseen.append(f"configuration of {name}: closed, as it should be")
+            notes.unseen.append(f"configuration of {shown(name)}: closed, as it should be")
             continue
         try:
             config = parse(text, pb.ModelConfig(), ignore_unknown_fields=True)
-        except ValueError as error:  # protobuf's ParseError is one
-            notes.unseen.append(f"configuration of {name}: {error}")
+        except (ValueError, RecursionError) as error:  # protobuf's ParseError is one
+            notes.unseen.append(f"configuration of {shown(name)}: {shown(str(error))[:200]}")
             continue
-        notes.findings += repository.configuration(config, f"model {name}")
+        notes.findings += repository.configuration(config, f"model {shown(name)}")
 
 
 def _address(url: str) -> tuple[str, int]:

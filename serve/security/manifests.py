@@ -4,6 +4,7 @@ Reads YAML and judges values; needs no cluster and no kustomize. A folder with a
 is judged for that too, since the base it builds on names only a release.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from ..triton import plain
+from ..triton.repository.entries import shown
 from . import arguments
 from .finding import Finding
 from .rules import FIXED_RELEASE, breach
@@ -28,9 +31,10 @@ def read(folder: Path) -> tuple[list[tuple[str, Object]], list[str]]:
     unreadable: list[str] = []
     for path in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
         try:
-            found = [each for each in yaml.safe_load_all(path.read_text()) if isinstance(each, dict)]
-        except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-            unreadable.append(f"{path}: {str(error).splitlines()[0]}")
+            text = plain.read(Path(os.path.realpath(path)), plain.CONFIG_BYTES).decode()
+            found = [each for each in yaml.safe_load_all(text) if isinstance(each, dict)]
+        except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
+            unreadable.append(f"{shown(path)}: {shown(str(error).partition(chr(10))[0])}")
             continue
         documents += [(str(path), each) for each in found if isinstance(each.get("kind"), str)]
     return documents, unreadable

@@ -7,6 +7,7 @@ exist: an open server says yes and does nothing. A body limit is found by announ
 import http.client
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -14,10 +15,12 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from ..errors import ServerError
+from ..triton.repository.entries import shown
 from .finding import Finding
-from .rules import FIXED_IN, breach
+from .rules import FIXED_IN, FIXED_STREAM_IN, breach
 
 _SECONDS = 5.0
+_ANSWER_BYTES = 1 << 20
 _ANNOUNCED = 10**12  # bytes; no honest request to a model is as large
 _PATIENCE = 1.0  # seconds in which a server that limits bodies has refused by their announced length
 _READS = (
@@ -44,8 +47,8 @@ class Door:
         try:
             connection.request(method, path, body=b"{}" if method == "POST" else None)
             reply = connection.getresponse()
-            return reply.status, reply.read(1 << 20)
-        except (OSError, http.client.HTTPException) as error:
+            return reply.status, _body(reply)
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise ServerError(
                 f"no answer: {error or type(error).__name__}",
                 where=f"{self.address[0]}:{self.address[1]}",
@@ -63,8 +66,8 @@ class Door:
         status, body = self.ask("GET", "/v2")
         try:
             told = json.loads(body)
-            return {"name": str(told["name"]), "version": str(told["version"])}
-        except (ValueError, KeyError, TypeError) as error:
+            return {"name": shown(str(told["name"]))[:200], "version": shown(str(told["version"]))[:200]}
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ServerError(
                 f"it answers {status} to /v2, and not like an inference server",
                 where=f"{self.address[0]}:{self.address[1]}",
@@ -78,13 +81,13 @@ class Door:
             return None
         try:
             return sorted({str(each["name"]) for each in json.loads(body) if each.get("state") == "READY"})
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None  # another server's index
 
     def config(self, model: str) -> str | None:
         """A model's configuration as JSON text; None where it is closed."""
-        status, body = self.ask("GET", f"/v2/models/{quote(model)}/config")
-        return body.decode() if status == 200 else None
+        status, body = self.ask("GET", f"/v2/models/{quote(model, safe='', errors='replace')}/config")
+        return body.decode(errors="replace") if status == 200 else None
 
 
 def over_http(door: Door, *, exposed: bool) -> Iterator[Finding]:
@@ -92,8 +95,7 @@ def over_http(door: Door, *, exposed: bool) -> Iterator[Finding]:
     where = f"http {door.address[0]}:{door.address[1]}"
     yield breach("plaintext", where, "HTTP without TLS", exposed=exposed)
     version = door.about()["version"]
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
-    if len(numbers) == 2 and numbers < FIXED_IN:
+    if _older(version, FIXED_IN):
         yield breach("old-server", where, f"version {version}", exposed=exposed)
     status, _ = door.ask("POST", f"/v2/repository/models/{_nobody()}/unload")
     if status == 200:
@@ -119,9 +121,12 @@ def over_grpc(address: str, *, exposed: bool) -> Iterator[Finding]:
 
     where, client = f"grpc {address}", InferenceServerClient(address)
     try:
-        if _call(client.get_server_metadata) is None:
+        about = _call(client.get_server_metadata)
+        if about is None:
             raise ServerError("no answer over gRPC", where=address, next_step="name its gRPC port (--grpc-url)")
         yield breach("plaintext", where, "gRPC without TLS", exposed=exposed)
+        if _older(about.version, FIXED_STREAM_IN):
+            yield breach("stream-use-after-free", where, f"version {about.version}", exposed=exposed)
         index = _call(client.get_model_repository_index)
         ready = next((each.name for each in index.models if each.state == "READY"), "") if index else ""
         calls: tuple[tuple[str, Callable[..., Any]], ...] = (
@@ -154,6 +159,20 @@ def _call(call: Callable[..., Any]) -> Any:
         return call(client_timeout=_SECONDS)
     except InferenceServerException:
         return None
+
+
+def _body(reply: http.client.HTTPResponse) -> bytes:
+    """Return the first MiB, as far as it comes in time: a server may also send a byte now and then, for ever."""
+    data, until = bytearray(), time.monotonic() + _SECONDS
+    while len(data) < _ANSWER_BYTES and time.monotonic() < until and (part := reply.read1(1 << 16)):
+        data += part
+    return bytes(data[:_ANSWER_BYTES])
+
+
+def _older(version: str, fixed: tuple[int, int]) -> bool:
+    """Return whether a version such as ``2.51.0`` is below `fixed`; one that is no version is not."""
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isascii() and part.isdecimal())
+    return len(numbers) == 2 and numbers < fixed
 
 
 def _nobody() -> str:

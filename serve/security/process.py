@@ -37,7 +37,11 @@ class Seen:
         """The port of its ``http``, ``grpc`` or ``metrics`` side; None where that side is off or not listened on."""
         default = {"http": 8000, "grpc": 8001, "metrics": 8002}[side]
         given = arguments.flags(self.arguments).get(f"{side}-port", [str(default)])[-1]
-        return int(given) if given.isdecimal() and int(given) in {port for _, port in self.listens} else None
+        return (
+            int(given)
+            if given.isascii() and given.isdecimal() and int(given) in {port for _, port in self.listens}
+            else None
+        )
 
     @property
     def repositories(self) -> tuple[Path, ...]:

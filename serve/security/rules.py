@@ -8,6 +8,9 @@ from .finding import Finding, Rule
 FIXED_IN = (2, 59)
 """Triton 25.07, which fixed the chain around CVE-2025-23319, calls itself 2.59."""
 FIXED_RELEASE = (25, 7)
+FIXED_STREAM_IN = (2, 68)
+"""Triton 26.04, which fixed a use after free in ModelStreamInfer (server#8708), calls itself 2.68."""
+FIXED_STREAM_RELEASE = (26, 4)
 
 RULES: dict[str, Rule] = {
     # A model repository.
@@ -30,6 +33,71 @@ RULES: dict[str, Rule] = {
         exposed="high",
         why="these are not the bytes that were gated and released",
         mend="move that version away and place the artifact again, under a new number",
+    ),
+    "unrecorded": Rule(
+        exposed="high",
+        why="a version without a record, among placed ones, holds what somebody else put there",
+        mend="move it out of the model's directory, or place its artifact with seatrial place",
+    ),
+    "bytecode": Rule(
+        exposed="high",
+        why="Python runs the bytecode in __pycache__ and not the source beside it, which every check reads",
+        mend="remove that folder; seatrial place writes a file of that name, which keeps Python from writing there",
+    ),
+    "library": Rule(
+        exposed="high",
+        why="the configuration names a library or a runtime that the server loads and runs",
+        mend="remove the field; put what the model needs into the image",
+    ),
+    "other-backend": Rule(
+        exposed="high",
+        why="seatrial never writes this: another backend or agent runs, or another file is loaded, than was proven",
+        mend="move config.pbtxt away and place the model again",
+    ),
+    "agent": Rule(
+        exposed="medium",
+        why="a repository agent is a library that runs before the model and may replace its files",
+        mend="remove model_repository_agents, and verify files before the server starts",
+    ),
+    "cache-path": Rule(
+        exposed="low",
+        why="compiled engines are loaded from there, and no digest of theirs is checked",
+        mend="let only the server's user write there",
+    ),
+    "missing-step": Rule(
+        exposed="low",
+        why="a step names a model that is not there, so whoever adds one of that name chooses what it runs",
+        mend="place that model, or remove the ensemble",
+    ),
+    "odd-name": Rule(
+        exposed="high",
+        why="Triton and other readers do not agree on what it is: a model, a version, or nothing",
+        mend="rename it or move it out of the repository",
+    ),
+    "special-file": Rule(
+        exposed="high",
+        why="a named pipe, socket or device lets a reader wait without end, or gives other bytes each time",
+        mend="remove it",
+    ),
+    "hard-link": Rule(
+        exposed="high",
+        why="the same bytes have another name somewhere, by which they can be changed in place after every check",
+        mend="copy the file over itself under one name; seatrial place never links",
+    ),
+    "set-id": Rule(
+        exposed="high",
+        why="whoever runs that file gets its owner's rights",
+        mend="chmod u-s,g-s",
+    ),
+    "foreign-owner": Rule(
+        exposed="high",
+        why="its owner, who is neither this user, nor root, nor the repository's owner, can replace what is served",
+        mend="chown it to the owner of the repository, and see that nobody changed it",
+    ),
+    "unreadable": Rule(
+        exposed="medium",
+        why="what cannot be read cannot be checked",
+        mend="let this user read it",
     ),
     "unverified": Rule(
         exposed="medium",
@@ -98,6 +166,12 @@ RULES: dict[str, Rule] = {
         private="medium",
         why="CVE-2025-23319, -23320 and -23334 lead from the shared-memory calls to running code; fixed in 25.07",
         mend="run 25.07 or newer (2.59) wherever others can reach it",
+    ),
+    "stream-use-after-free": Rule(
+        exposed="high",
+        private="medium",
+        why="a gRPC stream with the metadata triton_grpc_error: true and one failed request ends a server before 2.68",
+        mend="run 26.04 or newer (2.68), or let no proxy pass that metadata or the method ModelStreamInfer",
     ),
     "open-control": Rule(
         exposed="high",

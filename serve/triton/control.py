@@ -44,10 +44,19 @@ class ModelState:
 class Control:
     """A connection to one server. `url` is ``host:port`` of its HTTP side, `timeout` seconds for one answer.
 
-    `grpc_url` is that of its gRPC side; give it wherever other clients may be served meanwhile.
+    `grpc_url` is that of its gRPC side; give it wherever other clients may be served meanwhile. `foreign` is the
+    server's (`Server.foreign`), for those who check what they load.
     """
 
-    def __init__(self, url: str, *, timeout: float = 120.0, grpc_url: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 120.0,
+        grpc_url: str | None = None,
+        foreign: tuple[str, ...] | None = (),
+    ) -> None:
+        self.foreign = foreign
         self.url, self._grpc_url, self._timeout = url, grpc_url, timeout
         self._loader: Any = None
         self._connection = Connection(url, timeout=timeout)
@@ -63,7 +72,7 @@ class Control:
     @classmethod
     def to(cls, server: Server, *, timeout: float = 120.0) -> Self:
         """A connection to a server of ours, that loads without holding up its other clients."""
-        return cls(server.url, timeout=timeout, grpc_url=server.grpc_url)
+        return cls(server.url, timeout=timeout, grpc_url=server.grpc_url, foreign=server.foreign)
 
     def close(self) -> None:
         """Drop the connection."""

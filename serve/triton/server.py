@@ -20,7 +20,8 @@ class Server:
     """A server that was started: its process (`started` in clock ticks since boot), ports, repository and traces.
 
     `scratch` is its private folder and `shm_prefix` how its shared memory is called; both go when it is stopped.
-    `models` are those it was started with.
+    `models` are those it was started with, and `foreign` those that its owner vouches for; None is a
+    throwaway server of a repository that its caller made, where nothing is compared before a load.
     """
 
     pid: int
@@ -33,6 +34,7 @@ class Server:
     scratch: Path
     shm_prefix: str
     models: tuple[str, ...] = ()
+    foreign: tuple[str, ...] | None = None
 
     @property
     def url(self) -> str:
@@ -67,6 +69,7 @@ def read_server(path: Path) -> Server | None:
     except FileNotFoundError:
         return None
     del content["schema"]
+    content.setdefault("foreign", [])  # a record of an earlier release vouches for nothing
     found = decode(Server, content, where=str(path), next_step=step)
     ports = (found.http_port, found.grpc_port, found.metrics_port)
     if found.pid < 1 or not all(0 <= port < 65536 for port in ports) or not is_name(found.shm_prefix):

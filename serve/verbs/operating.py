@@ -25,11 +25,17 @@ LONGEST_PAUSE = 300.0
 
 
 def up(
-    model: Annotated[list[str] | None, typer.Option(help="Models to load; default: all in the repository.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Models to load; default: all that seatrial placed, and those allowed.")
+    ] = None,
     repository: Repository = DEFAULT_REPOSITORY,
     http_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
     grpc_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8001,
     metrics_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8002,
+    allow_foreign: Annotated[
+        list[str] | None,
+        typer.Option(help="Load this model though seatrial did not place it: you vouch for the code that it runs."),
+    ] = None,
     supervised: Annotated[
         bool, typer.Option("--supervise", help="Stay in the foreground as its supervisor (see seatrial supervise).")
     ] = False,
@@ -37,18 +43,28 @@ def up(
 ) -> None:
     """Start the real Triton on loopback with the placed models, and leave it running until seatrial down.
 
-    A placed version whose bytes are no longer the artifact's, or a link in a model's directory, is refused before.
+    Refused before: placed versions whose bytes are no longer the artifact's or whose code is not what seatrial shipped,
+    files that were added, links, and whatever other users may change. A model that seatrial did not place is loaded
+    only with --allow-foreign MODEL.
     """
-    from ..security.repository import check
     from ..triton.control import Control
+    from ..triton.repository.entries import shown
     from ..triton.repository.placement import models
+    from ..triton.repository.vouching import check, placed
     from ..triton.running import on_pytriton
 
-    names = tuple(checked(each, "model name", where=str(repository)) for each in model or models(repository))
-    check(repository, names, store())
+    allowed = tuple(allow_foreign or ())
+    chosen = tuple(checked(each, "model name", where=str(repository)) for each in model or models(repository))
+    names, left = (chosen, ()) if model else placed(repository, chosen, allowed)
+    for each in left:
+        err.print(f"not loaded: {shown(each)} was not placed by seatrial (--allow-foreign)", markup=False)
+    notes = check(repository, names, store(), foreign=allowed)
+    for note in notes:
+        err.print(f"not vouched for by seatrial: {note.where}: {note.seen}", markup=False, soft_wrap=True)
+    ports = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}
     with progress() as report:
         report("up", 0.1, f"starting Triton, loading {', '.join(names) or 'nothing'}")
-        server = on_pytriton.up(repository, names, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)
+        server = on_pytriton.up(repository, names, **ports, foreign=allowed)
         report("up", 1.0, "ready")
     with Control.to(server) as control:
         states = control.index()

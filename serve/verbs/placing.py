@@ -84,6 +84,10 @@ def place(
     unproven: Annotated[
         bool, typer.Option("--unproven", help="Place without proof; replay golden inputs where it will run.")
     ] = False,
+    allow_foreign: Annotated[
+        list[str] | None,
+        typer.Option(help="Let an ensemble's proof run this model of somebody else; you vouch for its code."),
+    ] = None,
     repository: Repository = DEFAULT_REPOSITORY,
     json_: Json = False,
 ) -> None:
@@ -104,7 +108,8 @@ def place(
     from ..triton.repository.placing import place as placing
 
     if is_ensemble(config.read_text(deployment)):
-        _show_placed(*_placed_ensemble(deployment, repository, unproven=unproven), json_=json_)
+        shown = _placed_ensemble(deployment, repository, tuple(allow_foreign or ()), unproven=unproven)
+        _show_placed(*shown, json_=json_)
         return
     chosen, kept = config.load(deployment, Deployment).flavoured(flavour), store()
     digest = artifact or Registry(machine.home() / "releases").get(release or chosen.release).digest
@@ -124,7 +129,9 @@ def place(
     _show_placed(placement, proof, json_=json_)
 
 
-def _placed_ensemble(path: Path, repository: Path, *, unproven: bool) -> tuple["Placement", "Proof | None"]:
+def _placed_ensemble(
+    path: Path, repository: Path, foreign: tuple[str, ...], *, unproven: bool
+) -> tuple["Placement", "Proof | None"]:
     from optimize import config
 
     from ..deployment.ensemble import Ensemble
@@ -134,7 +141,7 @@ def _placed_ensemble(path: Path, repository: Path, *, unproven: bool) -> tuple["
     ensemble = config.load(path, Ensemble)
     with progress() as report:
         report("proof", 0.1, "asking the ensemble and its steps in a throwaway server")
-        proof = None if unproven else prove_ensemble(ensemble, repository=repository)
+        proof = None if unproven else prove_ensemble(ensemble, repository=repository, foreign=foreign)
     return place_ensemble(ensemble, repository=repository), proof
 
 

@@ -56,7 +56,7 @@ def up(folder: Path) -> Iterator[Server]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEATRIAL_HOME", str(folder / "home"))
         try:
-            yield on_pytriton.up(folder / "models", (NAME,))
+            yield on_pytriton.up(folder / "models", (NAME,), foreign=(NAME,))
         finally:
             on_pytriton.down()
 

@@ -31,7 +31,7 @@ KILLED = """
     def die(step):
         if step == sys.argv[3]:
             os.kill(os.getpid(), signal.SIGKILL)
-    with Control(sys.argv[1]) as control:
+    with Control(sys.argv[1], foreign=None) as control:
         switch(control, Path(sys.argv[2]), "versioned", (2,), at=die)
 """
 

@@ -167,7 +167,7 @@ def test_a_binary_that_dies_at_once_is_quoted(
 def test_up_and_down_in_turn(repository: Path) -> None:
     assert status() is None
     assert down() is None
-    server = up(repository, ("echo",))
+    server = up(repository, ("echo",), foreign=("echo",))
     try:
         assert status() == server
         echo(server.url)
@@ -184,11 +184,11 @@ def test_up_and_down_in_turn(repository: Path) -> None:
 
 
 def test_a_server_that_was_killed_is_not_up_and_can_be_replaced(repository: Path) -> None:
-    server = up(repository, ("echo",))
+    server = up(repository, ("echo",), foreign=("echo",))
     os.kill(server.pid, signal.SIGKILL)
     assert wait(lambda: not running(server), 10.0)
     assert status() is None
-    again = up(repository, ("echo",))
+    again = up(repository, ("echo",), foreign=("echo",))
     try:
         echo(again.url)
         assert not list(Path("/dev/shm").glob(f"{server.shm_prefix}*"))

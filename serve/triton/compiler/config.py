@@ -10,12 +10,14 @@ and the instance count changed.
 
 from collections.abc import Iterable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from optimize.artifact import Artifact, TensorSpec
 
 from ...deployment import Deployment, Flavour, Queue, TensorrtPlan
 from ...errors import ConfigRuleError
+from .. import plain
 from ..lint import broken_config
 from . import engine_rules, native, sequencing
 from .rules import DATA_TYPES, broken_rules, broken_versions, item_shape, model_file
@@ -83,6 +85,22 @@ def parse(text: str) -> Any:
             f"not a Triton model configuration: {error}",
             where="config.pbtxt",
             next_step="remove that file and place the model again",
+        ) from error
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a config.pbtxt on disk, which must be a plain file.
+
+    Raises:
+        ConfigRuleError: it cannot be read.
+    """
+    try:
+        return plain.config_text(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigRuleError(
+            f"config.pbtxt cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}",
+            where=str(path),
+            next_step="move that file away and place the model again",
         ) from error
 
 

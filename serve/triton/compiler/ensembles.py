@@ -12,7 +12,7 @@ from ...deployment.ensemble import Ensemble
 from .. import lint
 from ..lint.ensembles import broken_references
 from ..lint.files import versions
-from .config import parse, written
+from .config import parse, read_text, written
 from .rules import DATA_TYPES
 
 
@@ -47,7 +47,7 @@ def members(ensemble: Ensemble, repository: Path) -> tuple[dict[str, Any], dict[
         name = wanted.pop()
         path = repository / name / "config.pbtxt"
         if name not in models and path.is_file():
-            models[name] = parse(path.read_text())
+            models[name] = parse(read_text(path))
             wanted += [step.model_name for step in models[name].ensemble_scheduling.step]
     return models, {name: versions(repository / name) for name in models}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...deployment import Broken
 from ...errors import ConfigRuleError
-from .config import CACHE_BYTES, POOL, parse
+from .config import CACHE_BYTES, POOL, parse, read_text
 
 _CACHE_DEFAULT = 64 << 20
 
@@ -78,8 +78,8 @@ def _configs(repository: Path, names: Iterable[str]) -> Iterator[Any]:
         name = waiting.pop()
         seen.add(name)
         try:
-            config = parse((repository / name / "config.pbtxt").read_text())
-        except (ConfigRuleError, OSError, UnicodeDecodeError):
+            config = parse(read_text(repository / name / "config.pbtxt"))
+        except ConfigRuleError:
             continue
         waiting |= {step.model_name for step in config.ensemble_scheduling.step} - seen
         yield config

@@ -7,7 +7,17 @@ decides (names, batch size, threads, providers, the cache's bounds).
 
 Inputs are views of the server's shared memory and answers are views of one run's outputs; the one copy in between is
 the joining. What was tried and gained nothing is listed in docs/benchmarks.md.
+
+The first lines come before every other import: the server's stub puts the version's and the model's folder on the
+module search path, where a file named like a library would be taken for it.
 """
+
+# ruff: noqa: E402
+import sys
+
+sys.dont_write_bytecode = True
+_HERE = __file__.rpartition("/")[0]
+sys.path[:] = [each for each in sys.path if each.rstrip("/") not in (_HERE, _HERE.rpartition("/")[0])]
 
 import gc
 import json

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...deployment import Broken
 from ...deployment.broken import Severity
+from .. import plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ def read_config(path: Path, file: str) -> tuple[Any, list[Finding]]:
 
     text_format = import_module("google.protobuf.text_format")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = plain.config_text(path)
     except FileNotFoundError:
         return wrong(
             "no configuration: the server guesses it, and refuses the model under --disable-auto-complete-config",
@@ -47,7 +48,10 @@ def read_config(path: Path, file: str) -> tuple[Any, list[Finding]]:
             "warning",
         )
     except (OSError, UnicodeDecodeError) as error:
-        return wrong(f"cannot be read: {error}", "let it be a text file that the server may read")
+        return wrong(
+            f"cannot be read: {getattr(error, 'strerror', None) or error}",
+            "let it be a text file that the server may read",
+        )
     try:
         return text_format.Parse(text, pb.ModelConfig()), []
     except text_format.ParseError as error:

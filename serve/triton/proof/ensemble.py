@@ -5,7 +5,7 @@ Places nothing that anybody serves from. Whether a step is right by itself was p
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,6 +14,7 @@ from bench.targets import Endpoint
 from optimize.artifact import TensorSpec
 from optimize.environment import home
 from optimize.samples import Array, Samples
+from optimize.store import Store
 
 from ...deployment.ensemble import Ensemble, Port
 from ...errors import ProofError
@@ -21,6 +22,7 @@ from ..compiler.ensembles import members
 from ..control import Control
 from ..lint.execution import backend_of
 from ..repository.placing import place_ensemble
+from ..repository.vouching import check
 from ..running.on_pytriton import load, serving
 from .golden import GoldenReport, compare, gathered
 from .placed import Proof, check_provable
@@ -28,10 +30,13 @@ from .placed import Proof, check_provable
 _ROWS, _SEED = 8, 0
 
 
-def prove_ensemble(ensemble: Ensemble, *, repository: Path) -> Proof:
+def prove_ensemble(ensemble: Ensemble, *, repository: Path, foreign: Collection[str] = ()) -> Proof:
     """Load a copy of the ensemble and of its models, and compare it at batch 1 and the largest on seeded random inputs.
 
+    `foreign` names models that seatrial did not place and that the caller vouches for (`vouching.check`).
+
     Raises:
+        IntegrityError, ConfigError: a model is not what was placed.
         UnprovenError: this machine has no server that could load one of the models.
         ModelLoadError: the server refused one; quotes the reason.
         ProofError: answers differ.
@@ -41,11 +46,14 @@ def prove_ensemble(ensemble: Ensemble, *, repository: Path) -> Proof:
     for name, config in models.items():
         if backend_of(config):
             check_provable(name, backend_of(config))
+    store = Store(home() / "store")
+    check(repository, tuple(models), store, foreign=foreign)
     folder = home() / "work" / f"proof-{uuid4().hex[:12]}"
     try:
         for name in models:
-            shutil.copytree(repository / name, folder / "models" / name)
+            shutil.copytree(repository / name, folder / "models" / name, symlinks=True)
         placement = place_ensemble(ensemble, repository=folder / "models")
+        check(folder / "models", (ensemble.name,), store, foreign=foreign)
         with serving(folder / "models") as server:
             load(server, tuple(models))
             begun = time.perf_counter()

@@ -99,7 +99,7 @@ def prove(
     try:
         progress("proof", 0.1, "starting a throwaway server")
         placement = place(artifact, deployment, store=store, repository=folder / "models")
-        with serving(folder / "models") as server:
+        with serving(folder / "models", foreign=()) as server:
             progress("proof", 0.4, "loading")
             begun = time.perf_counter()
             load(server, (deployment.name,))

@@ -5,15 +5,19 @@ reported as such, never touched.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from optimize.errors import IntegrityError
 
 from ...deployment import Flavour
+from .. import plain
+from .entries import is_there, is_version
 
 RECORD = "placement.json"
+JOURNAL = ".seatrial.json"
 SCHEMA = 1
 
 
@@ -44,7 +48,7 @@ def placements(repository: Path, name: str) -> tuple[Placement, ...]:
     Raises:
         IntegrityError: a record was changed by hand.
     """
-    found = [_read(path) for path in version_directories(repository, name) if (path / RECORD).is_file()]
+    found = [_read(path) for path in version_directories(repository, name) if is_recorded(path)]
     return tuple(sorted(found, key=lambda placement: placement.version))
 
 
@@ -52,7 +56,8 @@ def models(repository: Path) -> tuple[str, ...]:
     """Names of all models in the repository, whoever put them there."""
     if not repository.is_dir():
         return ()
-    return tuple(sorted(path.parent.name for path in repository.glob("*/config.pbtxt")))
+    found = [path for path in repository.iterdir() if path.is_dir() and is_there(path / "config.pbtxt")]
+    return tuple(sorted(path.name for path in found))
 
 
 def version_directories(repository: Path, name: str) -> list[Path]:
@@ -60,12 +65,26 @@ def version_directories(repository: Path, name: str) -> list[Path]:
     folder = repository / name
     if not folder.is_dir():
         return []
-    return [path for path in folder.iterdir() if path.name.isdecimal() and path.name[0] != "0" and path.is_dir()]
+    return [path for path in folder.iterdir() if is_version(path.name) and path.is_dir()]
+
+
+def used_numbers(repository: Path) -> Mapping[str, int]:
+    """Return the highest version number ever used, by model, as far as it can be read: see `placing.place`."""
+    try:
+        content = json.loads(plain.read(repository / JOURNAL, plain.RECORD_BYTES))
+        return {str(name): int(highest) for name, highest in content["highest"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return {}
+
+
+def is_recorded(path: Path) -> bool:
+    """Return whether something has the record's name, be it a record or not."""
+    return is_there(path / RECORD)
 
 
 def _read(path: Path) -> Placement:
     try:
-        record = json.loads((path / RECORD).read_bytes())
+        record = json.loads(plain.read(path / RECORD, plain.RECORD_BYTES))
         placement = Placement(
             name=str(record["name"]),
             version=int(record["version"]),
@@ -73,10 +92,12 @@ def _read(path: Path) -> Placement:
             flavour=record["flavour"],
             path=path,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _changed(path, str(error)) from error
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise _changed(path, getattr(error, "strerror", None) or str(error)) from error
     if record.get("schema") != SCHEMA or (placement.name, str(placement.version)) != (path.parent.name, path.name):
         raise _changed(path, "it tells of another model, version or schema")
+    if placement.flavour not in get_args(Flavour):
+        raise _changed(path, f"it names the unknown flavour {placement.flavour!r}")
     return placement
 
 

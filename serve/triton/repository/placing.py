@@ -28,14 +28,14 @@ from optimize.store import Store
 from ...deployment import Deployment, Flavour
 from ...deployment.ensemble import Ensemble
 from ...errors import PlacementError
-from ..compiler.config import check, parse, render, with_versions, without_cache
+from .. import plain
+from ..compiler.config import check, parse, read_text, render, with_versions, without_cache
 from ..compiler.ensembles import members, render_ensemble
 from ..flavour import PLACED_CODE
 from ..upkeep import journal
-from .placement import RECORD, Placement, placements, version_directories
+from .placement import JOURNAL, RECORD, Placement, placements, version_directories
 from .version_files import digests
 
-JOURNAL = ".seatrial.json"
 _CONFIG = "config.pbtxt"
 _LOCK_SECONDS = 60.0
 _NO_BYTECODE = b"A file of this name keeps Python from writing bytecode here; Triton would load this version again.\n"
@@ -155,7 +155,7 @@ def choose(repository: Path, name: str, versions: tuple[int, ...]) -> None:
                 f"{name} has no version {missing}", where=str(repository), next_step=f"there are {known}"
             )
         config = shop.repository / name / _CONFIG
-        shop.replace(config, with_versions(config.read_text(), versions).encode())
+        shop.replace(config, with_versions(read_text(config), versions).encode())
 
 
 def uncache(repository: Path, name: str) -> None:
@@ -167,7 +167,7 @@ def uncache(repository: Path, name: str) -> None:
     """
     with _workshop(repository) as shop:
         config = shop.repository / name / _CONFIG
-        shop.replace(config, without_cache(config.read_text()).encode())
+        shop.replace(config, without_cache(read_text(config)).encode())
 
 
 def chosen(repository: Path, name: str) -> tuple[int, ...]:
@@ -179,7 +179,7 @@ def chosen(repository: Path, name: str) -> tuple[int, ...]:
     config = repository / name / _CONFIG
     if not config.is_file():
         return ()
-    return tuple(sorted(parse(config.read_text()).version_policy.specific.versions))
+    return tuple(sorted(parse(read_text(config)).version_policy.specific.versions))
 
 
 def retire(repository: Path, name: str, version: int) -> None:
@@ -236,13 +236,13 @@ class _Workshop:
         """Highest version ever used, by model."""
         path = self.repository / JOURNAL
         try:
-            content = json.loads(path.read_bytes())
+            content = json.loads(plain.read(path, plain.RECORD_BYTES))
             if content["schema"] != 1:
                 raise ValueError(f"schema {content['schema']}")
             return {str(name): int(highest) for name, highest in content["highest"].items()}
         except FileNotFoundError:
             return {}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise IntegrityError(
                 f"the journal of used version numbers cannot be read: {error}",
                 where=str(path),
@@ -327,7 +327,7 @@ def _served(model: Path, placed: tuple[Placement, ...]) -> set[int]:
     """Versions that the configuration on disk lists and that are there."""
     if not placed or not (model / _CONFIG).is_file():
         return set()
-    listed = parse((model / _CONFIG).read_text()).version_policy.specific.versions
+    listed = parse(read_text(model / _CONFIG)).version_policy.specific.versions
     return {placement.version for placement in placed} & set(listed)
 
 
@@ -365,7 +365,7 @@ def _check_owner(shop: _Workshop, name: str, flavour: Flavour, placed: tuple[Pla
 
 def _check_same_tensors(config: Path, text: str, name: str) -> None:
     """A configuration on disk that serves other tensors or another backend cannot serve this artifact as well."""
-    old, new = parse(config.read_text()), parse(text)
+    old, new = parse(read_text(config)), parse(text)
     for field in ("input", "output", "backend", "platform"):
         before, after = getattr(old, field), getattr(new, field)
         batching = (old.max_batch_size > 0) == (new.max_batch_size > 0)

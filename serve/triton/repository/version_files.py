@@ -10,9 +10,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from optimize.artifact import canonical, digest_bytes, digest_file
+from optimize.artifact import canonical, digest_bytes
 from optimize.errors import IntegrityError
 
+from .. import plain
 from .placement import RECORD
 
 _IGNORED = "__pycache__"  # Python writes there when it loads the version
@@ -41,7 +42,10 @@ def digests(version: Path) -> dict[str, str]:
     for folder in (version.parent, version):
         if folder.is_symlink() or not folder.is_dir():
             raise _refused(folder, "is no directory of its own" if folder.exists() else "is not there")
-    return {str(path.relative_to(version)): digest_file(path) for path in sorted(_files(version))}
+    try:
+        return {str(path.relative_to(version)): plain.digest(path) for path in sorted(_files(version))}
+    except OSError as error:
+        raise _refused(Path(error.filename or version), f"cannot be read: {error.strerror or error}") from error
 
 
 def recorded(version: Path) -> dict[str, str] | None:
@@ -51,9 +55,13 @@ def recorded(version: Path) -> dict[str, str] | None:
         IntegrityError: the record cannot be read.
     """
     try:
-        files: dict[str, str] | None = json.loads((version / RECORD).read_bytes()).get("files")
-    except (OSError, ValueError, AttributeError) as error:
-        raise _refused(version / RECORD, f"cannot be read: {error}") from error
+        files = json.loads(plain.read(version / RECORD, plain.RECORD_BYTES)).get("files")
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise _refused(version / RECORD, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if files is None:
+        return None
+    if not isinstance(files, dict) or not all(isinstance(each, str) for each in files.values()):
+        raise _refused(version / RECORD, "cannot be read: its files are no digests by name")
     return files
 
 

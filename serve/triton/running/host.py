@@ -21,6 +21,7 @@ from optimize.store import Store
 from ...deployment import Deployment
 from ..repository.placing import place
 from ..repository.slowed import slow_down
+from ..repository.vouching import check
 from .on_pytriton import load, serving
 
 
@@ -43,6 +44,7 @@ def host(
         folder = scratch / f"host-{uuid4().hex[:12]}"
         try:
             placement = place(artifact, deployment, store=store, repository=folder / "models")
+            check(folder / "models", (deployment.name,), store)
             if slow:
                 slow_down(placement.path, slow)
             with serving(folder / "models") as server:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from optimize.artifact import canonical
 from optimize.environment import home
@@ -20,6 +21,7 @@ from optimize.store import write_atomically
 from ...errors import ModelLoadError, ServerError
 from ..compiler.flags import flags_for
 from ..control import Control
+from ..repository import vouching
 from ..server import Server as Server
 from ..server import log_errors, read_server
 from ..upkeep.switch import recover_all
@@ -46,8 +48,11 @@ def start(
     metrics_port: int = 0,
     log: Path | None = None,
     timeout: float = 60.0,
+    foreign: Sequence[str] | None = None,
 ) -> Server:
     """Start a server on a repository and load `models`; port 0 picks a free one. `timeout` (seconds) is for its start.
+
+    `foreign`: models of somebody else that the caller vouches for; None compares nothing (`vouching.before_load`).
 
     It is started for what their configurations need of it (`flags`), or those of all models where none is named.
 
@@ -58,6 +63,7 @@ def start(
         ServerError: a port is taken, the wheel or a library is missing, or the server died or did not answer.
         ConfigRuleError: two of the models cannot be served by one server.
         ModelLoadError: a model did not load; quotes the server's reason. The server is stopped.
+        IntegrityError, ConfigError: a model is not what was placed; so is it then.
     """
     ports = (http_port, grpc_port, metrics_port)
     for attempt in range(_STARTS):
@@ -67,6 +73,7 @@ def start(
         except _PortTaken:
             if all(ports) or attempt == _STARTS - 1:
                 raise
+    server = replace(server, foreign=None if foreign is None else tuple(foreign))
     try:
         load(server, models, timeout=max(timeout, _LOAD_SECONDS))
     except BaseException:
@@ -110,10 +117,11 @@ def restart(server: Server, models: Sequence[str]) -> Server | None:
         stop(server, timeout=_HUNG_SECONDS)
         ports = (server.http_port, server.grpc_port, server.metrics_port)
         held = (*server.models, *models) if server.models else ()
-        again = replace(_started(server.repository, held, ports, None, 60.0), models=server.models)
+        again = _started(server.repository, held, ports, None, 60.0)
+        again = replace(again, models=server.models, foreign=server.foreign)
         write_atomically(_record(), canonical(again.to_json()))
     for name in models:
-        with suppress(ModelLoadError):
+        with suppress(ModelLoadError, *vouching.REFUSALS):
             load(again, (name,))
     return again
 
@@ -141,16 +149,11 @@ def serving(
     grpc_port: int = 0,
     metrics_port: int = 0,
     timeout: float = 60.0,
+    foreign: Sequence[str] | None = None,
 ) -> Iterator[Server]:
-    """A server for the length of a block; discarded afterwards, however the block ends."""
-    server = start(
-        repository,
-        models=models,
-        http_port=http_port,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
-        timeout=timeout,
-    )
+    """A server for the length of a block; discarded afterwards, however the block ends. `foreign`: as `start`."""
+    ports: dict[str, Any] = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}
+    server = start(repository, models=models, **ports, timeout=timeout, foreign=foreign)
     try:
         yield server
     finally:
@@ -284,8 +287,10 @@ def load(server: Server, models: Sequence[str], *, timeout: float = _LOAD_SECOND
 
     Raises:
         ModelLoadError: a model did not load; quotes the server's reason and, where it has none, its log.
+        IntegrityError, ConfigError: as `vouching.before_load`.
     """
     for name in models:
+        vouching.before_load(server, (name,))
         before = server.log.stat().st_size
         try:
             with Control.to(server, timeout=timeout) as control:
@@ -307,6 +312,7 @@ def up(
     grpc_port: int = 0,
     metrics_port: int = 0,
     timeout: float = 60.0,
+    foreign: Sequence[str] = (),
 ) -> Server:
     """Start a server that stays when this process ends, and remember it; there is one such server at a time.
 
@@ -324,7 +330,8 @@ def up(
             )
         _forget()
         recover_all(None, repository)
-        server = start(repository, models=models, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)
+        wanted: dict[str, Any] = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}
+        server = start(repository, models=models, **wanted, foreign=foreign)
         server = replace(server, models=tuple(models))
         try:
             write_atomically(_record(), canonical(server.to_json()))

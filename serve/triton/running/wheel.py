@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from uuid import uuid4
@@ -67,16 +67,18 @@ def backends(root: Path, folder: Path) -> Path:
             )
     # One folder per wheel and Python: never changed once it is there, since running servers load from it.
     ready = folder / f"backends-{python}-{digest_bytes(str(root).encode())[7:19]}"
-    if ready.is_dir():
+    if _holds(ready, sources):
         return ready
     staged = folder / f".backends-{uuid4().hex}"
     try:
         (staged / "python").mkdir(parents=True)
         for source in sources:
             (staged / "python" / source.name).symlink_to(source)
+        if ready.exists():  # not as it was made: whatever lies there would run in the server
+            ready.rename(staged.with_name(f"{staged.name}-old"))
         staged.rename(ready)
     except OSError as error:
-        if not ready.is_dir():  # else another process was quicker, with the same links
+        if not _holds(ready, sources):  # else another process was quicker, with the same links
             raise ServerError(
                 f"cannot prepare the server's backends: {error.strerror or error}",
                 where=str(folder),
@@ -84,7 +86,19 @@ def backends(root: Path, folder: Path) -> Path:
             ) from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+        shutil.rmtree(staged.with_name(f"{staged.name}-old"), ignore_errors=True)
     return ready
+
+
+def _holds(folder: Path, sources: Sequence[Path]) -> bool:
+    """Return whether a backend directory holds exactly these files as links, and nothing else."""
+    backend = folder / "python"
+    try:
+        if [path.name for path in folder.iterdir()] != ["python"] or backend.is_symlink():
+            return False
+        return {path.name: path.readlink() for path in backend.iterdir()} == {path.name: path for path in sources}
+    except OSError:
+        return False
 
 
 def surroundings(scratch: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:

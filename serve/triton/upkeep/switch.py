@@ -7,20 +7,21 @@ traffic: whoever routes must send nothing to a version before it is served, nor 
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
-from optimize.environment import now
+from optimize.environment import home, now
 from optimize.errors import IntegrityError, MissingError, SeatrialError
+from optimize.store import Store
 
 from ...errors import ModelLoadError, ServerError
-from ..compiler.config import with_versions
+from ..compiler.config import read_text, with_versions
 from ..compiler.rules import broken_versions
 from ..control import Control, as_json
-from ..repository import version_files
+from ..repository import version_files, vouching
 from ..repository.placement import placements
 from ..repository.placing import choose, chosen
 from . import journal
@@ -89,7 +90,8 @@ def switch(
 
     Raises:
         MissingError: a version is not placed.
-        IntegrityError: a new version's files are not what was placed, or hold a link.
+        IntegrityError: a new version is not what was placed (`vouching.check`).
+        ConfigError: the model was not placed by seatrial, and the server's owner does not vouch for it.
         ModelLoadError: a new version does not load, fails its proof, or failed `tries` times before; what served
             before serves on, and the journal says so.
         ServerError: no answer; `recover` decides once the server is back.
@@ -100,6 +102,7 @@ def switch(
         _recover(control, repository, model, prove)
         ready = control.ready_versions(model)
         new = tuple(version for version in versions if version not in ready)
+        vouch(control, repository, model, new)
         entry = _intent(repository, model, tuple(sorted(ready)), versions, new, tries)
         journal.write(repository, entry)
         at("intent")
@@ -157,6 +160,7 @@ def heal(control: Control, repository: Path, model: str, version: int) -> None:
     whose process died during a request never ends unloading.
 
     Raises:
+        IntegrityError, ConfigError: the version is not what was placed.
         ModelLoadError: it does not load, or the model is not meant to serve that version (any more).
         ServerError: no answer.
     """
@@ -167,12 +171,24 @@ def heal(control: Control, repository: Path, model: str, version: int) -> None:
                 f"version {version} is not to be served", where=model, next_step=f"config.pbtxt lists {list(wanted)}"
             )
         others = tuple(sorted(control.ready_versions(model) - {version}))
+        vouch(control, repository, model, (version,))
         if others:
             control.set_versions(model, others, loaded=True)
             control.set_versions(model, tuple(sorted({*others, version})))
         else:
             control.dismiss(model)
             control.load(model, with_versions(_config(repository, model), (version,)))
+
+
+def vouch(control: Control, repository: Path, model: str, versions: Iterable[int]) -> None:
+    """Check versions right before they are loaded, by what the server's owner vouches for.
+
+    Raises:
+        IntegrityError, ConfigError: as `vouching.check`.
+    """
+    wanted = frozenset(versions)
+    if wanted and control.foreign is not None:
+        vouching.check(repository, (model,), Store(home() / "store"), foreign=control.foreign, versions=wanted)
 
 
 def forgive(repository: Path, model: str) -> None:
@@ -222,13 +238,17 @@ def _config(repository: Path, model: str) -> str:
     path = repository / model / "config.pbtxt"
     if not path.is_file():
         raise MissingError(f"{model} has no configuration", where=str(path), next_step="place the model again")
-    return path.read_text()
+    return read_text(path)
 
 
 def _apply(control: Control, repository: Path, entry: Entry, ready: frozenset[int], prove: Prove, at: Step) -> None:
     """Bring up what is new beside what serves, prove it, let the rest go."""
     new = [version for version in entry.after if version not in entry.before]
     wide = ready | set(entry.after)
+    try:
+        vouch(control, repository, entry.model, wide - ready)
+    except SeatrialError as error:
+        raise ModelLoadError(error.what, where=error.where, next_step=error.next_step) from error
     if not ready:
         control.load(entry.model, with_versions(_config(repository, entry.model), entry.after))
     elif wide != ready:
@@ -313,14 +333,15 @@ def _undo(control: Control | None, repository: Path, entry: Entry, reason: str) 
     open_ = replace(entry, state="intent", failures=failures)
     journal.write(repository, open_)
     if control is not None:
-        _return(control, entry)
+        _return(control, repository, entry)
     if entry.before:  # where nothing served, the disk lists what place chose, and stays
         choose(repository, entry.model, entry.before)
     journal.write(repository, replace(open_, state="verified", after=entry.before))
 
 
-def _return(control: Control, entry: Entry) -> None:
+def _return(control: Control, repository: Path, entry: Entry) -> None:
     ready = control.ready_versions(entry.model)
+    vouch(control, repository, entry.model, set(entry.before) - ready)
     if not entry.before:
         control.dismiss(entry.model)
     elif not ready:

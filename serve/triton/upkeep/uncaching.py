@@ -13,6 +13,7 @@ from ..control import Control
 from ..repository.placing import uncache
 from . import journal
 from .cache_worth import Stretches, Worth
+from .switch import vouch
 
 
 class Caches:
@@ -42,6 +43,7 @@ def switch_off(control: Control, repository: Path, model: str) -> bool:
 
     Raises:
         ModelLoadError: it does not load again; it serves on as it did.
+        IntegrityError, ConfigError: what would be loaded again is not what was placed.
         MachineError: somebody switches it at this moment, or the disk refused.
         ServerError: no answer.
     """
@@ -49,6 +51,7 @@ def switch_off(control: Control, repository: Path, model: str) -> bool:
         entry = journal.read(repository, model)
         if entry is not None and entry.state != "verified":
             return False
+        vouch(control, repository, model, control.ready_versions(model))
         control.without_cache(model)
         uncache(repository, model)
     return True

@@ -1,0 +1,53 @@
+"""Digests of the code that each release of seatrial shipped into placed versions of the python flavour.
+
+What serves is compared with this table and not with the record beside it: whoever can change the code can change the
+record as well. A version's code must be that of one release as a whole, so that old helpers cannot be mixed in.
+
+A change of ``python_*.py`` here appends its set: ``python -m serve.triton.flavour.releases`` prints it. No set is
+removed, since versions that were placed with it go on serving; remove one only to withdraw a release whose code must
+not run any more, and say so in the changelog. Tests hold that the last set is the code in this folder and that no set
+of the repository's history is missing.
+"""
+
+from collections.abc import Mapping
+
+from optimize.artifact import digest_file
+
+from . import PLACED_CODE
+
+_CACHE = "sha256:3e9aef375e450b266dadc6ee6efc5faf87ba39dbdc861916f66201ccf86137f9"
+_SESSION = "sha256:d77c1d78cca24f1dc08df3563d226ace613624fff1bb268e6b480d7e5d72f3fd"
+_REMEMBERING = "sha256:20ee4d035ca35939712c7810e8df84a211308fd91f42dda64e699b8273f020ee"
+
+RELEASES: tuple[Mapping[str, str], ...] = (
+    {"model.py": "sha256:bc4ff9c5c3ec7e0eae767af7fb052e59cb489b6b4ffed17927ececd6c2acb4b2"},
+    {
+        "model.py": "sha256:58d8ee6be6e2a6bbabe3362795ec441e0d31ec4631a8581c372cf98afb3aaa70",
+        "python_cache.py": _CACHE,
+        "python_remembering.py": "sha256:c6dfe075e805ae90d2612be1debf72d048b7dfc8a282f8126f9e12d2af163f6d",
+        "python_session.py": _SESSION,
+    },
+    {
+        "model.py": "sha256:3d8671b1cc248757d8ab0e0c4080ed586c4f6c76147df21d2f8a3040bfb95b8c",
+        "python_cache.py": _CACHE,
+        "python_remembering.py": _REMEMBERING,
+        "python_session.py": _SESSION,
+    },
+    {
+        "model.py": "sha256:3e2c4ff4bddd6c93c84e619fffff99536cd1651d96a107adabca6cb5cfe0bf53",
+        "python_cache.py": _CACHE,
+        "python_remembering.py": _REMEMBERING,
+        "python_session.py": _SESSION,
+    },
+)
+"""Each release's code by its name in a version, oldest first; the last is this release's."""
+NAMES = frozenset(name for release in RELEASES for name in release)
+
+
+def current() -> dict[str, str]:
+    """Return the digests of the code in this folder, which `place` copies."""
+    return {name: digest_file(source) for name, source in sorted(PLACED_CODE.items())}
+
+
+if __name__ == "__main__":
+    print(current())

@@ -1,0 +1,47 @@
+"""Doubt about something in a model's directory: the broken rule, where, and whether it keeps the model from loading.
+
+Values only. The names of the rules are those of the audit's checklist.
+"""
+
+from dataclasses import dataclass
+
+from optimize.errors import IntegrityError
+
+_PLACE_AGAIN = "move that version away and place the artifact again, under a new number"
+_REMOVE = "remove it (see what it is first), then run this again"
+NEXT = {
+    "symlink": "put the file itself there; seatrial place never links",
+    "outside": "keep every path inside the model's directory",
+    "special-file": _REMOVE,
+    "hard-link": "copy it over itself under one name: cp FILE FILE.copy && mv FILE.copy FILE",
+    "world-writable": "chmod o-w, and see that nobody changed it",
+    "set-id": "chmod u-s,g-s",
+    "foreign-owner": "chown it to the owner of the repository, and see that nobody changed it",
+    "unreadable": "let this user read it",
+    "bytecode": "remove that folder (rm -r): Python runs what lies there instead of the source beside it",
+    "foreign-code": _REMOVE,
+    "changed": _PLACE_AGAIN,
+    "unrecorded": "move that version out of the model's directory, or place its artifact with seatrial place",
+    "unverified": "place it with seatrial, and run this where the artifact store is (SEATRIAL_HOME)",
+    "configuration": "move config.pbtxt away and place the model again: seatrial place",
+    "other-backend": "move config.pbtxt away and place the model again: seatrial place",
+    "execution-environment": "remove the parameter, and put what the model needs into the server's own environment",
+    "library": "remove the field; seatrial place writes none that names a library",
+    "cache-path": "see that only the server's user may write there",
+    "odd-name": "rename it or move it out of the repository",
+}
+"""The next step of each rule."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """One broken rule; a model with one that is `refused` is not loaded."""
+
+    rule: str
+    where: str
+    seen: str
+    refused: bool = True
+
+    def error(self, model: str) -> IntegrityError:
+        """Return the refusal to load the model."""
+        return IntegrityError(f"{model} must not be loaded: {self.seen}", where=self.where, next_step=NEXT[self.rule])
