@@ -96,7 +96,7 @@ class Clients:
     """Failures held back because one caller alone meets them.
 
     A caller that sends less than half of a version's requests cannot make more of its failures count than the failures
-    of all others would let expect (their rate, two standard deviations up). With one caller, or one that sends most of
+    of all others would let expect, two standard deviations up. With one caller, or one that sends most of
     the traffic, everything counts. Many addresses in one hand are not seen through. `unconfirmed` counts what was held
     back, by version.
     """
@@ -117,8 +117,9 @@ class Clients:
         others = own.all_asked - own.asked[client]
         if others > own.asked[client] and not certain:
             theirs = own.all_failed - own.failed[client]
-            rate = (theirs + 2 * math.sqrt(theirs) + 3) / (others + 1)
-            if own.counted[client] + 1 > own.asked[client] * min(1.0, rate):
+            rate = (theirs + 2 * math.sqrt(theirs) + 1) / (others + 1)
+            expected = own.asked[client] * min(1.0, rate)
+            if own.counted[client] > expected + 2 * math.sqrt(expected):
                 self.unconfirmed[seen.version] += 1
                 return False
         own.counted[client] += 1
