@@ -131,7 +131,7 @@ def _host(route: Mapping[str, Any], backend: Mapping[str, Any]) -> dict[str, Any
     found = []
     for match in rule["matches"]:
         if grpc:
-            matched = {"path": f"/{match['method']['service']}/{match['method']['method']}"}
+            matched: dict[str, Any] = {"path": f"/{match['method']['service']}/{match['method']['method']}"}
         else:
             method = {"name": ":method", "string_match": {"exact": match["method"]}}
             matched = {"path": match["path"]["value"], "headers": [method]}
@@ -171,7 +171,7 @@ def _cluster(name: str, address: str, backend: Mapping[str, Any]) -> dict[str, A
         },
     }
     if name.endswith(":8001"):
-        options = {"explicit_http_config": {"http2_protocol_options": {}}}
+        options: dict[str, Any] = {"explicit_http_config": {"http2_protocol_options": {}}}
         kind = f"{_TYPE}.extensions.upstreams.http.v3.HttpProtocolOptions"
         made["typed_extension_protocol_options"] = {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {"@type": kind, **options}
