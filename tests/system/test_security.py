@@ -19,7 +19,7 @@ import pytest
 from bench.errors import TargetError
 from optimize.store import Store
 from serve.deployment import Deployment
-from serve.errors import ServerError
+from serve.errors import RequestError, ServerError
 from serve.kubernetes.argo import analysis
 from serve.kubernetes.cluster import Cluster
 from serve.kubernetes.pod import pod
@@ -158,9 +158,9 @@ def test_a_pod_answers_for_its_one_version_of_its_one_model(rendered: tuple[int,
     inputs = {"image": np.zeros((1, 3, 8, 8), np.float32), "gain": np.ones((1, 1), np.float32)}
     with Control(f"127.0.0.1:{rendered[0]}") as control:
         assert control.infer("pictures", 1, inputs)["scores"].shape == (1, 5)
-        for name, version in (("pictures", 2), ("pictures", 0), ("others", 1)):
-            with pytest.raises(ServerError):
-                control.infer(name, version, inputs)
+        for other, number in (("pictures", 2), ("pictures", 0), ("others", 1)):
+            with pytest.raises(RequestError):
+                control.infer(other, number, inputs)
     served: dict[tuple[str, str], str] = {}
     with grpc.insecure_channel(f"127.0.0.1:{seen.port('grpc')}") as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
