@@ -85,6 +85,12 @@ def nested(depth: int, opening: str = "[", closing: str = "]") -> bytes:
         (431, HONEST, {"x_large": "a" * 6000}),
         (431, HONEST, {f"x-many-{index}": "a" * 100 for index in range(70)}),
         (413, b" " * (65 << 10), {}),
+        (400, HONEST.replace(b"[2]", b"[1099511627776]"), {}),
+        (400, HONEST.replace(b"[2]", b"[ 65536 ,\n65536, 65536]"), {}),
+        (400, HONEST.replace(b'"shape": [2]', b'"shape":\t[1e30]'), {}),
+        (400, HONEST.replace(b'"shape": [2]', b'"sh\\u0061pe": [1099511627776]'), {}),
+        (400, HONEST.replace(b'"shape": [2]', b'"\\u0053HAPE": [2]'), {}),
+        (400, HONEST[:-1] + b',"id":"\\\\\\u0041"}', {}),
     ],
 )
 def test_what_ends_or_resets_a_server_is_refused_before_it(
@@ -96,6 +102,8 @@ def test_what_ends_or_resets_a_server_is_refused_before_it(
 
 
 def test_honest_requests_pass_however_they_are_written(site: Site) -> None:
+    told = json.dumps('\\u0041 \\\\u0041 \u00e9 "shape": [99999999999]').encode()
+    assert ask(site, HONEST[:-1] + b',"id":' + told + b"}")[0] == 200
     quoted = json.dumps({"id": '[[{"' * 50 + "\\", "inputs": json.loads(HONEST)["inputs"]}).encode()
     binary = (b"\0" * 8, json.dumps({"inputs": [{"name": "x", "datatype": "INT32", "shape": [2],
               "parameters": {"binary_data_size": 8}}]}).encode())  # fmt: skip
@@ -107,6 +115,29 @@ def test_honest_requests_pass_however_they_are_written(site: Site) -> None:
     grpc = Grpc(site.gateway.url.replace("127.0.0.1", "localhost"))
     assert grpc.ask().version == 3
     grpc.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"hello",
+        b"{}",
+        b"[]",
+        b"",
+        b'{"inputs":{}}',
+        HONEST + b"x",
+        HONEST.replace(b'"x"', b"3"),
+        HONEST.replace(b"[2]", b'"x"'),
+        HONEST.replace(b"[2]", b"[-1]"),
+        HONEST.replace(b"[0, 0]", b"[0]"),
+        HONEST.replace(b"[0, 0]", b'["a", "b"]'),
+        HONEST[:-1] + b',"parameters":{"timeout":-1}}',
+        HONEST[:-1] + b',"parameters":[]}',
+        HONEST[:-1] + b',"outputs":[{"name":"y","parameters":{"classification":-1}}]}',
+    ],
+)
+def test_json_that_triton_cannot_read_is_the_caller_s_mistake(site: Site, body: bytes) -> None:
+    assert ask(site, body)[0] == 400
 
 
 @pytest.mark.parametrize(
