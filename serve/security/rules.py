@@ -5,8 +5,8 @@ Only the table and the way from a rule to a finding; nothing is looked at here.
 
 from .finding import Finding, Rule
 
-FIXED_IN = (2, 59)
-"""Triton 25.07, which fixed the chain around CVE-2025-23319, calls itself 2.59."""
+FIXED_IN = (2, 59, 1)
+"""Triton 25.07, which fixed the chain around CVE-2025-23319, calls itself 2.59.1; 2.59.0 is 25.06, which has it."""
 FIXED_RELEASE = (25, 7)
 CALM_RELEASE = (26, 9)
 """The first release that no single request of those known to us ends; docs/patched-servers.md says which do."""
@@ -101,7 +101,7 @@ RULES: dict[str, Rule] = {
         exposed="high",
         private="medium",
         why="CVE-2025-23319, -23320 and -23334 lead from the shared-memory calls to running code; fixed in 25.07",
-        mend="run 25.07 or newer (2.59) wherever others can reach it",
+        mend="run 25.07 or newer (2.59.1) wherever others can reach it",
     ),
     "open-control": Rule(
         exposed="high",
