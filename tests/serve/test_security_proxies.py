@@ -1,11 +1,9 @@
-"""Audits of gateways and proxies that someone else wrote: each rule in a file that breaks it and in one that does not.
+"""Audits of proxies that someone else wrote: each rule in a file that breaks it and in one that does not.
 
-The files are written as people write them before a Triton: Envoy's bootstrap and discovery, Envoy Gateway, Istio,
-ingress-nginx and nginx itself.
+The files are written as people write them before a Triton: Envoy's bootstrap and discovery, and nginx.
 """
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from optimize.errors import MissingError
-from serve.security import envoy, reading
+from serve.security import envoy
 from serve.security.audit import audit_folder
-from serve.security.finding import Audit
-from serve.security.manifests import audit as audit_objects
+from tests.models.audited import audited, broken, rules
 
 SOUND = """
 admin: {address: {socket_address: {address: 127.0.0.1, port_value: 9901}}}
@@ -76,15 +72,6 @@ static_resources:
       - lb_endpoints:
         - endpoint: {address: {socket_address: {address: triton, port_value: 8000}}}
 """
-
-
-def rules(found: Audit) -> dict[str, str]:
-    return {each.rule: each.severity for each in found.findings}
-
-
-def audited(folder: Path, text: str, name: str = "envoy.yaml") -> dict[str, str]:
-    (folder / name).write_text(text)
-    return rules(audit_folder(folder, None))
 
 
 def changed(change: Callable[[Any], object]) -> str:
@@ -279,275 +266,6 @@ def test_what_is_no_nginx_grammar_is_said_to_be_unseen(tmp_path: Path, text: str
     assert not found.findings
 
 
-def policy(kind: str, **spec: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "gateway.envoyproxy.io/v1alpha1",
-        "kind": kind,
-        "metadata": {"name": "models"},
-        "spec": {
-            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "models"}],
-            **spec,
-        },
-    }
-
-
-CLIENT = policy(
-    "ClientTrafficPolicy",
-    connection={"connectionLimit": {"value": 1000}},
-    timeout={"http": {"requestReceivedTimeout": "10s"}},
-)
-BACKEND = policy("BackendTrafficPolicy", requestBuffer={"limit": "4Mi"})
-EXTENSION = policy("EnvoyExtensionPolicy", lua=[{"type": "Inline", "inline": "function envoy_on_request(h) end"}])
-ROUTE = {
-    "apiVersion": "gateway.networking.k8s.io/v1",
-    "kind": "HTTPRoute",
-    "metadata": {"name": "models"},
-    "spec": {
-        "rules": [
-            {
-                "matches": [{"path": {"type": "Exact", "value": "/v2/models/bert/infer"}}],
-                "timeouts": {"request": "10s"},
-                "backendRefs": [{"name": "triton", "port": 8000}],
-            }
-        ]
-    },
-}
-GRPC = {
-    "apiVersion": "gateway.networking.k8s.io/v1",
-    "kind": "GRPCRoute",
-    "metadata": {"name": "models"},
-    "spec": {
-        "rules": [
-            {
-                "matches": [{"method": {"service": "inference.GRPCInferenceService", "method": "ModelStreamInfer"}}],
-                "filters": [
-                    {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["Triton_Grpc_Error"]}}
-                ],
-            }
-        ]
-    },
-}
-RULE = {
-    "apiVersion": "networking.istio.io/v1",
-    "kind": "DestinationRule",
-    "metadata": {"name": "triton"},
-    "spec": {"host": "triton", "trafficPolicy": {"outlierDetection": {"consecutive5xxErrors": 0,
-             "consecutiveGatewayErrors": 5, "maxEjectionPercent": 100}}},
-}  # fmt: skip
-SERVICE = {
-    "apiVersion": "networking.istio.io/v1",
-    "kind": "VirtualService",
-    "metadata": {"name": "triton"},
-    "spec": {
-        "http": [
-            {
-                "route": [{"destination": {"host": "triton"}}],
-                "timeout": "10s",
-                "retries": {"attempts": 2, "retryOn": "connect-failure"},
-            }
-        ]
-    },
-}
-INGRESS = {
-    "apiVersion": "networking.k8s.io/v1",
-    "kind": "Ingress",
-    "metadata": {"name": "triton", "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "16m"}},
-    "spec": {"rules": [{"http": {"paths": [{"path": "/v2/models/bert/infer", "pathType": "Exact",
-             "backend": {"service": {"name": "triton", "port": {"number": 8000}}}}]}}]},
-}  # fmt: skip
-SOUND_OBJECTS = (CLIENT, BACKEND, EXTENSION, ROUTE, GRPC, RULE, SERVICE, INGRESS)
-
-
-def spec_of(change: Callable[[Any], object]) -> Callable[[Any], object]:
-    return lambda document: change(document["spec"])
-
-
-def first(key: str, change: Callable[[Any], object]) -> Callable[[Any], object]:
-    return lambda document: change(document["spec"][key][0])
-
-
-def detection(**values: Any) -> Callable[[Any], object]:
-    return lambda document: document["spec"]["trafficPolicy"].update(outlierDetection=values)
-
-
-def note(key: str, value: str) -> Callable[[Any], object]:
-    return lambda each: each["metadata"]["annotations"].update({f"nginx.ingress.kubernetes.io/{key}": value})
-
-
-OBJECTS: list[tuple[str, str, Callable[[Any], object]]] = [
-    ("no-connection-limit", "ClientTrafficPolicy", spec_of(lambda each: each.pop("connection"))),
-    ("slow-requests", "ClientTrafficPolicy", spec_of(lambda each: each.pop("timeout"))),
-    (
-        "underscore-headers",
-        "ClientTrafficPolicy",
-        spec_of(lambda each: each.update(headers={"withUnderscoresAction": "Allow"})),
-    ),
-    (
-        "path-as-sent",
-        "ClientTrafficPolicy",
-        spec_of(lambda each: each.update(path={"escapedSlashesAction": "KeepUnchanged"})),
-    ),
-    ("proxy-body-limit", "BackendTrafficPolicy", spec_of(lambda each: each.pop("requestBuffer"))),
-    (
-        "retries-again",
-        "BackendTrafficPolicy",
-        spec_of(lambda each: each.update(retry={"retryOn": {"triggers": ["5xx", "connect-failure"]}})),
-    ),
-    (
-        "ejects-everybody",
-        "BackendTrafficPolicy",
-        spec_of(lambda each: each.update(healthCheck={"passive": {"maxEjectionPercent": 100}})),
-    ),
-    ("ejects-on-5xx", "BackendTrafficPolicy", spec_of(lambda each: each.update(healthCheck={"passive": {}}))),
-    ("no-timeout", "HTTPRoute", first("rules", lambda each: each.pop("timeouts"))),
-    ("retries-again", "HTTPRoute", first("rules", lambda each: each.update(retry={"codes": [503], "attempts": 2}))),
-    (
-        "wide-route",
-        "HTTPRoute",
-        first("rules", lambda each: each.update(matches=[{"path": {"type": "PathPrefix", "value": "/v2"}}])),
-    ),
-    ("stream-metadata", "GRPCRoute", first("rules", lambda each: each.pop("filters"))),
-    ("ejects-everybody", "DestinationRule", detection(consecutive5xxErrors=3, maxEjectionPercent=100)),
-    ("ejects-everybody", "DestinationRule", detection(maxEjectionPercent=100)),
-    ("ejects-on-5xx", "DestinationRule", detection(interval="5s")),
-    ("retries-again", "VirtualService", first("http", lambda each: each["retries"].update(retryOn="5xx,reset"))),
-    ("no-timeout", "VirtualService", first("http", lambda each: each.pop("timeout"))),
-    ("proxy-body-limit", "Ingress", note("proxy-body-size", "0")),
-    ("retries-again", "Ingress", note("proxy-next-upstream", "error timeout non_idempotent")),
-    (
-        "wide-route",
-        "Ingress",
-        first("rules", lambda each: each["http"]["paths"][0].update(path="/", pathType="Prefix")),
-    ),
-]
-
-
-def copied(*documents: Any) -> list[Any]:
-    return [json.loads(json.dumps(each)) for each in documents]
-
-
-def test_sound_objects_of_gateways_have_no_finding(tmp_path: Path) -> None:
-    assert audited(tmp_path, yaml.safe_dump_all(SOUND_OBJECTS), "all.yaml") == {}
-    assert not audit_folder(tmp_path, None).unseen
-
-
-@pytest.mark.parametrize(("rule", "kind", "change"), OBJECTS)
-def test_a_breach_in_a_gateway_s_object_is_found_and_nothing_else(
-    tmp_path: Path, rule: str, kind: str, change: Callable[[Any], object]
-) -> None:
-    documents = copied(*SOUND_OBJECTS)
-    change(next(each for each in documents if each["kind"] == kind))
-    assert set(audited(tmp_path, yaml.safe_dump_all(documents), "all.yaml")) == {rule}
-    listed = {"apiVersion": "v1", "kind": "List", "items": documents}  # as kubectl get --output=yaml writes them
-    assert set(audited(tmp_path, yaml.safe_dump(listed), "all.yaml")) == {rule}
-
-
-def test_a_route_alone_leaves_the_gateway_s_limits_unseen(tmp_path: Path) -> None:
-    assert audited(tmp_path, yaml.safe_dump(ROUTE), "route.yaml") == {}
-    assert any("limits" in line for line in audit_folder(tmp_path, None).unseen)
-
-
-def test_without_an_extension_nothing_bounds_headers_and_nesting(tmp_path: Path) -> None:
-    documents = [each for each in SOUND_OBJECTS if each is not EXTENSION]
-    assert audited(tmp_path, yaml.safe_dump_all(documents), "all.yaml") == {
-        "large-headers": "medium",
-        "json-depth": "low",
-    }
-
-
-@pytest.mark.parametrize(
-    ("image", "found"),
-    [
-        ("nvcr.io/nvidia/tritonserver:26.09-py3@sha256:" + "5" * 64, set()),
-        ("nvcr.io/nvidia/tritonserver:26.08-py3@sha256:" + "5" * 64, {"ending-request"}),
-        ("nvcr.io/nvidia/tritonserver:25.03-trtllm-python-py3@sha256:" + "5" * 64, {"ending-request", "old-server"}),
-    ],
-)
-def test_releases_that_a_request_ends_are_named(image: str, found: set[str]) -> None:
-    pod = {"kind": "Pod", "metadata": {"name": "x"}, "spec": {"containers": [{"name": "triton", "image": image}]}}
-    told = {each.rule for each in audit_objects([("x.yaml", pod)])}
-    assert told & {"old-server", "ending-request"} == found
-
-
-HOSTILE: dict[str, str | bytes] = {
-    "laughs.yaml": "a: &a [x,x,x,x,x,x,x,x,x]\n"
-    + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9)),
-    "merges.yaml": "a: &a {x: 1}\n"
-    + "".join(f"{chr(98 + i)}: &{chr(98 + i)} {{<<: [{','.join(['*' + chr(97 + i)] * 9)}]}}\n" for i in range(9)),
-    "itself.yaml": "&a [*a]",
-    "dashes.yaml": "- " * 200_000,
-    "brackets.yaml": "[" * 100_000,
-    "deep.json": "[" * 100_000,
-    "deeper.json": '{"a":' * 500 + "1" + "}" * 500,
-    "digits.yaml": "a: " + "1" * 100_000,
-    "date.yaml": "a: 2026-99-99",
-    "tag.yaml": "!!python/object/apply:os.system [true]",
-    "key.yaml": "? [a]\n: 1",
-    "bytes.yaml": b"\xff\xfe\xfa\xfb",
-    "control.yaml": "a: \x00",
-    "helm.yaml": "kind: Deployment\nmetadata: {{- include }}",
-}
-
-
-@pytest.mark.parametrize("name", sorted(HOSTILE))
-def test_a_hostile_file_is_unseen_and_ends_nothing(tmp_path: Path, name: str) -> None:
-    content = HOSTILE[name]
-    (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    (tmp_path / "route.yaml").write_text(yaml.safe_dump(OBJECTS and ROUTE))
-    found = audit_folder(tmp_path, None)
-    assert [line for line in found.unseen if name in line]
-    assert found.looked
-
-
-def test_what_is_no_regular_file_or_too_large_is_unseen(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.yaml")
-    (tmp_path / "zero.yaml").symlink_to("/dev/zero")
-    (tmp_path / "gone.yaml").symlink_to("nowhere")
-    (tmp_path / "folder.yaml").mkdir()
-    (tmp_path / "loop").symlink_to(tmp_path)
-    os.mkfifo(tmp_path / "nginx.conf")
-    with (tmp_path / "huge.yaml").open("wb") as stream:
-        stream.truncate(100 << 20)
-    found = audit_folder(tmp_path, None)
-    assert len(found.unseen) == 5
-    assert not found.findings
-    with pytest.raises(MissingError):
-        audit_folder(tmp_path / "folder.yaml", None)
-
-
-def test_keys_that_stand_twice_and_documents_one_after_another(tmp_path: Path) -> None:
-    text = yaml.safe_dump(ROUTE) + "metadata: {name: again}\n---\n" + yaml.safe_dump(GRPC)
-    found = audit_folder_of(tmp_path, text)
-    assert [(each.rule, each.seen) for each in found.findings] == [
-        ("malformed", "metadata stands twice in one mapping")
-    ]
-    assert "2 Kubernetes documents" in found.looked
-
-
-def audit_folder_of(folder: Path, text: str) -> Audit:
-    (folder / "all.yaml").write_text(text)
-    return audit_folder(folder, None)
-
-
-def test_a_huge_number_is_quoted_shortly(tmp_path: Path) -> None:
-    text = SOUND.replace("max_request_headers_kb: 8", "max_request_headers_kb: 0x" + "f" * 50_000)
-    assert reading.told(16**50_000) == "a int too large to print"
-    assert audited(tmp_path, text) == {"large-headers": "medium"}
-
-
-def broken(data: st.DataObject, value: Any) -> Any:
-    """The same value with something replaced or left out somewhere."""
-    if data.draw(st.integers(0, 4)) == 0:
-        return data.draw(st.sampled_from([None, {}, [], "text", 0, -1, 10**400, 1e999, True, [None], {"name": None}]))
-    if isinstance(value, dict) and value:
-        chosen = data.draw(st.sampled_from(sorted(value)))
-        kept = {key: each for key, each in value.items() if key != chosen}
-        return kept if data.draw(st.booleans()) else kept | {chosen: broken(data, value[chosen])}
-    if isinstance(value, list) and value:
-        return [broken(data, value[0]), *value[1:]]
-    return value
-
-
 @given(st.data())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_configuration_however_broken_ends_the_audit(data: st.DataObject) -> None:
@@ -555,5 +273,3 @@ def test_no_configuration_however_broken_ends_the_audit(data: st.DataObject) -> 
     static = broken(data, document["static_resources"])
     for each in ({**document, "static_resources": static}, broken(data, document)):
         list(envoy.audit([("x.yaml", each)]))
-    one = data.draw(st.sampled_from(SOUND_OBJECTS))
-    list(audit_objects([("x.yaml", {**one, "spec": broken(data, one["spec"])})]))
