@@ -19,7 +19,7 @@ _MANAGER = "HttpConnectionManager"
 _DEFAULT_HEADERS_KB = 60
 _AUTHENTICATES = ("jwt_authn", "ext_authz", "api_key_auth", "basic_auth", "oauth2", "rbac", "credential")
 _INSPECTS = ("lua", "wasm", "ext_proc", "golang", "dynamic_modules")
-_TRITON_PORTS = (8000, 8001)
+_TRITON, _TRITON_GRPC = re.compile(r"triton|inference", re.I), 8001
 _RESENDS = ("5xx", "gateway-error", "reset")
 
 
@@ -229,20 +229,23 @@ def _action(route: Object) -> Object:
 
 
 def _is_triton(action: Object, parts: _Parts) -> bool:
-    """Whether one of the clusters is a Triton by its ports or its name."""
+    """Whether one of the clusters is a Triton: by its name, a host's, or the port of its gRPC side."""
     weighted = _list((action.get("weighted_clusters") or {}).get("clusters"))
     for name in [action.get("cluster"), *(each.get("name") for each in weighted)]:
         _, cluster = parts.clusters.get(str(name), ("", {}))
-        if "triton" in str(name).lower() or any(port in _TRITON_PORTS for port in _ports(cluster)):
+        hosts = list(_hosts(cluster))
+        if any(_TRITON.search(each) for each in (str(name), *(host for host, _ in hosts))):
+            return True
+        if any(port == _TRITON_GRPC for _, port in hosts):
             return True
     return False
 
 
-def _ports(cluster: Object) -> Iterator[object]:
+def _hosts(cluster: Object) -> Iterator[tuple[str, float | None]]:
     for group in _list((cluster.get("load_assignment") or {}).get("endpoints")):
         for each in _list(group.get("lb_endpoints")):
             address = ((each.get("endpoint") or {}).get("address") or {}).get("socket_address") or {}
-            yield number(address.get("port_value"))
+            yield str(address.get("address", "")), number(address.get("port_value"))
 
 
 def _list(value: object) -> list[Object]:

@@ -16,6 +16,8 @@ from .rules import TRITON_HEADER_KB, breach
 _TOKEN = re.compile(r"""\s+|\#[^\n]*|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[{};]|(?:\\.|[^\s{};"'\#\\]|\$\{[^}]*\})+""")
 _PROXIES = ("proxy_pass", "grpc_pass")
 _MOST_TOKENS = 200_000
+_TRITON = re.compile(r"triton|inference", re.I)
+_WIDE = re.compile(r"location (\^~ )?/(v2/?)?|location ~\*? \^?/(v2/?)?(\.\*)?\$?")
 _CODE = re.compile(r"\w+_by_lua_block\s*\{")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _CAUSES = {"error", "timeout", "invalid_header", "http_500", "http_502", "http_503", "http_504"}
@@ -85,17 +87,27 @@ def audit(text: str, where: str) -> Iterator[Finding]:
     Raises:
         ValueError: it is no nginx configuration.
     """
-    yield from _block(parse(text), where, ())
+    root = parse(text)
+    yield from _block(root, where, (), frozenset(_tritons(root)))
 
 
-def _block(block: Block, where: str, outer: tuple[Block, ...]) -> Iterator[Finding]:
-    if any(name in block.given for name in _PROXIES) and block.name.startswith(("location", "if", "limit_except")):
-        yield from _location(block, f"{where}: {told(block.name)}", outer)
+def _tritons(block: Block) -> Iterator[str]:
+    """Names of upstreams that are Tritons by their own name or a server's."""
     for each in block.inside:
-        yield from _block(each, where, (*outer, block))
+        servers = " ".join(" ".join(words) for words in each.given.get("server", []))
+        if each.name.startswith("upstream ") and _TRITON.search(f"{each.name} {servers}"):
+            yield each.name.split()[1]
+        yield from _tritons(each)
 
 
-def _location(block: Block, where: str, outer: tuple[Block, ...]) -> Iterator[Finding]:
+def _block(block: Block, where: str, outer: tuple[Block, ...], tritons: frozenset[str]) -> Iterator[Finding]:
+    if any(name in block.given for name in _PROXIES) and block.name.startswith(("location", "if", "limit_except")):
+        yield from _location(block, f"{where}: {told(block.name)}", outer, tritons)
+    for each in block.inside:
+        yield from _block(each, where, (*outer, block), tritons)
+
+
+def _location(block: Block, where: str, outer: tuple[Block, ...], tritons: frozenset[str]) -> Iterator[Finding]:
     size = block.last("client_max_body_size", outer)
     if size and _bytes(size[0]) == 0:
         yield breach("proxy-body-limit", where, "client_max_body_size 0")
@@ -110,14 +122,15 @@ def _location(block: Block, where: str, outer: tuple[Block, ...]) -> Iterator[Fi
         yield breach("slow-requests", where, "proxy_request_buffering off")
     if block.last("limit_conn", outer) is None:
         yield breach("no-connection-limit", where, "no limit_conn")
-    matched = block.name.split()[1:]
-    if matched and matched[0] in ("/", "/v2", "/v2/") and _is_triton(block):
+    if _WIDE.fullmatch(block.name) and _is_triton(block, tritons):
         yield breach("wide-route", where, f"{told(block.name)} to a Triton")
 
 
-def _is_triton(block: Block) -> bool:
+def _is_triton(block: Block, tritons: frozenset[str]) -> bool:
+    """By the target's name: a port says nothing, since much else listens on 8000."""
     targets = [each[0] for name in _PROXIES for each in block.given.get(name, []) if each]
-    return any(re.search(r"triton|:800[01]\b", each, re.I) for each in targets)
+    hosts = [re.sub(r"^\w+://", "", each).partition("/")[0] for each in targets]
+    return any(_TRITON.search(host) or host in tritons for host in hosts)
 
 
 def _bytes(text: str) -> int:

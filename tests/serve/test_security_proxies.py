@@ -243,10 +243,28 @@ http {
         ("", "listen 443 ssl;", "listen 443 ssl; large_client_header_buffers 4 8k;"),
         ("slow-requests", "limit_conn addr 10;", "limit_conn addr 10; proxy_request_buffering off;"),
         ("wide-route", "location = /v2/models/resnet/infer", "location /"),
+        ("wide-route", "location = /v2/models/resnet/infer", "location ^~ /v2/"),
+        ("wide-route", "location = /v2/models/resnet/infer", "location ~ ^/v2/.*"),
+        ("", "location = /v2/models/resnet/infer", "location ~ ^/v2/models/[a-z]+/infer$"),
     ],
 )
 def test_nginx_before_a_triton(tmp_path: Path, rule: str, old: str, new: str) -> None:
     assert set(audited(tmp_path, NGINX.replace(old, new), "nginx.conf")) == ({rule} if rule else set())
+
+
+@pytest.mark.parametrize(
+    ("upstream", "target", "wide"),
+    [
+        ("upstream models { server triton-0.triton:8000; }", "http://models", True),
+        ("upstream models { server 10.0.0.7:8000; }", "http://models", False),
+        ("upstream inference_servers { server 10.0.0.7:5000; }", "http://inference_servers/", True),
+        ("", "http://127.0.0.1:8000/triton", False),  # a path is no host
+        ("", "https://triton.internal", True),
+    ],
+)
+def test_nginx_names_its_triton_by_host_or_upstream(tmp_path: Path, upstream: str, target: str, wide: bool) -> None:
+    text = f"http {{ {upstream} server {{ limit_conn a 9; location / {{ proxy_pass {target}; }} }} }}"
+    assert set(audited(tmp_path, text, "nginx.conf")) == ({"wide-route"} if wide else set())
 
 
 @pytest.mark.parametrize(
