@@ -209,7 +209,7 @@ def test_releases_that_a_request_ends_are_named(image: str, found: set[str]) -> 
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_object_however_broken_ends_the_audit(data: st.DataObject) -> None:
     one = data.draw(st.sampled_from(SOUND_OBJECTS))
     list(audit_objects([("x.yaml", {**one, "spec": broken(data, one["spec"])})]))
