@@ -13,6 +13,7 @@ from ..traffic.routes import Routes
 from .cluster import Cluster
 from .names import INSTANCE, NAME, labels, slug
 from .pod import GRPC, HTTP, METRICS, Object, pod
+from .routes import without_headers
 from .source import Source
 
 STEPS = (1, 5, 25, 50)
@@ -89,7 +90,11 @@ def route(http: Mapping[str, Any]) -> Object:
     backends = [
         {"name": f"{name}-{role}", "port": HTTP, "weight": share} for role, share in (("stable", 100), ("canary", 0))
     ]
-    return {**http, "spec": {**http["spec"], "rules": [{"matches": rule["matches"], "backendRefs": backends}]}}
+    kept = {key: rule[key] for key in ("matches", "timeouts")}
+    return {
+        **http,
+        "spec": {**http["spec"], "rules": [{**kept, "filters": [without_headers()], "backendRefs": backends}]},
+    }
 
 
 def analysis(model: str, cluster: Cluster) -> Object:

@@ -20,6 +20,11 @@ _RELEASE = re.compile(r"\d{2}\.\d{2}(-[a-z0-9.-]+)?")
 _QUANTITY = re.compile(r"[1-9][0-9]*(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
 _HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _IMAGE = re.compile(r"[a-z0-9]+([._/:-][a-z0-9]+)*")
+_BYTES = re.compile(r"[1-9][0-9]*(Ki|Mi)")
+_UNITS = {"Ki": 10, "Mi": 20}
+IMPLEMENTATIONS = ("", "envoy-gateway")
+STREAMS_SINCE = (26, 4)
+"""Releases before it end at a stream whose metadata asks for gRPC errors (a use after free, fixed in 2.68)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +38,42 @@ class Environment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
-    """The Gateway that routes attach to, and the namespace its proxies run in (for the network policy)."""
+    """The Gateway that routes attach to, and the namespace its proxies run in (for the network policy).
+
+    `listener` and `grpc_listener` name listeners of that Gateway (`sectionName`); empty: all of them. `implementation`
+    is "envoy-gateway" where its policies are wanted beside the routes; empty: standard Gateway API objects alone.
+    """
 
     name: str = "public"
     namespace: str = "gateway"
+    listener: str = ""
+    grpc_listener: str = ""
+    implementation: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds on what callers may send, each below the server's own.
+
+    `seconds` is the time for one response, `receive_seconds` for the whole request to arrive. `body` bounds the request
+    body, `header_bytes` the sum of all header names and values (Triton resets above about 8 kB), `json_depth` the
+    nesting of a JSON body (Triton before 26.05 ends at deep nesting). `connections` are open at a gateway proxy at
+    once, `requests` under way and `pending` waiting for each version and proxy.
+    """
+
+    seconds: int = 30
+    receive_seconds: int = 15
+    body: str = "16Mi"
+    header_bytes: int = 6000
+    json_depth: int = 64
+    connections: int = 2048
+    requests: int = 256
+    pending: int = 256
+
+    @property
+    def body_bytes(self) -> int:
+        """The bound on the request body, in bytes."""
+        return int(self.body[:-2]) << _UNITS[self.body[-2:]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +96,9 @@ class Cluster:
     kinds of route on one. `queue_us` is the mean time in the queue, in microseconds, that the autoscaler holds.
     `drain_seconds` is how long a pod still serves after the cluster was told to send it nothing, `exit_seconds` how
     long the server may then finish, `load_seconds` how long loading the model may take. `control_secret` is a Secret
-    with a file `key` that opens the administrative calls. `prometheus` is asked by the Argo analysis.
+    with a file `key` that opens the administrative calls. `prometheus` is asked by the Argo analysis. `streams` lets
+    gRPC streams (ModelStreamInfer) through the gateway, which only decoupled models need. `limits` bound what callers
+    may send.
 
     Raises:
         ConfigError: a field breaks a rule.
@@ -67,13 +106,15 @@ class Cluster:
 
     schema: int
     image: str = "nvcr.io/nvidia/tritonserver"
-    release: str = "26.07-py3"
+    release: str = "26.09-py3"
     digest: str = ""
     claim: str = "models"
     store_cidr: str = ""
     hostname: str
     grpc_hostname: str = ""
     gateway: Gateway = Gateway()
+    streams: bool = False
+    limits: Limits = Limits()
     monitoring: str = "monitoring"
     prometheus: str = "http://prometheus.monitoring.svc:9090"
     resources: Resources = Resources()
@@ -112,7 +153,7 @@ class Cluster:
         rules = [("schema", self.schema == SCHEMA, f"write schema = {SCHEMA}")]
         rules += [
             ("image", bool(_IMAGE.fullmatch(self.image)), "name the image without tag or digest"),
-            ("release", bool(_RELEASE.fullmatch(self.release)), "name a release such as 26.07-py3, never latest"),
+            ("release", bool(_RELEASE.fullmatch(self.release)), "name a release such as 26.09-py3, never latest"),
             ("digest", self.digest == "" or bool(_DIGEST.fullmatch(self.digest)), "write sha256: and 64 hex digits"),
             ("hostname", bool(_HOST.fullmatch(self.hostname)), "write a DNS name"),
             (
@@ -131,6 +172,7 @@ class Cluster:
             ("resources.cpu", bool(_QUANTITY.fullmatch(self.resources.cpu)), "write a quantity such as 2 or 500m"),
             ("resources.gpus", self.resources.gpus >= 1, "a model on GPUs needs at least one"),
             ("environments", set(self.environments) == {"dev", "staging", "prod"}, "name dev, staging and prod"),
+            *self._at_the_gateway(),
         ]
         for key in ("resources.memory", "resources.shared_memory"):
             rules.append((key, bool(_QUANTITY.fullmatch(str(self._value(key)))), "write a quantity such as 4Gi"))
@@ -144,8 +186,42 @@ class Cluster:
             rules.append((f"environments.{key}.namespace", is_label(self.namespace(key)), name))
         return [*rules, ("environments", self._namespaces_differ(), "give each environment a namespace of its own")]
 
+    def _at_the_gateway(self) -> list[tuple[str, bool, str]]:
+        """Rules of what callers may do, as in `_rules`."""
+        ours, limits = self.gateway, self.limits
+        rules = [
+            ("gateway.implementation", ours.implementation in IMPLEMENTATIONS, 'write "envoy-gateway" or leave it out'),
+            ("limits.body", bool(_BYTES.fullmatch(limits.body)), "write whole Ki or Mi, such as 16Mi"),
+            ("limits.header_bytes", 1000 <= limits.header_bytes <= 7000, "give 1000 to 7000: Triton resets above 8 kB"),
+            ("limits.json_depth", 8 <= limits.json_depth <= 1000, "give 8 to 1000 levels"),
+            (
+                "streams",
+                not self.streams or release(self.release) >= STREAMS_SINCE,
+                "name release 26.04-py3 or newer, or offer no streams: older servers can be ended by a stream",
+            ),
+            (
+                "gateway.grpc_listener",
+                not (self.streams and ours.implementation) or ours.grpc_listener not in ("", ours.listener),
+                "give gRPC a listener of its own: the time limit on receiving a request would end streams",
+            ),
+        ]
+        for key in ("seconds", "receive_seconds"):
+            rules.append((f"limits.{key}", 1 <= getattr(limits, key) <= 3600, "give 1 to 3600 seconds"))
+        for key in ("connections", "requests", "pending"):
+            rules.append((f"limits.{key}", 1 <= getattr(limits, key) <= 10**6, "give 1 to 1000000"))
+        for key in ("listener", "grpc_listener"):
+            named = getattr(ours, key)
+            rules.append((f"gateway.{key}", not named or is_label(named), "name a listener of the Gateway"))
+        return rules
+
     def _namespaces_differ(self) -> bool:
         return len({self.namespace(key) for key in self.environments}) == len(self.environments)
+
+
+def release(text: str) -> tuple[int, int]:
+    """Year and month of a release such as 26.09-py3; zeros where it names none."""
+    found = re.match(r"(\d{2})\.(\d{2})", text)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def _is_network(text: str) -> bool:

@@ -155,7 +155,7 @@ def _same_defaults(old: Object, new: Object) -> None:
     sample = old["spec"]["rules"][0]["backendRefs"][0]
     defaults = {key: sample[key] for key in ("group", "kind") if key in sample}
     [rule] = new["spec"]["rules"]
-    mirrors = [each["requestMirror"]["backendRef"] for each in rule.get("filters", [])]
+    mirrors = [each["requestMirror"]["backendRef"] for each in rule.get("filters", []) if "requestMirror" in each]
     for reference in [*rule["backendRefs"], *mirrors]:
         reference |= defaults
 

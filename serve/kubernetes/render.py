@@ -16,7 +16,8 @@ from optimize.errors import ConfigError, MachineError
 from ..deployment import Deployment
 from ..errors import RoutesError
 from ..traffic.routes import Routes
-from . import argo, kserve, server
+from ..triton.compiler.config import parse
+from . import argo, envoy_gateway, kserve, server
 from .cluster import PLACEHOLDER, Cluster
 from .names import versioned
 from .overlay import ENVIRONMENTS, digest_for, kustomization
@@ -62,6 +63,8 @@ def base(
     files["routes.yaml"] = [http_route(routes, cluster)]
     if cluster.grpc_hostname:
         files["routes.yaml"].append(grpc_route(routes, cluster))
+    if cluster.gateway.implementation == "envoy-gateway":
+        files["policies.yaml"] = envoy_gateway.of_routes(routes, cluster)
     for route in files["routes.yaml"]:
         for rule in broken(route):
             raise RoutesError(rule, where=f"{route['kind']} of {routes.model}", next_step="mend the routes")
@@ -92,6 +95,9 @@ def render(
     for name in ENVIRONMENTS:
         made[f"overlays/{name}/kustomization.yaml"] = _text([kustomization(name, cluster)])
     made["monitoring/prometheus-adapter-values.yaml"] = _text([adapter_rule()])
+    if cluster.gateway.implementation == "envoy-gateway":  # outside the overlays, which would move them
+        made["gateway/policies.yaml"] = _text(envoy_gateway.of_gateway(cluster))
+        made["gateway/kustomization.yaml"] = _text([_listing(["policies.yaml"])])
     prod = cluster.environments["prod"].least
     if "kserve" in extras:
         made["kserve/inference-service.yaml"] = _text([kserve.inference_service(routes, cluster, replicas=prod)])
@@ -155,7 +161,7 @@ def write(files: Mapping[str, str], folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def left_to_do(deployment: Deployment, cluster: Cluster) -> list[str]:
+def left_to_do(deployment: Deployment, versions: Sequence[Source], cluster: Cluster) -> list[str]:
     """What a person must still bring before the manifests can be applied."""
     said = [
         f"a Secret {cluster.control_secret} with a file `key` in each namespace: kubectl create secret generic "
@@ -166,6 +172,24 @@ def left_to_do(deployment: Deployment, cluster: Cluster) -> list[str]:
         said.insert(
             0, f"the digest of {cluster.image}:{cluster.release} in the cluster file: prod starts nothing without"
         )
+    return said + _left_at_the_gateway(versions, cluster)
+
+
+def _left_at_the_gateway(versions: Sequence[Source], cluster: Cluster) -> list[str]:
+    """What only whoever runs the gateway can bring."""
+    ours, said = cluster.gateway, []
+    if ours.implementation == "envoy-gateway":
+        said.append(
+            f"gateway/ applied in namespace {ours.namespace}, and the Gateway {ours.name} pointed at its EnvoyProxy "
+            f"(spec.infrastructure.parametersRef: {ours.name}-seatrial)"
+        )
+    else:
+        said.append(
+            "bounds on request bodies, headers, JSON nesting, slow requests and connections: the standard Gateway API "
+            'has no fields for them (cluster file, [gateway] implementation = "envoy-gateway", writes its policies)'
+        )
+    if not cluster.streams and any(parse(each.config).model_transaction_policy.decoupled for each in versions):
+        said.append("streams = true in the cluster file: the model is decoupled, and no route reaches it without")
     return said
 
 

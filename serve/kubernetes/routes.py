@@ -1,7 +1,8 @@
 """Routes as a Gateway's HTTPRoute and GRPCRoute, and back: weights of Services, each of which pins one version.
 
 Pure. The weights are the only truth, so reading a route gives the routes that made it, to one part in `WHOLE`. Only
-what a client of the model needs is routed: no repository, shared-memory, statistics or metrics call passes the gateway.
+what a client of the model needs is routed: no repository, shared-memory, statistics or metrics call passes the gateway,
+no path that names a version, no stream unless streams are offered, and no header that switches the server's behaviour.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,11 @@ from .pod import GRPC, HTTP, Object
 WHOLE = 10_000
 """The sum of all weights: shares are exact to a hundredth of a percent."""
 _SERVICE = "inference.GRPCInferenceService"
-_METHODS = ("ModelInfer", "ModelStreamInfer", "ModelMetadata", "ModelReady")
+_METHODS = ("ModelInfer", "ModelMetadata", "ModelReady")
+STREAM = "ModelStreamInfer"
+STRIPPED = ("triton_grpc_error",)
+"""Request headers (gRPC metadata) that never reach a server: this one ends a stream with an error of gRPC's own, and
+servers before 2.68 use memory after its release then."""
 KINDS = {"HTTPRoute": HTTP, "GRPCRoute": GRPC}
 
 
@@ -41,42 +46,53 @@ def http_route(routes: Routes, cluster: Cluster) -> Object:
     path = f"/v2/models/{routes.model}"
     matches = [{"path": {"type": "Exact", "value": f"{path}/infer"}, "method": "POST"}]
     matches += [{"path": {"type": "Exact", "value": each}, "method": "GET"} for each in (path, f"{path}/ready")]
-    return _route("HTTPRoute", cluster.hostname, matches, routes, cluster)
+    limit = f"{cluster.limits.seconds}s"  # the standard has such a field for HTTP alone
+    return _route("HTTPRoute", cluster, matches, routes, {"timeouts": {"request": limit, "backendRequest": limit}})
 
 
 def grpc_route(routes: Routes, cluster: Cluster) -> Object:
     """The GRPCRoute of a model. The model's name is inside the message, so that its host name tells models apart."""
-    matches = [{"method": {"type": "Exact", "service": _SERVICE, "method": method}} for method in _METHODS]
-    return _route("GRPCRoute", cluster.grpc_hostname, matches, routes, cluster)
+    methods = (*_METHODS, STREAM) if cluster.streams else _METHODS
+    matches = [{"method": {"type": "Exact", "service": _SERVICE, "method": method}} for method in methods]
+    return _route("GRPCRoute", cluster, matches, routes, {})
 
 
-def _route(kind: str, host: str, matches: Sequence[Object], routes: Routes, cluster: Cluster) -> Object:
+def _route(kind: str, cluster: Cluster, matches: Sequence[Object], routes: Routes, rest: Object) -> Object:
+    ours, grpc = cluster.gateway, kind == "GRPCRoute"
+    section = ours.grpc_listener if grpc else ours.listener
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": kind,
         "metadata": {"name": slug(routes.model), "labels": labels(routes.model)},
         "spec": {
-            "parentRefs": [{"name": cluster.gateway.name, "namespace": cluster.gateway.namespace}],
-            "hostnames": [host],
-            "rules": [{"matches": list(matches), **traffic(routes, KINDS[kind])}],
+            "parentRefs": [
+                {"name": ours.name, "namespace": ours.namespace, **({"sectionName": section} if section else {})}
+            ],
+            "hostnames": [cluster.grpc_hostname if grpc else cluster.hostname],
+            "rules": [{"matches": list(matches), **rest, **traffic(routes, KINDS[kind])}],
         },
     }
 
 
 def traffic(routes: Routes, port: int) -> Object:
-    """The part of a rule that says where requests go; a candidate without any share still stands there, with none."""
+    """The part of a rule that says where requests go, and without which headers; a candidate without a share stays."""
     backends = [
         {"name": versioned(routes.model, version), "port": port, "weight": share}
         for version, share in weights(routes).items()
     ]
-    rule: Object = {"backendRefs": backends}
+    filters = [without_headers()]
     mirrored = weight(routes.mirror)
     if routes.candidate is not None and mirrored:
         mirror: Object = {"backendRef": {"name": versioned(routes.model, routes.candidate), "port": port}}
         if mirrored < WHOLE:
             mirror["fraction"] = {"numerator": mirrored, "denominator": WHOLE}
-        rule = {"filters": [{"type": "RequestMirror", "requestMirror": mirror}], **rule}
-    return rule
+        filters.insert(0, {"type": "RequestMirror", "requestMirror": mirror})
+    return {"filters": filters, "backendRefs": backends}
+
+
+def without_headers() -> Object:
+    """The filter that removes `STRIPPED` from a request."""
+    return {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": list(STRIPPED)}}
 
 
 def read(route: Mapping[str, Any], model: str) -> Routes:

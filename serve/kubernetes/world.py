@@ -110,6 +110,7 @@ class GatewayLog:
         )
         self._model, self._log = model, log
         self._addresses, self._place = gateway_log.Addresses(), access_log.Place()
+        self.clients = gateway_log.Clients()
 
     def seen(self) -> Iterable[Seen]:
         """What was logged since the last call; nothing where the cluster cannot say whose it was, which comes later."""
@@ -120,7 +121,7 @@ class GatewayLog:
             if not asked:  # after the lines were read: whoever answered one of them has an address by now
                 self._learn()
                 asked = True
-            return gateway_log.parse(line, self._model, self._addresses)
+            return gateway_log.parse(line, self._model, self._addresses, self.clients)
 
         try:
             found, self._place = access_log.read(self._log, self._place, parsing=parse)

@@ -17,8 +17,9 @@ from optimize.store import Store
 from ..errors import ServerError
 from ..triton.repository.entries import shown
 from ..triton.repository.placement import models
-from . import manifests, on_server, process, repository
+from . import gateways, manifests, on_server, process, proxies, reading, repository
 from .finding import Audit, Finding, ordered
+from .rules import breach
 
 
 @dataclass(slots=True)
@@ -36,7 +37,7 @@ class _Notes:
 
 
 def audit_folder(folder: Path, store: Store | None) -> Audit:
-    """A model repository, rendered manifests, or both.
+    """A model repository, manifests, configurations of proxies, or several of these.
 
     Raises:
         MissingError: no such folder, or nothing in it that can be audited.
@@ -45,21 +46,28 @@ def audit_folder(folder: Path, store: Store | None) -> Audit:
         raise MissingError("no such folder", where=str(folder), next_step="name a model repository or manifests")
     if not os.access(folder, os.R_OK | os.X_OK):
         raise MissingError("this user may not read the folder", where=str(folder), next_step="let this user read it")
-    documents, unreadable = manifests.read(folder)
+    read = reading.read(folder)
+    documents, behind = manifests.objects(read.found), proxies.audit(folder, read.found)
     is_repository = bool(models(folder)) or any(folder.glob("*/[1-9]*/model.*"))
-    if not documents and not is_repository and not unreadable:
+    if not documents and not is_repository and not read.unreadable and not behind.looked and not behind.unseen:
         raise MissingError(
-            "neither a model repository nor manifests",
+            "neither a model repository nor manifests nor a proxy's configuration",
             where=str(folder),
-            next_step="a repository has MODEL/config.pbtxt, manifests are *.yaml",
+            next_step="a repository has MODEL/config.pbtxt, manifests and Envoy's files are *.yaml or *.json, nginx's "
+            "*.conf",
         )
-    notes = _Notes(unseen=unreadable)
+    notes = _Notes(findings=behind.findings, looked=behind.looked, unseen=[*read.unreadable, *behind.unseen])
     if is_repository:
         notes.findings += repository.audit(folder, store)
         notes.looked.append("model repository: links, rights, code, digests, configuration")
     if documents:
         notes.findings += manifests.audit(documents)
+        notes.findings += [
+            breach("malformed", where, f"{reading.told(key)} stands twice in one mapping")
+            for where, key in read.doubled
+        ]
         notes.looked.append(f"{len(documents)} Kubernetes documents")
+        notes.unseen += gateways.silent(documents)
     return notes.audit(str(folder))
 
 

@@ -4,19 +4,15 @@ Reads YAML and judges values; needs no cluster and no kustomize. A folder with a
 is judged for that too, since the base it builds on names only a release.
 """
 
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ..triton import plain
-from ..triton.repository.entries import shown
-from . import arguments
+from . import arguments, gateways, reading
 from .finding import Finding
-from .rules import FIXED_RELEASE, breach
+from .reading import told
+from .rules import CALM_RELEASE, FIXED_RELEASE, breach
 
 Object = Mapping[str, Any]
 _ZEROS = "sha256:" + "0" * 64
@@ -27,17 +23,19 @@ _WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "ReplicaSet", "Ro
 
 def read(folder: Path) -> tuple[list[tuple[str, Object]], list[str]]:
     """Every document with the file it stands in, and the files that are no YAML."""
-    documents: list[tuple[str, Object]] = []
-    unreadable: list[str] = []
-    for path in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
-        try:
-            text = plain.read(Path(os.path.realpath(path)), plain.CONFIG_BYTES).decode()
-            found = [each for each in yaml.safe_load_all(text) if isinstance(each, dict)]
-        except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
-            unreadable.append(f"{shown(path)}: {shown(str(error).partition(chr(10))[0])}")
-            continue
-        documents += [(str(path), each) for each in found if isinstance(each.get("kind"), str)]
-    return documents, unreadable
+    found = reading.read(folder)
+    return objects(found.found), found.unreadable
+
+
+def objects(documents: Sequence[tuple[str, Any]]) -> list[tuple[str, Object]]:
+    """Those documents that are objects of a cluster; the items of a list stand for themselves."""
+    made: list[tuple[str, Object]] = []
+    for where, document in documents:
+        if isinstance(document, dict) and isinstance(document.get("kind"), str):
+            items = document.get("items")
+            inside = items if document["kind"].endswith("List") and isinstance(items, list) else [document]
+            made += [(where, each) for each in inside if isinstance(each, dict) and isinstance(each.get("kind"), str)]
+    return made
 
 
 def audit(documents: list[tuple[str, Object]]) -> Iterator[Finding]:
@@ -49,13 +47,15 @@ def audit(documents: list[tuple[str, Object]]) -> Iterator[Finding]:
         if isinstance(each, dict) and each.get("digest")
     }
     policies = [(_unit(where), document) for where, document in documents if document["kind"] == "NetworkPolicy"]
+    kinds = {document["kind"] for _, document in documents}
     for where, document in documents:
-        place = f"{where}: {document['kind']} {(document.get('metadata') or {}).get('name', '')}"
-        own = [policy for unit, policy in policies if unit == _unit(where)]
         try:
+            place = f"{where}: {document['kind']} {told((document.get('metadata') or {}).get('name', ''))}"
+            own = [policy for unit, policy in policies if unit == _unit(where)]
             yield from list(_document(document, place, pinned, own))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            yield breach("malformed", place, f"{type(error).__name__}: {error}")
+            yield from list(gateways.audit(document, place, kinds))
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+            yield breach("malformed", f"{where}: {document['kind']}", f"{type(error).__name__}: {told(error)}")
 
 
 def _document(document: Object, where: str, pinned: set[str], policies: list[Object]) -> Iterator[Finding]:
@@ -73,8 +73,6 @@ def _document(document: Object, where: str, pinned: set[str], policies: list[Obj
         yield breach("exposed-service", where, f"type {document['spec']['type']}")
     elif kind == "NetworkPolicy":
         yield from _policy(document, where)
-    elif kind in ("HTTPRoute", "GRPCRoute"):
-        yield from _route(document, where)
     elif kind == "Kustomization":
         yield from _overlay(document, where)
 
@@ -117,8 +115,12 @@ def _image(image: str, where: str, pinned: set[str]) -> Iterator[Finding]:
     elif not digest and name.partition(":")[0] not in pinned:
         yield breach("image-digest", where, image)
     release = _RELEASE.search(name)
-    if release and "triton" in name and (int(release[1]), int(release[2])) < FIXED_RELEASE:
-        yield breach("old-server", where, image)
+    if release and "triton" in name:
+        dated = (int(release[1]), int(release[2]))
+        if dated < FIXED_RELEASE:
+            yield breach("old-server", where, image)
+        if dated < CALM_RELEASE:
+            yield breach("ending-request", where, image)
 
 
 def _rights(container: Object, pod: Object, where: str) -> Iterator[Finding]:
@@ -180,19 +182,6 @@ def _policy(policy: Object, where: str) -> Iterator[Finding]:
             peers = rule.get(side)
             if not peers or any(each.get("ipBlock", {}).get("cidr") in ("0.0.0.0/0", "::/0") for each in peers):
                 yield breach("open-network-policy", where, f"{key} {side} everywhere")
-
-
-def _route(route: Object, where: str) -> Iterator[Finding]:
-    for rule in route["spec"].get("rules", []):
-        matches = rule.get("matches") or [{}]
-        for match in matches:
-            if route["kind"] == "HTTPRoute":
-                path = match.get("path", {"type": "PathPrefix", "value": "/"})
-                inside = path["value"].startswith("/v2/models/") and path["value"].count("/") >= 3
-                if path.get("type", "PathPrefix") != "Exact" and not (inside and path["value"].endswith("/infer")):
-                    yield breach("wide-route", where, f"{path.get('type', 'PathPrefix')} {path['value']}")
-            elif not match.get("method", {}).get("method"):
-                yield breach("wide-route", where, "every method of the service")
 
 
 def _overlay(document: Object, where: str) -> Iterator[Finding]:

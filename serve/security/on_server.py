@@ -169,10 +169,10 @@ def _body(reply: http.client.HTTPResponse) -> bytes:
     return bytes(data[:_ANSWER_BYTES])
 
 
-def _older(version: str, fixed: tuple[int, int]) -> bool:
-    """Return whether a version such as ``2.51.0`` is below `fixed`; one that is no version is not."""
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isascii() and part.isdecimal())
-    return len(numbers) == 2 and numbers < fixed
+def _older(version: str, fixed: tuple[int, ...]) -> bool:
+    """Whether a version of digits is before the one in which something was fixed; one without digits is not judged."""
+    numbers = tuple(int(part) for part in version.split(".") if part.isdecimal())
+    return len(numbers) > 1 and numbers < fixed
 
 
 def _nobody() -> str:

@@ -18,13 +18,15 @@ _COLOURS = {"high": "bold red", "medium": "yellow", "low": "dim"}
 
 
 def audit(
-    target: Annotated[str, typer.Argument(help="A model repository, rendered manifests, or a server's HTTP URL.")],
+    target: Annotated[
+        str, typer.Argument(help="A model repository, manifests, proxies' files, or a server's HTTP URL.")
+    ],
     grpc_url: Annotated[str, typer.Option(help="The server's gRPC side; found by itself on this machine.")] = "",
     metrics_url: Annotated[str, typer.Option(help="The server's metrics; found by itself on this machine.")] = "",
     own: OwnTarget = False,
     json_: Json = False,
 ) -> None:
-    """Hold a repository, manifests or a running server against the security checklist, and say what breaks it.
+    """Hold a repository, manifests, proxies or a running server against the security checklist; say what breaks it.
 
     Only reads and asks: nothing is loaded, changed or sent in bulk. Exit 1 if anything of high severity is found. What
     could not be looked at is listed, and no finding about it means nothing.

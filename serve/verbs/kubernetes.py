@@ -50,7 +50,7 @@ def render(
     versions = rendering.sources(repository, routes, place)
     files = rendering.render(chosen, versions, routes, place, extras=extras)
     rendering.write(files, into)
-    left = rendering.left_to_do(chosen, place)
+    left = rendering.left_to_do(chosen, versions, place)
     if json_:
         emit({"folder": str(into), "files": sorted(files), "versions": list(routes.versions), "left_to_do": left})
         return

@@ -179,10 +179,12 @@ def test_prod_is_pinned_to_bytes_or_starts_nothing(versions: list[Source]) -> No
         return {one["image"] for pod in pods for one in [*pod["containers"], *pod["initContainers"]]}
 
     assert images("prod", CLUSTER) == {f"{CLUSTER.image}@{PLACEHOLDER}"}
-    assert images("dev", CLUSTER) == {f"{CLUSTER.image}:26.07-py3"}
+    assert images("dev", CLUSTER) == {f"{CLUSTER.image}:26.09-py3"}
     assert images("prod", replace(CLUSTER, digest=PINNED)) == {f"{CLUSTER.image}@{PINNED}"}
-    assert any("digest" in line for line in rendering.left_to_do(DEPLOYMENT, CLUSTER))
-    assert not any("digest" in line for line in rendering.left_to_do(DEPLOYMENT, replace(CLUSTER, digest=PINNED)))
+    assert any("digest" in line for line in rendering.left_to_do(DEPLOYMENT, versions, CLUSTER))
+    assert not any(
+        "digest" in line for line in rendering.left_to_do(DEPLOYMENT, versions, replace(CLUSTER, digest=PINNED))
+    )
 
 
 def test_the_pod_is_hardened_probed_by_version_and_drains(versions: list[Source]) -> None:

@@ -4,6 +4,7 @@ The API is a small one of our own and the gateway's log is written by the test: 
 """
 
 import json
+import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from optimize.errors import ConfigError, MissingError
 from optimize.user_code import Reference
 from serve.kubernetes import server, world
 from serve.kubernetes.cluster import Cluster
-from serve.kubernetes.gateway_log import FORMAT, Addresses, parse
+from serve.kubernetes.gateway_log import FORMAT, Addresses, Clients, parse
 from serve.kubernetes.routes import http_route
 from serve.kubernetes.source import Source
 from serve.traffic.rollout.controller import World, run
@@ -44,6 +45,7 @@ def line(at: float, version: int = 4, **changes: Any) -> str:
     """What a gateway logs of one request."""
     said = {"start": f"{at:.6f}", "us": 20_000, "status": 200, "grpc": "-", "flags": "-", "id": f"r{at}"}
     said |= {"attempts": 1, "path": "/v2/models/scenes/infer", "upstream": f"10.0.{version}.1:8000", "route": "scenes"}
+    said |= {"details": "via_upstream", "client": "192.0.2.7", "received": 4096, "transport": "-"}
     return json.dumps(said | changes)
 
 
@@ -192,9 +194,85 @@ def test_the_documented_format_is_the_one_that_is_read() -> None:
         line(150.0, upstream="-", status=503, flags="UH"),
         line(150.0, upstream="10.9.9.9:8000"),
         line(150.0)[:-9],
+        '{"path":' * 5000,
+        line(150.0, status=401, details="jwt_authn_access_denied{Jwt_is_missing}"),
+        line(150.0, status=429, details="local_rate_limited"),
+        line(150.0, status=413, details="request_payload_too_large"),
+        line(150.0, status=408, details="request_overall_timeout"),
+        line(150.0, status=500, details="lua_response"),
+        line(150.0, status=0, details="downstream_remote_disconnect", flags="DC"),
+        line(150.0, status=400),
+        line(150.0, status=401),
+        line(150.0, status=500, received=0),
+        line(150.0, status=200, grpc=3, path="/inference.GRPCInferenceService/ModelInfer"),
     ],
 )
 def test_what_is_no_inference_of_a_known_pod_is_no_evidence(text: str) -> None:
     addresses = Addresses()
     addresses.learn([pod(4, "10.0.4.1", "1970-01-01T00:00:10Z")])
     assert parse(text, "scenes", addresses) is None
+
+
+LEARNED = Addresses({"10.0.3.1": [(0.0, 3)], "10.0.4.1": [(0.0, 4)]})
+
+
+def evidence(lines: list[str]) -> tuple[dict[int, tuple[int, int]], Clients]:
+    """Requests and failures that count, by version."""
+    clients = Clients()
+    seen = [each for text in lines if (each := parse(text, "scenes", LEARNED, clients)) is not None]
+    versions = {version: [each for each in seen if each.version == version] for version in (3, 4)}
+    return {key: (len(mine), sum(each.failed for each in mine)) for key, mine in versions.items()}, clients
+
+
+def test_one_caller_s_failures_do_not_make_a_version_bad() -> None:
+    """Fifty honest requests a second from ten addresses; a stranger sends three that fail, all to the candidate."""
+    lines = []
+    for second in range(120):
+        for index in range(50):
+            lines.append(line(second + index / 50, 4 if index % 10 == 0 else 3, client=f"198.51.100.{index % 10}"))
+            if index % 17 == 0:
+                lines.append(line(second + index / 50, 4, client="203.0.113.9", status=500))
+    counted, clients = evidence(lines)
+    honest = 120 * 5
+    assert counted[4][1] <= 3  # of 360; the first ones, before much is known of the others
+    assert clients.unconfirmed[4] == 360 - counted[4][1]
+    assert counted[4][0] == honest + counted[4][1]
+    assert counted[3] == (120 * 45, 0)
+
+
+@pytest.mark.parametrize("addresses", [1, 2, 10])
+def test_a_bad_version_is_bad_for_everybody_and_counts_in_full(addresses: int) -> None:
+    chance, lines, failures = random.Random(7), [], 0
+    for index in range(5000):
+        bad = chance.random() < 0.04
+        failures += bad
+        client = f"198.51.100.{chance.randrange(addresses)}"
+        lines.append(line(index / 50, 4, client=client, status=503 if bad else 200))
+    counted, _ = evidence(lines)
+    assert counted[4][1] >= 0.95 * failures
+
+
+def test_the_caller_that_is_the_traffic_is_believed_beside_a_prober() -> None:
+    lines = [line(index / 50, 4, status=500 if index % 50 == 0 else 200) for index in range(5000)]
+    lines += [line(index, 4, client="192.0.2.1") for index in range(100)]
+    counted, _ = evidence(sorted(lines, key=lambda text: float(json.loads(text)["start"])))
+    assert counted[4] == (5100, 100)
+
+
+def test_a_server_that_cannot_be_connected_to_is_no_caller_s_doing() -> None:
+    lines = [line(index / 50, 4, client=f"198.51.100.{index % 10}") for index in range(1000)]
+    refused = {"status": 503, "flags": "UF", "details": "upstream_reset_before_response_started{connection_failure}"}
+    lines += [line(30 + index, 4, client="203.0.113.9", **refused) for index in range(20)]
+    lines += [line(60 + index, 4, client="203.0.113.9", status=503, transport="tls error") for index in range(20)]
+    assert evidence(lines)[0][4] == (1040, 40)
+    reset = {"status": 503, "details": "upstream_reset_before_response_started{connection_termination}"}
+    counted, clients = evidence(lines + [line(90 + index, 4, client="203.0.113.9", **reset) for index in range(20)])
+    assert counted[4][1] + clients.unconfirmed[4] == 60
+
+
+def test_a_log_of_an_earlier_format_is_read_as_before() -> None:
+    old = [json.loads(line(index, 4, status=500 if index % 2 else 200)) for index in range(100)]
+    for each in old:
+        for key in ("details", "client", "received", "transport"):
+            del each[key]
+    assert evidence([json.dumps(each) for each in old])[0][4] == (100, 50)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -18,7 +19,7 @@ import pytest
 from bench.errors import TargetError
 from optimize.store import Store
 from serve.deployment import Deployment
-from serve.errors import ServerError
+from serve.errors import RequestError, ServerError
 from serve.kubernetes.argo import analysis
 from serve.kubernetes.cluster import Cluster
 from serve.kubernetes.pod import pod
@@ -145,6 +146,37 @@ def test_what_the_manifests_start_is_closed_but_for_its_metrics(site: Site, rend
     assert KEY not in json.dumps(found.to_json())
     assert any("closed, as it should be" in line for line in found.unseen)
     assert found.passed
+
+
+def test_a_pod_answers_for_its_one_version_of_its_one_model(rendered: tuple[int, int]) -> None:
+    """Whatever path or message a caller gets past the gateway, the server has nothing else to serve."""
+    import grpc
+    from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+    seen = process.listener(rendered[0])
+    assert seen is not None
+    inputs = {"image": np.zeros((1, 3, 8, 8), np.float32), "gain": np.ones((1, 1), np.float32)}
+    with Control(f"127.0.0.1:{rendered[0]}") as control:
+        assert control.infer("pictures", 1, inputs)["scores"].shape == (1, 5)
+        for other, number in (("pictures", 2), ("pictures", 0), ("others", 1)):
+            with pytest.raises(RequestError):
+                control.infer(other, number, inputs)
+    served: dict[tuple[str, str], str] = {}
+    with grpc.insecure_channel(f"127.0.0.1:{seen.port('grpc')}") as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        for name, version in product(("pictures", "others", "../pictures"), ("", "1", "2", "0", "-1", "01", "1 ")):
+            request = service_pb2.ModelInferRequest(model_name=name, model_version=version)
+            for key, value in inputs.items():
+                request.inputs.add(name=key, datatype="FP32", shape=value.shape)
+                request.raw_input_contents.append(value.tobytes())
+            try:
+                served[name, version] = stub.ModelInfer(request, timeout=10).model_version
+            except grpc.RpcError:
+                continue
+    assert set(served.values()) == {"1"}
+    assert {("pictures", ""), ("pictures", "1")} <= set(served)
+    assert {name for name, _ in served} == {"pictures"}
+    assert not {("pictures", "2"), ("pictures", "0"), ("pictures", "-1")} & set(served)
 
 
 def test_the_metrics_that_scaler_and_analysis_ask_for_are_there(rendered: tuple[int, int]) -> None:
