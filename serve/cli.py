@@ -1,6 +1,12 @@
 """The one console command: gathers every floor's verbs, and turns what goes wrong into a message and an exit code."""
 
 import sys
+
+if __name__ == "__main__":  # before the imports below, which take a while in which a signal may come
+    from serve.command import main
+
+    sys.exit(main())
+
 from typing import Any
 
 import typer
@@ -10,11 +16,10 @@ from typer.core import TyperGroup
 
 import bench.cli
 import optimize.cli
+from optimize import interrupts
 from optimize.errors import MachineError, SeatrialError
 
-from . import verbs
-
-INTERRUPTED = 130
+from . import sweeping, verbs
 
 
 class Verbs(TyperGroup):
@@ -22,15 +27,21 @@ class Verbs(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb; exit 0 pass, 1 failed, 2 usage, 3 could not tell, 4 invalid environment, 130 interrupted."""
+        with interrupts.handled():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with interrupts.reported():
+                sweeping.sweep()
+                return super().invoke(ctx)
         except SeatrialError as error:
             _complain(error)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            notes = getattr(error, "__notes__", ["stopped; nothing is half-written"])
+            notes = getattr(error, "__notes__", [interrupts.STOPPED])
             Console(stderr=True).print(f"[yellow]interrupted:[/] {escape('; '.join(notes))}", soft_wrap=True)
-            raise typer.Exit(INTERRUPTED) from error
+            raise typer.Exit(interrupts.exit_code()) from error
         except OSError as error:
             wrong = MachineError(
                 f"the system refused: {error.strerror or error}",
@@ -58,11 +69,9 @@ app = typer.Typer(
     add_completion=False,
     help="From a trained model to a gated, observable Triton deployment: every claim measured, every step undoable.",
     epilog="Exit codes: 0 pass or done, 1 verdict failed, 2 wrong config or usage, 3 could not tell, 4 the environment "
-    "made the run invalid, 130 interrupted. What seatrial keeps lies under SEATRIAL_HOME (default ./.seatrial).",
+    "made the run invalid, 130 interrupted (143 by SIGTERM, 129 by SIGHUP). What seatrial keeps lies under "
+    "SEATRIAL_HOME (default ./.seatrial).",
 )
 optimize.cli.add_verbs(app)
 bench.cli.add_verbs(app, verbs.hosting)
 verbs.add_verbs(app)
-
-if __name__ == "__main__":
-    sys.exit(app())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from optimize.cli import Json, emit, err, out, progress
+from optimize.interrupts import answering
 
 if TYPE_CHECKING:
     from ..traffic.edge import Edge
@@ -80,8 +81,9 @@ def watch(name: Name = "") -> None:
 
     proxy = _up(name)
     err.print("watching; Ctrl-C ends it and leaves the edge up")
-    for event in on_envoy.watch(proxy.folder, look=Reliever(proxy).look, look_every=WINDOW_SECONDS):
-        err.print(event)
+    with answering():
+        for event in on_envoy.watch(proxy.folder, look=Reliever(proxy).look, look_every=WINDOW_SECONDS):
+            err.print(event)
 
 
 @routes.command()

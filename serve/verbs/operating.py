@@ -1,7 +1,6 @@
 """Verbs that run a server: up, down, switch, supervise; thin skins over the library functions of the same names."""
 
 import json
-import signal
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +8,7 @@ import typer
 
 from optimize import environment as machine
 from optimize.cli import Json, emit, err, out, progress, store
+from optimize.interrupts import wished
 
 from .placing import DEFAULT_REPOSITORY, Repository
 
@@ -173,17 +173,15 @@ def supervise(
     from ..triton.upkeep.supervisor import supervise as watching
 
     _server(wanted=True)
-    asked: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, frame: asked.append(received))
     pace = Pace(period=period, deadline=deadline, backoff=Backoff(limit=attempts))
-    ended = watching(
-        on_pytriton.wanted,
-        on_pytriton.restart,
-        pace=pace,
-        tell=lambda event: _tell(event, json_),
-        stop=lambda: bool(asked),
-    )
+    with wished() as stopping:
+        ended = watching(
+            on_pytriton.wanted,
+            on_pytriton.restart,
+            pace=pace,
+            tell=lambda event: _tell(event, json_),
+            stop=stopping,
+        )
     if ended == "gave up":
         raise typer.Exit(1)
 

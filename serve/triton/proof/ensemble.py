@@ -7,10 +7,10 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from uuid import uuid4
 
 from bench.load.inputs import random_inputs
 from bench.targets import Endpoint
+from optimize import scratch
 from optimize.artifact import TensorSpec
 from optimize.environment import home
 from optimize.samples import Array, Samples
@@ -41,8 +41,7 @@ def prove_ensemble(ensemble: Ensemble, *, repository: Path) -> Proof:
     for name, config in models.items():
         if backend_of(config):
             check_provable(name, backend_of(config))
-    folder = home() / "work" / f"proof-{uuid4().hex[:12]}"
-    try:
+    with scratch.folder("proof", home() / "work") as folder:
         for name in models:
             shutil.copytree(repository / name, folder / "models" / name)
         placement = place_ensemble(ensemble, repository=folder / "models")
@@ -55,8 +54,6 @@ def prove_ensemble(ensemble: Ensemble, *, repository: Path) -> Proof:
                 report = _replay(control, ensemble, str(placement.version))
                 for name in (ensemble.name, *models):
                     control.unload(name)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     if not report.passed:
         raise ProofError(
             f"not placed, the ensemble answers otherwise than its steps one by one: {report}",
