@@ -4,6 +4,7 @@ A folder's name carries the process that owns it, which holds a lock on it too. 
 whose lock is free is swept: by the first a process of this machine is known, by the second one in another container.
 """
 
+import ctypes
 import fcntl
 import os
 import re
@@ -16,6 +17,7 @@ from uuid import uuid4
 from .interrupts import held
 from .processes import dead, own
 
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE: see renameat2(2)
 _OWNED = re.compile(r"(?P<kind>\.?[a-z]+(?:-[a-z]+)*-)?(?P<pid>\d+)-(?P<ticks>\d+)-[0-9a-f]{12}")
 
 
@@ -40,24 +42,41 @@ def folder(kind: str, root: Path) -> Iterator[Path]:
                 os.close(lock)
 
 
+def take_over(staged: Path, folder: Path) -> None:
+    """Let `folder` be what was staged, in one step: whoever looks sees the old content or the new one.
+
+    What stood there before stands under `staged` then. Two steps where the system cannot exchange two names.
+    """
+    if not folder.exists():
+        os.rename(staged, folder)
+    elif ctypes.CDLL(None, use_errno=True).renameat2(_HERE, bytes(staged), _HERE, bytes(folder), _EXCHANGE):
+        aside = staged.with_name(name(".seatrial-aside"))
+        with held():
+            os.rename(folder, aside)
+            os.rename(staged, folder)
+            os.rename(aside, staged)
+
+
 def sweep(root: Path, kind: str = "") -> tuple[Path, ...]:
     """Remove what dead processes left under `root`, folders and files of names that `name` made; returns what it was.
 
     Only kinds that begin with `kind`, which a folder shared with other programs needs.
     """
-    swept = []
-    for path in abandoned(root, kind):
-        lock = _locked(path)
-        if lock == _TAKEN:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-        if lock >= 0:
-            os.close(lock)
-        swept.append(path)
-    return tuple(swept)
+    return tuple(path for path in abandoned(root, kind) if remove(path))
+
+
+def remove(path: Path) -> bool:
+    """Remove a file or folder unless a process holds a lock on it; whether it was removed."""
+    lock = _locked(path)
+    if lock == _TAKEN:
+        return False
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+    if lock >= 0:
+        os.close(lock)
+    return True
 
 
 def abandoned(root: Path, kind: str = "") -> Iterator[Path]:
