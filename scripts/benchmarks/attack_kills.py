@@ -197,7 +197,7 @@ def _kill(lane: Lane, job: Job, number: signal.Signals, chance: random.Random) -
             )
         _settle(lane, job)
     lane.prepare(job)
-    before, after = checks.regions(), chance.uniform(0.0, 1.05 * lane.seconds[job.verb])
+    before, after = checks.regions(), chance.uniform(0.0, 0.95 * lane.seconds[job.verb])
     code, said, finished, took = _struck(lane, job, number, after)
     faults = _at_once(lane, job, number, code, said, finished=finished)
     faults += _afterwards(lane, job, before)
