@@ -204,7 +204,7 @@ READING: Mapping[str, str] = {
     "ledger": "reads records",
     "lint": "reads a repository",
     "audit": "reads files or a server",
-    "shadow": "compares what others captured",
+    "shadow report": "compares what an edge captured; a page where it is asked for",
     "supervise": "writes through restart and heal: the kill drill of scripts/benchmark-serve",
     "baseline show": "reads records",
     "baseline compare": "reads records",
