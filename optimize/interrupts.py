@@ -11,6 +11,7 @@ the process starts, as under nohup, stays ignored.
 import _thread
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -59,6 +60,7 @@ def handled() -> Iterator[None]:
     finally:
         for number, handler in _state.before.items():
             signal.signal(number, handler)
+        answered()
         _state = _State()
 
 
@@ -75,6 +77,7 @@ def received() -> bool:
 
 def answered() -> None:
     """Forget the signal that came: it was a wish that has been met, and the work goes on."""
+    sys.unraisablehook = sys.__unraisablehook__
     _state.number, _state.count, _state.pending = 0, 0, False
 
 
@@ -179,11 +182,18 @@ def _raise(frame: FrameType | None) -> None:
     """Raise at once, at the end of the block that holds signals back, or where an exception is not lost."""
     if _state.depth:
         _state.pending = True
+        _hush()
     elif _lost(frame):
         _state.count, _state.last = 0, 0.0
         _thread.start_new_thread(_again, (_state.number,))
     else:
+        _hush()
         raise KeyboardInterrupt
+
+
+def _hush() -> None:
+    """Print nothing of what finalizers raise: objects that the signal left half-made are taken down now."""
+    sys.unraisablehook = lambda ignored: None
 
 
 def _again(number: int) -> None:

@@ -50,7 +50,11 @@ def leftovers(home: Path, folder: Path, temporary: Path) -> list[str]:
     found += [each for each in _children(home / "triton" / "servers") if kept is None or each != kept.scratch]
     found += _children(home / "envoy" / "runs")
     for place in (home, folder):
-        found += [each for each in place.rglob("*") if each.name.startswith((".staged", ".backends-", ".seatrial-re"))]
+        found += [
+            each
+            for each in place.rglob("*")
+            if each.name.startswith((".staged", ".backends-", ".seatrial-render-", ".seatrial-aside"))
+        ]
     for stage in folder.glob(".seatrial/placing/*/*"):
         found += [stage] if stage.is_dir() or stage.suffix == ".file" else []
     found += [each for each in (home / "releases").rglob("*") if each.suffix[1:].isdigit()]

@@ -168,6 +168,14 @@ def test_a_finalizer_loses_no_signal(handled: None) -> None:
         drop()
 
 
+def test_what_the_signal_left_half_made_is_taken_down_without_a_word() -> None:
+    half = "class Half:\n        def __del__(self): self.never_set\n    Half()"
+    with working(half) as process:
+        process.send_signal(signal.SIGTERM)
+        said, wrong = process.communicate(timeout=10)
+    assert (process.returncode, said, wrong) == (143, "unwinding\nclean\n", "")
+
+
 def test_other_threads_are_left_alone() -> None:
     seen = []
 
