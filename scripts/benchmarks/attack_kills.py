@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from optimize import interrupts
 from optimize.errors import SeatrialError
 from scripts.benchmarks import attack_kill_checks as checks
 from scripts.benchmarks.attack_kill_jobs import (
@@ -111,7 +112,7 @@ def campaign(folder: Path, kills: int, number: int, tell: Callable[[Kill], None]
     chosen = plan(kills, random.Random(number))
     lanes = [[each for each in chosen if each[0].lane == lane] for lane in ("fresh", "served", "up")]
     half = len(lanes[0]) // 2
-    parts = [lanes[0][:half], lanes[0][half:], lanes[1], lanes[2]]
+    parts = [lanes[0][:half], lanes[0][half:], lanes[1], lanes[2]]  # as many as two cores bear
     seconds, stopping = dict[str, float](), threading.Event()
     with ThreadPoolExecutor(len(parts)) as pool:
         running = [
@@ -348,7 +349,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--folder", type=Path, required=True, help="an empty folder with a short path")
     given = parser.parse_args()
-    found = campaign(given.folder, given.kills, given.seed, _told)
+    with interrupts.handled():
+        found = campaign(given.folder, given.kills, given.seed, _told)
     made = row(found, given.seed)
     print(table(found))
     print(f"{'met ' if made.met else 'MISS'}  {made.claim}: {made.value} (bar {made.bar})")
