@@ -43,6 +43,7 @@ KILLS = int(os.environ.get("SEATRIAL_KILLS", "200"))
 SEED = int(os.environ.get("SEATRIAL_SEED", "0")) or int(time.time())
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 GRACE = 4.0  # seconds for what a killed verb had started to be gone
+_FRESH = 3  # lanes of jobs that start from a copy of the seed
 ENDING = 60.0  # seconds for a verb to end after SIGTERM or SIGINT
 _ENDS: Mapping[signal.Signals, tuple[int, ...]] = {  # by the verb, or by the interpreter before it could begin
     signal.SIGTERM: (143, -15),
@@ -111,8 +112,7 @@ def campaign(folder: Path, kills: int, number: int, tell: Callable[[Kill], None]
     shutil.rmtree(origin / "tmp", ignore_errors=True)
     chosen = plan(kills, random.Random(number))
     lanes = [[each for each in chosen if each[0].lane == lane] for lane in ("fresh", "served", "up")]
-    half = len(lanes[0]) // 2
-    parts = [lanes[0][:half], lanes[0][half:], lanes[1], lanes[2]]  # as many as two cores bear
+    parts = [*(lanes[0][first::_FRESH] for first in range(_FRESH)), lanes[1], lanes[2]]
     seconds, stopping = dict[str, float](), threading.Event()
     with ThreadPoolExecutor(len(parts)) as pool:
         running = [
