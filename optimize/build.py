@@ -4,19 +4,14 @@ Each step is looked up by what it depends on (parent, configuration, code, data,
 made again, and what is made is kept only after it agrees with its parent. A broken build leaves the store as it was.
 """
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import psutil
-
-from . import coverage, covered, gain, rounding, sweep
+from . import coverage, covered, gain, rounding, scratch, sweep
 from .artifact import Artifact, File, Provenance, canonical, digest_bytes
 from .data import Data
 from .environment import environment, now
@@ -228,7 +223,7 @@ class _Builder:
             agreements = self._agreements(ingredients)
             return Step(label=label, artifact=known, cached=True, seconds=perf_counter() - start, agreements=agreements)
         try:
-            with _workplace(self.store.root.parent / "work") as folder:
+            with scratch.folder("build", self.store.root.parent / "work") as folder:
                 self.progress(label, 0.0, "")
                 artifact, agreements = make(folder)
                 kept = self.store.put(artifact, folder)
@@ -379,18 +374,3 @@ class _Builder:
 
 def _digest(ingredients: Mapping[str, Any] | None) -> str:
     return digest_bytes(canonical(ingredients))
-
-
-@contextmanager
-def _workplace(root: Path) -> Iterator[Path]:
-    """An empty folder that goes away, named by our process; folders of processes that died are swept."""
-    root.mkdir(parents=True, exist_ok=True)
-    for left in root.iterdir():
-        owner = left.name.split("-")[0]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=root))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -125,10 +125,8 @@ def draft(model: str, folder: Path, *, name: str = "", inputs: Sequence[Input] =
         MissingError, SourceError: no such model, or it cannot be loaded.
     """
     for file in (RECIPE, SAMPLES):
-        if (folder / file).exists():
-            raise ConfigError(
-                f"{file} is there already", where=str(folder), next_step="nothing is overwritten: use another --into"
-            )
+        if (folder / file).exists() and (file == RECIPE or not _drafted(folder / file)):
+            raise _taken(folder, file)
     if model.endswith(".onnx"):
         from .on_onnx_draft import look
 
@@ -148,13 +146,27 @@ def draft(model: str, folder: Path, *, name: str = "", inputs: Sequence[Input] =
         "kind": kind,
         "stages": stages(kind, "onnx" if "onnx" in source else "factory", found.operators),
     }
-    paths = folder / RECIPE, folder / SAMPLES
+    recipe, samples = ((folder / name, _rendered(name, values).encode()) for name in (RECIPE, SAMPLES))
+    if samples[0].exists() and samples[0].read_bytes() != samples[1]:
+        raise _taken(folder, SAMPLES)
     try:
-        for path in paths:
-            write_atomically(path, _rendered(path.name, values).encode())
+        for path, data in (samples, recipe):  # the recipe last: with it there, the draft is whole
+            write_atomically(path, data)
     except OSError as error:
         raise MachineError(f"cannot write: {error.strerror or error}", where=str(folder)) from error
-    return *paths, kind
+    return recipe[0], samples[0], kind
+
+
+def _drafted(samples: Path) -> bool:
+    """Tell whether a loader begins as a draft does: a killed one may have left it without its recipe."""
+    first = (_TEMPLATES / f"{SAMPLES}.j2").read_bytes().split(b"{", 1)[0]
+    return samples.is_file() and samples.read_bytes().startswith(first)
+
+
+def _taken(folder: Path, name: str) -> ConfigError:
+    return ConfigError(
+        f"{name} is there already", where=str(folder), next_step="nothing is overwritten: use another --into"
+    )
 
 
 def slug(text: str) -> str:

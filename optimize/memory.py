@@ -9,12 +9,12 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
+from . import guarding, scratch
 from .artifact import Artifact, canonical, digest_bytes
 from .config import typed
 from .environment import environment
@@ -59,12 +59,12 @@ def memory_of(
         return known
     if artifact.format == "tensorrt" or artifact.planned:
         return None
-    with tempfile.TemporaryDirectory(prefix="seatrial-memory-") as folder:
+    with scratch.folder("memory", store.root.parent / "work") as folder:
         rows = samples().take(batch)
-        _write_batch(Path(folder) / BATCH_FILE, rows)
+        _write_batch(folder / BATCH_FILE, rows)
         measured: list[int] = []
         for _ in range(PROCESSES):
-            if (peak := _peak(artifact, store, Path(folder), engine)) is None:
+            if (peak := _peak(artifact, store, folder, engine)) is None:
                 return None
             measured.append(peak)
     found = Memory(
@@ -86,8 +86,7 @@ def _peak(artifact: Artifact, store: Store, folder: Path, engine: Engine) -> int
     paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
     surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     try:
-        done = subprocess.run(command, env=surroundings, capture_output=True, text=True, timeout=_SECONDS, check=False)
-        last = done.stdout.strip().splitlines()[-1]
-        return int(json.loads(last)["bytes"]) if done.returncode == 0 else None
+        code, said = guarding.run(command, environment=surroundings, seconds=_SECONDS)
+        return int(json.loads(said.strip().splitlines()[-1])["bytes"]) if code == 0 else None
     except (OSError, subprocess.SubprocessError, IndexError, KeyError, ValueError, TypeError):
         return None

@@ -4,13 +4,12 @@ Says where the first difference is and which ingredient explains it. What cannot
 gone, the machine cannot run the artifact) is "could not tell", never a difference.
 """
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from . import config
+from . import config, scratch
 from .artifact import Artifact
 from .build import Progress, replay
 from .environment import environment, home
@@ -80,9 +79,8 @@ def reproduce(
             return _untold(f"{link.short} cannot run here: {why}")
     try:
         found = load_recipe(recipe) if recipe is not None else recorded_recipe(artifact, store)
-        home().mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="reproduce-", dir=home()) as folder:
-            empty = Store(Path(folder) / "store")
+        with scratch.folder("reproduce", home() / "work") as folder:
+            empty = Store(folder / "store")
             rebuilt = replay(found, chain, empty, progress)
             links = tuple(
                 Link(

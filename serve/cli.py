@@ -2,6 +2,12 @@
 
 import io
 import sys
+
+if __name__ == "__main__":  # before the imports below, which take a while in which a signal may come
+    from serve.command import main
+
+    sys.exit(main())
+
 from typing import Any
 
 import typer
@@ -9,15 +15,15 @@ from typer.core import TyperGroup
 
 import bench.cli
 import optimize.cli
+from optimize import interrupts
 from optimize.cli import err
 from optimize.errors import MachineError, SeatrialError
 from optimize.terminal import led
 from optimize.visible import visible
 
-from . import verbs
+from . import sweeping, verbs
 from .unexpected import unexpected
 
-INTERRUPTED = 130
 _Usage: type[Exception] = typer.BadParameter.mro()[2]  # click's ClickException, wherever this typer keeps its click
 
 
@@ -38,15 +44,21 @@ class Verbs(TyperGroup):
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
+        with interrupts.handled():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with interrupts.reported():
+                sweeping.sweep()
+                return super().invoke(ctx)
         except SeatrialError as error:
             _complain(error)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            notes = getattr(error, "__notes__", ["stopped; nothing is half-written"])
+            notes = getattr(error, "__notes__", [interrupts.STOPPED])
             err.print(led("yellow", "interrupted:", f" {'; '.join(notes)}"), soft_wrap=True)
-            raise typer.Exit(INTERRUPTED) from error
+            raise typer.Exit(interrupts.exit_code()) from error
         except _Usage as error:
             raise _shown(error) from None
         except (typer.Exit, typer.Abort):
@@ -92,11 +104,9 @@ app = typer.Typer(
     help="From a trained model to a gated, observable Triton deployment: every claim measured, every step undoable.",
     epilog="Exit codes: 0 pass or done, 1 verdict failed, 2 wrong config or usage, 3 could not tell, 4 the environment "
     "made the run invalid, 5 a stored record is damaged, 70 a fault of seatrial itself (its traceback is kept; "
-    "SEATRIAL_DEBUG=1 prints it), 130 interrupted. What seatrial keeps lies under SEATRIAL_HOME (default ./.seatrial).",
+    "SEATRIAL_DEBUG=1 prints it), 130 interrupted (143 by SIGTERM, 129 by SIGHUP). What seatrial keeps lies under "
+    "SEATRIAL_HOME (default ./.seatrial).",
 )
 optimize.cli.add_verbs(app)
 bench.cli.add_verbs(app, verbs.hosting)
 verbs.add_verbs(app)
-
-if __name__ == "__main__":
-    sys.exit(app())

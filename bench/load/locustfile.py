@@ -17,7 +17,7 @@ import platform
 import resource
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from bench.load.on_gevent import ClosedLoop, Loop, OpenLoop, connector, now, war
 from bench.load.payload import Payload
 from bench.load.run import OK
 from bench.schedule import Schedule
+from optimize import scratch
 from optimize.errors import SeatrialError
 from optimize.store import write_atomically
 
@@ -62,9 +63,9 @@ class Load(User):
         if GIVEN and Load.driven:  # a master that lost a worker, or a second start from the web UI
             gevent.sleep(3600.0)
         Load.driven = True
-        with tempfile.TemporaryDirectory(prefix="seatrial-load-") as own:
+        with scratch.folder("seatrial-load", Path(tempfile.gettempdir())) if not GIVEN else nullcontext() as own:
             try:
-                self.given = GIVEN or plain.prepare(self.environment.parsed_options, self.host, Path(own))
+                self.given = GIVEN or plain.prepare(self.environment.parsed_options, self.host, own or Path())
                 self.folder = Path(self.given["folder"])
                 self.drive()
             except (OSError, SeatrialError) as error:

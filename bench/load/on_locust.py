@@ -4,14 +4,18 @@ Never imports Locust: its gevent patches would reach into the process that judge
 (`guard`), starts and ends the processes (`processes`), judges nothing.
 """
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from optimize import interrupts, scratch
+from optimize.environment import home
+from optimize.interrupts import held
+from optimize.store import write_atomically
 
 from ..errors import LoadError
 from ..schedule import Schedule
@@ -79,7 +83,7 @@ def load(
             run = _merged(outcome, endpoint, schedule, payload, cores)
             run.save(folder)
             if ui and not outcome.interrupted:
-                with suppress(KeyboardInterrupt):
+                with interrupts.answering():
                     time.sleep(ui_seconds)
     _interrupt(outcome, folder)
     return run
@@ -137,15 +141,15 @@ def _check(
 
 @contextmanager
 def _exchange(folder: Path, payload: Payload) -> Iterator[Path]:
-    """A folder inside `folder` through which this process and the load processes talk; gone afterwards."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".load-", dir=folder.absolute()) as name:
-        payload.save(Path(name) / "payload.npz")
+    """A scratch folder through which this process and the load processes talk; their logs go to `folder` afterwards."""
+    with scratch.folder("load", home() / "work") as exchange:
+        payload.save(exchange / "payload.npz")
         try:
-            yield Path(name)
+            yield exchange
         finally:
-            logs = [Path(name) / "master.log", *sorted(Path(name).glob("worker-*.log"))]
-            (folder / "locust.log").write_bytes(b"".join(log.read_bytes() for log in logs if log.exists()))
+            logs = [exchange / "master.log", *sorted(exchange.glob("worker-*.log"))]
+            with held():
+                write_atomically(folder / "locust.log", b"".join(log.read_bytes() for log in logs if log.exists()))
 
 
 def _regions(endpoint: Endpoint, payload: Payload) -> AbstractContextManager[object]:

@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from optimize import guarding
+from optimize.interrupts import held
 from optimize.store import write_atomically
 
 from ..errors import LoadError, TargetError
@@ -62,7 +64,7 @@ def running(
     """Run one worker per entry of `parameters`; the block gets what they left, and no process outlives it.
 
     `ui` is told the address of Locust's web UI, which stays up while the block lasts. Ctrl-C stops the workers early
-    and keeps what they measured; a second one ends them.
+    and keeps what they measured.
 
     Raises:
         TargetError: a worker cannot load the target, and says why.
@@ -77,12 +79,12 @@ def running(
         if ui or len(parameters) > 1:
             port, web = _free_ports(2)
             master = _role_of_master(port, web, len(parameters), cap, ui is not None)
-            lead.append(_started(exchange, "master", parameters[0], master))
+            _start(lead, exchange, "master", parameters[0], master)
             role = _role_of_worker(port)
             if ui:
                 ui(f"http://127.0.0.1:{web}")
         for worker, given in enumerate(parameters):
-            processes.append(_started(exchange, f"worker-{worker}", given, role))
+            _start(processes, exchange, f"worker-{worker}", given, role)
         _wait(processes, exchange, "ready.json", time.monotonic() + _READY_SECONDS)
         if lead and lead[0].poll() is not None:
             raise LoadError("Locust's master ended", where=_tail(exchange / "master.log"), next_step="run it again")
@@ -92,8 +94,9 @@ def running(
         grace = _GRACE_SECONDS
         yield outcome
     finally:
-        _end(lead, 0.0)  # first: its end asks the workers for their last report, and prints the table
-        _end(processes, grace)
+        with held():
+            _end(lead, 0.0)  # first: its end asks the workers for their last report, and prints the table
+            _end(processes, grace)
 
 
 def _outcome(
@@ -130,6 +133,13 @@ def _role_of_worker(port: int) -> list[str]:
 
 def _role_of_one(cap: int) -> list[str]:
     return ["--headless", "--only-summary", "--users", "1", "--spawn-rate", "1", "--run-time", f"{cap}s"]
+
+
+def _start(processes: list[Process], exchange: Path, name: str, given: dict[str, Any], role: Sequence[str]) -> None:
+    """Start one more Locust, which ends with this process."""
+    with held():
+        processes.append(_started(exchange, name, given, role))
+        guarding.guard(processes[-1].pid)
 
 
 def _started(exchange: Path, name: str, given: dict[str, Any], role: Sequence[str]) -> Process:
@@ -221,6 +231,8 @@ def _end(processes: Sequence[Process], grace: float) -> None:
         for process in running:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, until - time.monotonic()))
+    for process in processes:
+        guarding.release(process.pid)
 
 
 def _result(exchange: Path, worker: int) -> Result:

@@ -1,28 +1,35 @@
 """System shared memory between this client and a Triton on the same machine: laid out, registered, and cleared away.
 
-Inputs are written once, so that requests carry only the names of regions. Sends no inference. A region of a process
-that was killed is unlinked by Python's resource tracker; its registration ends with the server or the next unregister.
+Inputs are written once, so that requests carry only the names of regions. Sends no inference. What a killed process
+left registered is unregistered by the next load of ours on that server, once the region is gone or nobody holds it.
 """
 
+import fcntl
 import http.client
+import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 from typing import cast
 from uuid import uuid4
 
 import numpy as np
 
 from optimize.errors import MachineError
+from optimize.interrupts import held
 
 from ..errors import TargetError
 from ..targets import Endpoint
 from . import messages
 
 _SHM = "/dev/shm"
+_OURS = re.compile(r"seatrial-(?P<locked>load-)?[0-9a-f]{12}-(in|out)")  # without "load-": of earlier versions
 _TIMEOUT = 10.0  # seconds for one registration
+_LONGEST = 1 << 20  # bytes of a reply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +49,7 @@ def laid_out(
     Every request has a place of its own for its answers: two of them at once would write the same bytes.
     """
     token = uuid4().hex[:12]
-    source, sink = f"seatrial-{token}-in", f"seatrial-{token}-out"
+    source, sink = f"seatrial-load-{token}-in", f"seatrial-load-{token}-out"
     sizes = {spec.name: messages.output_bytes(spec, batch) for spec in endpoint.outputs}
     data, answers, found = bytearray(), 0, []
     for tensors in requests:
@@ -78,14 +85,67 @@ def registered(endpoint: Endpoint, regions: Sequence[Region]) -> Iterator[Callab
             where=_SHM,
             next_step="build fewer requests, send smaller batches, or use another protocol",
         )
+    sweep(endpoint)
     with ExitStack() as stack:
         memories = {}
         for region in regions:
-            memories[region.name] = _filled(region)
-            stack.callback(_gone, memories[region.name])
-            stack.callback(_unregister, endpoint, region.name)
+            with held():
+                memories[region.name] = _filled(region)
+                stack.callback(_gone, memories[region.name])
+                stack.callback(os.close, _lock(region.name))
+                stack.callback(_unregister, endpoint, region.name)
             _register(endpoint, region)
-        yield lambda name: _bytes(memories[name]).tobytes()
+        try:
+            yield lambda name: _bytes(memories[name]).tobytes()
+        finally:
+            with held():
+                stack.close()
+
+
+def sweep(endpoint: Endpoint) -> tuple[str, ...]:
+    """Unregister what killed loads of this machine left registered, and remove their regions; returns the names."""
+    swept = []
+    for name in registrations(endpoint):
+        found = _OURS.fullmatch(name)
+        if found and _abandoned(name, locked=bool(found["locked"])):
+            _unregister(endpoint, name)
+            swept.append(name)
+    for path in Path(_SHM).glob("seatrial-load-*"):
+        if _OURS.fullmatch(path.name) and _abandoned(path.name, locked=True):
+            path.unlink(missing_ok=True)
+    return tuple(swept)
+
+
+def registrations(endpoint: Endpoint) -> tuple[str, ...]:
+    """Return the names of the regions that the server has registered; none where it does not tell."""
+    with suppress(TargetError, ValueError, TypeError, KeyError):
+        status, text = _exchange(endpoint, "GET", "/v2/systemsharedmemory/status", "")
+        return tuple(str(each["name"]) for each in json.loads(text)) if status == 200 else ()
+    return ()
+
+
+def _abandoned(name: str, *, locked: bool) -> bool:
+    """Tell whether a region is gone, or is of a kind that its user locks and nobody has locked."""
+    try:
+        handle = os.open(f"{_SHM}/{name}", os.O_RDWR | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return locked
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+
+
+def _lock(name: str) -> int:
+    """Hold a lock on a region while this process uses it: by that others know that it is not abandoned."""
+    handle = os.open(f"{_SHM}/{name}", os.O_RDWR)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    return handle
 
 
 def _filled(region: Region) -> SharedMemory:
@@ -121,11 +181,16 @@ def _unregister(endpoint: Endpoint, name: str) -> None:
 
 
 def _post(endpoint: Endpoint, name: str, verb: str, body: str) -> tuple[int, str]:
+    status, text = _exchange(endpoint, "POST", f"/v2/systemsharedmemory/region/{name}/{verb}", body)
+    return status, text[:300]
+
+
+def _exchange(endpoint: Endpoint, method: str, path: str, body: str) -> tuple[int, str]:
     connection = http.client.HTTPConnection(*endpoint.address, timeout=_TIMEOUT)
     try:
-        connection.request("POST", f"/v2/systemsharedmemory/region/{name}/{verb}", body)
+        connection.request(method, path, body)
         reply = connection.getresponse()
-        return reply.status, reply.read(300).decode(errors="replace")
+        return reply.status, reply.read(_LONGEST).decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
         raise TargetError(f"no answer from {endpoint.url}: {error}", next_step="start the server") from error
     finally:

@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import IO, Any, TypeVar
 
 from optimize.errors import MachineError, SeatrialError
+from optimize.interrupts import held
 
 from ..errors import CallError
 
@@ -64,12 +65,14 @@ def isolated(
     with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as said:
         asked.write(call)
         asked.seek(0)
-        process = _started(asked, said)
+        with held():
+            process = _started(asked, said)
         try:
             with watch(process.pid) if watch else nullcontext():
                 reply = _answer(process, timeout, tick, where)
         finally:
-            _end(process)
+            with held():
+                _end(process)
         result: Result = _result(reply, process.returncode, said, where)
         return result
 
@@ -79,7 +82,7 @@ def _started(asked: IO[bytes], said: IO[bytes]) -> "subprocess.Popen[bytes]":
     surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
     try:
         return subprocess.Popen(
-            [sys.executable, "-c", _START],
+            [sys.executable, "-c", _START, str(os.getpid())],
             stdin=asked,
             stdout=subprocess.PIPE,
             stderr=said,
@@ -142,7 +145,9 @@ def _child() -> None:
 
     An error that is not one of ours ends the process as it ends any other; its last line is what the parent quotes.
     """
-    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)  # if we are killed, so is this
+    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)  # if the parent is killed, so is this
+    if os.getppid() != int(sys.argv[1]):  # it was, before the kernel knew
+        os._exit(1)
     reply = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # stdout carries the reply alone
     cores, function, arguments = pickle.load(sys.stdin.buffer)

@@ -71,6 +71,12 @@ def kind_of(folder: Path) -> str:
             return str(value["kind"])
         if "base" in value and "candidate" in value and "budget" in value:
             return "gate"
+    if folder.is_dir():
+        raise MissingError(
+            "no run there: the folder holds no results, as where a run was ended before its first one",
+            where=str(folder),
+            next_step="run it again, or name a folder that seatrial gate, load or measure wrote",
+        )
     raise MissingError(
         "no run there", where=str(folder), next_step="name a folder that seatrial gate, load or measure wrote"
     )

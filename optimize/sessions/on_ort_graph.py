@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from .. import scratch
 from ..artifact import TensorSpec
 from ..errors import StageError
 from ..executed import Graph, Operation, Tensor, in_order
@@ -29,8 +30,8 @@ def executed(path: Path, inputs: Mapping[str, Array], *, providers: Sequence[str
     Raises:
         StageError: ONNX Runtime cannot open the model, or cannot run it on the inputs.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        optimized = Path(folder) / "optimized.onnx"
+    with scratch.folder("seatrial-graph", Path(tempfile.gettempdir())) as folder:
+        optimized = folder / "optimized.onnx"
         options = _options()
         options.optimized_model_filepath = str(optimized)
         try:

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from .. import interrupts
 from ..store import write_atomically
 
 FILE = "training.safetensors"
@@ -110,26 +111,30 @@ def _sweep(root: Path) -> None:
 
 
 class Stop:
-    """Ctrl-C (or SIGTERM) held back until the step under way is done; ``asked`` says that it came.
+    """Ctrl-C (or SIGTERM, SIGHUP) held back until the step under way is done; ``asked`` says that it came.
 
     A second one breaks off at once. Outside of the main thread, where signals cannot be caught, nothing is held back.
     """
 
     def __init__(self) -> None:
         self.asked = False
+        self._number = 0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Stop":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
+            for number in interrupts.SIGNALS:
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._ask)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self.asked:  # what the block did not raise itself, because its last step was done, is raised now
+            interrupts.pass_on(self._number, raised=kind is not None)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
             raise KeyboardInterrupt
-        self.asked = True
+        self.asked, self._number = True, number

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ import torch
 from pydantic import TypeAdapter
 from safetensors.numpy import load_file, save_file
 
-from .. import errors
+from .. import errors, guarding
 from ..environment import environment
 from ..errors import MissingError, SeatrialError, StageError
+from ..interrupts import held
 from ..recipe import as_json
 from ..samples import Samples
 from ..sessions.on_torch import load_weights
@@ -104,10 +106,8 @@ def _follow(job: Path, processes: int, progress: Progress) -> int:
     threads = max(1, environment().cores // processes)
     paths = os.pathsep.join(str(Path(place).absolute()) for place in sys.path)
     variables = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": paths}
-    with (job / "stderr").open("w") as words:
-        process = subprocess.Popen(
-            command, env=variables, stdout=subprocess.PIPE, stderr=words, text=True, start_new_session=True
-        )
+    options: dict[str, Any] = {"env": variables, "stdout": subprocess.PIPE, "text": True}
+    with (job / "stderr").open("w") as words, guarding.child(command, stderr=words, **options) as process:
         try:
             for line in process.stdout or ():
                 if line.startswith(MARK):
@@ -115,12 +115,10 @@ def _follow(job: Path, processes: int, progress: Progress) -> int:
                     progress(float(share), text)
             return process.wait()
         finally:
-            if process.poll() is None:
-                process.terminate()
-                try:
+            with held(), suppress(subprocess.TimeoutExpired):
+                if process.poll() is None:
+                    process.terminate()
                     process.wait(_GRACE_SECONDS)
-                except subprocess.TimeoutExpired:
-                    process.kill()
 
 
 def _failure(job: Path, code: int) -> SeatrialError:

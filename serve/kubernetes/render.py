@@ -4,13 +4,12 @@ Writes files; talks to no cluster. The base holds one server for every version t
 between them; the same `Routes` drive Envoy's files on one machine.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from uuid import uuid4
 
 import yaml
 
+from optimize import scratch
 from optimize.errors import ConfigError, MachineError
 
 from ..deployment import Deployment
@@ -27,6 +26,7 @@ from .scaling import adapter_rule, autoscaler
 from .source import Source, read_source
 
 MARK = ".seatrial-rendered"
+STAGED = ".seatrial-render"
 """Stands in a folder that `write` made and may therefore replace."""
 EXTRAS = ("kserve", "argo")
 
@@ -140,25 +140,19 @@ def write(files: Mapping[str, str], folder: Path) -> None:
         raise ConfigError(
             "there is something that seatrial did not render", where=str(folder), next_step="name an empty folder"
         )
-    staged, old = (folder.with_name(f".{folder.name}.{uuid4().hex[:8]}{end}") for end in ("", ".old"))
+    scratch.sweep(folder.parent, STAGED)
     try:
-        for path, text in {**files, MARK: "seatrial render writes this folder anew each time.\n"}.items():
-            (staged / path).parent.mkdir(parents=True, exist_ok=True)
-            (staged / path).write_text(text)
-        if folder.exists():
-            folder.rename(old)
-        staged.rename(folder)
+        with scratch.folder(STAGED, folder.parent) as staged:
+            for path, text in {**files, MARK: "seatrial render writes this folder anew each time.\n"}.items():
+                (staged / path).parent.mkdir(parents=True, exist_ok=True)
+                (staged / path).write_text(text)
+            scratch.take_over(staged, folder)
     except OSError as error:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
         raise MachineError(
             f"cannot write the manifests: {error.strerror or error}",
             where=str(error.filename or folder),
             next_step="free space there, or name another folder",
         ) from error
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def left_to_do(deployment: Deployment, versions: Sequence[Source], cluster: Cluster) -> list[str]:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from bench.load import on_locust
 from bench.load.payload import Payload
 from bench.server_statistics import ModelStatistics, statistics
 from bench.targets import Endpoint
+from optimize import scratch
 from optimize.artifact import Artifact
 from optimize.environment import environment
 from optimize.errors import ConfigError
@@ -91,8 +91,7 @@ def observe(
         SeatrialError: whatever placing, starting or loading raises.
     """
     windows: list[Window] = []
-    bench.scratch.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="windows-", dir=bench.scratch) as raw:
+    with scratch.folder("windows", bench.scratch) as raw:
         for number in range(rounds):
             order = list(some)[:: -1 if number % 2 else 1]
             for place, layout in enumerate(order):
@@ -100,7 +99,7 @@ def observe(
                     progress((number * len(order) + place) / (rounds * len(order)), f"{layout} threads")
                 with bench.serving(Setting(max_batch=largest, delay_us=0, layout=layout)) as endpoint:
                     looking = _Looking(
-                        bench=bench, endpoint=endpoint, layout=layout, round=number, seconds=seconds, folder=Path(raw)
+                        bench=bench, endpoint=endpoint, layout=layout, round=number, seconds=seconds, folder=raw
                     )
                     windows += looking.windows(largest)
     here = environment()

@@ -171,7 +171,7 @@ def _body(reply: http.client.HTTPResponse) -> bytes:
 
 def _older(version: str, fixed: tuple[int, ...]) -> bool:
     """Whether a version of digits is before the one in which something was fixed; one without digits is not judged."""
-    numbers = tuple(int(part) for part in version.split(".") if part.isdecimal())
+    numbers = tuple(int(part) for part in version.split(".") if part.isascii() and part.isdecimal())
     return len(numbers) > 1 and numbers < fixed
 
 

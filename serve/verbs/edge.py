@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from optimize.cli import Json, emit, err, out, progress
+from optimize.interrupts import wished
 
 if TYPE_CHECKING:
     from ..traffic.edge import Edge
@@ -84,21 +85,15 @@ def watch(
     Until edge down, SIGTERM or Ctrl-C. A body that was under way when a server crashed and that no server ever answered
     is refused afterwards with status 422 (edge quarantine shows and ends that).
     """
-    import signal
-
     from ..traffic.envoy import on_envoy
     from ..traffic.envoy.watching import LOOK_SECONDS, Watcher
     from ..triton.running.crashes import crashed_since
 
-    proxy, asked = _up(name), list[int]()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, frame: asked.append(received))
+    proxy = _up(name)
     err.print("watching; Ctrl-C ends it and leaves the edge up")
-    with _metered(metrics_port) as meter:
+    with _metered(metrics_port) as meter, wished() as stopping:
         watcher = Watcher(proxy, meter=meter, crashed=crashed_since)
-        watching = on_envoy.watch(
-            proxy.folder, look=watcher.look, look_every=LOOK_SECONDS, meter=meter, stop=lambda: bool(asked)
-        )
+        watching = on_envoy.watch(proxy.folder, look=watcher.look, look_every=LOOK_SECONDS, meter=meter, stop=stopping)
         for event in watching:
             err.print(event, markup=False, highlight=False)
 

@@ -1,7 +1,6 @@
 """Verbs that run a server: up, down, switch, supervise; thin skins over the library functions of the same names."""
 
 import json
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -11,6 +10,7 @@ import typer
 
 from optimize import environment as machine
 from optimize.cli import Json, echo, emit, err, out, progress, store
+from optimize.interrupts import wished
 from optimize.names import checked
 
 from .placing import DEFAULT_REPOSITORY, Repository
@@ -203,17 +203,14 @@ def supervise(
     from ..triton.upkeep.supervisor import supervise as watching
 
     _server(wanted=True)
-    asked: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, frame: asked.append(received))
     pace = Pace(period=period, deadline=deadline, backoff=Backoff(limit=attempts, ceiling=longest_pause))
-    with _metered(metrics_port) as meter:
+    with _metered(metrics_port) as meter, wished() as stopping:
         watching(
             on_pytriton.wanted,
             on_pytriton.restart,
             pace=pace,
             tell=lambda event: _tell(event, json_),
-            stop=lambda: bool(asked),
+            stop=stopping,
             meter=meter,
         )
 

@@ -131,7 +131,7 @@ def _bench(deployment: "Deployment", ref: str, recipe: Path | None, seed: int) -
         deployment=deployment,
         store=store(),
         inputs=lambda endpoint: samples.inputs_for(endpoint, recipe, batch=16, seed=seed),
-        scratch=machine.home() / "tune",
+        scratch=machine.home() / "work",
     )
 
 

@@ -23,7 +23,7 @@ from serve.triton.control import Control
 from serve.triton.repository.placing import place
 from serve.triton.running import on_pytriton, wheel
 from serve.triton.running.on_pytriton import discard, down, running, serving, start, status, stop, up
-from serve.triton.running.process import alive, family, start_ticks, wait
+from serve.triton.running.process import alive, family, mentioning, wait
 from tests.models.made_by import MADE_BY
 
 pytestmark = pytest.mark.system
@@ -236,19 +236,33 @@ def test_ctrl_c_while_a_model_loads_leaves_no_server(repository: Path) -> None:
     hand.join()
 
 
-def test_a_server_whose_owner_was_killed_is_stopped_by_the_next_start(repository: Path) -> None:
+def orphaned(repository: Path, *, guarded: bool) -> tuple[int, int]:
+    """A server whose owner was killed, with its guardian or without: number and start."""
     script = (
-        "import sys, time\nfrom pathlib import Path\nfrom serve.triton.running.on_pytriton import start\n"
-        "print(start(Path(sys.argv[1])).pid, flush=True)\ntime.sleep(60)\n"
+        "import os, signal, sys, time\nfrom pathlib import Path\nfrom optimize import guarding\n"
+        "from serve.triton.running.on_pytriton import start\nserver = start(Path(sys.argv[1]), models=('echo',))\n"
+        f"{'' if guarded else 'os.kill(guarding._guardian.pid, signal.SIGKILL)'}\n"
+        "print(server.pid, server.started, flush=True)\ntime.sleep(60)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script, str(repository)], stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as owner:
         assert owner.stdout is not None
-        orphan = int(owner.stdout.readline())
+        pid, ticks = map(int, owner.stdout.readline().split())
+        assert alive(pid, ticks)
         owner.kill()
-    ticks = start_ticks(orphan)
-    assert ticks is not None
-    with serving(repository, ("echo",)) as server:
-        assert not alive(orphan, ticks)
-        echo(server.url)
+    return pid, ticks
+
+
+def test_a_server_ends_with_its_owner_and_leaves_nothing(repository: Path, home: Path) -> None:
+    server = orphaned(repository, guarded=True)
+    assert wait(lambda: not alive(*server) and not mentioning(str(home)), 5.0)
+    assert wait(lambda: not list((home / "triton" / "servers").iterdir()), 5.0)
+
+
+def test_a_server_whose_owner_and_guardian_were_killed_is_stopped_by_the_next_start(repository: Path) -> None:
+    server = orphaned(repository, guarded=False)
+    assert alive(*server)
+    with serving(repository, ("echo",)) as another:
+        assert not alive(*server)
+        echo(another.url)

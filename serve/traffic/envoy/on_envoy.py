@@ -235,7 +235,7 @@ def _drain(proxy: Proxy, seconds: float) -> None:
 @contextmanager
 def serving(edge: Edge, routes: Sequence[Routes] = (), *, extras: Extras | None = None) -> Iterator[Proxy]:
     """An edge for the length of a block; gone afterwards with its files, however the block ends."""
-    _sweep()
+    sweep()
     folder = _runs() / f"{os.getpid()}-{start_ticks(os.getpid())}-{uuid4().hex[:12]}"
     proxy = None
     try:
@@ -373,7 +373,7 @@ def _alone(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _sweep() -> None:
+def sweep() -> None:
     """Stop proxies whose owner was killed before it could."""
     for folder in _runs().glob("*-*-*"):
         pid, ticks, _ = folder.name.split("-")

@@ -7,10 +7,10 @@ import shutil
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from uuid import uuid4
 
 from bench.load.inputs import random_inputs
 from bench.targets import Endpoint
+from optimize import scratch
 from optimize.artifact import TensorSpec
 from optimize.environment import home
 from optimize.samples import Array, Samples
@@ -48,8 +48,7 @@ def prove_ensemble(ensemble: Ensemble, *, repository: Path, foreign: Collection[
             check_provable(name, backend_of(config))
     store = Store(home() / "store")
     check(repository, tuple(models), store, foreign=foreign)
-    folder = home() / "work" / f"proof-{uuid4().hex[:12]}"
-    try:
+    with scratch.folder("proof", home() / "work") as folder:
         for name in models:
             shutil.copytree(repository / name, folder / "models" / name, symlinks=True)
         placement = place_ensemble(ensemble, repository=folder / "models")
@@ -63,8 +62,6 @@ def prove_ensemble(ensemble: Ensemble, *, repository: Path, foreign: Collection[
                 report = _replay(control, ensemble, str(placement.version))
                 for name in (ensemble.name, *models):
                     control.unload(name)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     if not report.passed:
         raise ProofError(
             f"not placed, the ensemble answers otherwise than its steps one by one: {report}",

@@ -6,12 +6,12 @@ server runs these very bytes as they were meant: right version, rows of a batch 
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from optimize import scratch
 from optimize.artifact import Artifact, TensorSpec
+from optimize.environment import home
 from optimize.errors import ConfigError
 from optimize.samples import Array, Samples
 from optimize.store import Store
@@ -105,9 +105,9 @@ def replay(
         outside = {name: array[:, None] if batching and array.ndim == 1 else array for name, array in inputs.items()}
         return control.infer(model, version, outside)
 
-    with TemporaryDirectory(prefix="seatrial-golden-") as folder:  # weights outside the graph are found by their names
-        store.materialize(artifact, Path(folder))
-        session = OrtSession(Path(folder) / model_file(artifact), threads=threads)
+    with scratch.folder("golden", home() / "work") as folder:  # weights outside the graph are found by their names
+        store.materialize(artifact, folder)
+        session = OrtSession(folder / model_file(artifact), threads=threads)
         sizes = _sizes(artifact.inputs, samples, max_batch_size, between)
         return gathered(
             model,

@@ -4,15 +4,14 @@ Places nothing that anybody serves from: the copy, its server and its folder are
 loaded on this machine is said to be unproven; it is never taken for proven.
 """
 
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from uuid import uuid4
 
 from bench.load.inputs import random_inputs
 from bench.targets import Endpoint
+from optimize import scratch
 from optimize.artifact import Artifact, TensorSpec
 from optimize.data import Data
 from optimize.environment import environment, home
@@ -95,8 +94,7 @@ def prove(
             next_step="place with --unproven and replay golden inputs where it will run",
         )
     samples, source = _samples(artifact, deployment, store, recipe)
-    folder = home() / "work" / f"proof-{uuid4().hex[:12]}"
-    try:
+    with scratch.folder("proof", home() / "work") as folder:
         progress("proof", 0.1, "starting a throwaway server")
         placement = place(artifact, deployment, store=store, repository=folder / "models")
         with serving(folder / "models", foreign=()) as server:
@@ -118,8 +116,6 @@ def prove(
                     between=(optimal_batch(deployment),),
                 )
                 control.unload(deployment.name)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     if not report.passed:
         raise ProofError(
             f"not placed, its answers in a throwaway server are not the artifact's: {report}",

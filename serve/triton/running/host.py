@@ -5,17 +5,16 @@ model takes of each GPU. Each artifact gets a repository and a server of its own
 inherits the other's warm memory.
 """
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
 
 from bench.measuring.device import baseline
 from bench.targets import Endpoint
 from optimize.artifact import Artifact, TensorSpec
+from optimize.scratch import folder as scratched
 from optimize.store import Store
 
 from ...deployment import Deployment
@@ -41,8 +40,7 @@ def host(
 
     @contextmanager
     def hosted(artifact: Artifact) -> Iterator[Endpoint]:
-        folder = scratch / f"host-{uuid4().hex[:12]}"
-        try:
+        with scratched("host", scratch) as folder:
             placement = place(artifact, deployment, store=store, repository=folder / "models")
             check(folder / "models", (deployment.name,), store)
             if slow:
@@ -63,8 +61,6 @@ def host(
                     load_seconds=took,
                     device_baseline=empty,
                 )
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     return hosted
 

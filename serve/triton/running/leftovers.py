@@ -4,16 +4,20 @@ Each server has a folder named for the process that started it, so that a later 
 Starts nothing; ends only servers whose owner has died.
 """
 
-import os
 import shutil
 import signal
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 from optimize.environment import home
+from optimize.errors import IntegrityError
+from optimize.processes import own
+from optimize.scratch import abandoned
 
 from ..server import read_server
-from .process import alive, end, mentioning, send, start_ticks
+from .process import kill, mentioning, send
+from .record import path
 
 _SHM = Path("/dev/shm")
 _LOGS_KEPT = 50
@@ -26,19 +30,25 @@ def servers() -> Path:
 
 def new_name() -> str:
     """Process, its start time and a token: by this a later process knows that the owner is gone."""
-    return f"{os.getpid()}-{start_ticks(os.getpid())}-{uuid4().hex[:12]}"
+    return f"{own()}-{uuid4().hex[:12]}"
 
 
-def sweep(keep: Path | None) -> None:
-    """Stop servers whose owner was killed before it could, all but the one with that folder; drop the oldest logs."""
-    for scratch in servers().glob("*-*-*"):
-        pid, ticks, token = scratch.name.split("-")
-        if alive(int(pid), int(ticks)) or scratch == keep:
+def sweep_servers() -> None:
+    """Stop servers whose owner was killed before it could, all but the one that `up` started; drop the oldest logs.
+
+    The record is read once the owner is known to have ended: `up` writes it before it ends.
+    """
+    for scratch in abandoned(servers()):
+        kept = read_server(path())
+        if kept is not None and scratch == kept.scratch:
             continue
-        server = read_server(scratch / "server.json")
-        if server is not None:
-            end(server.pid, server.started, timeout=15.0)
-        clear(scratch, f"seatrial_{token}_")
+        prefix = f"seatrial_{scratch.name.rpartition('-')[2]}_"
+        with suppress(IntegrityError):
+            if (server := read_server(scratch / "server.json")) is not None:
+                kill(server.pid, server.started)
+        for unrecorded in mentioning(prefix):  # killed after the server was started and before it was written down
+            kill(*unrecorded)
+        clear(scratch, prefix)
     logs = sorted((home() / "triton" / "logs").glob("*-*-*.log"), key=lambda path: path.stat().st_mtime)
     for old in logs[:-_LOGS_KEPT]:
         old.unlink(missing_ok=True)

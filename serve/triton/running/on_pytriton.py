@@ -14,8 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from optimize import guarding
 from optimize.artifact import canonical
 from optimize.environment import home
+from optimize.interrupts import held
 from optimize.store import write_atomically
 
 from ...errors import ModelLoadError, ServerError
@@ -25,9 +27,9 @@ from ..repository import vouching
 from ..server import Server as Server
 from ..server import log_errors, read_server
 from ..upkeep.switch import recover_all
-from . import wheel
+from . import record, wheel
 from .drain import Drained, drain
-from .leftovers import clear, new_name, servers, sweep
+from .leftovers import clear, new_name, servers, sweep_servers
 from .plain import plain
 from .process import alive, end, free_ports, holder, is_taken, kill, listening, reap, start_ticks, wait
 
@@ -56,8 +58,8 @@ def start(
 
     It is started for what their configurations need of it (`flags`), or those of all models where none is named.
 
-    Stop it, or use `serving`: a server whose owner has died is stopped by the next start on this machine. `up` is for
-    one that stays.
+    Stop it, or use `serving`: a server whose owner has died ends with it, or else at the next start on this machine.
+    `up` is for one that stays.
 
     Raises:
         ServerError: a port is taken, the wheel or a library is missing, or the server died or did not answer.
@@ -77,7 +79,7 @@ def start(
     try:
         load(server, models, timeout=max(timeout, _LOAD_SECONDS))
     except BaseException:
-        stop(server)
+        discard(server)
         raise
     return server
 
@@ -88,8 +90,9 @@ def stop(server: Server, *, timeout: float = 15.0) -> None:
     Requests that are running complete. An idle keep-alive connection makes it wait five seconds. It looks once a second
     whether its models are gone, so a server whose models were unloaded before stops sooner.
     """
-    end(server.pid, server.started, timeout=timeout)
-    clear(server.scratch, server.shm_prefix)
+    with held():
+        end(server.pid, server.started, timeout=timeout)
+        _gone(server.pid, server.scratch, server.shm_prefix)
 
 
 def stop_drained(server: Server, *, before: Callable[[], None] = lambda: None, timeout: float = 30.0) -> Drained:
@@ -110,16 +113,20 @@ def restart(server: Server, models: Sequence[str]) -> Server | None:
     Raises:
         ServerError: it does not start.
     """
-    with _record_lock():
+    with record.lock():
         there = wanted()
         if there is None or (there != server and running(there)):
             return there
         stop(server, timeout=_HUNG_SECONDS)
         ports = (server.http_port, server.grpc_port, server.metrics_port)
-        held = (*server.models, *models) if server.models else ()
-        again = _started(server.repository, held, ports, None, 60.0)
+        loaded = (*server.models, *models) if server.models else ()
+        again = _started(server.repository, loaded, ports, None, 60.0)
         again = replace(again, models=server.models, foreign=server.foreign)
-        write_atomically(_record(), canonical(again.to_json()))
+        try:
+            _remember(again)
+        except BaseException:
+            discard(again)
+            raise
     for name in models:
         with suppress(ModelLoadError, *vouching.REFUSALS):
             load(again, (name,))
@@ -131,8 +138,14 @@ def discard(server: Server) -> None:
 
     Being asked, it would look once a second whether its models are gone; nothing in it is worth that wait.
     """
-    kill(server.pid, server.started)
-    clear(server.scratch, server.shm_prefix)
+    with held():
+        kill(server.pid, server.started)
+        _gone(server.pid, server.scratch, server.shm_prefix)
+
+
+def _gone(pid: int, scratch: Path, prefix: str) -> None:
+    clear(scratch, prefix)
+    guarding.release(pid)
 
 
 def running(server: Server) -> bool:
@@ -171,7 +184,7 @@ def _started(
     if not repository.is_dir():
         raise ServerError("no such model repository", where=str(repository), next_step="place a model there first")
     flags = flags_for(repository, models)
-    sweep(record.scratch if (record := read_server(_record())) is not None else None)
+    sweep_servers()
     ports = tuple(port or free for port, free in zip(wanted, free_ports(3), strict=True))
     _check_ports(ports)
     root, name = wheel.installed(), new_name()
@@ -183,7 +196,9 @@ def _started(
     try:
         command = _command(root, repository, ports, prefix) + _meant(root, flags)
         environment = wheel.surroundings(plain(scratch))
-        pid = _spawn(command, environment, log)
+        with held():
+            pid = _spawn(command, environment, log)
+            guarding.guard(pid, folders=(scratch,), shm=prefix)
         server = Server(
             pid=pid,
             started=start_ticks(pid) or 0,
@@ -198,9 +213,10 @@ def _started(
         write_atomically(scratch / "server.json", canonical(server.to_json()))
         _await_ready(server, timeout)
     except BaseException:
-        if pid:
-            end(pid, start_ticks(pid) or 0, timeout=10.0)
-        clear(scratch, prefix)
+        with held():
+            if pid:
+                kill(pid, start_ticks(pid) or 0)
+            _gone(pid, scratch, prefix)
         raise
     return server
 
@@ -320,7 +336,7 @@ def up(
         ServerError: one is up already, or the server cannot start.
         ModelLoadError: a model did not load; nothing stays up.
     """
-    with _record_lock():
+    with record.lock():
         server = status()
         if server is not None:
             raise ServerError(
@@ -334,19 +350,27 @@ def up(
         server = start(repository, models=models, **wanted, foreign=foreign)
         server = replace(server, models=tuple(models))
         try:
-            write_atomically(_record(), canonical(server.to_json()))
+            _remember(server)
         except BaseException:
             stop(server)
+            record.path().unlink(missing_ok=True)
             raise
         return server
 
 
+def _remember(server: Server) -> None:
+    """Write down the server that is to stay, and let it outlive this process."""
+    with held():
+        write_atomically(record.path(), canonical(server.to_json()))
+        guarding.release(server.pid)
+
+
 def down(*, before: Callable[[], None] = lambda: None, timeout: float = 30.0) -> Drained | None:
     """Drain and stop the server that `up` started; None if there was none. `before` and `timeout`: `stop_drained`."""
-    with _record_lock():
+    with record.lock():
         server = status()
         if server is not None:
-            _leaving().touch()
+            record.leaving().touch()
         drained = None if server is None else stop_drained(server, before=before, timeout=timeout)
         _forget()
         return drained
@@ -354,44 +378,19 @@ def down(*, before: Callable[[], None] = lambda: None, timeout: float = 30.0) ->
 
 def status() -> Server | None:
     """The server that `up` started, if it still runs."""
-    server = read_server(_record())
+    server = read_server(record.path())
     return server if server is not None and running(server) else None
 
 
 def wanted() -> Server | None:
     """The server that `up` started and nobody took down or is taking down, whether or not it still runs."""
-    return None if _leaving().exists() else read_server(_record())
+    return None if record.leaving().exists() else read_server(record.path())
 
 
 def _forget() -> None:
     """Remove the record, and what a server left that did not end by our hand."""
-    server = read_server(_record())
+    server = read_server(record.path())
     if server is not None:
         clear(server.scratch, server.shm_prefix)
-    _record().unlink(missing_ok=True)
-    _leaving().unlink(missing_ok=True)
-
-
-def _record() -> Path:
-    return home() / "triton" / "server.json"
-
-
-def _leaving() -> Path:
-    """There while the server is being taken down: nobody is to bring it back meanwhile."""
-    return home() / "triton" / "server.leaving"
-
-
-@contextmanager
-def _record_lock() -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    _record().parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(_record().with_suffix(".lock"), timeout=90.0):
-            yield
-    except Timeout as error:
-        raise ServerError(
-            "another process has been starting or stopping the server for 90 seconds",
-            where=str(_record()),
-            next_step="wait for it, or end it",
-        ) from error
+    record.path().unlink(missing_ok=True)
+    record.leaving().unlink(missing_ok=True)

@@ -12,9 +12,9 @@ import sysconfig
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from uuid import uuid4
 
 from optimize.artifact import digest_bytes
+from optimize.scratch import name as scratch_name
 
 from ...errors import ServerError
 
@@ -69,7 +69,7 @@ def backends(root: Path, folder: Path) -> Path:
     ready = folder / f"backends-{python}-{digest_bytes(str(root).encode())[7:19]}"
     if _holds(ready, sources):
         return ready
-    staged = folder / f".backends-{uuid4().hex}"
+    staged = folder / scratch_name(".backends")
     try:
         (staged / "python").mkdir(parents=True)
         for source in sources:

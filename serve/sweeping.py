@@ -1,0 +1,72 @@
+"""What killed runs left on this machine, cleared away at the next start of any verb.
+
+Looks at names alone, so that a start costs a few directory listings; imports what ends servers only where a dead
+process left one. Never touches what belongs to a process that lives.
+"""
+
+import re
+import shutil
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from optimize import scratch
+from optimize.environment import home
+from optimize.errors import SeatrialError
+
+_KIND = "seatrial-"
+_NAMELESS = re.compile(r"(?:host|proof)-[0-9a-f]{12}")  # of earlier versions, whose names do not say whose they are
+_RUNS = 20  # the newest, so that a start does not read through years of runs
+_STAGED_SECONDS = 60.0  # nothing of ours writes one file for so long without a lock on it
+_NAMELESS_SECONDS = 24 * 3600.0
+
+
+def sweep() -> None:
+    """Remove scratch folders of dead processes, and stop servers and proxies that only they used."""
+    base = home()
+    for root in (base / "work", base / "tune", base / "triton"):
+        scratch.sweep(root)
+    scratch.sweep(Path(tempfile.gettempdir()), _KIND)
+    _sweep_nameless(base / "work")
+    _sweep_staged(base / "runs")
+    with suppress(SeatrialError, OSError):  # a start is no place to complain; the verb meets what matters to it
+        if _left(base / "triton" / "servers"):
+            from .triton.running.leftovers import sweep_servers
+
+            sweep_servers()
+        if _left(base / "envoy" / "runs"):
+            from .traffic.envoy.on_envoy import sweep as sweep_proxies
+
+            sweep_proxies()
+
+
+def _sweep_nameless(root: Path) -> None:
+    """Remove folders of earlier versions that nothing has touched for a day and that no process names."""
+    old = [each for each in root.glob("*-*") if _NAMELESS.fullmatch(each.name) and _age(each) > _NAMELESS_SECONDS]
+    if not old:
+        return
+    from .triton.running.process import mentioning
+
+    for each in old:
+        if not mentioning(str(each)):
+            shutil.rmtree(each, ignore_errors=True)
+
+
+def _sweep_staged(runs: Path) -> None:
+    """Remove files that killed runs left half-written, in the newest run folders: later ones look at these first."""
+    for run in sorted(runs.glob("*"), key=_age)[:_RUNS]:
+        for path in run.rglob(".staged-*"):
+            if _age(path) > _STAGED_SECONDS:
+                scratch.remove(path)
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _left(root: Path) -> bool:
+    return next(iter(scratch.abandoned(root)), None) is not None
