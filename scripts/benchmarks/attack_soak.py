@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import psutil
@@ -31,7 +32,7 @@ from serve.traffic.rollout.machine import Phase
 from serve.traffic.rollout.records import Records
 from serve.triton.control import Control
 from serve.triton.running import on_pytriton
-from serve.triton.running.process import wait
+from serve.triton.running.process import free_ports, wait
 from serve.triton.running.stubs import stubs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,8 +65,9 @@ def soak(folder: Path, *, seconds: float | None = None) -> Row:
     (folder / "plan.toml").write_text(_HELD)
     with up(folder) as (_, proxy), ExitStack() as stack:
         stack.enter_context(Asking(proxy.url, clients=2, pause=0.1, most=seconds + 300.0))
+        port = free_ports(1)[0]
         words = {
-            "supervise": ("supervise", "--period", str(PERIOD), "--json"),
+            "supervise": ("supervise", "--period", str(PERIOD), "--metrics-port", str(port), "--json"),
             "edge watch": ("edge", "watch", NAME),
             "rollout": ("rollout", "start", NAME, "--candidate", "2", "--plan", str(folder / "plan.toml")),
         }
@@ -73,10 +75,11 @@ def soak(folder: Path, *, seconds: float | None = None) -> Row:
         records = Records(home() / "rollouts", NAME)
         holds = wait(lambda: records.exists() and records.load().phase is Phase.STEP, 60.0)
         samples = {name: list[Sample]() for name in words}
-        until = time.monotonic() + seconds
+        until, probes = time.monotonic() + seconds, 0.0
         while time.monotonic() < until and all(each.poll() is None for each in processes.values()):
             for name, process in processes.items():
                 samples[name].append(_sample(process.pid))
+            probes = _probes(port) or probes
             time.sleep(1.0)
         ended = [name for name, process in processes.items() if process.poll() is not None]
         holds = holds and records.load().phase is Phase.STEP
@@ -88,7 +91,7 @@ def soak(folder: Path, *, seconds: float | None = None) -> Row:
                 {name: [[s.at, s.descriptors, s.memory, s.threads] for s in each] for name, each in samples.items()}
             )
         )
-    return _row(seconds, samples, ended, holds, back, looks)
+    return _row(seconds, samples, ended, holds, back, looks, probes / seconds)
 
 
 @contextmanager
@@ -116,6 +119,16 @@ def _sample(pid: int) -> Sample:
     status = Path(f"/proc/{pid}/status").read_text()
     own = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
     return Sample(at=time.monotonic(), descriptors=process.num_fds(), memory=own * 1024, threads=process.num_threads())
+
+
+def _probes(port: int) -> float:
+    """The golden requests that supervise counts; 0 where its metrics do not say."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5.0) as reply:
+            lines = reply.read().decode().splitlines()
+    except OSError:
+        return 0.0
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("seatrial_supervisor_probes_total"))
 
 
 def _back() -> float:
@@ -150,6 +163,7 @@ def _row(
     holds: bool,
     back: float,
     events: Sequence[str],
+    rate: float,
 ) -> Row:
     told, flat = [], not ended
     for name, each in samples.items():
@@ -171,7 +185,8 @@ def _row(
         name="soak",
         claim=f"supervise, edge watch, rollout controller for {seconds / 60:.3g} minutes at {1 / PERIOD:.0f} probes a "
         f"second, ulimit -n {DESCRIPTORS}",
-        value=f"{'; '.join(told)}; killed model process back after {back:.1f} s; "
+        value=f"{rate:.1f} golden requests a second by supervise alone; {'; '.join(told)}; "
+        f"killed model process back after {back:.1f} s; "
         f"the rollout {'held its step' if holds else 'DID NOT HOLD ITS STEP'}"
         + (f"; ended: {', '.join(ended)}" if ended else "")
         + (f"; could not look {blind} times" if blind else ""),

@@ -6,7 +6,7 @@ from scipy.signal import lfilter
 
 from scripts.benchmarks.steadiness import slope
 
-SECONDS = np.arange(0.0, 600.0)
+SECONDS = [float(second) for second in range(600)]
 MEGABYTE = 1 << 20
 
 
@@ -14,7 +14,7 @@ def held(seed: int, *, memory: float = 0.9, leak: float = 0.0, jump: float = 20.
     """Resident bytes: a slow start, then noise of 0.1 MB that remembers, and a leak in bytes a second."""
     random = np.random.default_rng(seed)
     noise = lfilter([1.0], [1.0, -memory], random.normal(0, 0.1 * np.sqrt(1 - memory**2), len(SECONDS)))
-    return list((80 + noise + jump * (1 - np.exp(-SECONDS / 15))) * MEGABYTE + leak * SECONDS)
+    return list((80 + noise + jump * (1 - np.exp(-np.array(SECONDS) / 15))) * MEGABYTE + leak * np.array(SECONDS))
 
 
 def test_noise_that_remembers_and_a_slow_start_are_no_leak() -> None:
@@ -34,7 +34,7 @@ def test_one_descriptor_a_minute_is_found_and_probes_under_way_are_not() -> None
     random = np.random.default_rng(1)
     waves = 20 + random.integers(0, 4, len(SECONDS))
     assert slope(SECONDS, list(waves)).flat
-    assert not slope(SECONDS, list(waves + SECONDS // 60)).flat
+    assert not slope(SECONDS, list(waves + np.array(SECONDS) // 60)).flat
 
 
 def test_what_never_changes_is_flat_and_a_short_run_says_nothing() -> None:

@@ -25,6 +25,7 @@ from serve.triton.running import on_pytriton
 from serve.triton.running.on_pytriton import Server
 from serve.triton.running.process import free_ports, wait
 from serve.triton.running.stubs import stubs
+from serve.triton.upkeep import journal
 from serve.triton.upkeep.healing import Backoff
 from serve.triton.upkeep.supervisor import Pace, Supervisor
 
@@ -207,6 +208,33 @@ def test_a_version_that_hangs_on_and_on_delays_no_other_and_takes_no_threads(fol
         (folder / "hang").unlink()
     assert wait(lambda: watching.tick() and answers(2), 20.0)
     watching.close()
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b'{"schema": 1'), lambda path: path.mkdir()])
+def test_a_damaged_journal_of_one_model_keeps_no_other_down(damage: Callable[[Path], None], folder: Path) -> None:
+    events: list[dict[str, Any]] = []
+    server = on_pytriton.wanted()
+    assert server is not None
+    damaged = journal.journal_path(folder / "models", "other")
+    damaged.parent.mkdir(parents=True, exist_ok=True)
+    damage(damaged)
+    try:
+        watching = Supervisor(server, on_pytriton.restart, tell=events.append)
+        assert watching.tick()
+        strike(1)
+        assert watching.tick()
+        assert answers(1)
+        os.kill(server.pid, signal.SIGKILL)
+        assert wait(lambda: on_pytriton.status() is None, 10.0)
+        assert watching.tick()
+        assert answers(1)
+        assert answers(2)
+        watching.close()
+    finally:
+        damaged.rmdir() if damaged.is_dir() else damaged.unlink()
+    unclear = [event for event in events if event["event"] == "unclear"]
+    assert [event["subject"] for event in unclear] == ["other"], "said once, however often it was met"
+    assert "move the file away" in unclear[0]["next_step"]
 
 
 def test_a_server_that_is_killed_each_time_it_comes_back_comes_back_each_time() -> None:
