@@ -1,4 +1,4 @@
-"""Probers: a bounded number of threads that live as long as their owner, each making one probe at a time.
+"""Probers: a bounded number of threads that live as long as their owner, each making one probe or repair at a time.
 
 A probe that hangs keeps its thread until its deadline and holds up nobody: what is finished is collected, the rest is
 collected later. No thread is made for a probe, and none is added while one is idle.
@@ -58,6 +58,11 @@ class Probers(Generic[Key, Found]):
             wanted = min(self._working, self._most) - self._threads
         for _ in range(wanted):
             self._hire()
+
+    def under_way(self) -> set[Key]:
+        """Return the keys whose probe is not finished, or not collected."""
+        with self._changed:
+            return set(self._under_way) | set(self._finished)
 
     def collect(self, wait: float) -> dict[Key, Outcome[Found]]:
         """Take what is finished, after waiting for those just begun, `wait` seconds at most."""

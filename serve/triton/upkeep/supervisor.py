@@ -10,7 +10,7 @@ its own counts against nobody.
 
 import signal
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
@@ -39,6 +39,8 @@ from .uncaching import Caches, switch_off
 SERVER = "server"
 PERIOD_SECONDS = 0.5
 _PATIENCE_SECONDS = 0.5  # that a look waits for the probes it began; those that take longer are collected later
+_HEALING_SECONDS = 2.0  # that a look waits for a version to load; a load that takes longer holds up no other version
+_AT_ONCE = 4  # versions that are loaded at a time
 _RECOVERY_SECONDS = 60.0
 Version = tuple[str, int]
 Restart = Callable[[Server, tuple[str, ...]], Server | None]
@@ -100,6 +102,8 @@ class Supervisor:
         self._expected: set[Version] = set()
         self._answered: set[Version] = set()
         self._probers: Probers[Version, Probed] = Probers(self._probe)
+        self._healers: Probers[Version, Probed] = Probers(self._bring_back, most=_AT_ONCE)
+        self._to_kill: set[Version] = set()
         self._caches, self._caches_seen = Caches(), monotonic()
         self._reporter = Reporter(lambda: self.server.url, lambda: dict(self._watches), tell, meter)
         self.say = self._reporter.say
@@ -107,6 +111,7 @@ class Supervisor:
     def close(self) -> None:
         """Let go of threads and files."""
         self._probers.close()
+        self._healers.close()
         self._reporter.close()
 
     def wanted(self, find: Callable[[], Server | None]) -> bool:
@@ -146,6 +151,7 @@ class Supervisor:
             return self._heal_server()
         if finding != "ok":
             return True
+        self._take_healed(self._healers.collect(0.0))
         self._look_at_versions()
         if monotonic() - self._caches_seen >= self._pace.caches:
             self._caches_seen = monotonic()
@@ -164,9 +170,13 @@ class Supervisor:
         with Control.to(self.server, timeout=_RECOVERY_SECONDS) as control:
             for outcome in self._open_switches(control):
                 self.say("recovered", outcome.model, **asdict(outcome))
-            watched = self._watched(control)
+            watched, healing = self._watched(control), self._healers.under_way()
             living = stubs(self.server.pid)
-            ill = {each: reason or self._missed(control, each, living) for each, reason in watched.items()}
+            ill = {
+                each: reason or self._missed(control, each, living)
+                for each, reason in watched.items()
+                if each not in healing
+            }
         stopped = {(stub.model, stub.version) for stub in living if stub.stopped}
         self._probers.forget(each for each, reason in ill.items() if reason)
         well = [each for each, reason in ill.items() if not reason]
@@ -288,25 +298,36 @@ class Supervisor:
                     self.say("response cache not off", model, reason=error.what)
 
     def _heal_version(self, version: Version, *, kill: bool) -> None:
-        name = name_of(*version)
-        try:
-            if kill:
-                for stub in stubs(self.server.pid):
-                    if (stub.model, stub.version) == version:
-                        send(stub.pid, stub.started, signal.SIGKILL)
-            with Control.to(self.server) as control:
-                heal(control, self.server.repository, *version)
-        except (SeatrialError, OSError, MemoryError) as error:
-            self._not_healed(name, error)
-            return
-        found = self._judged(version, "", self._probe(version))
-        self._watches[name] = ended(self._watch(name), monotonic())
-        self._advance(name, *found)
+        if kill:
+            self._to_kill.add(version)
+        self._healers.begin([version])
+        self._take_healed(self._healers.collect(_HEALING_SECONDS))
+
+    def _bring_back(self, version: Version) -> Probed:
+        """Load it anew, in a thread of its own, and ask it."""
+        if version in self._to_kill:
+            self._to_kill.discard(version)
+            for stub in stubs(self.server.pid):
+                if (stub.model, stub.version) == version:
+                    send(stub.pid, stub.started, signal.SIGKILL)
+        with Control.to(self.server) as control:
+            heal(control, self.server.repository, *version)
+        return self._probe(version)
+
+    def _take_healed(self, outcomes: Mapping[Version, Outcome[Probed]]) -> None:
+        for version, outcome in outcomes.items():
+            name = name_of(*version)
+            if outcome.found is None:
+                self._not_healed(name, outcome.error or RuntimeError("unknown"))
+                continue
+            self._watches[name] = ended(self._watch(name), monotonic())
+            self._advance(name, *self._judged(version, "", outcome.found))
 
     def _heal_server(self) -> bool:
         """Start it again with what is meant to serve: a version that was placed but never switched to stays out."""
         repository = self.server.repository
         self._probers.forget()
+        self._healers.forget()
         try:
             for outcome in recover_all(None, repository):
                 self._keep_to_journal(repository, outcome.model)
