@@ -131,7 +131,7 @@ def test_hundreds_of_probes_take_no_descriptor_and_no_thread_with_them() -> None
     with supervising("--period", "0.02") as (process, scrape):
         probes = f"seatrial_supervisor_probes_total ok {NAME}/1"
         assert wait(lambda: scrape().get(probes, 0) >= 20, 30.0)
-        held, found = [], scrape()
+        held, found = list[tuple[int, int]](), scrape()
         first, until = found[probes], time.monotonic() + 60.0
         while (found := scrape())[probes] < first + 100 or len(held) < 20:
             assert time.monotonic() < until
