@@ -83,7 +83,7 @@ class Probers(Generic[Key, Found]):
                 self._fresh.discard(key)
 
     def close(self) -> None:
-        """Let the threads end, each after the probe that it is at; the next `begin` makes new ones."""
+        """Let the threads end, each after the probe that it is at; a `begin` after that makes new ones."""
         self.forget()
         with self._changed:
             for _ in range(self._threads):
@@ -100,6 +100,9 @@ class Probers(Generic[Key, Found]):
                 self._threads -= 1
                 if self._threads > 0:
                     return
+                while not self._jobs.empty():
+                    self._jobs.get_nowait()
+                self._working = 0
             self.forget()
             raise ExhaustedError(
                 f"this process cannot start a thread: {error}",

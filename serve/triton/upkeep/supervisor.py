@@ -134,7 +134,6 @@ class Supervisor:
         """Tell why a look was not complete, and free what we can where we lack something."""
         what = lacking(error)
         if what:
-            self._probers.close()
             self._reporter.blind(str(error).splitlines()[0] if isinstance(error, SeatrialError) else what, what)
         elif isinstance(error, SeatrialError):  # the server went away meanwhile, say: the next tick sees it
             self._reporter.seldom("unclear", SERVER, reason=error.what)
