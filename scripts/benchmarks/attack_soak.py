@@ -1,8 +1,9 @@
 """What a long time costs those who watch: supervise, edge watch and a rollout's controller with few descriptors.
 
 Triton and Envoy serve a tiny model to steady callers while the three look 20 times a second, each allowed 256
-descriptors. Every second it is noted what they hold; at the end a model process is killed. ``--seconds`` (or the
-environment's SOAK_SECONDS) makes it shorter.
+descriptors. Every second it is noted what they hold; at the end a model process is killed. The rollout holds a step
+within one block of evidence: a controller keeps each block, about 2 kB, on purpose. ``--seconds`` (or the environment's
+SOAK_SECONDS) makes it shorter.
 """
 
 import argparse
@@ -42,7 +43,7 @@ PERIOD = 0.05
 BACK_SECONDS = 5.0
 _HELD = (
     PLAN.replace("interval = 0.1", f"interval = {PERIOD}")
-    .replace("block = 0.2", "block = 10.0")
+    .replace("block = 0.2", "block = 100000.0")
     .replace("requests = 40", "requests = 100000000")
     .replace("dwell = 60.0", "dwell = 100000.0")
 )
