@@ -84,7 +84,7 @@ def kill_drill(folder: Path) -> Row:
     found: list[Ended] = []
     with up(folder, loading=LOADING) as (_, proxy), verb("edge", "watch", NAME):
         for victim, phase in sorted(product(VICTIMS, PHASES), key=lambda each: each == WEDGES):
-            with verb("supervise"):  # a new one each time: it gives a server up that died five times in ten minutes
+            with verb("supervise"):  # a new one each time: its pauses grow where a server dies again and again
                 found.append(_rollout(folder, proxy, victim, phase))
             print(_told(found[-1]), file=sys.stderr, flush=True)
     return _row(found)

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from ..triton.server import Server
     from ..triton.upkeep.metering import Meter
 
-Deadline = Annotated[float, typer.Option(help="Seconds that a golden request may take; more for slow models.")]
+Deadline = Annotated[
+    float,
+    typer.Option(min=0.01, max=3600.0, help="Seconds that a golden request may take; more for slow models."),
+]
 DEADLINE = 2.0
 LONGEST_PAUSE = 300.0
 

@@ -6,6 +6,7 @@ import time
 import psutil
 import pytest
 
+from serve.errors import ExhaustedError
 from serve.triton.upkeep.probers import Probers
 
 
@@ -115,3 +116,20 @@ def test_closed_it_can_begin_again() -> None:
         probers.begin(["x"])
         assert probers.collect(5.0)["x"].found == "X"
         probers.close()
+
+
+def test_without_a_single_thread_it_says_so_and_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    probers = Probers(str.upper)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        for _ in range(3):
+            with pytest.raises(ExhaustedError, match="cannot start a thread"):
+                probers.begin(["x", "y"])
+    assert probers.under_way() == set()
+    assert probers._jobs.empty()
+    probers.begin(["x"])
+    assert probers.collect(5.0)["x"].found == "X"
+    probers.close()

@@ -100,7 +100,7 @@ def test_a_model_process_that_died_or_stalls_is_brought_back(number: signal.Sign
     strike(2, number)
     with Control(up.url) as control:
         assert control.ready(NAME, 2), "Triton noticed by itself"
-    assert watching.tick()
+    assert wait(lambda: watching.tick() and events[-1:] != [] and events[-1]["event"] == "healed", 20.0)
     assert [event["event"] for event in events] == ["healing", "healed"]
     assert answers(up, 2)
     assert answers(up, 1)
@@ -158,9 +158,7 @@ def test_a_version_beyond_help_is_tried_again_and_the_other_serves(up: Server, f
         model.write_text(text)
     assert (resting.ok, resting.reason.startswith("given up by the supervisor until its next attempt")) == (False, True)
     assert answers(server, 1)
-    time.sleep(0.7)
-    assert watching.tick()
-    assert events[-1]["event"] == "healed", "once the file is well again nobody has to do anything"
+    assert wait(lambda: watching.tick() and events[-1]["event"] == "healed", 20.0), "nobody has to do anything"
     assert answers(server, 2)
 
 

@@ -23,6 +23,7 @@ from .plan import Plan
 FREEZE = 500  # answers of the stable version that thresholds need at least; a p99 of fewer is a guess
 LEARNT = 10_000  # and at most: the latest before the comparison begins
 REMEMBERED = 100_000  # request ids, to know a record that comes twice
+REMEMBERED_SECONDS = 300.0  # a log is read on from where it was left: what comes twice comes soon
 SKEW = 60.0  # seconds by which a record may be ahead of our clock
 CLIENT_MOST = 2_000  # requests of one client that a block counts of each version
 
@@ -161,7 +162,7 @@ class Cutter:
         self._margins = (plan.margins.of("p95"), plan.margins.of("p99"))
         # The stable version's answers, kind and seconds, until thresholds are frozen.
         self._before: deque[tuple[str, float]] = deque(maxlen=LEARNT)
-        self._ids: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._ids: OrderedDict[tuple[str, int], float] = OrderedDict()  # when it was
         self._step: int | None = None
         self._from = 0.0
         self._begin("none", 0.0)
@@ -284,7 +285,7 @@ class Cutter:
         key = (seen.request_id, seen.version)
         if key in self._ids:
             return True
-        self._ids[key] = None
-        if len(self._ids) > REMEMBERED:
+        self._ids[key] = seen.at
+        while len(self._ids) > REMEMBERED or next(iter(self._ids.values())) < seen.at - REMEMBERED_SECONDS:
             self._ids.popitem(last=False)
         return False

@@ -1,4 +1,4 @@
-"""Probers: a bounded number of threads that live as long as their owner, each making one probe at a time.
+"""Probers: a bounded number of threads that live as long as their owner, each making one probe or repair at a time.
 
 A probe that hangs keeps its thread until its deadline and holds up nobody: what is finished is collected, the rest is
 collected later. No thread is made for a probe, and none is added while one is idle.
@@ -59,6 +59,11 @@ class Probers(Generic[Key, Found]):
         for _ in range(wanted):
             self._hire()
 
+    def under_way(self) -> set[Key]:
+        """Return the keys whose probe is not finished, or not collected."""
+        with self._changed:
+            return set(self._under_way) | set(self._finished)
+
     def collect(self, wait: float) -> dict[Key, Outcome[Found]]:
         """Take what is finished, after waiting for those just begun, `wait` seconds at most."""
         until = time.monotonic() + wait
@@ -78,7 +83,7 @@ class Probers(Generic[Key, Found]):
                 self._fresh.discard(key)
 
     def close(self) -> None:
-        """Let the threads end, each after the probe that it is at; the next `begin` makes new ones."""
+        """Let the threads end, each after the probe that it is at; a `begin` after that makes new ones."""
         self.forget()
         with self._changed:
             for _ in range(self._threads):
@@ -95,6 +100,9 @@ class Probers(Generic[Key, Found]):
                 self._threads -= 1
                 if self._threads > 0:
                     return
+                while not self._jobs.empty():
+                    self._jobs.get_nowait()
+                self._working = 0
             self.forget()
             raise ExhaustedError(
                 f"this process cannot start a thread: {error}",

@@ -37,7 +37,7 @@ class Reporter:
         self._url, self._watches, self._tell, self._meter = url, watches, tell, meter
         self._log = EventLog(supervision() / "events.jsonl")
         self._spare = _spare()
-        self._stale = False
+        self._stale, self._written = False, 0.0
         self._told: dict[tuple[str, str], float] = {}
         self._blind_since = 0.0
 
@@ -64,7 +64,7 @@ class Reporter:
         self._meter.stands(self._watches())
         with self._counting("health.json"):
             write_standing(self._url(), now(), self._watches())
-            self._stale = False
+            self._stale, self._written = False, monotonic()
 
     def blind(self, reason: str, kind: str = "") -> None:
         """Tell that nothing could be looked at, for want of something of our own, and free what can be freed."""
@@ -73,6 +73,7 @@ class Reporter:
             self._blind_since = monotonic()
         if self._spare is not None:
             os.close(self._spare)
+            self._spare = None
         gc.collect()
         _raise_limit()
         self.seldom("cannot look", SUPERVISOR, reason=reason)
@@ -87,7 +88,7 @@ class Reporter:
             self.say("looks again", SUPERVISOR, seconds=seconds)
         if self._spare is None:
             self._spare = _spare()
-        if self._stale:
+        if self._stale or monotonic() - self._written >= SELDOM_SECONDS:  # damaged meanwhile, it is whole again
             self.write()
 
     def close(self) -> None:

@@ -17,6 +17,8 @@ from optimize.artifact import canonical
 from optimize.environment import home
 from optimize.store import write_atomically
 
+from ...errors import ExhaustedError
+from ..running.exhaustion import lacking
 from .healing import Watch
 
 LOG_BYTES = 4 << 20
@@ -32,11 +34,20 @@ def standing() -> dict[str, Watch]:
     """How things stood when the supervisor last wrote, by name; empty where none ever did or the file is damaged.
 
     Reads what other releases wrote: fields that are missing have their defaults, and unknown ones are left out.
+
+    Raises:
+        ExhaustedError: this process cannot open it; a count of restarts that seems to begin at 0 would mislead.
     """
     try:
         watches = json.loads(read_file(supervision() / "health.json"))["watches"]
         found = {str(name): _watch(watch) for name, watch in watches.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if what := lacking(error):
+            raise ExhaustedError(
+                f"this process cannot read how things stand: {what}",
+                where=str(supervision()),
+                next_step="close what holds descriptors or memory on this machine, or raise the limit (ulimit -n)",
+            ) from error
         return {}
     return {name: watch for name, watch in found.items() if watch is not None}
 

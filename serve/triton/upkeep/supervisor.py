@@ -10,37 +10,37 @@ its own counts against nobody.
 
 import signal
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, Literal
+from typing import Literal
 
-from optimize.errors import IntegrityError, SeatrialError
+from optimize.errors import SeatrialError
 
 from ...errors import RequestError
 from ..control import Control
-from ..repository.placing import choose, chosen
 from ..running.exhaustion import lacking
 from ..running.process import alive, halted, send
 from ..running.stubs import Stub, expected, stubs
 from ..server import Server
-from . import journal
 from .healing import Act, Backoff, Finding, Watch, advance, ended, withdrawn
+from .meant import Meant, Version
 from .metering import UNMETERED, Meter
 from .probe import DEADLINE_SECONDS, Probed, probe
 from .probers import Outcome, Probers
 from .reporting import Event, Reporter
 from .standing import standing as standing
 from .standing import supervision as supervision
-from .switch import heal, recover_all
+from .switch import heal
 from .uncaching import Caches, switch_off
 
 SERVER = "server"
 PERIOD_SECONDS = 0.5
 _PATIENCE_SECONDS = 0.5  # that a look waits for the probes it began; those that take longer are collected later
+_HEALING_SECONDS = 2.0  # that a look waits for a version to load; a load that takes longer holds up no other version
+_AT_ONCE = 4  # versions that are loaded at a time
 _RECOVERY_SECONDS = 60.0
-Version = tuple[str, int]
 Restart = Callable[[Server, tuple[str, ...]], Server | None]
 """Starts the server again on the same ports and loads these models; None when it was taken down on purpose."""
 
@@ -97,16 +97,19 @@ class Supervisor:
         self.server, self._restart, self._pace, self._meter = server, restart, pace, meter
         counted = {name: Watch(restarts=watch.restarts) for name, watch in standing().items()}
         self._watches: dict[str, Watch] = {SERVER: Watch()} | counted  # whoever counts on us goes on counting
-        self._expected: set[Version] = set()
         self._answered: set[Version] = set()
         self._probers: Probers[Version, Probed] = Probers(self._probe)
+        self._healers: Probers[Version, Probed] = Probers(self._bring_back, most=_AT_ONCE)
+        self._to_kill: set[Version] = set()
         self._caches, self._caches_seen = Caches(), monotonic()
         self._reporter = Reporter(lambda: self.server.url, lambda: dict(self._watches), tell, meter)
         self.say = self._reporter.say
+        self._meant = Meant(server.repository, self._reporter.seldom)
 
     def close(self) -> None:
         """Let go of threads and files."""
         self._probers.close()
+        self._healers.close()
         self._reporter.close()
 
     def wanted(self, find: Callable[[], Server | None]) -> bool:
@@ -131,7 +134,6 @@ class Supervisor:
         """Tell why a look was not complete, and free what we can where we lack something."""
         what = lacking(error)
         if what:
-            self._probers.close()
             self._reporter.blind(str(error).splitlines()[0] if isinstance(error, SeatrialError) else what, what)
         elif isinstance(error, SeatrialError):  # the server went away meanwhile, say: the next tick sees it
             self._reporter.seldom("unclear", SERVER, reason=error.what)
@@ -146,6 +148,7 @@ class Supervisor:
             return self._heal_server()
         if finding != "ok":
             return True
+        self._take_healed(self._healers.collect(0.0))
         self._look_at_versions()
         if monotonic() - self._caches_seen >= self._pace.caches:
             self._caches_seen = monotonic()
@@ -162,11 +165,16 @@ class Supervisor:
 
     def _look_at_versions(self) -> None:
         with Control.to(self.server, timeout=_RECOVERY_SECONDS) as control:
-            for outcome in self._open_switches(control):
-                self.say("recovered", outcome.model, **asdict(outcome))
-            watched = self._watched(control)
+            for recovered in self._meant.finish_switches(control):
+                self.say("recovered", recovered.model, **asdict(recovered))
+            watched, healing = self._meant.look(control), self._healers.under_way()
+            self._forget_gone()
             living = stubs(self.server.pid)
-            ill = {each: reason or self._missed(control, each, living) for each, reason in watched.items()}
+            ill = {
+                each: reason or self._missed(control, each, living)
+                for each, reason in watched.items()
+                if each not in healing
+            }
         stopped = {(stub.model, stub.version) for stub in living if stub.stopped}
         self._probers.forget(each for each, reason in ill.items() if reason)
         well = [each for each, reason in ill.items() if not reason]
@@ -180,6 +188,8 @@ class Supervisor:
             if not reason and found is None:
                 continue  # not finished yet, or could not be asked
             finding, why = self._judged(version, reason, found)
+            if finding == "broken" and not reason and outcomes[version].seconds > _PATIENCE_SECONDS:
+                finding = "late"  # it may have been loaded anew since it was asked: a suspicion
             if self._advance(name_of(*version), finding, why) == "heal":
                 self._heal_version(version, kill=finding == "late" or version in stopped)
         if errors:
@@ -197,47 +207,12 @@ class Supervisor:
             return ""
         return f"{lacking_} of its processes is gone" if lacking_ > 0 else ""
 
-    def _open_switches(self, control: Control) -> Iterator[Any]:
-        """Finish or undo what a switcher that died left; one that still works holds the lock and is left alone."""
-        entries = [self._journal(model) for model in journal.journaled(self.server.repository)]
-        if any(entry is not None and entry.state != "verified" for entry in entries):
-            yield from (
-                each for each in recover_all(control, self.server.repository, wait=0.0) if each.remedy != "nothing"
-            )
-
-    def _journal(self, model: str) -> journal.Entry | None:
-        """The model's last switch; one that cannot be read is told, and says nothing of this or any other model."""
-        try:
-            return journal.read(self.server.repository, model)
-        except IntegrityError as error:
-            if lacking(error):
-                raise
-            self._reporter.seldom("unclear", model, reason=error.what, next_step=error.next_step)
-            return None
-
-    def _watched(self, control: Control) -> dict[Version, str]:
-        """Versions to look at, each with the reason why it does not serve, empty where the server says it does."""
-        states = [each for each in control.index() if each.version]
-        ready = {(each.name, int(each.version)) for each in states if each.state == "READY"}
-        reasons = {(each.name, int(each.version)): each.reason for each in states}
-        for model in {name for name, _ in ready | self._expected}:
-            entry = self._journal(model)
-            if entry is not None:
-                others = {each for each in self._expected if each[0] != model}
-                meant = set(entry.after) if entry.state == "verified" else set()
-                self._expected = others | {(model, version) for version in meant}
-        for lost in {each for each in self._watches if each != SERVER}:
-            if lost not in {name_of(*each) for each in ready | self._expected}:
-                restarts = self._watches.pop(lost).restarts
-                if restarts:  # whoever counts goes on counting
-                    self._watches[lost] = Watch(restarts=restarts)
-        journaled = set(journal.journaled(self.server.repository))
-        by_hand = {each for each, why in reasons.items() if why == "unloaded" and each[0] not in journaled}
-        missing = self._expected - ready - by_hand
-        self._expected = (self._expected | ready) - by_hand
-        return dict.fromkeys(sorted(ready), "") | {
-            each: f"not served: {reasons.get(each) or 'not loaded'}" for each in sorted(missing)
-        }
+    def _forget_gone(self) -> None:
+        """Drop the watches of versions that are not meant to serve any more, but for what others count on."""
+        meant = {name_of(*each) for each in self._meant.versions}
+        for lost in self._watches.keys() - meant - {SERVER}:
+            if restarts := self._watches.pop(lost).restarts:
+                self._watches[lost] = Watch(restarts=restarts)
 
     def _probe(self, version: Version) -> Probed:
         return probe(self.server.url, *version, deadline=self._pace.deadline)
@@ -288,29 +263,38 @@ class Supervisor:
                     self.say("response cache not off", model, reason=error.what)
 
     def _heal_version(self, version: Version, *, kill: bool) -> None:
-        name = name_of(*version)
-        try:
-            if kill:
-                for stub in stubs(self.server.pid):
-                    if (stub.model, stub.version) == version:
-                        send(stub.pid, stub.started, signal.SIGKILL)
-            with Control.to(self.server) as control:
-                heal(control, self.server.repository, *version)
-        except (SeatrialError, OSError, MemoryError) as error:
-            self._not_healed(name, error)
-            return
-        found = self._judged(version, "", self._probe(version))
-        self._watches[name] = ended(self._watch(name), monotonic())
-        self._advance(name, *found)
+        if kill:
+            self._to_kill.add(version)
+        self._healers.begin([version])
+        self._take_healed(self._healers.collect(_HEALING_SECONDS))
+
+    def _bring_back(self, version: Version) -> Probed:
+        """Load it anew, in a thread of its own, and ask it."""
+        if version in self._to_kill:
+            self._to_kill.discard(version)
+            for stub in stubs(self.server.pid):
+                if (stub.model, stub.version) == version:
+                    send(stub.pid, stub.started, signal.SIGKILL)
+        with Control.to(self.server) as control:
+            heal(control, self.server.repository, *version)
+        return self._probe(version)
+
+    def _take_healed(self, outcomes: Mapping[Version, Outcome[Probed]]) -> None:
+        for version, outcome in outcomes.items():
+            name = name_of(*version)
+            if outcome.found is None:
+                self._not_healed(name, outcome.error or RuntimeError("unknown"))
+                continue
+            self._watches[name] = ended(self._watch(name), monotonic())
+            self._advance(name, *self._judged(version, "", outcome.found))
 
     def _heal_server(self) -> bool:
         """Start it again with what is meant to serve: a version that was placed but never switched to stays out."""
-        repository = self.server.repository
         self._probers.forget()
+        self._healers.forget()
         try:
-            for outcome in recover_all(None, repository):
-                self._keep_to_journal(repository, outcome.model)
-            names = {name for name, _ in self._expected} or set(self.server.models)
+            self._meant.settle()
+            names = {name for name, _ in self._meant.versions} or set(self.server.models)
             again = self._restart(self.server, tuple(sorted(names)))
         except (SeatrialError, OSError, MemoryError) as error:
             self._not_healed(SERVER, error)
@@ -322,19 +306,6 @@ class Supervisor:
         self._watches[SERVER] = ended(self._watch(SERVER), monotonic())
         self._advance(SERVER, *found)
         return True
-
-    def _keep_to_journal(self, repository: Path, model: str) -> None:
-        """Let the disk say what the journal says; a model where that fails is told and keeps no other down."""
-        entry = self._journal(model)
-        if entry is None or entry.state != "verified" or not entry.after:
-            return
-        try:
-            if chosen(repository, model) != entry.after:
-                choose(repository, model, entry.after)
-        except SeatrialError as error:
-            if lacking(error):
-                raise
-            self._reporter.seldom("unclear", model, reason=error.what, next_step=error.next_step)
 
 
 def _state(outcome: Outcome[Probed]) -> str:

@@ -1,0 +1,97 @@
+"""The supervisor of a server that is gone: it tries again for ever, and its own shortages are no attempts."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from optimize.errors import IntegrityError
+from serve.errors import ExhaustedError, ServerError
+from serve.triton.server import Server
+from serve.triton.upkeep.healing import Backoff
+from serve.triton.upkeep.supervisor import Pace, Supervisor, standing, supervise
+
+PACE = Pace(period=0.001, backoff=Backoff(limit=2, pause=0.01, ceiling=0.04))
+
+
+@pytest.fixture
+def gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A server whose process is no more."""
+    monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path / "home"))
+    paths = {name: tmp_path / name for name in ("repository", "log", "scratch")}
+    return Server(
+        pid=2**22 + 1, started=1, http_port=1, grpc_port=2, metrics_port=3, shm_prefix="gone", models=("m",), **paths
+    )
+
+
+def failing(error: Exception) -> Callable[..., Server | None]:
+    def restart(server: Server, models: tuple[str, ...]) -> Server | None:
+        raise error
+
+    return restart
+
+
+def test_a_server_that_cannot_be_started_is_tried_for_ever_at_bounded_pauses(gone: Server) -> None:
+    events: list[dict[str, Any]] = []
+    watching = Supervisor(gone, failing(ServerError("a port is taken")), pace=PACE, tell=events.append)
+    until = time.monotonic() + 1.0
+    while time.monotonic() < until:
+        assert watching.tick()
+        time.sleep(0.002)
+    watching.close()
+    tried = [event for event in events if event["event"] == "not healed"]
+    assert len(tried) >= 8
+    assert {event["reason"] for event in tried} == {"a port is taken"}
+    resting = [event for event in events if event["event"] == "resting"]
+    assert resting
+    assert all(0 <= event["next_attempt_in"] <= 0.1 for event in resting[1:])
+    assert standing()["server"].restarts == len(tried)
+    assert standing()["server"].state in ("healing", "resting")
+
+
+@pytest.mark.parametrize("error", [ExhaustedError("no descriptors"), OSError(24, "Too many open files"), MemoryError()])
+def test_an_attempt_that_we_had_no_means_for_counts_neither_as_one_nor_against_anybody(
+    error: Exception, gone: Server
+) -> None:
+    if isinstance(error, ExhaustedError):
+        error.__cause__ = OSError(24, "Too many open files")
+    events: list[dict[str, Any]] = []
+    watching = Supervisor(gone, failing(error), pace=PACE, tell=events.append)
+    for _ in range(5):
+        assert watching.tick()
+    watching.close()
+    assert standing()["server"].restarts == 0
+    assert [event["event"] for event in events] == ["healing", "cannot look"]
+
+
+def test_a_fault_of_the_supervisor_itself_is_told_with_its_place_and_ends_nothing(gone: Server) -> None:
+    events: list[dict[str, Any]] = []
+    watching = Supervisor(gone, failing(KeyError("surprise")), pace=PACE, tell=events.append)
+    for _ in range(3):
+        assert watching.tick()
+    watching.close()
+    told = [event for event in events if event["event"] == "cannot look"]
+    assert len(told) == 1
+    assert "surprise" in told[0]["reason"]
+    assert "test_supervisor.py" in told[0]["reason"]
+
+
+def test_a_record_that_cannot_be_read_is_no_end(gone: Server) -> None:
+    """It was read when the supervisor began; damaged since, the server is still meant to run."""
+    events: list[dict[str, Any]] = []
+    reads = 0
+
+    def find() -> Server | None:
+        nonlocal reads
+        reads += 1
+        if 1 < reads < 20:
+            raise IntegrityError("the record of a server cannot be read", where="server.json")
+        return gone if reads == 1 else None
+
+    ended = supervise(find, failing(ServerError("no")), pace=PACE, tell=events.append)
+    assert ended == "down"
+    assert reads == 20
+    assert [event["event"] for event in events].count("unclear") == 1
+    assert events[-1]["event"] == "down"
