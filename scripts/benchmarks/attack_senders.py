@@ -23,7 +23,7 @@ from scripts.benchmarks.hostile_wire import Outcome, perform
 
 TARGET = Target(model=NAME, other=OTHER, hidden=HIDDEN, key=KEYS[ATTACKERS[0]], honest="alice")
 _THREADS = 24
-_PROBES = 60  # requests by which an attacker looks for ids on the version that it wants
+_PROBES = 24  # requests by which an attacker looks for ids on the version that it wants
 Aim = Literal["candidate", "stable"]
 
 
@@ -126,7 +126,7 @@ def _steered(port: int, aim: int, rate: float, seed: int, path: str, kinds: str,
             free.release()
 
     while not over.wait(drawing.expovariate(rate)):
-        if time.monotonic() - looked > 10.0 or not any(found.values()):
+        if time.monotonic() - looked > (10.0 if any(found.values()) else 2.0):
             looked = time.monotonic()
             found = {name: _ids(port, aim, name, drawing) for name in ATTACKERS}
         name = drawing.choice(ATTACKERS)
