@@ -83,11 +83,13 @@ def honest(port: int, *, rate: float, path: Path, seconds: float) -> Iterator[Ho
 
 
 def answered(port: int) -> bool:
-    """Whether one honest request is answered rightly now."""
-    sender = _Http(port, binary=False)
-    found = sender.ask(*_drawn(random.Random()))
-    sender.close()
-    return bool(found["status"] == 200)
+    """Whether honest requests are answered rightly now, over HTTP and gRPC."""
+    for sender in (_Http(port, binary=False), _Grpc(port)):
+        found = [sender.ask(*_drawn(random.Random()))["status"] for _ in range(5)]
+        sender.close()
+        if found != [200] * 5:
+            return False
+    return True
 
 
 def _run(port: int, rate: float, path: str, seconds: float, over: Any) -> None:

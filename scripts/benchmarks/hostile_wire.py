@@ -128,7 +128,9 @@ def _exchange(connection: socket.socket, attack: Hostile, reader: _Reader, longe
         if time.monotonic() > until:
             return "silent"
         done = _complete(attack, bytes(reader.content))
-        if not reader.read(QUIET if done or not attack.ends else until - time.monotonic()) and reader.over is None:
+        if done and attack.ends:
+            return "answered"  # nothing was hidden behind this request
+        if not reader.read(QUIET if not attack.ends else until - time.monotonic()) and reader.over is None:
             if done:
                 return "answered"
             if not attack.ends and time.monotonic() > until - longest / 2:
