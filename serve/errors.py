@@ -6,7 +6,8 @@
     ├── RoutesError                  exit 2   routes that make no sense: a share out of range, a version twice
     ├── PlacementError               exit 2   an artifact cannot go into that repository, or not under that version
     ├── MachineError
-    │   └── ServerError              exit 4   the server cannot start or does not answer: port, stub, libpython, crash
+    │   ├── ServerError              exit 4   the server cannot start or does not answer: port, stub, libpython, crash
+    │   └── ExhaustedError           exit 4   this process lacks descriptors, memory or threads; tells nothing of others
     ├── ModelLoadError               exit 1   the server refused a model; quotes the server's own reason
     ├── ProofError                   exit 1   other answers than the artifact's in a throwaway server; not placed
     ├── UnprovenError                exit 3   no server of this machine could load it, so nothing is known of it
@@ -47,6 +48,10 @@ class PlacementError(SeatrialError):
 
 class ServerError(MachineError):
     """The server cannot start, died, or does not answer."""
+
+
+class ExhaustedError(MachineError):
+    """This process lacks descriptors, memory, threads or ports, so what it wanted to look at is unknown."""
 
 
 class ModelLoadError(SeatrialError):

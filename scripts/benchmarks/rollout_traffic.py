@@ -75,6 +75,9 @@ def tally(random: np.random.Generator, case: Case, plan: Plan, *, minutes: int, 
             "log_seconds": np.where(answered, table, 0.0).sum(axis=1),
             "errors": (~answered).sum(axis=1),
             "refused": np.zeros(len(table)),
+            "unconfirmed": np.zeros(len(table)),
+            "matched": answered.sum(axis=1),
+            "measured": answered.sum(axis=1),
         } | {name: ((table > threshold) & answered).sum(axis=1) for name, threshold in thresholds.items()}
         sides.append(np.stack([columns[name] for name in FIELDS], axis=1).astype(np.float64))
     count = len(sides[0])

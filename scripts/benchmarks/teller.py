@@ -1,7 +1,8 @@
 """A real server whose models tell their own version, and clients that ask it over HTTP and gRPC.
 
-``teller`` has versions 1 to 3 and ``small`` version 1. Input ``x`` is (milliseconds to sleep, 1 to fail), which the
-small model does not heed; the answer is (version, 1 for the small model).
+``teller`` has versions 1 to 3 and ``small`` version 1. Input ``x`` is (milliseconds to sleep, failure), which the small
+model does not heed; the answer is (version, 1 for the small model). Failures: 1 every version (503), 10 + N version N
+alone, 20 + N version N refuses it (400), 30 + N version N's process ends.
 """
 
 import http.client
@@ -27,6 +28,7 @@ instance_group [{{ kind: KIND_CPU count: 1 }}]
 version_policy {{ all {{ }} }}
 """
 MODEL = """
+import os
 import time
 
 import numpy as np
@@ -43,7 +45,12 @@ class TritonPythonModel:
         if self.told[1]:
             return utils.InferenceResponse([utils.Tensor("y", self.told)])
         time.sleep(sleep / 1000)
-        if fail:
+        version = self.told[0]
+        if fail == 20 + version:
+            return utils.InferenceResponse(error=utils.TritonError("refused", utils.TritonError.INVALID_ARG))
+        if fail == 30 + version:
+            os._exit(1)
+        if fail in (1, 10 + version):
             return utils.InferenceResponse(error=utils.TritonError("asked to fail", utils.TritonError.UNAVAILABLE))
         return utils.InferenceResponse([utils.Tensor("y", self.told)])
 """
@@ -94,11 +101,11 @@ class Http:
         *,
         version: int = 0,
         sleep: int = 0,
-        fail: bool = False,
+        fail: int = 0,
         headers: Mapping[str, str] | None = None,
     ) -> Told:
         """One inference; a connection that the edge closed is opened anew."""
-        tensor = {"name": "x", "datatype": "INT32", "shape": [2], "data": [sleep, int(fail)]}
+        tensor = {"name": "x", "datatype": "INT32", "shape": [2], "data": [sleep, fail]}
         body = json.dumps({"inputs": [tensor]})
         at = f"/v2/models/{model}" + (f"/versions/{version}" if version else "") + "/infer"
         self._connection.request("POST", at, body, {"content-type": "application/json", **(headers or {})})
@@ -143,14 +150,14 @@ class Grpc:
         *,
         version: int = 0,
         sleep: int = 0,
-        fail: bool = False,
+        fail: int = 0,
         headers: Mapping[str, str] | None = None,
         compression: Any = None,
         padding: int = 0,
     ) -> Told:
         """One inference; `padding` bytes are added to the message as a parameter."""
         tensor = self._types.ModelInferRequest.InferInputTensor(name="x", datatype="INT32", shape=[2])
-        tensor.contents.int_contents.extend([sleep, int(fail)])
+        tensor.contents.int_contents.extend([sleep, fail])
         request = self._types.ModelInferRequest(
             model_name=model, model_version=str(version or ""), id="a", inputs=[tensor]
         )

@@ -15,6 +15,8 @@ from optimize.errors import ConfigError
 SCHEMA = 1
 CLIENT = "x-client"  # who asks, set by the edge from the key or the token
 INTERNAL = "x-edge-"  # headers that begin so are the edge's own: nobody outside may send them
+FOREIGN = (INTERNAL, "x-envoy-")  # the edge's notes, and orders to Envoy itself: retries, timeouts
+HARMFUL = ("triton_grpc_error",)  # makes servers before 2.68 write into a stream that they have given up
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _HEADER = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
@@ -119,17 +121,27 @@ class Model:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How many clients may be connected, what may be under way for each version, and how large a request may be.
+    """Bounds on connections, on requests under way for each version, and on what one request or client may take up.
 
-    `retries` are tried again at most so often, and all together never exceed `retry_budget` of the requests under way
-    (an outage then does not multiply its own load). After `ejection_failures` failures in a row a server is left out
-    for `ejection_seconds`; 0 never.
+    A request has at most `header_kb` KiB of headers (Triton resets a connection above 8) and `body_bytes` of body, and
+    its body arrives within `receive_seconds`. One client has at most `client_requests` bodies unfinished, which
+    announce `client_bytes` together (0: two of the largest). Beyond `memory_bytes` the edge takes no request.
+
+    Only a request that no server has begun is tried again, at most `retries` times, and all of these together never
+    exceed `retry_budget` of the requests under way, so an outage does not multiply its own load. After
+    `ejection_failures` connections in a row that failed, a server is left out for `ejection_seconds`; 0 never.
     """
 
     connections: int = 2048
     requests: int = 256
     pending: int = 256
+    header_kb: int = 7
     body_bytes: int = 64 << 20
+    receive_seconds: int = 15
+    client_requests: int = 64
+    client_bytes: int = 0
+    memory_bytes: int = 1 << 30
+    idle_seconds: int = 60
     retries: int = 1
     retry_budget: float = 0.2
     ejection_failures: int = 0
@@ -137,12 +149,23 @@ class Limits:
     shadow_requests: int = 16
 
     def __post_init__(self) -> None:
-        for key in ("connections", "requests", "pending", "body_bytes", "shadow_requests"):
+        for key in ("connections", "requests", "pending", "body_bytes", "client_requests", "shadow_requests"):
             _refuse(not 1 <= getattr(self, key) < 2**31, f"{key} is from 1 to 2^31", "limits", "give a bound")
+        _refuse(not 1 <= self.header_kb <= 7, "header_kb is from 1 to 7", "limits", "Triton takes less than 8")
+        for key in ("receive_seconds", "idle_seconds"):
+            _refuse(not 1 <= getattr(self, key) <= 3600, f"{key} is from 1 to 3600", "limits", "give seconds")
+        least = f"give at least {self.body_bytes}"
+        _refuse(0 != self.client_bytes < self.body_bytes, "client_bytes is below body_bytes", "limits", least)
+        _refuse(self.memory_bytes < 256 << 20, "memory_bytes is below 256 MiB", "limits", "give a bound in bytes")
         _refuse(not 0 <= self.retries <= 5, "retries are from 0 to 5", "limits.retries", "more only add load")
         _refuse(not 0 <= self.retry_budget <= 1, "a budget is a share", "limits.retry_budget", "give 0 to 1")
         _refuse(self.ejection_failures < 0, "failures count from 0", "limits.ejection_failures", "0 turns it off")
         _refuse(self.ejection_seconds <= 0, "seconds are above 0", "limits.ejection_seconds", "give seconds")
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """Bytes that the unfinished bodies of one client may announce together."""
+        return self.client_bytes or 2 * self.body_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +267,7 @@ class Edge:
         _refuse(not 1 <= self.threads <= 64, "threads are from 1 to 64", "threads", "1 is right for most")
         _refuse(_twice(model.name for model in self.models), "one model twice", "models", "remove one")
         for header in self.client_headers:
-            own = header == CLIENT or header.startswith(INTERNAL)
+            own = header in (CLIENT, *HARMFUL) or header.startswith(FOREIGN)
             _refuse(
                 own or not _HEADER.fullmatch(header), f"clients may not send {header!r}", "client_headers", "drop it"
             )
@@ -286,10 +309,12 @@ class Edge:
 
     @property
     def stripped(self) -> tuple[str, ...]:
-        """Headers removed on arrival: the edge's own, and those that lanes believe but clients may not send."""
+        """Headers removed on arrival: the edge's own, those that lanes believe but clients may not send, and `HARMFUL`.
+
+        All that begin with one of `FOREIGN` go as well.
+        """
         lanes = {lane.header for model in self.models for lane in model.lanes}
-        own = {CLIENT, INTERNAL + "model", INTERNAL + "shadow"}
-        return tuple(sorted((lanes | set(self.claimed.values()) | own) - set(self.client_headers)))
+        return tuple(sorted((lanes | set(self.claimed.values()) | {CLIENT, *HARMFUL}) - set(self.client_headers)))
 
 
 def _twice(names: Iterable[str]) -> bool:

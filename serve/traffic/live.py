@@ -4,7 +4,7 @@ Finds them, checks that a rollout can be judged on them, and joins the parts; mo
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from optimize.errors import ConfigError, MissingError, SeatrialError
@@ -23,6 +23,7 @@ from .envoy.router import EnvoyRouter
 from .rollout.controller import World
 from .rollout.evidence import Told, spell_count
 from .rollout.machine import Phase, Rollout
+from .rollout.steady import SteadyClock
 from .seen import Seen
 from .shadow.agreement import ANY, UNSAID
 from .shadow.joining import Shadow
@@ -94,28 +95,30 @@ def world(place: Place, rollout: Rollout, store: Store) -> World:
     place.placement(rollout.model, rollout.stable)
     placement = place.placement(rollout.model, rollout.candidate)
     _check(place, rollout, comparable=reference(placement, store) is not None)
-    comparing = _Comparing(place, rollout)
-    log = place.proxy.places.access_log
+    log, clock = place.proxy.places.access_log, SteadyClock(after=max(rollout.started, rollout.entered, rollout.routed))
+    comparing = _Comparing(place, rollout, clock)
     return World(
         router=EnvoyRouter(place.proxy),
         fleet=TritonFleet(on_pytriton.status, load=rollout.plan.load),
-        seen=Following(log, access_log.Place() if rollout.active is Phase.STEP else access_log.end(log)),
+        seen=Following(log, access_log.Place() if rollout.active is Phase.STEP else access_log.end(log), clock),
         golden=_replaying(placement, rollout, store),
         agreement=comparing.look,
         close=comparing.forget,
+        clock=clock,
     )
 
 
 class Following:
-    """An access log as it grows; each call gives what was written since the last."""
+    """An access log as it grows; each call gives what was written since the last, in the time of `clock`."""
 
-    def __init__(self, log: Path, place: access_log.Place) -> None:
-        self._log, self._place = log, place
+    def __init__(self, log: Path, place: access_log.Place, clock: SteadyClock | None = None) -> None:
+        self._log, self._place, self._clock = log, place, clock or SteadyClock()
 
     def __call__(self) -> Iterable[Seen]:
         """What is new."""
         found, self._place = access_log.read(self._log, self._place)
-        return found
+        late = self._clock.correction()
+        return [replace(each, at=each.at + late) for each in found] if late else found
 
 
 def _check(place: Place, rollout: Rollout, *, comparable: bool) -> None:
@@ -167,8 +170,8 @@ def _replaying(placement: Placement, rollout: Rollout, store: Store) -> Callable
 class _Comparing:
     """The shadow comparison of one rollout, from its beginning however often the controller was started anew."""
 
-    def __init__(self, place: Place, rollout: Rollout) -> None:
-        self._folder, self._rollout = place.proxy.folder, rollout
+    def __init__(self, place: Place, rollout: Rollout, clock: SteadyClock) -> None:
+        self._folder, self._rollout, self._clock = place.proxy.folder, rollout, clock
         self._shadow = Shadow(stable=rollout.stable, candidate=rollout.candidate)
         self._collector = on_capture.Collector(
             place.proxy.places.capture,
@@ -195,7 +198,7 @@ class _Comparing:
     def _is_mine(self, record: on_capture.Recorded) -> bool:
         mine = self._rollout.stable if record.arm == "stable" else self._rollout.candidate
         named = (record.model, record.version) == (self._rollout.model, mine)
-        return named and record.at >= self._rollout.started
+        return named and record.at + self._clock.correction() >= self._rollout.started
 
     def forget(self) -> None:
         """Delete what was captured: nobody has a use for it any more."""

@@ -3,8 +3,8 @@
 Speaks to one server and starts none. Loads and unloads go over gRPC where its address is known: over HTTP a load keeps
 one of Triton's few HTTP threads for as long as it takes, and every client whose connection shares that thread waits
 with it, for a version that has nothing to do with the load. What the client library raises leaves here as one of ours.
-A `Control` holds its connections and belongs to the thread that made it; close it, since Triton waits for idle
-connections when it stops.
+A `Control` holds its connections and is used by one thread at a time; close it, since Triton waits for idle connections
+when it stops. Requests travel over `connection`, tensors in the form that the vendor's client gives them.
 """
 
 import http.client
@@ -15,13 +15,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import numpy as np
 
 from bench.server_statistics import ModelStatistics as ModelStatistics
 from bench.server_statistics import statistics_of
 
-from ..errors import ModelLoadError, RequestError, ServerError
+from ..errors import ExhaustedError, ModelLoadError, RequestError, ServerError
+from .connection import Connection, Reply
+from .running.exhaustion import lacking
 from .server import Server
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -45,11 +48,9 @@ class Control:
     """
 
     def __init__(self, url: str, *, timeout: float = 120.0, grpc_url: str | None = None) -> None:
-        from tritonclient.http import InferenceServerClient
-
         self.url, self._grpc_url, self._timeout = url, grpc_url, timeout
         self._loader: Any = None
-        self._client = InferenceServerClient(url, connection_timeout=min(timeout, 10.0), network_timeout=timeout)
+        self._connection = Connection(url, timeout=timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -68,19 +69,22 @@ class Control:
         """Drop the connection."""
         if self._loader is not None:
             self._loader.close()
-        self._client.close()
+        self._connection.close()
 
     def live(self) -> bool:
-        """Whether a server answers there at all."""
+        """Return whether a server answers there at all.
+
+        Raises:
+            ExhaustedError: this process could not ask.
+        """
         try:
-            return bool(self._client.is_server_live())
-        except (OSError, http.client.HTTPException):
+            return self._says_yes("/v2/health/live", "live")
+        except ServerError:
             return False
 
     def ready(self, name: str, version: int | str = "") -> bool:
         """Whether that version takes requests. A dead python stub still counts as ready: only an answer proves one."""
-        with self._asking(f"ready {name}"):
-            return bool(self._client.is_model_ready(name, str(version)))
+        return self._says_yes(f"{_path(name, version)}/ready", f"ready {name}")
 
     def load(self, name: str, config: str | None = None) -> None:
         """Load a model, or load it anew; `config` is the text of a config.pbtxt to use instead of the one on disk.
@@ -150,7 +154,8 @@ class Control:
         """Unload every version without waiting: they take no new request, and finish those they have."""
         with self._asking(f"unload {name}", ModelLoadError):
             if self._grpc_url is None:
-                self._client.unload_model(name)
+                content = {"parameters": {"unload_dependents": False}}
+                self._ask("POST", f"{_repository(name)}/unload", json.dumps(content).encode())
             else:
                 self._over_grpc().unload_model(name, client_timeout=self._timeout)
 
@@ -169,23 +174,22 @@ class Control:
     def index(self) -> tuple[ModelState, ...]:
         """Every model in the repository and every version that was ever asked for, with the reason it is not there."""
         with self._asking("index"):
-            return tuple(ModelState(**entry) for entry in self._client.get_model_repository_index())
+            return tuple(ModelState(**entry) for entry in self._json("POST", "/v2/repository/index"))
 
     def config(self, name: str, version: int | str = "") -> dict[str, Any]:
         """The configuration in force, as JSON values."""
         with self._asking(f"config of {name}"):
-            return dict(self._client.get_model_config(name, str(version)))
+            return dict(self._json("GET", f"{_path(name, version)}/config"))
 
     def metadata(self, name: str, version: int | str = "") -> dict[str, Any]:
         """Names, data types and shapes (with the batch axis) as the server tells clients."""
         with self._asking(f"metadata of {name}"):
-            return dict(self._client.get_model_metadata(name, str(version)))
+            return dict(self._json("GET", _path(name, version)))
 
     def statistics(self, name: str, version: int | str) -> ModelStatistics:
         """The counters of one version."""
         with self._asking(f"statistics of {name}"):
-            reply = self._client.get_inference_statistics(name, str(version))
-        return statistics_of(reply["model_stats"][0])
+            return statistics_of(self._json("GET", f"{_path(name, version)}/stats")["model_stats"][0])
 
     def infer(
         self, name: str, version: int | str, inputs: Mapping[str, Array], *, outputs: tuple[str, ...] = ()
@@ -196,7 +200,7 @@ class Control:
             RequestError: refused or failed, with the HTTP status.
             ServerError: no answer.
         """
-        from tritonclient.http import InferInput, InferRequestedOutput
+        from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
         from tritonclient.utils import np_to_triton_dtype
 
         tensors = []
@@ -206,12 +210,19 @@ class Control:
             tensors.append(tensor)
         wanted = [InferRequestedOutput(each) for each in outputs] or None
         with self._asking(f"infer {name}"):
-            reply = self._client.infer(name, tensors, model_version=str(version), outputs=wanted)
-        return {each["name"]: reply.as_numpy(each["name"]) for each in reply.get_response()["outputs"]}
+            body, length = InferenceServerClient.generate_request_body(tensors, outputs=wanted)
+            headers = {} if length is None else {_LENGTH: str(length)}
+            reply = self._ask("POST", f"{_path(name, version)}/infer", body, headers)
+            split = reply.headers.get(_LENGTH.lower())
+            answer = InferenceServerClient.parse_response_body(
+                reply.body, header_length=None if split is None else int(split)
+            )
+            return {each["name"]: answer.as_numpy(each["name"]) for each in answer.get_response()["outputs"]}
 
     def _load(self, name: str, config: str | None, *, long: bool = True) -> None:
         if self._grpc_url is None or not long:
-            self._client.load_model(name, config=config)
+            content = {} if config is None else {"parameters": {"config": config}}
+            self._ask("POST", f"{_repository(name)}/load", json.dumps(content).encode())
         else:
             self._over_grpc().load_model(name, config=config, client_timeout=self._timeout)
 
@@ -221,6 +232,19 @@ class Control:
 
             self._loader = InferenceServerClient(self._grpc_url)
         return self._loader
+
+    def _says_yes(self, path: str, what: str) -> bool:
+        with self._asking(what):
+            return self._connection.exchange("GET", path).status == 200
+
+    def _ask(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Reply:
+        reply = self._connection.exchange(method, path, body, headers)
+        if reply.status != 200:
+            raise _RefusedError(reply)
+        return reply
+
+    def _json(self, method: str, path: str) -> Any:
+        return json.loads(self._ask(method, path).body)
 
     def _await(self, done: Any, what: str, timeout: float) -> None:
         until = time.monotonic() + timeout
@@ -237,33 +261,64 @@ class Control:
     def _asking(self, what: str, kind: type[ModelLoadError] | None = None) -> Iterator[None]:
         from tritonclient.utils import InferenceServerException
 
+        where = f"{what} at {self.url}"
         try:
             yield
+        except _RefusedError as error:
+            raise _refusal(error.reason, error.status, kind, where) from error
         except InferenceServerException as error:
             message, status = str(error.message()), str(error.status() or "")
-            where = f"{what} at {self.url}"
             if status in _NO_ANSWER:
-                raise ServerError(
-                    f"no answer from the server: {message}", where=where, next_step="see whether it runs, and its log"
+                raise _no_answer(message, where) from error
+            raise _refusal(message, int(status) if status.isdecimal() else 0, kind, where) from error
+        except (OSError, http.client.HTTPException, MemoryError) as error:
+            if what_lacks := lacking(error):
+                raise ExhaustedError(
+                    f"this process cannot ask the server: {what_lacks}",
+                    where=where,
+                    next_step="close what holds descriptors or memory on this machine, or raise the limit (ulimit -n)",
                 ) from error
-            if kind is not None:
-                raise kind(message, where=where, next_step="mend the model, place it again, then load") from error
-            raise RequestError(
-                message, where=where, next_step=_NEXT.get(status, "see the server's log"), status=int(status or 0)
-            ) from error
-        except (OSError, http.client.HTTPException) as error:
-            raise ServerError(
-                f"no answer from the server: {error or type(error).__name__}",
-                where=f"{what} at {self.url}",
-                next_step="see whether it runs, and its log",
-            ) from error
+            raise _no_answer(str(error) or type(error).__name__, where) from error
+        except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+            raise _no_answer(f"it is not Triton's: {error!r}", where) from error
 
 
+class _RefusedError(Exception):
+    """A response with another status than 200, and the server's own words."""
+
+    def __init__(self, reply: Reply) -> None:
+        try:
+            reason = str(json.loads(reply.body)["error"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            reason = reply.body[:300].decode(errors="replace") or "no reason in the response"
+        super().__init__(reason)
+        self.reason, self.status = reason, reply.status
+
+
+def _refusal(message: str, status: int, kind: type[ModelLoadError] | None, where: str) -> ModelLoadError | RequestError:
+    if kind is not None:
+        return kind(message, where=where, next_step="mend the model, place it again, then load")
+    return RequestError(message, where=where, next_step=_NEXT.get(status, "see the server's log"), status=status)
+
+
+def _no_answer(why: str, where: str) -> ServerError:
+    return ServerError(f"no answer from the server: {why}", where=where, next_step="see whether it runs, and its log")
+
+
+def _path(name: str, version: int | str = "") -> str:
+    return f"/v2/models/{quote(name, safe='')}" + (f"/versions/{version}" if version != "" else "")
+
+
+def _repository(name: str) -> str:
+    return f"/v2/repository/models/{quote(name, safe='')}"
+
+
+_LENGTH = "Inference-Header-Content-Length"
 _NO_ANSWER = ("StatusCode.DEADLINE_EXCEEDED", "StatusCode.UNAVAILABLE", "StatusCode.CANCELLED")
 _NEXT = {
-    "400": "mend the request: names, shapes, data types",
-    "404": "load the model first, or name a version that is there",
-    "503": "load that version if it is not; else send less, or allow a longer queue or timeout in the deployment",
+    400: "mend the request: names, shapes, data types",
+    404: "load the model first, or name a version that is there",
+    503: "load that version if it is not; else send less, or allow a longer queue or timeout in the deployment",
 }
 
 

@@ -1,5 +1,7 @@
 """Verbs of the edge: check one, start and stop it, see and set which version takes which share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +11,7 @@ from optimize.cli import Json, emit, err, out, progress
 
 if TYPE_CHECKING:
     from ..traffic.edge import Edge
+    from ..traffic.envoy.metering import EdgeMeter
     from ..traffic.envoy.proxy import Proxy
     from ..traffic.routes import Routes
 
@@ -70,18 +73,69 @@ def status(name: Name = "", json_: Json = False) -> None:
 
 
 @edge.command()
-def watch(name: Name = "") -> None:
-    """Bring the edge back when it is killed, bound its log, and keep models' slo_ms by their fallback.
+def watch(
+    name: Name = "",
+    metrics_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Offer http://127.0.0.1:PORT/metrics for Prometheus; 0: do not.")
+    ] = 0,
+) -> None:
+    """Bring the edge back when it is killed, bound its log, keep models' slo_ms, and refuse bodies that kill a server.
 
-    Until edge down or Ctrl-C.
+    Until edge down, SIGTERM or Ctrl-C. A body that was under way when a server crashed and that no server ever answered
+    is refused afterwards with status 422 (edge quarantine shows and ends that).
     """
-    from ..traffic.envoy import on_envoy
-    from ..traffic.envoy.relieving import WINDOW_SECONDS, Reliever
+    import signal
 
-    proxy = _up(name)
+    from ..traffic.envoy import on_envoy
+    from ..traffic.envoy.watching import LOOK_SECONDS, Watcher
+    from ..triton.running.crashes import crashed_since
+
+    proxy, asked = _up(name), list[int]()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, frame: asked.append(received))
     err.print("watching; Ctrl-C ends it and leaves the edge up")
-    for event in on_envoy.watch(proxy.folder, look=Reliever(proxy).look, look_every=WINDOW_SECONDS):
-        err.print(event)
+    with _metered(metrics_port) as meter:
+        watcher = Watcher(proxy, meter=meter, crashed=crashed_since)
+        watching = on_envoy.watch(
+            proxy.folder, look=watcher.look, look_every=LOOK_SECONDS, meter=meter, stop=lambda: bool(asked)
+        )
+        for event in watching:
+            err.print(event, markup=False, highlight=False)
+
+
+@edge.command()
+def quarantine(
+    name: Name = "",
+    clear: Annotated[bool, typer.Option("--clear", help="Refuse none of them any more.")] = False,
+    json_: Json = False,
+) -> None:
+    """Show the digests of bodies that are refused because a server died of them."""
+    from ..traffic.envoy.router import EnvoyRouter
+
+    router = EnvoyRouter(_up(name))
+    found = router.quarantine()
+    if clear:
+        router.pardon()
+    if json_:
+        emit({"quarantine": found, "cleared": clear})
+    else:
+        out.print("\n".join(found) or "no body is in quarantine", highlight=False)
+        if clear and found:
+            out.print(f"{len(found)} bodies are no longer refused")
+
+
+@contextmanager
+def _metered(port: int) -> Iterator["EdgeMeter"]:
+    from ..traffic.envoy.metering import EdgeMeter, MeteredEdge
+
+    if not port:
+        yield EdgeMeter()
+        return
+    from .. import metrics
+
+    registry = metrics.registry()
+    with metrics.Endpoint(registry, port):
+        yield MeteredEdge(registry)
 
 
 @routes.command()

@@ -2,6 +2,8 @@
 
 import json
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,9 +16,11 @@ from .placing import DEFAULT_REPOSITORY, Repository
 
 if TYPE_CHECKING:
     from ..triton.server import Server
+    from ..triton.upkeep.metering import Meter
 
 Deadline = Annotated[float, typer.Option(help="Seconds that a golden request may take; more for slow models.")]
 DEADLINE = 2.0
+LONGEST_PAUSE = 300.0
 
 
 def up(
@@ -154,16 +158,24 @@ def _show(server: "Server", model: str, json_: bool) -> None:
 
 def supervise(
     deadline: Deadline = DEADLINE,
-    period: Annotated[float, typer.Option(help="Seconds between two looks.")] = 0.5,
-    attempts: Annotated[int, typer.Option(help="Heals of one version, or of the server, before it is given up.")] = 5,
+    period: Annotated[float, typer.Option(min=0.01, max=3600.0, help="Seconds between two looks.")] = 0.5,
+    attempts: Annotated[
+        int, typer.Option(min=1, help="Attempts in a row after which a version or the server counts as resting.")
+    ] = 5,
+    longest_pause: Annotated[
+        float, typer.Option(min=1.0, max=86400.0, help="Seconds between two attempts, at most.")
+    ] = LONGEST_PAUSE,
+    metrics_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Offer http://127.0.0.1:PORT/metrics for Prometheus; 0: do not.")
+    ] = 0,
     json_: Json = False,
 ) -> None:
     """Watch the server that is up and bring back what died or stalled: Triton itself calls a dead model ready.
 
-    Runs in the foreground, for a terminal or systemd, until the server is taken down (exit 0), Ctrl-C, or until the
-    server cannot be brought back (exit 1). A version is found ill by a golden request, and loaded anew while the others
-    serve; a server that died or hangs is started again on its ports with its versions. Retries pause 1, 2, 4 ...
-    seconds and end after --attempts within ten minutes. Events: SEATRIAL_HOME/triton/supervision/events.jsonl.
+    Runs in the foreground, for a terminal or systemd, until the server is taken down or Ctrl-C (exit 0). A version is
+    found ill by a golden request, and loaded anew while the others serve; a server that died or hangs is started again
+    on its ports with its versions. Attempts pause 1, 2, 4 ... seconds, at most --longest-pause, and never end; after
+    two calm minutes the pauses are short again. Events: SEATRIAL_HOME/triton/supervision/events.jsonl.
 
     A systemd unit:  ExecStart=/path/to/seatrial supervise   Restart=on-failure   KillMode=process
     """
@@ -176,16 +188,31 @@ def supervise(
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: asked.append(received))
-    pace = Pace(period=period, deadline=deadline, backoff=Backoff(limit=attempts))
-    ended = watching(
-        on_pytriton.wanted,
-        on_pytriton.restart,
-        pace=pace,
-        tell=lambda event: _tell(event, json_),
-        stop=lambda: bool(asked),
-    )
-    if ended == "gave up":
-        raise typer.Exit(1)
+    pace = Pace(period=period, deadline=deadline, backoff=Backoff(limit=attempts, ceiling=longest_pause))
+    with _metered(metrics_port) as meter:
+        watching(
+            on_pytriton.wanted,
+            on_pytriton.restart,
+            pace=pace,
+            tell=lambda event: _tell(event, json_),
+            stop=lambda: bool(asked),
+            meter=meter,
+        )
+
+
+@contextmanager
+def _metered(port: int) -> Iterator["Meter"]:
+    """A meter that is read on that loopback port, or one that counts nothing where the port is 0."""
+    from ..triton.upkeep.metering import UNMETERED, Metered
+
+    if not port:
+        yield UNMETERED
+        return
+    from .. import metrics
+
+    registry = metrics.registry()
+    with metrics.Endpoint(registry, port):
+        yield Metered(registry)
 
 
 def _tell(event: dict[str, Any], json_: bool) -> None:

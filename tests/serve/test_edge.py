@@ -18,7 +18,7 @@ from serve.traffic.envoy import access_log
 from serve.traffic.envoy.clusters import Pinned, filter_
 from serve.traffic.envoy.config import Extras, Places, documents, static
 from serve.traffic.envoy.filters import read_keys
-from serve.traffic.envoy.lua import pin
+from serve.traffic.envoy.programs import pin
 from serve.traffic.envoy.routes import Ways, ids_below, is_copied, read, table, wanted
 from serve.traffic.relief import LEAST, STEPS, Relief, begun_at, next_relief
 from serve.traffic.routes import Routes
@@ -87,7 +87,7 @@ def test_a_candidate_has_clusters_for_both_protocols_and_both_roles() -> None:
 def test_the_pin_appends_model_and_version_as_protobuf() -> None:
     from tritonclient.grpc import service_pb2
 
-    text = re.search(r'FIELDS = "/v2[^"]*", "([^"]*)"', pin("big", 12))
+    text = re.search(r'SERVICE = "/v2[^"]*", "([^"]*)"', pin("big", 12))
     assert text is not None
     fields = bytes(int(digits) for digits in text.group(1).split("\\")[1:])
     asked = service_pb2.ModelInferRequest(model_name="other", model_version="1", id="7").SerializeToString()
@@ -105,7 +105,7 @@ def test_extra_filters_stand_before_the_router() -> None:
         ]
         for one in (live, shadow)
     ]
-    assert names == [["buffer", "lua", "lua", "router"], ["tap", "router"]]
+    assert names == [["lua", "buffer", "lua", "lua", "router"], ["tap", "router"]]
 
 
 def test_answers_are_written_down_only_where_the_edge_says_so() -> None:
@@ -123,7 +123,7 @@ def test_answers_are_written_down_only_where_the_edge_says_so() -> None:
 
 
 def test_only_headers_that_clients_may_send_are_left_on_arrival() -> None:
-    assert EDGE.stripped == ("x-client", "x-edge-model", "x-edge-shadow", "x-latency-budget-ms", "x-segment")
+    assert EDGE.stripped == ("triton_grpc_error", "x-client", "x-latency-budget-ms", "x-segment")
     open_ = Edge(schema=1, models=(MODEL,), client_headers=("x-latency-budget-ms",))
     assert "x-latency-budget-ms" not in open_.stripped
 

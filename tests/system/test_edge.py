@@ -184,7 +184,7 @@ def test_a_promise_at_risk_moves_a_share_to_the_smaller_model_and_back(edge: Edg
         def window(milliseconds: int) -> list[str]:
             """Sixty answers of that latency, as the edge would write them: a real one would depend on this machine."""
             with log.open("a") as stream:
-                stream.writelines(json.dumps(line | {"us": milliseconds * 1000}) + "\n" for _ in range(60))
+                stream.writelines(json.dumps(line | {"upstream_us": milliseconds * 1000}) + "\n" for _ in range(60))
             return list(reliever.look())
 
         assert window(90) == []
@@ -226,16 +226,28 @@ def test_the_share_of_ids_is_copied_with_its_id_and_nobody_waits_for_a_copy(edge
             assert wait(lambda: proxy.admin.under_way(hops) == hops, 5.0), proxy.admin.under_way(hops)
 
 
-def test_a_failed_request_is_tried_again_and_a_version_that_keeps_failing_is_left_out(edge: Edge) -> None:
-    limits = Limits(retries=1, ejection_failures=4, ejection_seconds=1.0)
-    with opened(replace(edge, limits=limits), split(1.0)) as (proxy, http, _):
-        assert [http.ask(fail=True).status for _ in range(2)] == [503, 503]
-        assert http.ask().status == 503
-        first, second, third = seen(proxy, 3)
-        assert [each.failed for each in (first, second, third)] == [True] * 3
-        assert (first.attempts, second.attempts) == (2, 2)
-        assert "UH" in third.flags
-        assert wait(lambda: http.ask().status == 200, 5.0)
+def test_what_one_version_fails_the_other_is_asked_and_the_log_says_whose_failure_it_was(edge: Edge) -> None:
+    for stable, candidate in ((1, 2), (2, 1)):
+        routes = Routes(model="teller", stable=stable, candidate=candidate, share=1.0)
+        with opened(edge, routes) as (proxy, http, grpc):
+            for client in (http, grpc):
+                assert versions([client.ask(fail=10 + candidate), client.ask(fail=20 + candidate)]) == {stable}
+                assert client.ask(fail=1).status in (503, 14)
+                assert client.ask(fail=10 + stable).status in (0, 200)
+            found = seen(proxy, 8)
+            assert [each.result for each in found] == ["failed", "failed", "shared", "answered"] * 2
+            assert {each.judged for each in found} == {candidate}
+    with opened(edge, split(0.0)) as (proxy, http, _):
+        assert http.ask(fail=11).status == 503, "without a share in force there is no other version to ask"
+        assert [each.result for each in seen(proxy, 1)] == ["unconfirmed"]
+
+
+def test_a_caller_who_fails_again_and_again_takes_the_version_from_nobody(edge: Edge) -> None:
+    limits = Limits(ejection_failures=1, ejection_seconds=30.0)
+    with opened(replace(edge, limits=limits), split(0.5)) as (proxy, http, _):
+        assert {http.ask(fail=1, headers={"x-user-id": f"{number}"}).status for number in range(20)} == {503}
+        assert {http.ask(headers={"x-user-id": f"{number}"}).status for number in range(20)} == {200}
+        assert {each.result for each in seen(proxy, 40)} == {"shared", "answered"}
 
 
 def test_what_envoy_refuses_is_never_in_force(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,7 +335,9 @@ def test_keys_rate_body_and_breaker_bound_what_a_client_can_do(edge: Edge, tmp_p
         assert set(together) == {200, 503}
         for client in clients:
             client.close()
-        assert any(each.flags == "UO" for each in seen(proxy, 60))
+        logged = wait(lambda: '"UO"' in proxy.places.access_log.read_text(), 3.0)
+        assert logged, "what the breaker refused is in the log"
+        assert not any("UO" in each.flags for each in seen(proxy, 60)), "and no evidence: no version answered it"
         assert "key-of-alice" not in proxy.places.access_log.read_text()
         assert proxy.folder.stat().st_mode & 0o077 == 0
 

@@ -6,14 +6,20 @@ Reads; never writes, except that `rotate` moves a log away that has grown. Lines
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from ..seen import Role, Seen
 from .admin import Admin
+from .routes import ARM, COPIED
+
+Parsed = TypeVar("Parsed")
+
+_ARM = re.compile(rf"{ARM}(\d+)(?:{COPIED})?$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,44 +37,78 @@ def parse(line: str) -> Seen | None:
     """
     try:
         return of(json.loads(line))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None  # a line of somebody else's, or one that a killed process left half-written
 
 
 def of(said: Mapping[str, Any]) -> Seen | None:
-    """One record; None where it says nothing about a version."""
+    """One record; None where it says nothing about a version.
+
+    That is so where no upstream answered: a caller without a key, a refusal of the edge's own, a server that could not
+    be reached or died. What a version leaves unanswered until the route's timeout does say something.
+    """
     try:
         route = str(said.get("route", ""))
         if "version" not in said or route.endswith("/about"):
             return None
-        grpc = said.get("grpc")
+        flags, grpc = str(said.get("flags", "")).replace("-", ""), said.get("grpc")
+        words, details = set(flags.split(",")), str(said.get("details", ""))
+        if details and details != "via_upstream" and not words & {"UT", "DC"}:
+            return None
+        arm = _ARM.search(route)
+        version, own = int(said["version"]), int(arm.group(1)) if arm else 0
         return Seen(
             at=float(said["start"]),
             model=str(said["model"]),
-            version=int(said["version"]),
+            version=version,
             role=_role(said["role"]),
-            seconds=max(0, int(said.get("us", 0))) / 1e6,
+            seconds=_seconds(said, words),
             status=int(said.get("status", 0)),
             grpc_status=int(grpc) if grpc is not None else None,
             request_id=str(said.get("id", "")),
-            flags=str(said.get("flags", "")).replace("-", ""),
+            flags=flags,
             route=route,
             attempts=max(1, int(said.get("attempts", 1))),
+            asked=own if own != version else 0,
+            on_trial=bool(own),
+            client=str(said.get("client", "")),
+            kind=str(said.get("kind", "")),
+            size=int(said.get("size", 0)),
+            digest=str(said.get("digest", "")),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None  # of somebody else's
+
+
+def _seconds(said: Mapping[str, Any], words: set[str]) -> float:
+    """How long the version took: what a caller takes to send its body or to read the answer is not its doing.
+
+    Without an answer it is the wait since the body had arrived.
+    """
+    if "upstream_us" in said and not words & {"UT", "DC"}:
+        return max(0, int(said["upstream_us"])) / 1e6
+    if "received_ms" in said and "ms" in said:
+        return max(0, int(said["ms"]) - int(said["received_ms"])) / 1e3
+    return max(0, int(said.get("us", 0))) / 1e6
 
 
 def read(
     log: Path, place: Place | None = None, *, parsing: Callable[[str], Seen | None] = parse
 ) -> tuple[list[Seen], Place]:
+    """Requests that were written since that place; see `read_lines`."""
+    return read_lines(log, place, parsing=parsing)
+
+
+def read_lines(
+    log: Path, place: Place | None = None, *, parsing: Callable[[str], Parsed | None]
+) -> tuple[list[Parsed], Place]:
     """What was written since that place (by default: from the beginning), and the place to go on from.
 
     A line that is not ended yet waits for the next reading. Where the log was moved away, the rest of the old file
     (`log` with ``.1``) comes first; where the place is in neither file any more, because it was moved away twice since,
     all of both is read. `parsing` is for a proxy whose lines say less.
     """
-    found: list[Seen] = []
+    found: list[Parsed] = []
     place = place or Place()
     with ExitStack() as stack:
         # The log first: once there is a new one the proxy has closed the old one, whose end is then really its end.
@@ -82,7 +122,7 @@ def read(
             content = stream.read()
             ended = content.rfind(b"\n") + 1
             place = Place(inode=_inode(stream), offset=stream.tell() - len(content) + ended)
-            found.extend(_seen(content[:ended], parsing))
+            found.extend(_lines(content[:ended], parsing))
     return found, place
 
 
@@ -115,10 +155,10 @@ def rotate(log: Path, admin: Admin, *, above: int = 256 << 20) -> bool:
     return True
 
 
-def _seen(content: bytes, parsing: Callable[[str], Seen | None]) -> Iterator[Seen]:
+def _lines(content: bytes, parsing: Callable[[str], Parsed | None]) -> Iterator[Parsed]:
     for line in content.decode(errors="replace").splitlines():
-        if (seen := parsing(line)) is not None:
-            yield seen
+        if (parsed := parsing(line)) is not None:
+            yield parsed
 
 
 def _role(text: object) -> Role:

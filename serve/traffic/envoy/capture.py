@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..edge import Capturing
+from ..edge import CLIENT, Capturing
 from ..shadow.joining import Arm
 from .clusters import METADATA, Document
 from .routes import COPIED
@@ -73,6 +73,7 @@ _FORMAT = {
     "grpc_status": "%GRPC_STATUS_NUMBER%",
     "flags": "%RESPONSE_FLAGS%",
     "cluster": "%UPSTREAM_CLUSTER%",
+    "client": f"%REQ({CLIENT.upper()})%",
     "model": f"%CLUSTER_METADATA({METADATA}:model)%",
     "version": f"%CLUSTER_METADATA({METADATA}:version)%",
     "content_type": "%RESP(CONTENT-TYPE)%",

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ..edge import Edge, Limits, Variant
 from ..seen import Role
-from .lua import pin
+from .programs import pin
 
 Protocol = Literal["http", "grpc"]
 Document = dict[str, Any]
@@ -71,16 +71,22 @@ def _pinned_cluster(edge: Edge, each: Pinned) -> Document:
     shadow = each.role == "shadow"
     server = (edge.shadow or edge.server) if shadow else edge.server
     lua = filter_("lua", "lua.v3.Lua", default_source_code={"inline_string": pin(each.model, each.version)})
-    document = _cluster(each.name, each.protocol, _address(getattr(server, each.protocol)), edge.limits, shadow, [lua])
+    told = {"x-model": each.model, "x-model-version": str(each.version)}
+    # Here and not in the route table: an answer that no version gave carries no version.
+    naming = filter_(
+        "header_mutation",
+        "header_mutation.v3.HeaderMutation",
+        mutations={"response_mutations": [{"append": _overwrite(key, value)} for key, value in told.items()]},
+    )
+    address = _address(getattr(server, each.protocol))
+    document = _cluster(each.name, each.protocol, address, edge.limits, shadow, [lua, naming])
     facts = {"model": each.model, "version": str(each.version), "role": each.role}
     return document | {"metadata": {"filter_metadata": {METADATA: facts}}}
 
 
 def _hop_cluster(edge: Edge, each: Pinned, shadow_socket: str) -> Document:
-    mark = {"append_action": "OVERWRITE_IF_EXISTS_OR_ADD", "header": {"key": SHADOW_HEADER, "value": each.name}}
-    marking = filter_(
-        "header_mutation", "header_mutation.v3.HeaderMutation", mutations={"request_mutations": [{"append": mark}]}
-    )
+    mark = {"append": _overwrite(SHADOW_HEADER, each.name)}
+    marking = filter_("header_mutation", "header_mutation.v3.HeaderMutation", mutations={"request_mutations": [mark]})
     address = {"pipe": {"path": shadow_socket}}
     # Wider than the candidate's own, so that what is refused is refused where its id is written down.
     wider = replace(edge.limits, shadow_requests=4 * edge.limits.shadow_requests)
@@ -111,7 +117,13 @@ def _cluster(
     }
     if limits.ejection_failures and not shadow:
         document["outlier_detection"] = {
-            "consecutive_5xx": limits.ejection_failures,
+            # Only connections that fail are the server's: a caller can make it answer 5xx as often as he likes.
+            "split_external_local_origin_errors": True,
+            "consecutive_local_origin_failure": limits.ejection_failures,
+            "enforcing_consecutive_local_origin_failure": 100,
+            "enforcing_consecutive_5xx": 0,
+            "enforcing_consecutive_gateway_failure": 0,
+            "enforcing_local_origin_success_rate": 0,
             "base_ejection_time": f"{limits.ejection_seconds}s",
             "max_ejection_time": f"{limits.ejection_seconds}s",
             "max_ejection_time_jitter": "0s",
@@ -150,6 +162,10 @@ def filter_(name: str, type_: str, **settings: Any) -> Document:
     """One HTTP filter by its short name and type."""
     config = {"@type": f"{_TYPE}envoy.extensions.filters.http.{type_}", **settings}
     return {"name": f"envoy.filters.http.{name}", "typed_config": config}
+
+
+def _overwrite(key: str, value: str) -> Document:
+    return {"append_action": "OVERWRITE_IF_EXISTS_OR_ADD", "header": {"key": key, "value": value}}
 
 
 def _address(text: str) -> Document:

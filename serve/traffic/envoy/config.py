@@ -37,10 +37,14 @@ _TAGS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where an edge's files and sockets are: `folder` holds its configuration, `sockets` is short and ours alone."""
+    """Where an edge's files and sockets are: `folder` holds its configuration, `sockets` is short and ours alone.
+
+    `key` is the secret of its digests, 8 bytes.
+    """
 
     folder: Path
     sockets: Path
+    key: bytes = bytes(8)
 
     def file(self, kind: str) -> Path:
         """The file of one kind of discovery, in a folder of its own."""
@@ -90,8 +94,18 @@ def bootstrap(edge: Edge, places: Places) -> Document:
         "max_active_downstream_connections": edge.limits.connections,
     }
     monitor = {"name": "envoy.resource_monitors.global_downstream_max_connections", "typed_config": connections}
+    heap = {
+        "@type": "type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
+        "max_heap_size_bytes": edge.limits.memory_bytes,
+    }
     return {
-        "overload_manager": {"resource_monitors": [monitor]},
+        "overload_manager": {
+            "refresh_interval": "0.1s",
+            "resource_monitors": [monitor, {"name": _HEAP, "typed_config": heap}],
+            "actions": [_action(name, trigger) for name, trigger in _UNDER_PRESSURE.items()],
+            # Streams are told apart by what they hold from 1 MiB on; the largest are reset first.
+            "buffer_factory_config": {"minimum_account_to_track_power_of_two": 20},
+        },
         "node": {"id": edge.name, "cluster": "seatrial"},
         "admin": {"address": {"pipe": {"path": str(places.admin), "mode": 0o600}}},
         "dynamic_resources": {"cds_config": _source(places, "cds"), "lds_config": _source(places, "lds")},
@@ -101,6 +115,18 @@ def bootstrap(edge: Edge, places: Places) -> Document:
             "stats_matcher": {"exclusion_list": {"patterns": [{"safe_regex": {"regex": _TWICE}}]}},
         },
     }
+
+
+_HEAP = "envoy.resource_monitors.fixed_heap"
+_UNDER_PRESSURE: dict[str, Document] = {  # by the share of `memory_bytes` that is in use
+    "reset_high_memory_stream": {"scaled": {"scaling_threshold": 0.85, "saturation_threshold": 0.95}},
+    "shrink_heap": {"threshold": {"value": 0.9}},
+    "stop_accepting_requests": {"threshold": {"value": 0.95}},
+}
+
+
+def _action(name: str, trigger: Document) -> Document:
+    return {"name": f"envoy.overload_actions.{name}", "triggers": [{"name": _HEAP, **trigger}]}
 
 
 def documents(
@@ -156,6 +182,7 @@ def _resources(
             source,
             log=str(places.access_log),
             shadow_socket=str(places.shadow),
+            key=places.key,
             live_filters=(*live.filters, *extras.live),
             shadow_filters=(*shadow.filters, *extras.shadow),
             live_logs=live.logs,

@@ -1,8 +1,9 @@
 """Envoy's listeners: what a request passes before it is routed, and what is written down of it.
 
-Pure. In order: foreign headers off, who asks, how often, how large, which model (gRPC), then whatever the caller of
-`listeners` adds, then the router. The shadow listener takes copies from the first one over a socket of its own, so that
-a copy has a log line, a duration and a status like any request.
+Pure. In order: foreign headers off, the client's key, its rate, its unfinished bodies, the body's size, the whole
+request's form and model, then whatever the caller of `listeners` adds, then the router. The shadow listener takes
+copies from the first one over a socket of its own, so that a copy has a log line, a duration and a status like any
+request.
 """
 
 import json
@@ -11,9 +12,9 @@ from pathlib import Path
 
 from optimize.errors import ConfigError
 
-from ..edge import CLIENT, Edge, Jwt, Keys, RateLimit, Tls
+from ..edge import CLIENT, FOREIGN, Edge, Jwt, Keys, RateLimit, Tls
 from .clusters import METADATA, SHADOW_HEADER, Document, filter_
-from .lua import model_of_grpc
+from .programs import REFUSED, admission, inspection
 from .routes import TABLE
 
 LISTENER = "edge"
@@ -29,24 +30,47 @@ def listeners(
     *,
     log: str,
     shadow_socket: str,
+    key: bytes,
     live_filters: Sequence[Document] = (),
     shadow_filters: Sequence[Document] = (),
     live_logs: Sequence[Document] = (),
     shadow_logs: Sequence[Document] = (),
 ) -> list[Document]:
-    """Both listeners; `table_source` says where the route table is read from (or holds it, to be checked)."""
-    lua = filter_("lua", "lua.v3.Lua", default_source_code={"inline_string": model_of_grpc()})
+    """Both listeners; `table_source` says where the route table is read from (or holds it, to be checked).
+
+    `key` is this edge's secret for digests of bodies.
+    """
     buffer = filter_("buffer", "buffer.v3.Buffer", max_request_bytes=edge.limits.body_bytes)
-    live = [*_admission(edge), buffer, lua, *live_filters]
+    live = [
+        *_admission(edge),
+        _lua("admission", admission(edge.limits)),
+        buffer,
+        _lua("inspection", inspection(edge.sticky, key)),
+        *live_filters,
+    ]
     manager = _manager(LISTENER, [_access_log(log), *live_logs], live, edge) | table_source
     manager["early_header_mutation_extensions"] = [_strip(edge.stripped)]
-    manager["use_remote_address"] = True  # the edge is the edge: ids and x-envoy-* of strangers do not count
+    manager["use_remote_address"] = True  # ids of strangers do not count
+    # Of a request that arrives; the shadow listener's are ours, and were bounded here.
+    manager["max_request_headers_kb"] = edge.limits.header_kb
+    manager["request_timeout"] = f"{edge.limits.receive_seconds}s"
+    manager["common_http_protocol_options"] |= {"idle_timeout": f"{edge.limits.idle_seconds}s"}
+    manager["http2_protocol_options"] |= {
+        "initial_stream_window_size": 1 << 20,
+        "initial_connection_window_size": 16 << 20,
+    }
     manager["always_set_request_id_in_response"] = True
     address = {"socket_address": {"address": edge.address, "port_value": edge.port}}
     first = _listener(LISTENER, address, manager, edge.limits.body_bytes)
     first["enable_reuse_port"] = edge.threads > 1  # else a second process could take half of our connections
+    # A connection that says nothing is closed, instead of taking up a place until it is idle for long enough.
+    inspector = "http_inspector" if edge.tls is None else "tls_inspector"
+    kind = "http_inspector.v3.HttpInspector" if edge.tls is None else "tls_inspector.v3.TlsInspector"
+    typed = {"@type": f"{_TYPE}.extensions.filters.listener.{kind}"}
+    first["listener_filters"] = [{"name": f"envoy.filters.listener.{inspector}", "typed_config": typed}]
+    first["listener_filters_timeout"] = "5s"
     if edge.tls is not None:
-        first["filter_chains"][0]["transport_socket"] = _tls(edge.tls)
+        first["filter_chains"][0] |= {"transport_socket": _tls(edge.tls), "transport_socket_connect_timeout": "5s"}
     return [first, _shadow(edge, [_access_log(log), *shadow_logs], shadow_socket, shadow_filters)]
 
 
@@ -96,6 +120,12 @@ def _access_log(path: str) -> Document:
     line = {
         "start": "%START_TIME(%s.%6f)%",
         "us": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
+        "upstream_us": "%COMMON_DURATION(US_TX_BEG:US_RX_END:us)%",
+        "ms": "%DURATION%",
+        "received_ms": "%REQUEST_DURATION%",
+        "details": "%RESPONSE_CODE_DETAILS%",
+        "refused": f"%RESP({REFUSED.upper()})%",
+        **{name: f"%REQ(X-EDGE-{name.upper()})%" for name in ("kind", "size", "digest")},
         "status": "%RESPONSE_CODE%",
         "grpc": "%GRPC_STATUS_NUMBER%",
         "flags": "%RESPONSE_FLAGS%",
@@ -116,9 +146,17 @@ def _access_log(path: str) -> Document:
 def _strip(headers: Sequence[str]) -> Document:
     config = {
         "@type": f"{_TYPE}.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-        "mutations": [{"remove": header} for header in headers],
+        "mutations": [
+            *({"remove": header} for header in headers),
+            *({"remove_on_match": {"key_matcher": {"prefix": prefix, "ignore_case": True}}} for prefix in FOREIGN),
+        ],
     }
     return {"name": "envoy.http.early_header_mutation.header_mutation", "typed_config": config}
+
+
+def _lua(name: str, source: str) -> Document:
+    """One Lua program as an HTTP filter."""
+    return filter_("lua", "lua.v3.Lua", default_source_code={"inline_string": source}, stat_prefix=name)
 
 
 def _admission(edge: Edge) -> list[Document]:

@@ -7,6 +7,7 @@ time, and counts as started once that very process listens and holds exactly the
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -19,16 +20,18 @@ from pathlib import Path
 from uuid import uuid4
 
 from optimize.environment import home
-from optimize.errors import IntegrityError, MachineError
+from optimize.errors import IntegrityError, MachineError, SeatrialError
 from optimize.store import write_atomically
 
 from ...errors import RouterError, ServerError
 from ...triton.running.process import alive, end, free_ports, holder, is_taken, listening, reap, send, start_ticks, wait
+from ...triton.upkeep.healing import Backoff
 from ..edge import Edge
 from ..routes import Routes
 from .access_log import rotate
 from .clusters import Document
 from .config import KINDS, Extras, Places, bootstrap, documents, static
+from .metering import EdgeMeter
 from .on_capture import expire, make_private
 from .proxy import Proxy as Proxy
 from .proxy import forget, read, read_edge, running, write_edge
@@ -38,7 +41,7 @@ from .routes import Ways
 _FLUSH_MS = 200  # how long a line of the access log may wait in memory
 _DRAIN_SECONDS = 2  # in which clients with open connections are asked to go
 _STARTS = 3
-_REVIVALS = 5
+_BACKOFF = Backoff()
 
 
 def binary() -> Path:
@@ -101,7 +104,8 @@ def _started(edge: Edge, folder: Path, ways: Ways, extras: Extras | None, timeou
         if before is not None:
             _refuse_second(edge, before)
             shutil.rmtree(before.sockets, ignore_errors=True)
-        places = Places(folder=folder.absolute(), sockets=Path(tempfile.mkdtemp(prefix="seatrial-")))
+        sockets = Path(tempfile.mkdtemp(prefix="seatrial-"))
+        places = Places(folder=folder.absolute(), sockets=sockets, key=_key(folder))
         try:
             write_edge(folder, edge)
             shutil.rmtree(places.capture, ignore_errors=True)  # of another time, which nobody compares any more
@@ -114,6 +118,18 @@ def _started(edge: Edge, folder: Path, ways: Ways, extras: Extras | None, timeou
             forget(folder)
             shutil.rmtree(places.sockets, ignore_errors=True)
             raise
+
+
+def _key(folder: Path) -> bytes:
+    """The secret of this edge's digests, made once: users keep their version, and refused bodies stay refused."""
+    path = folder / "digest.key"
+    with suppress(OSError):
+        if path.is_file() and len(key := path.read_bytes()) == 8:
+            return key
+    key = secrets.token_bytes(8)
+    write_atomically(path, key)
+    path.chmod(0o600)
+    return key
 
 
 def _refuse_second(edge: Edge, proxy: Proxy) -> None:
@@ -270,33 +286,52 @@ def names() -> list[str]:
 
 
 def watch(
-    folder: Path, *, every: float = 0.2, look: Callable[[], Iterator[str]] | None = None, look_every: float = 2.0
+    folder: Path,
+    *,
+    every: float = 0.2,
+    look: Callable[[], Iterator[str]] | None = None,
+    look_every: float = 2.0,
+    meter: EdgeMeter | None = None,
+    backoff: Backoff = _BACKOFF,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[str]:
     """Bring a killed Envoy back, move its log away when it has grown, and forget answers that were captured long ago,
-    until the edge is taken down.
+    until the edge is taken down or `stop`.
 
-    `look` is called now and then while it runs (seconds in `look_every`). Yields what was done, in words.
-
-    Raises:
-        ServerError: Envoy ended five times within a minute.
+    One that ends again and again is started after a pause that grows, and never given up. `look` is called now and then
+    while it runs (seconds in `look_every`). Yields what was done, in words.
     """
-    ends: list[float] = []
+    meter, attempts = meter or EdgeMeter(), tuple[float, ...]()
     capturing = read_edge(folder).capture if read(folder) is not None else None
-    looked = time.monotonic()
-    while (proxy := read(folder)) is not None:
-        if not running(proxy):
-            ends = [at for at in ends if time.monotonic() - at < 60.0] + [time.monotonic()]
-            if len(ends) > _REVIVALS:
-                raise ServerError("Envoy keeps ending", where=str(proxy.log), next_step="read its log")
-            yield _revived(folder)
-        elif rotate(proxy.places.access_log, proxy.admin):
-            yield "the access log was moved away"
-        elif capturing is not None and expire(proxy.places.capture, capturing.keep_seconds):
-            yield "answers that were captured long ago are forgotten"
-        elif look is not None and time.monotonic() - looked >= look_every:
-            looked = time.monotonic()
-            yield from look()
+    looked, ran = time.monotonic(), True
+    while not stop() and (proxy := read(folder)) is not None:
+        now = time.monotonic()
+        try:
+            if not running(proxy):
+                attempts, ran = backoff.streak(attempts, now) if ran else attempts, False
+                if backoff.left(attempts, now) <= 0:
+                    yield _revived(folder)
+                    attempts = backoff.add(attempts, time.monotonic())
+                    meter.restarted()
+            elif rotate(proxy.places.access_log, proxy.admin):
+                ran = True
+                yield "the access log was moved away"
+            elif capturing is not None and expire(proxy.places.capture, capturing.keep_seconds):
+                yield "answers that were captured long ago are forgotten"
+            elif now - looked >= look_every:
+                looked, ran = now, True
+                meter.process(proxy.pid, _answer_time(proxy))
+                yield from look() if look is not None else ()
+            else:
+                ran = True
+        except (SeatrialError, OSError) as error:  # no descriptor, no space, a record being written: look again
+            yield f"cannot look: {error.what if isinstance(error, SeatrialError) else error}"
         time.sleep(every)
+
+
+def _answer_time(proxy: Proxy) -> float | None:
+    begun = time.monotonic()
+    return time.monotonic() - begun if proxy.admin.ready() else None
 
 
 def _revived(folder: Path) -> str:

@@ -5,7 +5,7 @@ would start from. It starts and stops nothing.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from .clusters import METADATA, PROTOCOLS, Document, Pinned
 from .config import Extras, Places, documents
 from .on_envoy import check, write
 from .proxy import Proxy, read, running
-from .routes import Ways, wanted
+from .routes import MOST_QUARANTINED, Ways, wanted
 from .routes import read as ways_in
 
 
@@ -76,6 +76,35 @@ class EnvoyRouter:
             if before.relief.get(model, 0.0) != share:
                 relief = {name: each for name, each in before.relief.items() if name != model}
                 self._change(before, replace(before, relief=relief | ({model: share} if share > 0 else {})))
+
+    def quarantine(self) -> tuple[str, ...]:
+        """Digests of the bodies that are refused, oldest first."""
+        return self._all().quarantine
+
+    def refuse(self, digests: Sequence[str]) -> int:
+        """Refuse bodies of these digests as well; the oldest are let go beyond `MOST_QUARANTINED`. How many there are.
+
+        Raises:
+            RouterError: as for `apply`.
+        """
+        with self._alone():
+            before = self._all()
+            kept = tuple(dict.fromkeys((*before.quarantine, *digests)))[-MOST_QUARANTINED:]
+            if kept != before.quarantine:
+                self._change(before, replace(before, quarantine=kept))
+            return len(kept)
+
+    def pardon(self) -> int:
+        """Refuse no body any more; how many there were.
+
+        Raises:
+            RouterError: as for `apply`.
+        """
+        with self._alone():
+            before = self._all()
+            if before.quarantine:
+                self._change(before, replace(before, quarantine=()))
+            return len(before.quarantine)
 
     def _change(self, before: Ways, after: Ways) -> None:
         check(self._edge, after, self._extras)

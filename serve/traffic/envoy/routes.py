@@ -1,8 +1,13 @@
-"""Envoy's route table: for each model its lanes, its split, and the share of requests that is copied.
+"""Envoy's route table: for each model its lanes, its two arms, and the share of requests that is copied.
 
 Pure, both ways: what stands in a table can be read out of it as `Routes`, so the proxy's own answer says what is in
 force. A copied request is chosen by its id alone: the first four hexadecimal digits of ``x-request-id``, as a number,
 below the share of 65,536. Whoever knows the id knows whether there is a copy.
+
+While a candidate takes a share, each arm has routes of its own, by the place of a request's user between 0 and
+`SLOTS`: the candidate's begin at the end and grow, so that a larger share moves nobody off it. What one arm fails or
+refuses is asked of the other one: inference has no side effects, the caller gets the answer, and the log says of a
+failure whether it was the version's or the request's.
 """
 
 import re
@@ -11,23 +16,28 @@ from dataclasses import dataclass, field
 
 from ..edge import Edge, Lane, Model, Variant
 from ..routes import Routes
+from .actions import arm_action, variant_action
 from .clusters import METADATA, PROTOCOLS, Document, Pinned, Protocol, pinned
-from .lua import ASKED, INFER, SERVICE
+from .programs import ASKED, INFER, REFUSED, SERVICE, SLOTS
 
 TABLE = "live"
 COPIED = "/copied"  # ends the name of every route whose requests are copied
-_WHOLE = 1_000_000  # weights are millionths
+ARM = "@"  # in the name of a route, before the version whose arm it is
+QUARANTINE = "quarantine"
+MOST_QUARANTINED = 1000
 _IDS = 16**4
-_RETRY_ON = "gateway-error,reset,connect-failure,refused-stream,unavailable"
-_SPECIFIER = "envoy.extensions.router.cluster_specifiers.priority_group.v3.PriorityGroupClusterSpecifier"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ways:
-    """All that a table says: each model's routes, and the share that its fallback takes off it."""
+    """All that a table says: each model's routes, the share that its fallback takes off it, and the refused bodies.
+
+    `quarantine` are digests of bodies that no server may see again, oldest first.
+    """
 
     routes: Mapping[str, Routes] = field(default_factory=dict)
     relief: Mapping[str, float] = field(default_factory=dict)
+    quarantine: tuple[str, ...] = ()
 
     def of(self, model: Model) -> Routes:
         """The model's routes, or those it starts with."""
@@ -37,16 +47,8 @@ class Ways:
 def table(edge: Edge, ways: Ways) -> Document:
     """The whole route table. A model without routes yet is served by the version that the edge calls stable."""
     found = [each for model in edge.models for each in _model(edge, model, ways)]
-    host: Document = {
-        "name": "models",
-        "domains": ["*"],
-        "routes": [*found, *_server(), *_denied()],
-        "response_headers_to_add": [
-            _header("x-model-version", f"%CLUSTER_METADATA({METADATA}:version)%"),
-            _header("x-model", f"%CLUSTER_METADATA({METADATA}:model)%"),
-        ],
-    }
-    return {"name": TABLE, "virtual_hosts": [host]}
+    routes = [*_quarantined(ways.quarantine), *found, *_server(), *_denied()]
+    return {"name": TABLE, "virtual_hosts": [{"name": "models", "domains": ["*"], "routes": routes}]}
 
 
 def wanted(edge: Edge, ways: Ways) -> list[Pinned]:
@@ -64,9 +66,10 @@ def wanted(edge: Edge, ways: Ways) -> list[Pinned]:
 
 
 def read(document: Document) -> Ways:
-    """The ways that a table holds; weights are read from the split itself."""
-    found, relief = {}, {}
+    """The ways that a table holds; shares are read from the arms' own matches."""
+    found, relief, quarantine = {}, {}, []
     for host in document.get("virtual_hosts", ()):
+        shares = _shares(host)
         for route in host.get("routes", ()):
             facts = route.get("metadata", {}).get("filter_metadata", {}).get(METADATA, {})
             if "stable" in facts:
@@ -74,13 +77,15 @@ def read(document: Document) -> Ways:
                     model=facts["model"],
                     stable=int(facts["stable"]),
                     candidate=int(facts["candidate"]) if facts.get("candidate") else None,
-                    share=_weight(route["route"], facts),
+                    share=shares.get((facts["model"], int(facts.get("candidate") or 0)), 0.0),
                     mirror=float(facts.get("mirror", 0.0)),
                 )
                 found[routes.model] = routes
                 if facts.get("relief"):
                     relief[routes.model] = float(facts["relief"])
-    return Ways(routes=found, relief=relief)
+            elif route.get("name") == QUARANTINE:
+                quarantine += [each["string_match"]["exact"] for each in route["match"]["headers"]]
+    return Ways(routes=found, relief=relief, quarantine=tuple(quarantine))
 
 
 def ids_below(share: float) -> str:
@@ -128,100 +133,62 @@ def _relief(model: Model, ways: Ways) -> list[Lane]:
 
 
 def _lane(edge: Edge, model: Model, ways: Ways, lane: Lane | None, protocol: Protocol) -> Iterator[Document]:
-    """A lane's routes: the one for copied requests before the one for the rest; without a lane, the model's own."""
-    routes = ways.of(model)
+    """A lane's routes; without a lane, the model's own. A lane with a variant has one, any other the model's arms."""
+    routes, name = ways.of(model), f"{model.name}/{lane.name if lane else 'default'}"
     match = _infer_http(model.name) if protocol == "http" else _grpc(model.name)
     if lane is not None:
         match = match | {"headers": [*match.get("headers", ()), _matcher(lane)]}
-    action = _action(edge, model, routes, lane, protocol)
+    if lane is not None and lane.variant is not None:
+        yield {"name": name, "match": match, "route": variant_action(edge, model, lane, protocol)}
+        return
     facts = {} if lane or protocol != "http" else _facts(routes, ways.relief.get(model.name, 0.0))
-    own = lane is None or lane.variant is None
-    name = f"{model.name}/{lane.name if lane else 'default'}"
-    if own and routes.candidate is not None and routes.mirror > 0:
-        target = Pinned(model=model.name, version=routes.candidate, protocol=protocol, role="shadow")
-        chosen = {"name": "x-request-id", "string_match": {"safe_regex": {"regex": ids_below(routes.mirror)}}}
-        copied = match | {"headers": [*match.get("headers", ()), chosen]}
-        mirrored = action | {"request_mirror_policies": [{"cluster": target.hop}]}
-        yield {"name": name + COPIED, "match": copied, "route": mirrored}
-    yield {"name": name, "match": match, "route": action} | facts
+    share = round(routes.share * SLOTS)
+    arms: list[tuple[int, int | None, Document]] = [(routes.stable, routes.candidate if share else None, match)]
+    if routes.candidate is not None and share:
+        chosen = {"name": "x-edge-slot", "range_match": {"start": SLOTS - share, "end": SLOTS}}
+        arms.insert(0, (routes.candidate, routes.stable, match | {"headers": [*match.get("headers", ()), chosen]}))
+    for own, other, matched in arms:
+        arm = f"{name}{ARM}{own}"
+        action = arm_action(edge, model, lane, protocol, own=own, other=other)
+        if routes.candidate is not None and routes.mirror > 0:
+            target = Pinned(model=model.name, version=routes.candidate, protocol=protocol, role="shadow")
+            chosen = {"name": "x-request-id", "string_match": {"safe_regex": {"regex": ids_below(routes.mirror)}}}
+            copied = matched | {"headers": [*matched.get("headers", ()), chosen]}
+            mirrored = action | {"request_mirror_policies": [{"cluster": target.hop}]}
+            yield {"name": arm + COPIED, "match": copied, "route": mirrored}
+        yield {"name": arm, "match": matched, "route": action} | (facts if own == routes.stable else {})
 
 
-def _action(edge: Edge, model: Model, routes: Routes, lane: Lane | None, protocol: Protocol) -> Document:
-    timeout = (lane.timeout_ms if lane else None) or model.timeout_ms
-    variant = lane.variant if lane else None
-    split = [_arm(variant, protocol, _WHOLE)] if variant is not None else _split(routes, protocol)
-    action: Document = {
-        "timeout": _seconds(timeout),
-        "hash_policy": _hash_policy(edge),
-        **_choice(split, None if variant is not None else model.fallback, protocol),
-    }
-    falls_back = variant is None and model.fallback is not None
-    retries = 1 if falls_back else edge.limits.retries
-    if retries:
-        policy: Document = {"retry_on": _RETRY_ON, "num_retries": retries, "refresh_cluster_on_retry": True}
-        policy["retry_back_off"] = {"base_interval": "0.005s", "max_interval": "0.05s"}
-        if 0 < model.try_ms < timeout:
-            policy["per_try_timeout"] = _seconds(model.try_ms)
-        action["retry_policy"] = policy
-    return action
+def _shares(host: Document) -> dict[tuple[str, int], float]:
+    """The share of each version that has an arm by places, by model and version."""
+    found = {}
+    for route in host.get("routes", ()):
+        name, at, version = route.get("name", "").rpartition(ARM)
+        model, _, lane = name.rpartition("/")
+        if at and lane == "default" and version.isdecimal():
+            for header in route["match"].get("headers", ()):
+                if header["name"] == "x-edge-slot":
+                    begin = int(header["range_match"].get("start", 0))  # what is 0 goes unsaid
+                    found[model, int(version)] = (SLOTS - begin) / SLOTS
+    return found
 
 
-def _split(routes: Routes, protocol: Protocol) -> list[tuple[str, int]]:
-    """Stable first: the candidate's part of the hash range then grows from its end, and nobody on it is moved off."""
-    share = round(routes.share * _WHOLE)
-    stable = _arm(Variant(model=routes.model, version=routes.stable), protocol, _WHOLE - share)
-    if routes.candidate is None:
-        return [stable]
-    return [stable, _arm(Variant(model=routes.model, version=routes.candidate), protocol, share)]
-
-
-def _arm(variant: Variant, protocol: Protocol, weight: int) -> tuple[str, int]:
-    return Pinned(model=variant.model, version=variant.version, protocol=protocol).name, weight
-
-
-def _choice(split: Sequence[tuple[str, int]], fallback: Variant | None, protocol: Protocol) -> Document:
-    """Which cluster, by weight and the user's hash. A retry stays on its arm, or goes to the fallback if there is one:
-    a model that is too slow or too full gets no second request for the first.
-    """
-    if fallback is None:
-        weighted = [{"name": name, "weight": weight} for name, weight in split]
-        return {"weighted_clusters": {"use_hash_policy": True, "clusters": weighted}}
-    arms = [{"cluster_name": name, "weight": weight} for name, weight in split if weight]
-    last = [{"cluster_name": _arm(fallback, protocol, 1)[0], "weight": 1}]
-    config = {
-        "@type": f"type.googleapis.com/{_SPECIFIER}",
-        "priority_groups": [{"name": "model", "clusters": arms}, {"name": "fallback", "clusters": last}],
-        "use_hash_policy": True,
-    }
-    name = "envoy.router.cluster_specifier_plugin.priority_group"
-    return {"inline_cluster_specifier_plugin": {"extension": {"name": name, "typed_config": config}}}
-
-
-def _weight(action: Document, facts: Document) -> float:
-    """The candidate's share as the split has it."""
-    if not facts.get("candidate"):
-        return 0.0
-    name = Pinned(model=facts["model"], version=int(facts["candidate"])).name
-    if "weighted_clusters" in action:
-        weights = {each["name"]: each.get("weight", 0) for each in action["weighted_clusters"]["clusters"]}
-    else:
-        config = action["inline_cluster_specifier_plugin"]["extension"]["typed_config"]
-        weights = {each["cluster_name"]: each["weight"] for each in config["priority_groups"][0]["clusters"]}
-    return float(weights.get(name, 0) / _WHOLE)
+def _quarantined(digests: Sequence[str]) -> Iterator[Document]:
+    """Bodies that killed a server are answered here, before any route of a model."""
+    body = '{"error":"refused by the edge: a server died of this very body"}\n'
+    for digest in digests:
+        exact = {"name": "x-edge-digest", "string_match": {"exact": digest}}
+        yield {
+            "name": QUARANTINE,
+            "match": {"prefix": "/", "headers": [exact]},
+            "direct_response": {"status": 422, "body": {"inline_string": body}},
+            "response_headers_to_add": [{"header": {"key": REFUSED, "value": QUARANTINE}}],
+        }
 
 
 def _facts(routes: Routes, relief: float) -> Document:
     facts = {"model": routes.model, "stable": routes.stable, "candidate": routes.candidate or 0}
     return {"metadata": {"filter_metadata": {METADATA: facts | {"mirror": routes.mirror, "relief": relief}}}}
-
-
-def _hash_policy(edge: Edge) -> list[Document]:
-    policies: list[Document] = []
-    if edge.sticky.header:
-        policies.append({"header": {"header_name": edge.sticky.header}, "terminal": True})
-    if edge.sticky.cookie:
-        policies.append({"cookie": {"name": edge.sticky.cookie}, "terminal": True})
-    return policies
 
 
 def _matcher(lane: Lane) -> Document:
@@ -271,11 +238,3 @@ def _denied() -> Iterator[Document]:
         "typed_per_filter_config": {"envoy.filters.http.buffer": off},
     }
     yield {"name": "denied", "match": {"prefix": "/"}, "direct_response": refused}
-
-
-def _header(key: str, value: str) -> Document:
-    return {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-
-
-def _seconds(milliseconds: int) -> str:
-    return f"{milliseconds / 1000:.3f}s"

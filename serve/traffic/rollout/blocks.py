@@ -5,39 +5,56 @@ Pure and incremental. It counts and drops, with a count of everything dropped; i
 A request belongs to the block in which it *ended*, for that is when the proxy can know it: a slow one must not vanish
 because its block was closed. Shares are counted, not believed: with sticky callers the share in force is not the one
 that was asked for. Thresholds of the tail are frozen from the stable version's answers before anything is compared.
+
+Callers do not write the evidence: a failure counts where the other version answered the same request (`Seen.result`),
+latencies are compared over like requests (`matching`), and one client counts for so many requests of a block at most.
 """
 
 import math
-from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..seen import Seen
+from .matching import Matched, kind_of, typical_factors
 from .plan import Plan
 
 FREEZE = 500  # answers of the stable version that thresholds need at least; a p99 of fewer is a guess
 LEARNT = 10_000  # and at most: the latest before the comparison begins
 REMEMBERED = 100_000  # request ids, to know a record that comes twice
 SKEW = 60.0  # seconds by which a record may be ahead of our clock
+CLIENT_MOST = 2_000  # requests of one client that a block counts of each version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """The stable version's p95 and p99 in seconds, over `requests` answers, frozen before the comparison."""
+    """The stable version's p95 and p99 in seconds, over `requests` answers, frozen before the comparison.
+
+    They hold for requests of a `typical` factor of 1; for another kind they are that many times as long. A kind that
+    is not there is not counted in the tails; where there are no factors at all, every kind has 1.
+    """
 
     p95: float
     p99: float
     requests: int
+    typical: Mapping[str, float] = field(default_factory=dict)
+
+    def factor(self, kind: str) -> float | None:
+        """How many times as long a request of that kind takes; None where that is not known."""
+        return self.typical.get(kind) if self.typical else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
     """One version in one block.
 
-    `answered` requests have a latency (4xx and 5xx have not: a quick refusal is no quick answer; one that the client
-    gave up has, as far as it came), `log_seconds` is the sum of their natural logs. `slow95` and `slow99` count those
-    above the thresholds, `beyond95` and `beyond99` those above the thresholds stretched by the margins.
+    `answered` requests have a latency (4xx and 5xx have not: a quick refusal is no quick answer; one without an answer
+    until its timeout has, and one that the client gave up late, as far as it came). Of these, `matched` are of kinds
+    that both arms have (None: all), and `log_seconds` is `answered` times their mean log latency. Of the `measured`,
+    which are of kinds with thresholds (None: all), `slow95` and `slow99` count those above the thresholds, `beyond95`
+    and `beyond99` those above the thresholds stretched by the margins.
+    `unconfirmed` failures could not be asked of the other version, and count for nothing else.
     """
 
     requests: int = 0
@@ -49,6 +66,14 @@ class Arm:
     beyond99: int = 0
     errors: int = 0
     refused: int = 0
+    unconfirmed: int = 0
+    matched: int | None = None
+    measured: int | None = None
+
+    def of(self, name: str) -> float:
+        """One count; those that earlier records lack are all the answers."""
+        value = getattr(self, name)
+        return float(self.answered if value is None else value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,38 +99,41 @@ class Block:
 
 @dataclass(slots=True)
 class _Open:
-    """An arm that is still being counted."""
+    """A block that is still being counted: events of each arm, and answers by kind."""
 
-    arm: dict[str, float] = field(default_factory=lambda: asdict(Arm()))
+    arms: dict[str, Counter[str]] = field(default_factory=lambda: {"candidate": Counter(), "baseline": Counter()})
+    matched: Matched = field(default_factory=Matched)
+    clients: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def add(self, seen: Seen, plain: tuple[float, float], margins: tuple[float, float]) -> None:
-        self.arm["requests"] += 1
-        if seen.failed:
-            self.arm["errors"] += 1
-        elif refused(seen):
-            self.arm["refused"] += 1
-        else:
-            self.arm["answered"] += 1
-            self.arm["log_seconds"] += math.log(max(seen.seconds, 1e-6))
-            for name, threshold, margin in zip(("95", "99"), plain, margins, strict=True):
-                self.arm[f"slow{name}"] += seen.seconds > threshold
-                self.arm[f"beyond{name}"] += seen.seconds > threshold * (1 + margin)
+    def is_full_of(self, client: str, arm: str) -> bool:
+        """Count a client's request; whether the block has enough of that client's already."""
+        if client:
+            self.clients[client, arm] += 1
+        return self.clients[client, arm] > CLIENT_MOST
 
-    def closed(self) -> Arm:
-        counts = {name: int(value) for name, value in self.arm.items() if name != "log_seconds"}
-        return Arm(**counts, log_seconds=self.arm["log_seconds"])
+    def event(self, arm: str, *names: str) -> None:
+        """Count one request that ended in no answer."""
+        self.arms[arm].update(names)
 
+    def answer(self, arm: str, kind: str, seconds: float, limits: Mapping[str, float]) -> None:
+        """Count one answer; `limits` are seconds by the name of what counts those above them."""
+        slow = (name for name, most in limits.items() if seconds > most)
+        self.arms[arm].update(("requests", "answered", *(("measured", *slow) if limits else ())))
+        self.matched.add(arm, kind, seconds)
 
-def refused(seen: Seen) -> bool:
-    """Whether the service blamed the client: a 4xx, or gRPC's counterparts."""
-    if seen.grpc_status is not None:
-        return seen.grpc_status in _GRPC_REFUSALS
-    return 400 <= seen.status < 500
-
-
-# INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, PERMISSION_DENIED, FAILED_PRECONDITION, OUT_OF_RANGE, UNIMPLEMENTED,
-# UNAUTHENTICATED
-_GRPC_REFUSALS = frozenset({3, 5, 6, 7, 9, 11, 12, 16})
+    def closed(self, arm: str, *, alone: bool) -> Arm:
+        """The arm as it is; `alone` where there is nothing to match it with."""
+        counts, means = dict(self.arms[arm]), self.matched.means()
+        measured = counts.pop("measured", 0)
+        if alone:
+            logs = math.fsum(logs for _, logs in self.matched.arms[arm].values())
+            return Arm(**counts, log_seconds=logs, measured=measured)
+        return Arm(
+            **counts,
+            measured=measured,
+            log_seconds=counts.get("answered", 0) * means.get(arm, 0.0),
+            matched=self.matched.counts()[arm],
+        )
 
 
 class Cutter:
@@ -128,10 +156,11 @@ class Cutter:
         self.plan, self.model = plan, model
         self.versions = {stable: "baseline", candidate: "candidate"}
         self.thresholds = thresholds
-        self.dropped = {"twice": 0, "from the future": 0}
+        self.dropped: Counter[str] = Counter({"twice": 0, "from the future": 0})
         self._resumed = after
         self._margins = (plan.margins.of("p95"), plan.margins.of("p99"))
-        self._before: deque[float] = deque(maxlen=LEARNT)  # the stable version's latencies, until thresholds are frozen
+        # The stable version's answers, kind and seconds, until thresholds are frozen.
+        self._before: deque[tuple[str, float]] = deque(maxlen=LEARNT)
         self._ids: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._step: int | None = None
         self._from = 0.0
@@ -155,7 +184,7 @@ class Cutter:
         """Take what the proxy saw since the last call; returns the blocks that are full."""
         full = []
         for seen in stream:
-            if seen.model != self.model or seen.role != "live" or seen.version not in self.versions:
+            if seen.model != self.model or seen.role != "live" or seen.judged not in self.versions:
                 continue
             end = seen.at + seen.seconds
             if end > now + SKEW:
@@ -169,9 +198,9 @@ class Cutter:
         return full
 
     def _count(self, seen: Seen, end: float) -> list[Block]:
-        arm = self.versions[seen.version]
-        if self.thresholds is None and arm == "baseline" and not seen.failed and not refused(seen):
-            self._before.append(seen.seconds)
+        arm, kind = self.versions[seen.judged], kind_of(seen)
+        if self.thresholds is None and arm == "baseline" and seen.result in ("answered", "late", "abandoned"):
+            self._before.append((kind, seen.seconds))
             if self._step is not None:
                 self._freeze()
         if self._step is None or end < self._from or (self._arms == "candidate" and arm == "baseline"):
@@ -179,12 +208,44 @@ class Cutter:
         full = []
         if end >= self._start + self.plan.block and self._enough():
             full.append(self._close(end))
-        self._open[arm].add(seen, self._plain, self._margins)
+        self._add(seen, arm, kind)
         return full
 
+    def _add(self, seen: Seen, arm: str, kind: str) -> None:
+        """Count one request in the open block, if it says something about its version."""
+        result = seen.result
+        if result == "shared":
+            self.dropped["refused by both versions"] += 1
+        elif self._open.is_full_of(seen.client, arm):
+            self.dropped["of a client that counts enough"] += 1
+        elif result == "unconfirmed":
+            self._open.event(arm, "unconfirmed")
+        elif result in ("failed", "refused"):
+            self._open.event(arm, "requests", "errors" if result == "failed" else "refused")
+        elif result == "abandoned" and seen.seconds <= self._limits(kind).get("slow99", math.inf):
+            self.dropped["given up early"] += 1  # the caller's doing: it says nothing about the version
+        else:
+            self._open.answer(arm, kind, seen.seconds, self._limits(kind))
+
+    def _limits(self, kind: str) -> Mapping[str, float]:
+        """Seconds above which an answer of that kind is slow, by the name of the count."""
+        if kind not in self._known:
+            known = self.thresholds if self._tails else None
+            factor = None if known is None else known.factor(kind)
+            if known is None or factor is None:
+                self._known[kind] = {}
+            else:
+                plain = {"95": known.p95 * factor, "99": known.p99 * factor}
+                margins = dict(zip(plain, self._margins, strict=True))
+                self._known[kind] = {f"slow{q}": value for q, value in plain.items()} | {
+                    f"beyond{q}": value * (1 + margins[q]) for q, value in plain.items()
+                }
+        return self._known[kind]
+
     def _enough(self) -> bool:
-        wanted = self._open if self._arms == "both" else ("candidate",)
-        return all(self._open[arm].arm["answered"] >= self.plan.block_requests for arm in wanted)
+        if self._arms != "both":
+            return self._open.arms["candidate"]["answered"] >= self.plan.block_requests
+        return all(count >= self.plan.block_requests for count in self._open.matched.counts().values())
 
     def _close(self, now: float) -> Block:
         """End the block at the last edge of the grid before `now`; what comes late belongs to the next one."""
@@ -192,8 +253,8 @@ class Cutter:
         block = Block(
             until=until,
             step=self._step or 0,
-            candidate=self._open["candidate"].closed(),
-            baseline=self._open["baseline"].closed(),
+            candidate=self._open.closed("candidate", alone=self._arms != "both"),
+            baseline=self._open.closed("baseline", alone=self._arms != "both"),
             tails=self._tails,
         )
         self._begin(self._arms, until)
@@ -201,18 +262,20 @@ class Cutter:
 
     def _begin(self, arms: str, start: float) -> None:
         self._arms, self._start = arms, start
-        self._open = {"candidate": _Open(), "baseline": _Open()}
+        self._open = _Open()
         self._tails = self.thresholds is not None
-        self._plain = (
-            (self.thresholds.p95, self.thresholds.p99) if self.thresholds is not None else (math.inf, math.inf)
-        )
+        self._known: dict[str, Mapping[str, float]] = {}
 
     def _freeze(self) -> None:
         """Freeze the thresholds now, if enough was learnt and they are not frozen yet."""
         if self.thresholds is None and len(self._before) >= FREEZE:
-            ordered = sorted(self._before)
+            factors = typical_factors(list(self._before))
+            ordered = sorted(seconds / factors[kind] for kind, seconds in self._before if kind in factors)
+            if len(ordered) < FREEZE // 2:
+                return
             p95, p99 = (ordered[math.ceil(q * len(ordered)) - 1] for q in (0.95, 0.99))
-            self.thresholds = Thresholds(p95=p95, p99=p99, requests=len(ordered))
+            typical = {} if set(factors) == {""} else factors
+            self.thresholds = Thresholds(p95=p95, p99=p99, requests=len(ordered), typical=typical)
             self._before.clear()
 
     def _twice(self, seen: Seen) -> bool:

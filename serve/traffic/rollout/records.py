@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -123,8 +123,7 @@ class Records:
 
     def learnt(self, thresholds: Thresholds) -> None:
         """Log the thresholds, once they are frozen."""
-        value = {"p95": thresholds.p95, "p99": thresholds.p99, "requests": thresholds.requests}
-        journal.append(self._current / "log.jsonl", _line("thresholds", thresholds=value))
+        journal.append(self._current / "log.jsonl", _line("thresholds", thresholds=asdict(thresholds)))
 
     def counted(self, block: Block) -> None:
         """Log a full block."""

@@ -61,15 +61,15 @@ class Tally:
         return int(candidate.sum()), int(baseline.sum())
 
     def differences(self) -> Floats:
-        """Of the blocks in which both arms answered: the difference of their mean log latencies."""
-        both = self._where(np.logical_and(*(column > 0 for column in self.columns("answered"))))
+        """Of the blocks in which both arms answered like requests: the difference of their mean log latencies."""
+        both = self._where(np.logical_and(*(column > 0 for column in self.columns("matched"))))
         means = [logs / of for logs, of in zip(both.columns("log_seconds"), both.columns("answered"), strict=True)]
         return means[0] - means[1]
 
     def counts(self, metric: Metric) -> "Counts":
         """One kind of event, of the blocks in which it could be counted for both arms."""
         event, beyond = TAILS.get(metric, (metric, metric))
-        asked = "answered" if metric in TAILS else "requests"
+        asked = "measured" if metric in TAILS else "requests"
         usable = np.logical_and(*(column > 0 for column in self.columns(asked)))
         chosen = self._where(usable & self.tails if metric in TAILS else usable)
         candidate, baseline = chosen.columns(event)
@@ -116,4 +116,4 @@ def _sides(blocks: Sequence[Block]) -> tuple[list[Arm], list[Arm]]:
 
 
 def _row(arm: Arm) -> tuple[float, ...]:
-    return tuple(getattr(arm, name) for name in FIELDS)
+    return tuple(arm.of(name) for name in FIELDS)

@@ -39,15 +39,21 @@ class Differing:
     broken: str = ""
     request: str = ""
     at: float = 0.0
+    client: str = ""
 
 
 def differing(
-    stable: Mapping[str, Array], candidate: Mapping[str, Array], *, request: str = "", at: float = 0.0
+    stable: Mapping[str, Array],
+    candidate: Mapping[str, Array],
+    *,
+    request: str = "",
+    at: float = 0.0,
+    client: str = "",
 ) -> tuple[Differing, ...]:
     """Every output of either arm, held against the other's."""
     names = dict.fromkeys([*stable, *candidate])
     found = (_output(Differing(output=name, rows=0), stable.get(name), candidate.get(name)) for name in names)
-    return tuple(replace(each, request=request, at=at) for each in found)
+    return tuple(replace(each, request=request, at=at, client=client) for each in found)
 
 
 def _output(found: Differing, one: Array | None, other: Array | None) -> Differing:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from bench.errors import AnswerError
 
-from .agreement import Agreement, AgreementLimits, agreement
+from .agreement import Agreement, AgreementLimits
+from .by_client import unanimous
 from .differing import Differing, differing
 from .tensors import Answer, answer
 
@@ -42,7 +43,8 @@ class Recorded:
     """One line of a capture's log: how the proxy saw one answer of one arm, and the answer where it was kept.
 
     `at` is the request's start in Unix seconds, `seconds` its duration. `model` is empty, and `version` 0, where the
-    proxy does not say which one it asked. `kept` is ``whole`` or why there is no `body`.
+    proxy does not say which one it asked. `client` is the authenticated client, empty where there is none. `kept` is
+    ``whole`` or why there is no `body`.
     """
 
     arm: Arm
@@ -57,6 +59,7 @@ class Recorded:
     headers: Mapping[str, str]
     model: str = ""
     version: int = 0
+    client: str = ""
 
     @classmethod
     def parse(cls, line: str | bytes, arm: Arm) -> "Recorded":
@@ -82,6 +85,7 @@ class Recorded:
                 headers={name: str(known[name]) for name in _HEADERS if name in known},
                 model=str(known.get("model", "")),
                 version=int(known.get("version", 0)),
+                client=str(known.get("client", "")),
             )
         except (KeyError, TypeError, AttributeError, binascii.Error, json.JSONDecodeError) as error:
             raise ValueError(f"no line of a capture's log: {error}") from error
@@ -173,8 +177,8 @@ class Shadow:
         return len(self._waiting)
 
     def agreement(self, limits: Mapping[str, AgreementLimits], *, compared_at_least: float = 0.9) -> Agreement:
-        """The verdict on everything compared so far."""
-        return agreement(
+        """The verdict on everything compared so far, which no single client may decide."""
+        return unanimous(
             self.found,
             limits,
             unmatched=self.unmatched,
@@ -211,7 +215,7 @@ class Shadow:
         ):
             self.aside[OTHER] += 1
             return ()
-        pair = differing(first.outputs, second.outputs, request=stable.id, at=stable.at)
+        pair = differing(first.outputs, second.outputs, request=stable.id, at=stable.at, client=stable.client)
         if not pair:
             self.unmatched[UNREADABLE] += 1  # not a single output in either
         self.found += pair

@@ -12,14 +12,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...errors import ExhaustedError
+from .exhaustion import lacking
+
 _POLL_SECONDS = 0.02
 
 
 def start_ticks(pid: int) -> int | None:
-    """When the process began, in clock ticks since boot; None where there is none, or only its zombie."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
+    """When the process began, in clock ticks since boot; None where there is none, or only its zombie.
+
+    Raises:
+        ExhaustedError: this process cannot look, which says nothing of the other one.
+    """
+    text = _stat(pid)
+    if text is None:
         return None
     fields = text[text.rindex(")") + 2 :].split()  # the name before the bracket may hold blanks
     return None if fields[0] in "ZX" else int(fields[19])
@@ -32,11 +38,22 @@ def alive(pid: int, started: int) -> bool:
 
 def halted(pid: int) -> bool:
     """Whether the process was stopped by a signal or a debugger and does nothing until it is told to go on."""
+    text = _stat(pid)
+    return text is not None and text[text.rindex(")") + 2] in "Tt"
+
+
+def _stat(pid: int) -> str | None:
+    """The kernel's line on a process; None where there is none."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return text[text.rindex(")") + 2] in "Tt"
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (OSError, MemoryError) as error:
+        if what := lacking(error):
+            raise ExhaustedError(
+                f"this process cannot look at process {pid}: {what}",
+                where=f"/proc/{pid}/stat",
+                next_step="close what holds descriptors or memory on this machine, or raise the limit (ulimit -n)",
+            ) from error
+        return None
 
 
 def family(pid: int) -> list[tuple[int, int]]:

@@ -4,10 +4,13 @@ Reads /proc through psutil; ends nothing. A stub's command line begins with the 
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...errors import ExhaustedError
+from .exhaustion import lacking
 from .process import halted, start_ticks
 
 
@@ -23,8 +26,13 @@ class Stub:
 
 
 def stubs(server: int) -> tuple[Stub, ...]:
-    """The living stubs of the server with that process number."""
-    return tuple(_stubs(server))
+    """The living stubs of the server with that process number.
+
+    Raises:
+        ExhaustedError: this process cannot look.
+    """
+    with _looking(server):
+        return tuple(_stubs(server))
 
 
 def expected(config: Mapping[str, Any]) -> int:
@@ -36,9 +44,27 @@ def expected(config: Mapping[str, Any]) -> int:
 
 
 def memory(server: int, model: str, version: int) -> int:
-    """Bytes that the server and the stubs of that version hold, pages shared by several divided up (PSS)."""
+    """Bytes that the server and the stubs of that version hold, pages shared by several divided up (PSS).
+
+    Raises:
+        ExhaustedError: this process cannot look.
+    """
     mine = [stub.pid for stub in stubs(server) if (stub.model, stub.version) == (model, version)]
-    return sum(_pss(pid) for pid in (server, *mine))
+    with _looking(server):
+        return sum(_pss(pid) for pid in (server, *mine))
+
+
+@contextmanager
+def _looking(server: int) -> Iterator[None]:
+    """Turn what psutil raises where this process lacks something into an error of ours."""
+    try:
+        yield
+    except (OSError, MemoryError) as error:
+        raise ExhaustedError(
+            f"this process cannot look at the server's processes: {lacking(error) or error}",
+            where=f"/proc/{server}",
+            next_step="close what holds descriptors or memory on this machine, or raise the limit (ulimit -n)",
+        ) from error
 
 
 def _stubs(server: int) -> Iterator[Stub]:

@@ -4,7 +4,7 @@ Implements `serve.traffic.fleet.Fleet`. The server is asked for anew each time, 
 again; how often it did so comes from the supervisor's own file.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from optimize.errors import IntegrityError, MissingError
 
@@ -15,8 +15,11 @@ from ..running.stubs import memory
 from ..server import Server
 from .healing import Watch
 from .probe import DEADLINE_SECONDS, not_finite, probe
-from .supervisor import SERVER, name_of, standing
+from .standing import standing
+from .supervisor import SERVER, name_of
 from .switch import switch
+
+_GIVEN_UP: Mapping[str, str] = {"resting": "until its next attempt ", "given up": ""}  # the latter by older releases
 
 
 class TritonFleet:
@@ -60,8 +63,10 @@ class TritonFleet:
         reason = found.reason if found.state in ("late", "broken", "refused") else ""
         if not reason and found.answer is not None and (bad := not_finite(found.answer)):
             reason = f"answers with NaN or infinity in {', '.join(bad)}"
-        if reason and (given := [watch.reason for watch in (whole, own) if watch.state == "given up"]):
-            reason = f"given up by the supervisor ({given[0]}): {reason}"
+        for watch in (whole, own):
+            if reason and watch.state in _GIVEN_UP:
+                reason = f"given up by the supervisor {_GIVEN_UP[watch.state]}({watch.reason}): {reason}"
+                break
         return Health(ok=not reason, reason=reason, memory=memory(server.pid, model, version), **counts)
 
     def _server(self) -> Server:

@@ -2,40 +2,45 @@
 
 A loop of ticks. It watches what is meant to serve (the journal's word, or what served when it began) by requests that
 really infer, decides by `healing`'s table, and heals a version by letting it go and naming it again, the server by
-starting it on the same ports and disk. Where Triton's response cache does not pay it switches that off. It promotes
-nothing and judges no answers beyond their form. What it did is in a log of JSON lines, and how things stand in a file
-that rollouts read.
+starting it on the same ports and disk; it never stops trying. Where Triton's response cache does not pay it switches
+that off. It promotes nothing and judges no answers beyond their form. What it did is in a log of JSON lines, and how
+things stand in a file that rollouts read. A look that it could not make for want of descriptors, memory or threads of
+its own counts against nobody.
 """
 
-import json
 import signal
+import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Literal
 
-from optimize.artifact import canonical
-from optimize.environment import home, now
-from optimize.errors import SeatrialError
-from optimize.store import write_atomically
+from optimize.errors import IntegrityError, SeatrialError
 
+from ...errors import RequestError
 from ..control import Control
 from ..repository.placing import choose, chosen
+from ..running.exhaustion import lacking
 from ..running.process import alive, halted, send
 from ..running.stubs import Stub, expected, stubs
 from ..server import Server
 from . import journal
-from .healing import Act, Backoff, Finding, Watch, advance
+from .healing import Act, Backoff, Finding, Watch, advance, ended, withdrawn
+from .metering import UNMETERED, Meter
 from .probe import DEADLINE_SECONDS, Probed, probe
+from .probers import Outcome, Probers
+from .reporting import Event, Reporter
+from .standing import standing as standing
+from .standing import supervision as supervision
 from .switch import heal, recover_all
 from .uncaching import Caches, switch_off
 
 SERVER = "server"
 PERIOD_SECONDS = 0.5
+_PATIENCE_SECONDS = 0.5  # that a look waits for the probes it began; those that take longer are collected later
+_RECOVERY_SECONDS = 60.0
 Version = tuple[str, int]
-Event = dict[str, Any]
 Restart = Callable[[Server, tuple[str, ...]], Server | None]
 """Starts the server again on the same ports and loads these models; None when it was taken down on purpose."""
 
@@ -57,24 +62,24 @@ def supervise(
     pace: Pace = Pace(),
     tell: Callable[[Event], None] = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
-) -> Literal["stopped", "down", "gave up"]:
-    """Watch the server that `find` names until `stop`, until it is taken down, or until it cannot be brought back.
-
-    A version that cannot be brought back is given up alone; the others are watched on.
-    """
+    meter: Meter = UNMETERED,
+) -> Literal["stopped", "down"]:
+    """Watch the server that `find` names until `stop`, or until it is taken down; nothing is given up before."""
     server = find()
     if server is None:
         return "down"
-    supervisor = Supervisor(server, restart, pace=pace, tell=tell)
+    supervisor = Supervisor(server, restart, pace=pace, tell=tell, meter=meter)
     supervisor.say("watching", SERVER, url=server.url)
-    while not stop():
-        if find() is None or not supervisor.tick():
-            ended: Literal["down", "gave up"] = "down" if find() is None else "gave up"
-            supervisor.say(ended, SERVER)
-            return ended
-        sleep(pace.period)
-    supervisor.say("stopped", SERVER)
-    return "stopped"
+    try:
+        while not stop():
+            if not (supervisor.wanted(find) and supervisor.tick()):
+                supervisor.say("down", SERVER)
+                return "down"
+            sleep(pace.period)
+        supervisor.say("stopped", SERVER)
+        return "stopped"
+    finally:
+        supervisor.close()
 
 
 class Supervisor:
@@ -87,45 +92,65 @@ class Supervisor:
         *,
         pace: Pace = Pace(),
         tell: Callable[[Event], None] = print,
+        meter: Meter = UNMETERED,
     ) -> None:
-        self.server, self._restart, self._pace, self._tell = server, restart, pace, tell
+        self.server, self._restart, self._pace, self._meter = server, restart, pace, meter
         counted = {name: Watch(restarts=watch.restarts) for name, watch in standing().items()}
         self._watches: dict[str, Watch] = {SERVER: Watch()} | counted  # whoever counts on us goes on counting
         self._expected: set[Version] = set()
         self._answered: set[Version] = set()
+        self._probers: Probers[Version, Probed] = Probers(self._probe)
         self._caches, self._caches_seen = Caches(), monotonic()
+        self._reporter = Reporter(lambda: self.server.url, lambda: dict(self._watches), tell, meter)
+        self.say = self._reporter.say
+
+    def close(self) -> None:
+        """Let go of threads and files."""
+        self._probers.close()
+        self._reporter.close()
+
+    def wanted(self, find: Callable[[], Server | None]) -> bool:
+        """Return whether the server is still meant to run; as long as that cannot be read, it is."""
+        try:
+            return find() is not None
+        except (SeatrialError, OSError, MemoryError) as error:
+            self._cannot_look(error)
+            return True
 
     def tick(self) -> bool:
-        """Look once and heal what has to be healed; False once the server was given up or taken down."""
-        finding, reason = self._look_at_server()
-        act = self._advance(SERVER, finding, reason)
-        if act == "heal":
-            return self._heal_server()
-        if act == "give up" or self._watches[SERVER].state == "given up":
-            return False
-        if finding != "ok":
-            return True
+        """Look once and heal what has to be healed; False once the server was taken down on purpose."""
         try:
-            self._look_at_versions()
-            if monotonic() - self._caches_seen >= self._pace.caches:
-                self._caches_seen = monotonic()
-                self._look_at_caches()
-        except SeatrialError as error:  # the server went away meanwhile: the next tick sees it
-            self.say("unclear", SERVER, reason=error.what)
+            if not self._look():
+                return False
+            self._reporter.looked()
+        except Exception as error:  # noqa: BLE001  a supervisor that ends by a fault leaves the server to itself
+            self._cannot_look(error)
         return True
 
-    def say(self, event: str, subject: str, **more: Any) -> None:
-        """One line for the log and for whoever listens; how things stand goes to the file."""
-        line = {"at": now(), "event": event, "subject": subject, **more}
-        log = supervision() / "events.jsonl"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a") as stream:
-            stream.write(json.dumps(line) + "\n")
-        standing = {"schema": 1, "at": now(), "url": self.server.url} | {
-            "watches": {name: asdict(watch) for name, watch in self._watches.items()}
-        }
-        write_atomically(supervision() / "health.json", canonical(standing))
-        self._tell(line)
+    def _cannot_look(self, error: Exception) -> None:
+        """Tell why a look was not complete, and free what we can where we lack something."""
+        what = lacking(error)
+        if what:
+            self._probers.close()
+            self._reporter.blind(str(error).splitlines()[0] if isinstance(error, SeatrialError) else what, what)
+        elif isinstance(error, SeatrialError):  # the server went away meanwhile, say: the next tick sees it
+            self._reporter.seldom("unclear", SERVER, reason=error.what)
+        else:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(frame.filename).name}:{frame.lineno}"
+            self._reporter.blind(f"{error!r} at {where}", type(error).__name__)
+
+    def _look(self) -> bool:
+        finding, reason = self._look_at_server()
+        if self._advance(SERVER, finding, reason) == "heal":
+            return self._heal_server()
+        if finding != "ok":
+            return True
+        self._look_at_versions()
+        if monotonic() - self._caches_seen >= self._pace.caches:
+            self._caches_seen = monotonic()
+            self._look_at_caches()
+        return True
 
     def _look_at_server(self) -> tuple[Finding, str]:
         if not alive(self.server.pid, self.server.started):
@@ -136,36 +161,59 @@ class Supervisor:
             return ("ok", "") if control.live() else ("late", "the server does not answer")
 
     def _look_at_versions(self) -> None:
-        with Control.to(self.server, timeout=60.0) as control:
+        with Control.to(self.server, timeout=_RECOVERY_SECONDS) as control:
             for outcome in self._open_switches(control):
                 self.say("recovered", outcome.model, **asdict(outcome))
             watched = self._watched(control)
             living = stubs(self.server.pid)
             ill = {each: reason or self._missed(control, each, living) for each, reason in watched.items()}
         stopped = {(stub.model, stub.version) for stub in living if stub.stopped}
-        with ThreadPoolExecutor(max_workers=max(len(ill), 1)) as pool:
-            found = pool.map(lambda each: self._look_at(*each), ill.items())
-            for version, (finding, reason) in zip(ill, list(found), strict=True):
-                if self._advance(name_of(*version), finding, reason) == "heal":
-                    self._heal_version(version, kill=finding == "late" or version in stopped)
+        self._probers.forget(each for each, reason in ill.items() if reason)
+        well = [each for each, reason in ill.items() if not reason]
+        self._probers.begin(sorted(well, key=lambda each: self._watch(name_of(*each)).state != "serving"))
+        outcomes = self._probers.collect(max(self._pace.period, _PATIENCE_SECONDS))
+        for version, outcome in outcomes.items():
+            self._meter.probed(name_of(*version), _state(outcome), outcome.seconds)
+        errors = [outcome.error for outcome in outcomes.values() if outcome.error is not None]
+        for version, reason in ill.items():
+            found = outcomes[version].found if version in outcomes else None
+            if not reason and found is None:
+                continue  # not finished yet, or could not be asked
+            finding, why = self._judged(version, reason, found)
+            if self._advance(name_of(*version), finding, why) == "heal":
+                self._heal_version(version, kill=finding == "late" or version in stopped)
+        if errors:
+            raise errors[0]
 
-    @staticmethod
-    def _missed(control: Control, version: Version, living: tuple[Stub, ...]) -> str:
+    def _missed(self, control: Control, version: Version, living: tuple[Stub, ...]) -> str:
         """What its processes tell without a request: one that a stopped process takes would abort the server when that
         process goes on, and of several instances a request reaches only one."""
         mine = [stub for stub in living if (stub.model, stub.version) == version]
         if any(stub.stopped for stub in mine):
             return "its process is stopped"
-        lacking = expected(control.config(*version)) - len(mine)
-        return f"{lacking} of its processes is gone" if lacking > 0 else ""
+        try:
+            lacking_ = expected(control.config(*version)) - len(mine)
+        except RequestError:  # let go of meanwhile: a golden request says more
+            return ""
+        return f"{lacking_} of its processes is gone" if lacking_ > 0 else ""
 
     def _open_switches(self, control: Control) -> Iterator[Any]:
         """Finish or undo what a switcher that died left; one that still works holds the lock and is left alone."""
-        entries = [journal.read(self.server.repository, model) for model in journal.journaled(self.server.repository)]
+        entries = [self._journal(model) for model in journal.journaled(self.server.repository)]
         if any(entry is not None and entry.state != "verified" for entry in entries):
             yield from (
                 each for each in recover_all(control, self.server.repository, wait=0.0) if each.remedy != "nothing"
             )
+
+    def _journal(self, model: str) -> journal.Entry | None:
+        """The model's last switch; one that cannot be read is told, and says nothing of this or any other model."""
+        try:
+            return journal.read(self.server.repository, model)
+        except IntegrityError as error:
+            if lacking(error):
+                raise
+            self._reporter.seldom("unclear", model, reason=error.what, next_step=error.next_step)
+            return None
 
     def _watched(self, control: Control) -> dict[Version, str]:
         """Versions to look at, each with the reason why it does not serve, empty where the server says it does."""
@@ -173,14 +221,16 @@ class Supervisor:
         ready = {(each.name, int(each.version)) for each in states if each.state == "READY"}
         reasons = {(each.name, int(each.version)): each.reason for each in states}
         for model in {name for name, _ in ready | self._expected}:
-            entry = journal.read(self.server.repository, model)
+            entry = self._journal(model)
             if entry is not None:
                 others = {each for each in self._expected if each[0] != model}
                 meant = set(entry.after) if entry.state == "verified" else set()
                 self._expected = others | {(model, version) for version in meant}
         for lost in {each for each in self._watches if each != SERVER}:
             if lost not in {name_of(*each) for each in ready | self._expected}:
-                self._watches[lost] = Watch(restarts=self._watches[lost].restarts)  # whoever counts goes on counting
+                restarts = self._watches.pop(lost).restarts
+                if restarts:  # whoever counts goes on counting
+                    self._watches[lost] = Watch(restarts=restarts)
         journaled = set(journal.journaled(self.server.repository))
         by_hand = {each for each, why in reasons.items() if why == "unloaded" and each[0] not in journaled}
         missing = self._expected - ready - by_hand
@@ -189,27 +239,42 @@ class Supervisor:
             each: f"not served: {reasons.get(each) or 'not loaded'}" for each in sorted(missing)
         }
 
-    def _look_at(self, version: Version, ill: str) -> tuple[Finding, str]:
-        if ill:
+    def _probe(self, version: Version) -> Probed:
+        return probe(self.server.url, *version, deadline=self._pace.deadline)
+
+    def _judged(self, version: Version, ill: str, found: Probed | None) -> tuple[Finding, str]:
+        """What counts for the table: certain signs before a golden request's outcome."""
+        if ill or found is None:
             return "broken", ill
-        found: Probed = probe(self.server.url, *version, deadline=self._pace.deadline)
         if found.state == "ok":
             self._answered.add(version)
         if found.state == "refused":  # a model that never liked the golden request is not ill
             return ("broken" if version in self._answered else "unknown"), found.reason
         return found.state, found.reason
 
+    def _watch(self, name: str) -> Watch:
+        return self._watches.get(name, Watch())
+
     def _advance(self, name: str, finding: Finding, reason: str) -> Act:
-        before = self._watches.get(name, Watch())
-        after, act = advance(before, finding, reason, monotonic(), self._pace.backoff)
+        before, backoff = self._watch(name), self._pace.backoff
+        after, act = advance(before, finding, reason, monotonic(), backoff)
         self._watches[name] = after
         if act == "healed":
             self.say("healed", name, seconds=round(monotonic() - before.since, 3), restarts=after.restarts)
-        elif act == "give up":
-            self.say("gave up", name, reason=reason, restarts=after.restarts)
+        elif after.state == "resting" != before.state:
+            pause = round(backoff.left(after.attempts, monotonic()), 1)
+            self.say("resting", name, reason=reason, restarts=after.restarts, next_attempt_in=pause)
         elif after.state != before.state:
             self.say(after.state, name, finding=finding, reason=reason)
         return act
+
+    def _not_healed(self, name: str, error: Exception) -> None:
+        """Tell of an attempt that failed, and count it, unless it could not even be made."""
+        if lacking(error):
+            self._watches[name] = withdrawn(self._watch(name))
+            raise error
+        self._watches[name] = ended(self._watch(name), monotonic())
+        self.say("not healed", name, reason=error.what if isinstance(error, SeatrialError) else str(error))
 
     def _look_at_caches(self) -> None:
         """Switch Triton's response cache off for a model that pays more for looking up than its hits save."""
@@ -223,57 +288,61 @@ class Supervisor:
                     self.say("response cache not off", model, reason=error.what)
 
     def _heal_version(self, version: Version, *, kill: bool) -> None:
-        if kill:
-            for stub in stubs(self.server.pid):
-                if (stub.model, stub.version) == version:
-                    send(stub.pid, stub.started, signal.SIGKILL)
+        name = name_of(*version)
         try:
+            if kill:
+                for stub in stubs(self.server.pid):
+                    if (stub.model, stub.version) == version:
+                        send(stub.pid, stub.started, signal.SIGKILL)
             with Control.to(self.server) as control:
                 heal(control, self.server.repository, *version)
-        except SeatrialError as error:
-            self.say("not healed", name_of(*version), reason=error.what)
+        except (SeatrialError, OSError, MemoryError) as error:
+            self._not_healed(name, error)
             return
-        found = self._look_at(version, "")
-        self._advance(name_of(*version), *found)
+        found = self._judged(version, "", self._probe(version))
+        self._watches[name] = ended(self._watch(name), monotonic())
+        self._advance(name, *found)
 
     def _heal_server(self) -> bool:
         """Start it again with what is meant to serve: a version that was placed but never switched to stays out."""
         repository = self.server.repository
+        self._probers.forget()
         try:
             for outcome in recover_all(None, repository):
-                entry = journal.read(repository, outcome.model)
-                if entry is None or entry.state != "verified" or not entry.after:
-                    continue
-                if chosen(repository, outcome.model) != entry.after:
-                    choose(repository, outcome.model, entry.after)
+                self._keep_to_journal(repository, outcome.model)
             names = {name for name, _ in self._expected} or set(self.server.models)
             again = self._restart(self.server, tuple(sorted(names)))
-        except SeatrialError as error:
-            self.say("not healed", SERVER, reason=error.what)
+        except (SeatrialError, OSError, MemoryError) as error:
+            self._not_healed(SERVER, error)
             return True
         if again is None:
             return False
         self.server = again
-        self._advance(SERVER, *self._look_at_server())
+        found = self._look_at_server()
+        self._watches[SERVER] = ended(self._watch(SERVER), monotonic())
+        self._advance(SERVER, *found)
         return True
+
+    def _keep_to_journal(self, repository: Path, model: str) -> None:
+        """Let the disk say what the journal says; a model where that fails is told and keeps no other down."""
+        entry = self._journal(model)
+        if entry is None or entry.state != "verified" or not entry.after:
+            return
+        try:
+            if chosen(repository, model) != entry.after:
+                choose(repository, model, entry.after)
+        except SeatrialError as error:
+            if lacking(error):
+                raise
+            self._reporter.seldom("unclear", model, reason=error.what, next_step=error.next_step)
+
+
+def _state(outcome: Outcome[Probed]) -> str:
+    if outcome.found is not None:
+        return outcome.found.state
+    return "not made"
 
 
 def name_of(model: str, version: int) -> str:
     """How a version is called in the log and in the file."""
     return f"{model}/{version}"
-
-
-def supervision() -> Path:
-    """Where the supervisor of this SEATRIAL_HOME writes."""
-    return home() / "triton" / "supervision"
-
-
-def standing() -> dict[str, Watch]:
-    """How things stood when the supervisor last wrote, by name; empty where none ever did."""
-    try:
-        content = json.loads((supervision() / "health.json").read_bytes())
-        return {
-            name: Watch(**{**watch, "attempts": tuple(watch["attempts"])}) for name, watch in content["watches"].items()
-        }
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}

@@ -1,0 +1,117 @@
+"""Probers: one that hangs holds up nobody, threads are bounded, and nothing is made for a probe."""
+
+import threading
+import time
+
+import psutil
+import pytest
+
+from serve.triton.upkeep.probers import Probers
+
+
+def test_what_hangs_holds_up_nobody_and_is_begun_once() -> None:
+    hang, begun = threading.Event(), list[str]()
+
+    def look(key: str) -> str:
+        begun.append(key)
+        if key == "hangs":
+            hang.wait(30.0)
+        return key.upper()
+
+    probers = Probers(look)
+    for _ in range(5):
+        probers.begin(["a", "hangs", "b"])
+        began = time.monotonic()
+        found = probers.collect(0.2)
+        assert time.monotonic() - began < 1.0
+        assert {key: outcome.found for key, outcome in found.items()} == {"a": "A", "b": "B"}
+    assert begun.count("hangs") == 1
+    hang.set()
+    probers.begin(["hangs"])
+    time.sleep(0.1)
+    assert probers.collect(1.0)["hangs"].found == "HANGS"
+    probers.close()
+
+
+def test_a_look_does_not_wait_again_for_what_already_hung() -> None:
+    hang = threading.Event()
+    probers: Probers[str, bool] = Probers(lambda key: hang.wait(30.0))
+    probers.begin(["x"])
+    assert probers.collect(0.1) == {}
+    began = time.monotonic()
+    probers.begin(["x"])
+    assert probers.collect(5.0) == {}
+    assert time.monotonic() - began < 1.0
+    hang.set()
+    probers.close()
+
+
+def test_threads_are_bounded_and_kept() -> None:
+    names = set[str]()
+
+    def look(key: int) -> int:
+        names.add(str(threading.get_ident()))
+        time.sleep(0.002)
+        return key
+
+    probers = Probers(look, most=4)
+    process = psutil.Process()
+    before = process.num_threads()
+    for _ in range(30):
+        probers.begin(range(20))
+        assert len(probers.collect(5.0)) == 20
+        assert process.num_threads() <= before + 4
+    assert len(names) <= 4
+    probers.close()
+    until = time.monotonic() + 5.0
+    while process.num_threads() > before and time.monotonic() < until:
+        time.sleep(0.01)
+    assert process.num_threads() <= before
+
+
+def test_what_is_forgotten_while_under_way_is_never_collected() -> None:
+    go, looks = threading.Event(), list[int]()
+
+    def look(key: str) -> int:
+        looks.append(1)
+        number = len(looks)
+        if number == 1:
+            go.wait(30.0)
+        return number
+
+    probers = Probers(look)
+    probers.begin(["x"])
+    probers.collect(0.05)
+    probers.forget(["x"])
+    probers.begin(["x"])
+    assert probers.collect(5.0)["x"].found == 2
+    go.set()
+    time.sleep(0.1)
+    assert probers.collect(0.1) == {}
+    probers.close()
+
+
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), KeyError("x"), MemoryError()])
+def test_an_error_comes_back_as_one_and_the_thread_goes_on(error: Exception) -> None:
+    failing = True
+
+    def look(key: str) -> str:
+        if failing:
+            raise error
+        return key
+
+    probers = Probers(look, most=1)
+    probers.begin(["x"])
+    assert probers.collect(5.0)["x"].error is error
+    failing = False
+    probers.begin(["x"])
+    assert probers.collect(5.0)["x"].found == "x"
+    probers.close()
+
+
+def test_closed_it_can_begin_again() -> None:
+    probers = Probers(str.upper)
+    for _ in range(3):
+        probers.begin(["x"])
+        assert probers.collect(5.0)["x"].found == "X"
+        probers.close()
