@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,9 +27,12 @@ Rows = Mapping[str, Callable[[Path], Row]]
 """By name, what measures one row in an empty folder; a `SeatrialError` becomes a row that was not met."""
 
 
-def main(description: str, rows: Rows) -> int:
-    """Run the rows that the command line names, print each as it is done, and exit 0 where every bar was met."""
-    parser = argparse.ArgumentParser(description=description)
+def main(description: str, rows: Rows, *, parents: Sequence[argparse.ArgumentParser] = ()) -> int:
+    """Run the rows that the command line names, print each as it is done, and exit 0 where every bar was met.
+
+    `parents` have options of the rows' own, shown in the help and read before by whoever made the rows.
+    """
+    parser = argparse.ArgumentParser(description=description, parents=list(parents))
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--only", choices=tuple(rows), action="append", help="measure this row only (may be repeated)")
     arguments = parser.parse_args()
