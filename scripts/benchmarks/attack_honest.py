@@ -185,7 +185,12 @@ class _Http:
             content = answer.read()
             label, id_ = answer.headers.get("x-model-version", ""), answer.headers.get("x-request-id", "")
             if answer.status != 200:
-                return {"status": answer.status, "label": label, "id": id_, "why": content[:150].decode(errors="replace")}
+                return {
+                    "status": answer.status,
+                    "label": label,
+                    "id": id_,
+                    "why": content[:150].decode(errors="replace"),
+                }
             return _judged(values, *self._read(content, answer.headers), label, id_)
         except (OSError, http.client.HTTPException, ValueError, KeyError, struct.error) as error:
             self._connection.close()

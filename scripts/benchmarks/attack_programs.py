@@ -56,7 +56,9 @@ def programs(folder: Path, options: Options) -> Row:
             died = ", ".join(f"{name} died {count} times" for name, count in deaths.items())
             through = "; ".join(part for part in (through, died) if part)
             table[name] = through, note
-            say(f"  {'held ' if not through else 'FAILS'}  {name}: {through or note}{f' ({note})' if through and note else ''}")
+            say(
+                f"  {'held ' if not through else 'FAILS'}  {name}: {through or note}{f' ({note})' if through and note else ''}"
+            )
         reached = world.reached()
     failing = [f"{name}: {through}" for name, (through, _) in table.items() if through]
     return Row(
@@ -81,20 +83,26 @@ def pinned(world: World) -> Verdict:
         renamed = field(1, NAME.encode()) + field(1, OTHER.encode()) + field(2, b"1") + tensors(TARGET) + tail
         attacks.append(call(TARGET, f"{name} model", framed(renamed)))
         about = field(1, NAME.encode()) + field(1, OTHER.encode()) + field(2, b"1") + tail
-        attacks += [call(TARGET, f"{name} {method}", framed(about), method=method) for method in ("ModelMetadata", "ModelReady")]
+        attacks += [
+            call(TARGET, f"{name} {method}", framed(about), method=method) for method in ("ModelMetadata", "ModelReady")
+        ]
     return _performed(world, attacks)
 
 
 def methods(world: World) -> Verdict:
     """Methods that change or reveal the server."""
     contents = (b"", field(1, NAME.encode()))
-    return _performed(world, [call(TARGET, each, framed(c), method=each, most="refused") for each in CLOSED for c in contents])
+    return _performed(
+        world, [call(TARGET, each, framed(c), method=each, most="refused") for each in CLOSED for c in contents]
+    )
 
 
 def streams(world: World) -> Verdict:
     """The streaming method with ``triton_grpc_error``, and the unary one with it."""
     more = [("triton_grpc_error", "true")]
-    bad = framed(field(1, NAME.encode()) + field(5, field(1, b"x") + field(2, b"FP32") + field(3, varint(1) + varint(9))))
+    bad = framed(
+        field(1, NAME.encode()) + field(5, field(1, b"x") + field(2, b"FP32") + field(3, varint(1) + varint(9)))
+    )
     attacks = [
         call(TARGET, "stream", bad * 3, method="ModelStreamInfer", more=more, most="refused") for _ in range(5)
     ] + [call(TARGET, "unary", bad, more=more) for _ in range(3)]
@@ -104,13 +112,17 @@ def streams(world: World) -> Verdict:
 def timeouts(world: World) -> Verdict:
     """Malformed timeouts over gRPC, beside honest callers on the same upstream connection."""
     values = ("abc", "-1S", "0n", "1", "1.5S", "S", "999999999S", "1S1S", "", "1s", "١S")
-    attacks = [call(TARGET, f"timeout {value!r}", framed(message(TARGET)), more=[("grpc-timeout", value)]) for value in values]
+    attacks = [
+        call(TARGET, f"timeout {value!r}", framed(message(TARGET)), more=[("grpc-timeout", value)]) for value in values
+    ]
     return _performed(world, attacks * 2, seconds=8.0)
 
 
 def bodies(world: World) -> Verdict:
     """The list of malformed bodies."""
-    attacks = [Hostile(family="bodies", kind=name, program=(request(TARGET, content),)) for name, content in BODIES.items()]
+    attacks = [
+        Hostile(family="bodies", kind=name, program=(request(TARGET, content),)) for name, content in BODIES.items()
+    ]
     return _performed(world, attacks)
 
 
@@ -178,7 +190,9 @@ def ejected(world: World) -> Verdict:
     attacks = [Hostile(family="eject", kind="empty", program=(request(TARGET, b"{}"),))] * 7
     padded = [("x-pad", "a" * 20_000)]
     content = BODIES["ok"]
-    attacks += [Hostile(family="eject", kind="header", program=(request(TARGET, content, headers=padded),), ends=False)] * 7
+    attacks += [
+        Hostile(family="eject", kind="header", program=(request(TARGET, content, headers=padded),), ends=False)
+    ] * 7
     try:
         with _beside(world, 15.0, port=proxy.port) as told:
             for _ in range(5):
@@ -262,5 +276,3 @@ def _opened(port: int, head: bytes) -> socket.socket:
 def rows(options: Options) -> Rows:
     """Return the rows of this file."""
     return {"programs": partial(programs, options=options)}
-
-

@@ -103,7 +103,9 @@ def identical(folder: Path, options: Options) -> Row:
         name="steered",
         claim=f"{options.rollouts} rollouts of an identical candidate for each attack of {ATTACK:.0f} a second, beside "
         f"{RATE:.0f} honest requests a second",
-        value="; ".join(f"{name}: {rolled[name]} rolled back of {_spelled(ended[name])}" for name in rolled) + why + _lost(found),
+        value="; ".join(f"{name}: {rolled[name]} rolled back of {_spelled(ended[name])}" for name in rolled)
+        + why
+        + _lost(found),
         bar="0 rolled back",
         met=not any(rolled.values()) and all(ends["promoted"] for ends in ended.values()),
     )

@@ -383,7 +383,9 @@ def odd_protocol(random: Random, target: Target) -> Hostile:
 
 def streams(random: Random, target: Target) -> Hostile:
     """The streaming method with errors inside, which is a use after free in servers before 2.68."""
-    bad = field(1, target.model.encode()) + field(5, field(1, b"x") + field(2, b"FP32") + field(3, varint(1) + varint(9)))
+    bad = field(1, target.model.encode()) + field(
+        5, field(1, b"x") + field(2, b"FP32") + field(3, varint(1) + varint(9))
+    )
     content = framed(bad) * random.randint(1, 5) + framed(message(target)) * random.randint(0, 2)
     return call(
         target, "stream", content, method="ModelStreamInfer", more=[("triton_grpc_error", "true")], most="refused"
@@ -428,7 +430,10 @@ def wrong_tensors(random: Random, target: Target) -> Hostile:
             + described(b"s", b"BYTES", (1, 2**40))
             + field(7, raw)
             + field(7, b"\xff" * 9),
-            described(b"x", b"FP32", (1, 4)) + described(b"s", b"BYTES", (1, 1)) + field(7, raw) + field(7, b"\xff" * 4),
+            described(b"x", b"FP32", (1, 4))
+            + described(b"s", b"BYTES", (1, 1))
+            + field(7, raw)
+            + field(7, b"\xff" * 4),
             field(5, field(1, b"x") + field(2, b"FP32") + field(3, varint(1) + varint(4)) + field(5, field(7, raw))),
         )
     )

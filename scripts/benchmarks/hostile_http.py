@@ -48,7 +48,9 @@ def lengths_disagree(random: Random, target: Target) -> Hostile:
 
 def coding_spelled_oddly(random: Random, target: Target) -> Hostile:
     """A Transfer-Encoding that one parser sees and another does not."""
-    name = random.choice((b"Transfer-Encoding ", b" Transfer-Encoding", b"Transfer_Encoding", b"X: y\nTransfer-Encoding"))
+    name = random.choice(
+        (b"Transfer-Encoding ", b" Transfer-Encoding", b"Transfer_Encoding", b"X: y\nTransfer-Encoding")
+    )
     content = body(target, random)
     chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(content), content)
     return _hostile("framing", "te-odd", request(target, chunked, headers=[(name, b"chunked")]), ends=False)
@@ -174,7 +176,11 @@ def expectations(random: Random, target: Target) -> Hostile:
 def upgrades(random: Random, target: Target) -> Hostile:
     """A change of the protocol in the middle of a connection."""
     kind = random.choice(("h2c", "websocket", "TLS/1.0", "connect-udp"))
-    headers = [("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", kind), ("HTTP2-Settings", "AAMAAABkAAQAoAAAAAIAAAAA")]
+    headers = [
+        ("Connection", "Upgrade, HTTP2-Settings"),
+        ("Upgrade", kind),
+        ("HTTP2-Settings", "AAMAAABkAAQAoAAAAAIAAAAA"),
+    ]
     return _hostile("framing", "upgrade", request(target, body(target, random), headers=headers), ends=False)
 
 
@@ -342,7 +348,20 @@ def odd_values(random: Random, target: Target) -> Hostile:
 def header_lengths(random: Random, target: Target) -> Hostile:
     """Inference-Header-Content-Length that is no length of a part of this body."""
     content = body(target, random)
-    values = ("-1", "0", "1", str(len(content) + 1), str(2**31), str(2**63), str(2**64 + 1), "abc", "", "1e9", " 5", "0x10")
+    values = (
+        "-1",
+        "0",
+        "1",
+        str(len(content) + 1),
+        str(2**31),
+        str(2**63),
+        str(2**64 + 1),
+        "abc",
+        "",
+        "1e9",
+        " 5",
+        "0x10",
+    )
     headers = [("Inference-Header-Content-Length", random.choice(values))]
     headers += [("Inference-Header-Content-Length", "7")] if random.random() < 0.2 else []
     return _hostile("headers", "json-length", request(target, content, headers=headers))
@@ -377,7 +396,7 @@ def encodings(random: Random, target: Target) -> Hostile:
 
 def versions_in_paths(random: Random, target: Target) -> Hostile:
     """A version in the path, in many spellings: the routes decide which version serves, not the caller."""
-    version: str | bytes = random.choice(
+    version = random.choice(
         (
             str(target.hidden),
             "2",

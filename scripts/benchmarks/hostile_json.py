@@ -148,8 +148,8 @@ def wrong_fields(random: Random, target: Target) -> Hostile:
             del value[random.choice(sorted(value))]
             return sent(target, json.dumps({"inputs": [value]}).encode(), "missing")
         case 1:
-            text = json.dumps(value).encode()
-            twice = b'{"inputs":[%s],"inputs":[%s]}' % (text, text)
+            raw = json.dumps(value).encode()
+            twice = b'{"inputs":[%s],"inputs":[%s]}' % (raw, raw)
             return sent(target, twice, "twice")
         case 2:
             text = json.dumps(value)
@@ -158,7 +158,9 @@ def wrong_fields(random: Random, target: Target) -> Hostile:
         case 3:
             return sent(target, json.dumps({"inputs": [value, value]}).encode(), "twice")
         case _:
-            return sent(target, body(target, random, name=random.choice(("", "nope", "x\x00", "X", "\x1b[31m"))), "name")
+            return sent(
+                target, body(target, random, name=random.choice(("", "nope", "x\x00", "X", "\x1b[31m"))), "name"
+            )
 
 
 def wrong_shapes(random: Random, target: Target) -> Hostile:
@@ -195,7 +197,17 @@ def wrong_numbers(random: Random, target: Target) -> Hostile:
     """Numbers that are none, or too large, in data and elsewhere."""
     number = random.choice(
         (b"NaN", b"Infinity", b"-Infinity", b"1e400", b"-1e400", b"1e-999", b"0x10", b"01", b"+1", b".5", b"1.")
-        + (b"9" * 400, b"1" + b"0" * 100_000, b"1e" + b"9" * 1000, b"-0", b"nan", b"true", b'"1"', b"null", b"0." + b"3" * 50_000)
+        + (
+            b"9" * 400,
+            b"1" + b"0" * 100_000,
+            b"1e" + b"9" * 1000,
+            b"-0",
+            b"nan",
+            b"true",
+            b'"1"',
+            b"null",
+            b"0." + b"3" * 50_000,
+        )
     )
     text = body(target, random, data=["HERE"] + [0.0] * (target.width - 1))
     return sent(target, _with(text, number), "number")

@@ -20,9 +20,17 @@ PACE = Pace(period=0.001, backoff=Backoff(limit=2, pause=0.01, ceiling=0.04))
 def gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     """A server whose process is no more."""
     monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path / "home"))
-    paths = {name: tmp_path / name for name in ("repository", "log", "scratch")}
     return Server(
-        pid=2**22 + 1, started=1, http_port=1, grpc_port=2, metrics_port=3, shm_prefix="gone", models=("m",), **paths
+        pid=2**22 + 1,
+        started=1,
+        http_port=1,
+        grpc_port=2,
+        metrics_port=3,
+        repository=tmp_path / "repository",
+        log=tmp_path / "log",
+        scratch=tmp_path / "scratch",
+        shm_prefix="gone",
+        models=("m",),
     )
 
 
