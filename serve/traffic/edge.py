@@ -150,9 +150,10 @@ class Model:
 class Limits:
     """Bounds on connections, on requests under way for each version, and on what one request or client may take up.
 
-    A request has at most `header_kb` KiB of headers (Triton resets a connection above 8) and `body_bytes` of body, and
-    its body arrives within `receive_seconds`. One client has at most `client_requests` bodies unfinished, which
-    announce `client_bytes` together (0: two of the largest). Beyond `memory_bytes` the edge takes no request.
+    A request has at most `header_kb` KiB of headers (Triton resets a connection above 8) and `body_bytes` of body, of
+    which `json_bytes` may be JSON (larger tensors are sent as binary data), and its body arrives within
+    `receive_seconds`. One client has at most `client_requests` bodies unfinished, which announce `client_bytes`
+    together (0: as many as one body may have). Beyond `memory_bytes` the edge takes no request.
 
     Only a request that no server has begun is tried again, at most `retries` times, and all of these together never
     exceed `retry_budget` of the requests under way, so an outage does not multiply its own load. After
@@ -164,6 +165,7 @@ class Limits:
     pending: int = 256
     header_kb: int = 7
     body_bytes: int = 64 << 20
+    json_bytes: int = 4 << 20
     receive_seconds: int = 15
     client_requests: int = 64
     client_bytes: int = 0
@@ -176,7 +178,15 @@ class Limits:
     shadow_requests: int = 16
 
     def __post_init__(self) -> None:
-        for key in ("connections", "requests", "pending", "body_bytes", "client_requests", "shadow_requests"):
+        for key in (
+            "connections",
+            "requests",
+            "pending",
+            "body_bytes",
+            "json_bytes",
+            "client_requests",
+            "shadow_requests",
+        ):
             _refuse(not 1 <= getattr(self, key) < 2**31, f"{key} is from 1 to 2^31", "limits", "give a bound")
         _refuse(not 1 <= self.header_kb <= 7, "header_kb is from 1 to 7", "limits", "Triton takes less than 8")
         for key in ("receive_seconds", "idle_seconds"):
@@ -192,7 +202,7 @@ class Limits:
     @property
     def unfinished_bytes(self) -> int:
         """Bytes that the unfinished bodies of one client may announce together."""
-        return self.client_bytes or 2 * self.body_bytes
+        return self.client_bytes or self.body_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,7 @@ def listeners(
         *_admission(edge),
         _lua("admission", admission(edge.limits)),
         buffer,
-        _lua("inspection", inspection(edge.sticky, key)),
+        _lua("inspection", inspection(edge.sticky, edge.limits, key)),
         *live_filters,
     ]
     manager = _manager(LISTENER, [_access_log(log), *live_logs], live, edge) | table_source

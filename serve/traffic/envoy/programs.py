@@ -42,7 +42,7 @@ def admission(limits: Limits) -> str:
     )
 
 
-def inspection(sticky: Sticky, key: bytes) -> str:
+def inspection(sticky: Sticky, limits: Limits, key: bytes) -> str:
     """Return the filter that refuses malformed requests, and notes model, digest, size and place for routes and log.
 
     `key` are 8 bytes that only this edge knows.
@@ -50,7 +50,7 @@ def inspection(sticky: Sticky, key: bytes) -> str:
     methods = ", ".join(f'["{SERVICE}{name}"] = true' for name in ("ModelInfer", *ASKED))
     parts = (
         _filled("digest", {"KEY0": str(_word(key[:4])), "KEY1": str(_word(key[4:8]))}),
-        _filled("json", {"DEPTH": str(DEPTH)}),
+        _filled("json", {"DEPTH": str(DEPTH), "JSON": str(limits.json_bytes)}),
         _filled("protobuf", {}),
         _filled(
             "inspect",

@@ -8,6 +8,7 @@ local FORMS = {
   ["grpc-accept-encoding"] = "^[%w, -]*$",
   ["content-type"] = "^[%w/;=%.%+ -]*$",
   ["inference-header-content-length"] = "^%d+$",
+  ["x-client"] = "^[%w%p ]+$",
 }
 
 local function clean(h)
