@@ -60,6 +60,7 @@ def steps(rollout: Rollout, log: Log) -> list[dict[str, Any]]:
                 "candidate": sum(block.candidate.requests for block in blocks),
                 "baseline": sum(block.baseline.requests for block in blocks),
                 "errors": sum(block.candidate.errors for block in blocks),
+                "unconfirmed": sum(block.candidate.unconfirmed for block in blocks),
             }
         )
     return told
@@ -69,7 +70,7 @@ def status_table(rollout: Rollout, log: Log) -> Table:
     """The way of the candidate, a line per step."""
     table = Table(box=None, header_style="dim", pad_edge=False)
     table.add_column("step")
-    for name in ("share", "state", "requests", "of at least", "baseline", "errors"):
+    for name in ("share", "state", "requests", "of at least", "baseline", "errors", "unconfirmed"):
         table.add_column(name, justify="right")
     for each in steps(rollout, log):
         live = each["phase"] is Phase.STEP
@@ -82,6 +83,7 @@ def status_table(rollout: Rollout, log: Log) -> Table:
             f"{each['asked']:,}" if live else "",
             f"{each['baseline']:,}" if each["baseline"] else "",
             f"{each['errors']:,}" if each["candidate"] else "",
+            f"{each['unconfirmed']:,}" if each["unconfirmed"] else "",
         )
     return table
 
