@@ -155,6 +155,9 @@ REFUSED: dict[str, Callable[[Path], object]] = {
     "beside: the version's name": lambda version: planted(version.parent, "1.py"),
     "beside: a library": lambda version: planted(version.parent, "libtriton_python.so.1"),
     "beside: bytecode": lambda version: bytecode(version.parent),
+    "beside: the stub's name": lambda version: planted(version.parent, "triton_python_backend_stub"),
+    "beside: anything unknown": lambda version: planted(version.parent, "something"),
+    "beside: a folder": lambda version: planted(version.parent, "more/notes.txt"),
     "bytecode": bytecode,
     "bytecode deeper": lambda version: bytecode(version, "more/__pycache__"),
     "a version without a record": unrecorded,
@@ -298,6 +301,33 @@ def test_bytes_that_only_the_record_vouches_for_are_reported(models: Path, tmp_p
     assert all(each.rule == "unverified" for each in found)
     record(models / "native" / "1", lambda told: told.pop("files"))
     assert "neither the store nor the record" in check(models, ("native",), None)[0].seen
+
+
+def test_texts_for_people_may_lie_beside_the_versions(models: Path, store: Store) -> None:
+    for name in ("README.md", "labels.txt", ".gitkeep"):
+        (models / "python" / name).write_text("text")
+    check(models, ("python",), store)
+
+
+def test_what_is_placed_under_any_umask_may_be_loaded(tmp_path: Path, placed: Path, store: Store) -> None:
+    made = next(iter(store.all()))
+    before = os.umask(0)
+    try:
+        for flavour in ("python", "native"):
+            deployment = Deployment(schema=1, name=flavour, flavour=flavour, max_batch_size=8)
+            place(made, deployment, store=store, repository=tmp_path / "any", elsewhere=True)
+    finally:
+        os.umask(before)
+    check(tmp_path / "any", ("python", "native"), store)
+
+
+def test_parameters_of_other_backends_may_lead_where_their_owner_wants(models: Path, store: Store) -> None:
+    planted(models / "theirs", "1/model.py")
+    path = 'parameters { key: "tokenizer_dir" value { string_value: "/models/tokenizer" } }'
+    (models / "theirs" / "config.pbtxt").write_text(f'name: "theirs" backend: "python" runtime: "model.py" {path}')
+    check(models, ("theirs",), store, foreign=("theirs",))
+    found = {each.rule for each in audit_folder(models, store).findings if "config.pbtxt" in each.where}
+    assert found == {"parameter-path", "unbounded-queue"}
 
 
 def test_only_the_versions_that_are_loaded_are_compared(models: Path, store: Store) -> None:
