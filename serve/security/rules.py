@@ -38,6 +38,16 @@ RULES: dict[str, Rule] = {
         why="these are not the bytes that were gated and released",
         mend="move that version away and place the artifact again, under a new number",
     ),
+    "stray": Rule(
+        exposed="medium",
+        why="Triton and its backends look for files of some names in a model's folder, and run or load what they find",
+        mend="remove it, or move it out of the repository",
+    ),
+    "parameter-path": Rule(
+        exposed="medium",
+        why="a backend's parameter names a file outside the model, which no digest covers and others may change",
+        mend="put the file into the version, or see that only the server's user may write it",
+    ),
     "unrecorded": Rule(
         exposed="high",
         why="a version without a record, among placed ones, holds what somebody else put there",

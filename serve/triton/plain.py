@@ -87,6 +87,13 @@ def is_plain(path: Path) -> bool:
         return False
 
 
+def close_to_others(path: Path) -> None:
+    """Take from other users the right to write a file or folder, whatever this process's umask gave them."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & stat.S_IWOTH:
+        path.chmod(mode & ~stat.S_IWOTH)
+
+
 def _identity(status: os.stat_result) -> _Identity:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 

@@ -145,6 +145,8 @@ def switch(
             f"{model}: {list(made.before)} -> {list(made.after)}{loaded}; in force after {made.seconds * 1e3:.1f} ms, "
             f"on disk and read back after {made.total * 1e3:.1f} ms"
         )
+        for note in made.unverified:
+            err.print(f"not vouched for by seatrial: {note}", markup=False, soft_wrap=True)
         if made.drift:
             err.print(
                 f"config.pbtxt was changed since {model} was loaded, and takes effect at its next load: {made.drift}"

@@ -1,70 +1,35 @@
 """The check before each load: what seatrial placed and nothing else, whatever lies there, and no hang over it."""
 
-import hashlib
 import json
 import os
 import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from optimize.artifact import Artifact, File, TensorSpec
 from optimize.errors import ConfigError, IntegrityError, SeatrialError
 from optimize.store import Store
 from serve.deployment import Deployment
-from serve.deployment.ensemble import Ensemble, Port, Step
 from serve.security.audit import audit_folder
-from serve.security.rules import RULES
-from serve.triton import plain
-from serve.triton.flavour import PLACED_CODE, releases
 from serve.triton.lint import lint
-from serve.triton.repository import configured, entries, vouching
+from serve.triton.repository import entries, vouching
 from serve.triton.repository.doubt import NEXT
 from serve.triton.repository.placement import models as names
-from serve.triton.repository.placing import place, place_ensemble
+from serve.triton.repository.placing import place
 from serve.triton.repository.vouching import check
-from tests.models.made_by import MADE_BY
-
-ROOT = Path(__file__).resolve().parents[2]
-EVIL = "import os\nos.system('true')\n"
+from tests.models.placed import EVIL, digest, instead, planted, put, record
 
 
 @pytest.fixture(scope="module")
 def placed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store, and a repository with one model in each flavour and an ensemble over both."""
     folder = tmp_path_factory.mktemp("placed")
-    store = Store(folder / "store")
-    (folder / "made").mkdir()
-    (folder / "made" / "model.onnx").write_bytes(b"graph")
-    made = Artifact(
-        name="m",
-        format="onnx",
-        files=(File.of(folder / "made" / "model.onnx"),),
-        inputs=(TensorSpec(name="x", dtype="float32", shape=("n", 4)),),
-        outputs=(TensorSpec(name="y", dtype="float32", shape=("n", 4)),),
-        requires={},
-        made_by=MADE_BY,
-    )
-    store.put(made, folder / "made")
-    for flavour in ("python", "native"):
-        deployment = Deployment(schema=1, name=flavour, flavour=flavour, max_batch_size=8)
-        place(made, deployment, store=store, repository=folder / "models", elsewhere=True)
-    steps = (
-        Step(model="python", version=1, inputs={"x": "x"}, outputs={"y": "between"}),
-        Step(model="native", version=1, inputs={"x": "between"}, outputs={"y": "y"}),
-    )
-    ends = {side: (Port(name=side, dtype="float32", shape=(4,)),) for side in ("x", "y")}
-    both = Ensemble(schema=1, name="both", max_batch_size=8, steps=steps, inputs=ends["x"], outputs=ends["y"])
-    place_ensemble(both, repository=folder / "models")
+    put(folder)
     return folder
 
 
@@ -79,19 +44,9 @@ def store(placed: Path) -> Store:
     return Store(placed / "store")
 
 
-def record(version: Path, change: Callable[[dict[str, object]], object]) -> None:
-    told = json.loads((version / "placement.json").read_bytes())
-    change(told)
-    (version / "placement.json").write_text(json.dumps(told))
-
-
-def digest(path: Path) -> str:
-    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-
-
 def vouched_by_its_record(version: Path) -> None:
     (version / "model.py").write_text(EVIL)
-    record(version, lambda told: told["files"].update({"model.py": digest(version / "model.py")}))  # type: ignore[attr-defined]
+    record(version, lambda told: told["files"].update({"model.py": digest(version / "model.py")}))
 
 
 def downgraded(version: Path) -> None:
@@ -101,12 +56,7 @@ def downgraded(version: Path) -> None:
 
 def added_with_its_digest(version: Path) -> None:
     (version / "helper.py").write_text(EVIL)
-    record(version, lambda told: told["files"].update({"helper.py": digest(version / "helper.py")}))  # type: ignore[attr-defined]
-
-
-def planted(version: Path, name: str) -> None:
-    (version / name).parent.mkdir(parents=True, exist_ok=True)
-    (version / name).write_text(EVIL)
+    record(version, lambda told: told["files"].update({"helper.py": digest(version / "helper.py")}))
 
 
 def unrecorded(version: Path) -> None:
@@ -131,11 +81,6 @@ def configure(version: Path, text: str) -> None:
     config.write_text(config.read_text() + text)
 
 
-def instead(path: Path, make: Callable[[Path], object]) -> None:
-    path.unlink()
-    make(path)
-
-
 REFUSED: dict[str, Callable[[Path], object]] = {
     "changed code": lambda version: (version / "model.py").write_text(EVIL),
     "changed code and its digest": vouched_by_its_record,
@@ -155,6 +100,9 @@ REFUSED: dict[str, Callable[[Path], object]] = {
     "beside: the version's name": lambda version: planted(version.parent, "1.py"),
     "beside: a library": lambda version: planted(version.parent, "libtriton_python.so.1"),
     "beside: bytecode": lambda version: bytecode(version.parent),
+    "beside: the stub's name": lambda version: planted(version.parent, "triton_python_backend_stub"),
+    "beside: anything unknown": lambda version: planted(version.parent, "something"),
+    "beside: a folder": lambda version: planted(version.parent, "more/notes.txt"),
     "bytecode": bytecode,
     "bytecode deeper": lambda version: bytecode(version, "more/__pycache__"),
     "a version without a record": unrecorded,
@@ -300,6 +248,33 @@ def test_bytes_that_only_the_record_vouches_for_are_reported(models: Path, tmp_p
     assert "neither the store nor the record" in check(models, ("native",), None)[0].seen
 
 
+def test_texts_for_people_may_lie_beside_the_versions(models: Path, store: Store) -> None:
+    for name in ("README.md", "labels.txt", ".gitkeep"):
+        (models / "python" / name).write_text("text")
+    check(models, ("python",), store)
+
+
+def test_what_is_placed_under_any_umask_may_be_loaded(tmp_path: Path, placed: Path, store: Store) -> None:
+    made = next(iter(store.all()))
+    before = os.umask(0)
+    try:
+        for flavour in ("python", "native"):
+            deployment = Deployment(schema=1, name=flavour, flavour=flavour, max_batch_size=8)
+            place(made, deployment, store=store, repository=tmp_path / "any", elsewhere=True)
+    finally:
+        os.umask(before)
+    check(tmp_path / "any", ("python", "native"), store)
+
+
+def test_parameters_of_other_backends_may_lead_where_their_owner_wants(models: Path, store: Store) -> None:
+    planted(models / "theirs", "1/model.py")
+    path = 'parameters { key: "tokenizer_dir" value { string_value: "/models/tokenizer" } }'
+    (models / "theirs" / "config.pbtxt").write_text(f'name: "theirs" backend: "python" runtime: "model.py" {path}')
+    check(models, ("theirs",), store, foreign=("theirs",))
+    found = {each.rule for each in audit_folder(models, store).findings if "config.pbtxt" in each.where}
+    assert found == {"parameter-path", "unbounded-queue"}
+
+
 def test_only_the_versions_that_are_loaded_are_compared(models: Path, store: Store) -> None:
     version = models / "native" / "1"
     shutil.copytree(version, version.with_name("2"))
@@ -308,118 +283,6 @@ def test_only_the_versions_that_are_loaded_are_compared(models: Path, store: Sto
     check(models, ("native",), store, versions={1})
     with pytest.raises(IntegrityError, match="changed"):
         check(models, ("native",), store, versions={2})
-
-
-def test_a_version_of_an_earlier_release_serves_on_and_releases_are_not_mixed(
-    models: Path, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    version = models / "python" / "1"
-    (version / "model.py").write_text("earlier\n")
-    (version / "python_cache.py").write_text("earlier as well\n")
-    earlier = releases.current() | {name: digest(version / name) for name in ("model.py", "python_cache.py")}
-    with pytest.raises(IntegrityError, match="not code that any release"):
-        check(models, ("python",), store)
-    for module in ("serve.triton.flavour.releases", "serve.triton.repository.contents"):
-        monkeypatch.setattr(import_module(module), "RELEASES", (earlier, releases.current()))
-    check(models, ("python",), store)
-    shutil.copyfile(PLACED_CODE["model.py"], version / "model.py")
-    with pytest.raises(IntegrityError, match="of several releases"):
-        check(models, ("python",), store)
-
-
-def test_the_table_of_releases_ends_with_the_code_of_this_one() -> None:
-    assert dict(releases.RELEASES[-1]) == releases.current()
-    assert {name for release in releases.RELEASES for name in release} == releases.NAMES
-
-
-def test_no_code_that_was_ever_shipped_is_missing_from_the_table() -> None:
-    """The history of the repository, as far as this checkout has it."""
-
-    def git(*words: str) -> bytes:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, check=True).stdout
-
-    folders = ("serve/triton", "serve/triton/flavour")
-    try:
-        commits = git("log", "--format=%H", "HEAD", "--", *(f"{each}/python_*.py" for each in folders)).decode().split()
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no git, or no checkout of it")
-    for commit in commits:
-        code: dict[str, str] = {}
-        for line in git("ls-tree", "-r", commit, "--", *folders).decode().splitlines():
-            blob, path = line.split()[2], Path(line.split("\t")[1])
-            if str(path.parent) in folders and path.match("python_*.py"):
-                data = git("cat-file", "blob", blob)
-                name = "model.py" if path.name == "python_model.py" else path.name
-                code[name] = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        assert not code or code in releases.RELEASES, f"the code of {commit[:12]} is not in the table"
-
-
-def text_fields(message: object, path: str = "", seen: tuple[str, ...] = ()) -> set[str]:
-    """Every text field of a protocol message, by its dotted path."""
-    found: set[str] = set()
-    for field in message.fields:  # type: ignore[attr-defined]
-        if field.type == field.TYPE_STRING or field.type == field.TYPE_BYTES:
-            found.add(path + field.name)
-        elif field.message_type is not None and field.message_type.name not in seen:
-            found |= text_fields(field.message_type, f"{path}{field.name}.", (*seen, field.message_type.name))
-    return found
-
-
-def test_each_text_field_of_the_protocol_is_known_to_lead_somewhere_or_nowhere() -> None:
-    protocol = import_module("tritonclient.grpc.model_config_pb2")
-    leading = configured.FILES | configured.LIBRARIES | configured.NAMES | configured.PARAMETERS
-    unknown = {
-        field
-        for field in text_fields(protocol.ModelConfig.DESCRIPTOR)
-        if field not in leading and not configured.HARMLESS.fullmatch(field)
-    }
-    assert not unknown
-    message = protocol.ModelConfig(backend="b")
-    message.model_warmup.add().inputs["x"].input_data_file = "f"
-    message.parameters["k"].string_value = "v"
-    message.cc_model_filenames["8.6"] = "c"
-    assert set(configured.fields(message)) == {
-        ("backend", "", "b"),
-        ("model_warmup.inputs.value.input_data_file", "x", "f"),
-        ("parameters.value.string_value", "k", "v"),
-        ("cc_model_filenames.value", "8.6", "c"),
-    }
-
-
-def test_each_doubt_has_a_next_step_and_a_rule_of_the_checklist() -> None:
-    assert NEXT.keys() <= RULES.keys()
-
-
-def test_a_file_is_hashed_once_while_it_stays_and_again_when_it_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, original = tmp_path / "f", hashlib.file_digest
-    hashed: list[object] = []
-
-    def counted(stream: Any, name: str) -> Any:
-        hashed.append(stream)
-        return original(stream, name)
-
-    path.write_bytes(b"one")
-    monkeypatch.setattr(hashlib, "file_digest", counted)
-    assert plain.digest(path) == plain.digest(path) == digest(path)
-    assert len(hashed) == 2, "a file changed just now may change again within the resolution of its times"
-    monkeypatch.setattr(plain, "_SETTLED_NS", -(10**18))
-    assert plain.digest(path) == plain.digest(path) == digest(path)
-    assert len(hashed) == 3
-    times = path.stat()
-    path.write_bytes(b"two")
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert plain.digest(path) == digest(path)
-
-
-def test_large_and_endless_files_are_not_read(tmp_path: Path) -> None:
-    with (tmp_path / "large").open("wb") as stream:
-        stream.truncate(200 << 20)
-    with pytest.raises(OSError, match="larger than"):
-        plain.read(tmp_path / "large", plain.RECORD_BYTES)
-    with pytest.raises(OSError, match="not a plain file"):
-        plain.read(Path("/dev/zero"), 10)
 
 
 @given(data=st.data())

@@ -80,9 +80,17 @@ def shadowing(folder: Path, marker: Path) -> None:
         (folder / f"{name}.py").write_text(code(marker))
 
 
+def stub(version: Path, marker: Path) -> None:
+    """Plant a stub of the model's own, which Triton starts in place of its own."""
+    path = version.parent / "triton_python_backend_stub"
+    path.write_text(f"#!/bin/sh\ntouch {marker}\n")
+    path.chmod(0o755)
+
+
 PLANTS: dict[str, Callable[[Path, Path], object]] = {
     "bytecode": bytecode,
     "modules in the version": shadowing,
+    "a stub": stub,
     "modules beside the versions": lambda version, marker: shadowing(version.parent, marker),
 }
 

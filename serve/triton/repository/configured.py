@@ -23,7 +23,7 @@ FILES = frozenset(
 )
 """Fields that name a file, which must lie inside the model's directory."""
 LIBRARIES = frozenset({"model_operations.op_library_filename", "runtime"})
-"""Fields that name a library or script which the server runs."""
+"""Fields that name a library or script which the server runs; servers fill `runtime` in with the backend's own."""
 NAMES = frozenset(
     {
         "name",
@@ -31,7 +31,6 @@ NAMES = frozenset(
         "platform",
         "model_repository_agents.agents.name",
         "ensemble_scheduling.step.model_name",
-        "ensemble_scheduling.step.model_namespace",
     }
 )
 """Fields that become a part of a path: of a backend's or an agent's library, of a model's directory."""
@@ -48,7 +47,7 @@ HARMLESS = re.compile(
     r"(input|output)\.name|batch_(input|output)\.(target_name|source_input)|(.*\.)?key|metric_tags\.(key|value)|"
     r"optimization\.execution_accelerators\.[cg]pu_execution_accelerator\.name|"
     r"sequence_batching\.(control_input\.name|state\.(in|out)put_name|state\.initial_state\.name)|"
-    r"ensemble_scheduling\.step\.(input|output)_map\.(key|value)|"
+    r"ensemble_scheduling\.step\.((input|output)_map\.(key|value)|model_namespace)|"
     r"instance_group\.(name|profile|host_policy|rate_limiter\.resources\.name)|"
     r"model_warmup\.name|model_metrics\.metric_control\.metric_identifier\.family"
 )
@@ -65,11 +64,11 @@ _MODEL_FILE = "model_file"
 def doubts(config: Any, where: str) -> Iterator[Doubt]:
     """Yield every field that leads outside the model's directory, or names code, whoever wrote the configuration."""
     for field, key, value in fields(config):
-        if field in LIBRARIES:
+        if field in LIBRARIES and value not in (f"libtriton_{config.backend}.so", "model.py"):
             yield Doubt(rule="library", where=where, seen=f"{field} names {value!r}")
         if field in NAMES and (not _WORD.fullmatch(value) or value.startswith(".")):
             yield Doubt(rule="outside", where=where, seen=f"{field} is {value!r}, which is no plain name")
-        if field in FILES | LIBRARIES and leads_outside(value):
+        if field in FILES and leads_outside(value):
             yield Doubt(rule="outside", where=where, seen=f"{field} names {value!r}")
         if field in PARAMETERS:
             yield from _parameter(field, key, value, where)
@@ -87,6 +86,8 @@ def unlike_ours(config: Any, flavour: str, files: frozenset[str] | None, where: 
         yield other("platform", config.platform)
     if (config.backend, config.platform) == ("", "") and not config.HasField("ensemble_scheduling"):
         yield other("backend", "")
+    if config.runtime:
+        yield other("runtime", config.runtime)
     for agent in config.model_repository_agents.agents:
         yield other("model_repository_agents", agent.name)
     if flavour == "python" and config.default_model_filename not in ("", "model.py"):
@@ -132,4 +133,5 @@ def _parameter(field: str, key: str, value: str, where: str) -> Iterator[Doubt]:
     # Where engines and tactics are cached is the operator's choice, outside on purpose; it is no part of a model.
     cache = _FILES_OF_CACHES.fullmatch(key) is not None and ".." not in PurePosixPath(value).parts
     seen = f"{field.partition('.value')[0]} {key} names {value!r}"
-    yield Doubt(rule="cache-path" if cache else "outside", where=where, seen=seen, refused=not cache)
+    rule = "cache-path" if cache else "outside" if key == _MODEL_FILE else "parameter-path"
+    yield Doubt(rule=rule, where=where, seen=seen, refused=not cache)

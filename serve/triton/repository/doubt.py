@@ -20,6 +20,8 @@ NEXT = {
     "unreadable": "let this user read it",
     "bytecode": "remove that folder (rm -r): Python runs what lies there instead of the source beside it",
     "foreign-code": _REMOVE,
+    "stray": _REMOVE,
+    "parameter-path": "remove the parameter; seatrial place writes none that names a file outside",
     "changed": _PLACE_AGAIN,
     "unrecorded": "move that version out of the model's directory, or place its artifact with seatrial place",
     "unverified": "place it with seatrial, and run this where the artifact store is (SEATRIAL_HOME)",

@@ -13,8 +13,10 @@ from .doubt import Doubt
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 """A model's name as a directory."""
-CODE = re.compile(r".*\.(py[cdiowxz]?|so(\.\d+)*|dll|dylib|egg|whl|sh)", re.I)
-"""Names of files that something in or around Triton runs or imports."""
+CODE = re.compile(r".*\.(py[cdiowxz]?|so(\.\d+)*|dll|dylib|egg|whl|sh)|triton_python_backend_stub", re.I)
+"""Names of files that something in or around Triton runs or imports; a stub in a model's folder replaces Triton's."""
+_BESIDE = re.compile(r"config\.pbtxt|[\w.-]*\.(md|txt)|LICENSE|\.gitkeep|\.gitignore|\.DS_Store")
+"""Names that may stand beside the versions of a placed model; nothing reads them but config.pbtxt."""
 _VERSION = re.compile(r"[1-9][0-9]*")
 _HIGHEST = 2**63 - 1
 
@@ -82,6 +84,19 @@ def beside(model: Path) -> Iterator[Doubt]:
 def is_there(path: Path) -> bool:
     """Return whether something has that name, be it a link to nothing."""
     return path.exists() or path.is_symlink()
+
+
+def strays(model: Path) -> Iterator[Doubt]:
+    """Yield what lies beside the versions of a placed model and is neither the configuration nor a text for people.
+
+    No list of names that Triton runs is complete, so what is not known to be harmless is reported.
+    """
+    for path in sorted(walk(model)):
+        parts = path.relative_to(model).parts
+        known = is_version(parts[0]) or (len(parts) == 1 and _BESIDE.fullmatch(path.name) and not path.is_dir())
+        if not known and not CODE.fullmatch(path.name):  # code is reported as such
+            seen = f"{shown(path.relative_to(model))} lies beside the versions, and seatrial put nothing there"
+            yield Doubt(rule="stray", where=shown(path), seen=seen)
 
 
 def walk(folder: Path) -> Iterator[Path]:

@@ -262,6 +262,8 @@ class _Workshop:
         (version / RECORD).write_bytes(canonical(record))
         model = self.repository / placement.name
         (made / _CONFIG).write_text(config)
+        for path in (made, *made.rglob("*")):
+            plain.close_to_others(path)
         _fsync(made)
         highest = self.journal() | {placement.name: placement.version}
         self.replace(self.repository / JOURNAL, canonical({"schema": 1, "highest": highest}))
@@ -280,6 +282,7 @@ class _Workshop:
             return
         staged = self.stage / f"{uuid4().hex}.file"
         staged.write_bytes(data)
+        plain.close_to_others(staged)
         _fsync_one(staged)
         os.replace(staged, target)
         _fsync_one(target.parent)
@@ -291,7 +294,9 @@ def _workshop(repository: Path) -> Iterator[_Workshop]:
     repository = repository.absolute()
     workbench = repository.parent / ".seatrial" / "placing" / repository.name
     try:
-        repository.mkdir(parents=True, exist_ok=True)
+        if not repository.exists():
+            repository.mkdir(parents=True, exist_ok=True)
+            plain.close_to_others(repository)
         workbench.mkdir(parents=True, exist_ok=True)
         if workbench.stat().st_dev != repository.stat().st_dev:
             raise MachineError(

@@ -177,6 +177,7 @@ def _versions(
         for path in directories:
             yield Doubt(rule="unverified", where=entries.shown(path), seen="no record of a placement", refused=False)
         return
+    yield from entries.strays(model)
     if config is None and unread is None:
         yield Doubt(rule="configuration", where=entries.shown(model / _CONFIG), seen="config.pbtxt is missing")
     known: dict[str, Placement] = {}

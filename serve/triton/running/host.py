@@ -42,10 +42,10 @@ def host(
     def hosted(artifact: Artifact) -> Iterator[Endpoint]:
         with scratched("host", scratch) as folder:
             placement = place(artifact, deployment, store=store, repository=folder / "models")
-            check(folder / "models", (deployment.name,), store)
-            if slow:
-                slow_down(placement.path, slow)
             with serving(folder / "models") as server:
+                check(folder / "models", (deployment.name,), store)
+                if slow:
+                    slow_down(placement.path, slow)
                 empty, begun = baseline(), time.perf_counter()
                 load(server, (deployment.name,))
                 took = time.perf_counter() - begun

@@ -6,11 +6,12 @@ again; how often it did so comes from the supervisor's own file.
 
 from collections.abc import Callable, Mapping
 
-from optimize.errors import IntegrityError, MissingError
+from optimize.errors import MissingError
 
 from ...errors import ModelLoadError, ServerError
 from ...traffic.fleet import Health
 from ..control import Control
+from ..repository.vouching import REFUSALS
 from ..running.stubs import memory
 from ..server import Server
 from .healing import Watch
@@ -44,7 +45,7 @@ class TritonFleet:
         try:
             with Control.to(server, timeout=self._load) as control:
                 switch(control, server.repository, model, versions)
-        except (IntegrityError, MissingError) as error:
+        except (*REFUSALS, MissingError) as error:
             raise ModelLoadError(error.what, where=error.where, next_step=error.next_step) from error
 
     def health(self, model: str, version: int) -> Health:

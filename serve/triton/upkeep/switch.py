@@ -22,6 +22,7 @@ from ..compiler.config import read_text, with_versions
 from ..compiler.rules import broken_versions
 from ..control import Control, as_json
 from ..repository import version_files, vouching
+from ..repository.doubt import Doubt
 from ..repository.placement import placements
 from ..repository.placing import choose, chosen
 from . import journal
@@ -46,7 +47,8 @@ class Switched:
     """A switch that was made and read back; `loaded` were not running before.
 
     `seconds` passed until the server obeyed, `total` until the disk and the journal said so too. `drift` names fields
-    of config.pbtxt that the running model does not follow: they were changed after it was loaded.
+    of config.pbtxt that the running model does not follow: they were changed after it was loaded. `unverified` is what
+    was loaded though nothing but its own record vouches for it.
     """
 
     model: str
@@ -56,6 +58,7 @@ class Switched:
     seconds: float
     total: float
     drift: tuple[str, ...] = ()
+    unverified: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +105,7 @@ def switch(
         _recover(control, repository, model, prove)
         ready = control.ready_versions(model)
         new = tuple(version for version in versions if version not in ready)
-        vouch(control, repository, model, new)
+        notes = vouch(control, repository, model, new)
         entry = _intent(repository, model, tuple(sorted(ready)), versions, new, tries)
         journal.write(repository, entry)
         at("intent")
@@ -128,6 +131,7 @@ def switch(
             loaded=new,
             seconds=took,
             total=total,
+            unverified=tuple(f"{note.where}: {note.seen}" for note in notes),
             drift=drift(json.loads(as_json(_config(repository, model))), control.config(model, versions[-1])),
         )
 
@@ -180,15 +184,16 @@ def heal(control: Control, repository: Path, model: str, version: int) -> None:
             control.load(model, with_versions(_config(repository, model), (version,)))
 
 
-def vouch(control: Control, repository: Path, model: str, versions: Iterable[int]) -> None:
-    """Check versions right before they are loaded, by what the server's owner vouches for.
+def vouch(control: Control, repository: Path, model: str, versions: Iterable[int]) -> tuple[Doubt, ...]:
+    """Check versions right before they are loaded; return what only their record or the server's owner vouches for.
 
     Raises:
         IntegrityError, ConfigError: as `vouching.check`.
     """
     wanted = frozenset(versions)
-    if wanted and control.foreign is not None:
-        vouching.check(repository, (model,), Store(home() / "store"), foreign=control.foreign, versions=wanted)
+    if not wanted or control.foreign is None:
+        return ()
+    return vouching.check(repository, (model,), Store(home() / "store"), foreign=control.foreign, versions=wanted)
 
 
 def forgive(repository: Path, model: str) -> None:
