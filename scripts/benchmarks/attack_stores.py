@@ -20,7 +20,6 @@ from pathlib import Path
 
 from optimize.artifact import Artifact
 from optimize.layout import read_manifest
-from optimize.notes import ROOMS
 from optimize.plain import STAGED
 from optimize.store import Store
 from scripts.benchmarks.forked import HANG, Ran, forked, preload, run, run_all
@@ -147,7 +146,7 @@ def _sha(path: Path) -> str:
 
 
 def parts(home: Path) -> Iterator[tuple[str, Path]]:
-    """Every file that is kept, by what it is: one of each kind of note and lock, every blob, copy and record."""
+    """Every kind of file that is kept, by what it is."""
     store = Store(home / "store")
     folder, index = store.folder, store.folder.read_index()
     roles = {}
@@ -161,7 +160,7 @@ def parts(home: Path) -> Iterator[tuple[str, Path]]:
     yield "second index", folder.second_index
     yield "oci-layout", folder.layout
     yield "lock", folder.lock
-    for room in ROOMS:
+    for room in ("steps", "samples", "recipes"):
         if notes := sorted((folder.cache / room).glob("*.json")):
             yield f"note of {room}", notes[0]
     releases = home / "releases"
@@ -170,6 +169,14 @@ def parts(home: Path) -> Iterator[tuple[str, Path]]:
         yield "release", path
     for path in sorted((releases / ".copies" / NAME).glob("*.json")):
         yield "release's copy", path
+
+
+def one_each(found: Iterator[tuple[str, Path]]) -> list[tuple[str, Path]]:
+    """One part of each kind, drawn anew each time; every blob."""
+    kinds: dict[str, list[tuple[str, Path]]] = {}
+    for role, path in found:
+        kinds.setdefault(role, []).append((role, path))
+    return [each for role, all_ in kinds.items() for each in (all_ if role == "blob" else [random.choice(all_)])]
 
 
 def places(home: Path) -> Iterator[tuple[str, Path]]:
@@ -264,7 +271,7 @@ def _next(output: str) -> str:
 def damage(folder: Path) -> Row:
     """Every part, damaged in every way."""
     site, tally = made(folder), Tally()
-    for role, path in parts(site.whole):
+    for role, path in one_each(parts(site.whole)):
         for name, harm in FILES.items():
             if name == "unreadable" and os.geteuid() == 0:
                 continue  # root reads what it likes

@@ -12,12 +12,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from optimize.environment import environment
+
 PRELOADED = (
     "serve.cli",
     "optimize.build",
     "optimize.figures",
     "optimize.store_repair",
-    "optimize.sessions.on_onnxruntime",
+    "optimize.sessions.on_ort",
+    "torch",
+    "scipy.stats",
     "serve.release.registry_check",
     "onnxruntime",
     "onnxruntime.quantization",
@@ -42,8 +46,8 @@ class Ran:
 def preload() -> None:
     """Import what verbs import, once."""
     for name in PRELOADED:
-        with suppress(ImportError):
-            importlib.import_module(name)
+        importlib.import_module(name)
+    environment()
 
 
 def run(words: tuple[str, ...], home: Path, *, timeout: float = 60.0, kill_after: float | None = None) -> Ran:
