@@ -39,5 +39,5 @@ def _digest(tensors: Mapping[str, torch.Tensor], header: str) -> str:
     state = hashlib.sha256(canonical(header))
     for name, tensor in sorted(tensors.items()):
         state.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        state.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        state.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return state.hexdigest()

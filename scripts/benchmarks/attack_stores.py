@@ -4,7 +4,6 @@ The verbs are the command's own, run as a user would run them: what reads the da
 the step that it names is then taken, until everything is whole and every artifact is bit for bit what it was.
 """
 
-import hashlib
 import os
 import random
 import re
@@ -13,199 +12,23 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from optimize.artifact import Artifact
-from optimize.layout import read_manifest
+from optimize.artifact import Artifact, Provenance
 from optimize.plain import STAGED
-from optimize.store import Store
-from scripts.benchmarks.forked import HANG, Ran, forked, preload, run, run_all
+from scripts.benchmarks.attack_site import LONGEST, NAME, Site, Tally, contents, made, one_each, parts, places, release
+from scripts.benchmarks.forked import Ran, forked, run, run_all
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
 from tests.models.damages import FILES, FOLDERS, Harm
 
-ROOT = Path(__file__).resolve().parents[2]
-NAME = "tiny"
-TAGS = (NAME, f"{NAME}.fp32")
 STEP = re.compile(r"seatrial (verify --repair|build \S+)")
 DAMAGED = 5
-LONGEST = 90.0  # seconds after which a verb hangs
 KILLS = 30
-TORCH = """schema = 1
-name = "seed"
-[source]
-factory = "tiny.py:student"
-outputs = ["logits"]
-[data]
-loader = "tiny.py:samples"
-train = 16
-calibration = 16
-evaluation = 32
-[[stages]]
-kind = "export"
-"""
-RECIPE = """schema = 1
-name = "tiny"
-[source]
-onnx = "model.onnx"
-[data]
-loader = "tiny.py:samples"
-calibration = 16
-evaluation = 32
-[[stages]]
-kind = "quantize"
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """A home with a small build and two releases in it, and a copy of it to damage."""
-
-    whole: Path
-    home: Path
-    recipe: Path
-    contents: Mapping[str, str]
-
-    def renew(self) -> None:
-        """Throw the damaged copy away for a new one."""
-        shutil.rmtree(self.home, ignore_errors=True)
-        shutil.copytree(self.whole, self.home, symlinks=True)
-
-    def run(self, *words: str, kill_after: float | None = None) -> Ran:
-        """A verb in the damaged home."""
-        return run(words, self.home, timeout=LONGEST, kill_after=kill_after)
-
-
-def made(folder: Path) -> Site:
-    """Build the model that everything is tried on, and register two releases of it."""
-    preload()
-    work = folder / "work"
-    work.mkdir()
-    shutil.copy(ROOT / "tests" / "models" / "tiny.py", work)
-    (work / "seed.toml").write_text(TORCH)
-    (work / "tiny.toml").write_text(RECIPE)
-    _must(run(("build", str(work / "seed.toml")), folder / "seed", timeout=300))
-    seed = Store(folder / "seed" / "store")
-    shutil.copyfile(seed.path(seed.get("seed"), "model.onnx"), work / "model.onnx")
-    whole = folder / "whole"
-    _must(run(("build", str(work / "tiny.toml")), whole, timeout=300))
-    _must(forked(lambda: _release(whole), {"SEATRIAL_HOME": str(whole)}))
-    site = Site(whole=whole, home=folder / "home", recipe=work / "tiny.toml", contents=contents(whole))
-    site.renew()
-    _must(site.run("verify"))
-    return site
-
-
-def _must(ran: Ran) -> None:
-    if ran.code != 0:
-        raise RuntimeError(f"the attack cannot begin ({ran.code}): {ran.output[-2000:]}")
-
-
-def _release(home: Path) -> None:
-    """Two releases, as a gate that passed would have registered them."""
-    from bench.verdict import Verdict
-    from serve.release.registry import Registry
-
-    store = Store(home / "store")
-    for tag in TAGS:
-        artifact = store.get(tag)
-        verdict = Verdict(
-            outcome="PASS",
-            findings=(),
-            reasons=("made for the attack",),
-            base={},
-            candidate={"digest": artifact.digest},
-            pairs=6,
-            confidence=0.9,
-            budget="sha256:b",
-            samples={},
-            at="2026",
-        )
-        Registry(home / "releases").register(NAME, artifact, verdict, run=home / "run")
-
-
-def contents(home: Path) -> dict[str, str]:
-    """What must come out of a home whole: every artifact by its tags with its files' bytes, every release's bytes."""
-    store = Store(home / "store")
-    found = {}
-    for tag in TAGS:
-        artifact: Artifact = store.get(tag)
-        for link in store.history(artifact):
-            files = {file.path: _sha(store.path(link, file.path)) for file in link.files}
-            found[f"{tag} {link.digest}"] = repr(sorted(files.items()))
-    for path in sorted((home / "releases" / NAME).glob("*.json")):
-        found[path.name] = _sha(path)
-    return found
-
-
-def _sha(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def parts(home: Path) -> Iterator[tuple[str, Path]]:
-    """Every kind of file that is kept, by what it is."""
-    store = Store(home / "store")
-    folder, index = store.folder, store.folder.read_index()
-    roles = {}
-    for entry in index.entries:
-        manifest = read_manifest(folder.read_record(entry.digest))
-        roles[entry.digest], roles[manifest.config] = "manifest", "record"
-        roles |= {digest: "blob" for _, digest, _ in manifest.layers}
-    for digest, role in sorted(roles.items(), key=lambda item: item[1]):
-        yield role, folder.blob(digest)
-    yield "index", folder.index
-    yield "second index", folder.second_index
-    yield "oci-layout", folder.layout
-    yield "lock", folder.lock
-    for room in ("steps", "samples", "recipes"):
-        if notes := sorted((folder.cache / room).glob("*.json")):
-            yield f"note of {room}", notes[0]
-    releases = home / "releases"
-    yield "registry's lock", releases / NAME / ".lock"
-    for path in sorted((releases / NAME).glob("*.json")):
-        yield "release", path
-    for path in sorted((releases / ".copies" / NAME).glob("*.json")):
-        yield "release's copy", path
-
-
-def one_each(found: Iterator[tuple[str, Path]]) -> list[tuple[str, Path]]:
-    """One part of each kind, drawn anew each time; every blob."""
-    kinds: dict[str, list[tuple[str, Path]]] = {}
-    for role, path in found:
-        kinds.setdefault(role, []).append((role, path))
-    return [each for role, all_ in kinds.items() for each in (all_ if role == "blob" else [random.choice(all_)])]
-
-
-def places(home: Path) -> Iterator[tuple[str, Path]]:
-    """Every folder that is kept."""
-    for name in ("store/blobs", "store/blobs/sha256", "cache", "cache/steps", "releases/.copies", f"releases/{NAME}"):
-        yield f"folder {name}", home / name
-    yield "folder store", home / "store"
-
-
-@dataclass(slots=True)
-class Tally:
-    """What became of the attacks."""
-
-    tried: int = 0
-    found: int = 0
-    harmless: int = 0
-    healed: int = 0
-    traced: int = 0
-    hung: int = 0
-    steps: Counter[str] = field(default_factory=Counter)
-    failures: list[str] = field(default_factory=list)
-
-    def watch(self, ran: Ran, label: str) -> Ran:
-        """Count what no verb may do."""
-        if ran.traced or ran.code == HANG:
-            self.traced += ran.traced
-            self.hung += ran.code == HANG
-            self.failures.append(f"{label}: {'traceback' if ran.traced else 'hang'}: {ran.output[-300:]}")
-        return ran
+REGISTRATIONS = 60
 
 
 def attacked(site: Site, tally: Tally, label: str, path: Path, harm: Harm) -> None:
@@ -279,9 +102,9 @@ def damage(folder: Path) -> Row:
     for role, path in places(site.whole):
         for name, harm in FOLDERS.items():
             attacked(site, tally, f"{role} {name}", path, harm)
-    _report(tally)
+    tally.report()
     return Row(
-        name="damage",
+        name="stores-damage",
         claim="each blob, record, index, note, lock and folder damaged in every way: found, healed by the named step",
         value=f"{tally.tried} attacks: {tally.found} found, {tally.harmless} harmless, {tally.healed} healed bit for "
         f"bit ({', '.join(f'{count}x {step}' for step, count in tally.steps.most_common())}); "
@@ -289,11 +112,6 @@ def damage(folder: Path) -> Row:
         bar="all found or harmless, all healed, 0 tracebacks, 0 hangs",
         met=tally.found + tally.harmless == tally.healed == tally.tried and not tally.failures,
     )
-
-
-def _report(tally: Tally) -> None:
-    for line in tally.failures[:20]:
-        print("  !!", line, flush=True)
 
 
 def killed(folder: Path) -> Row:
@@ -325,9 +143,9 @@ def killed(folder: Path) -> Row:
             tally.healed += 1
         else:
             tally.failures.append(f"{verb}: {again.code}, {last.code}, left {rest}: {again.output[-200:]}")
-    _report(tally)
+    tally.report()
     return Row(
-        name="killed",
+        name="stores-killed",
         claim="kill -9 at random moments of build and verify --repair: whole after it, the next command works",
         value=f"{tally.tried} kills: {tally.healed} whole and the same bytes after the next command; "
         f"{left} staged files left, {tally.traced} tracebacks",
@@ -369,11 +187,65 @@ def together(folder: Path) -> Row:
     for line in wrong:
         print("  !!", line, flush=True)
     return Row(
-        name="together",
+        name="stores-together",
         claim="two builds and a repair at once",
         value=f"{rounds - len(wrong)} of {rounds} rounds: all three end well, the store is whole",
         bar="all",
         met=not wrong,
+    )
+
+
+def registered(folder: Path) -> Row:
+    """kill -9 at random moments of registrations, and four registrars at once."""
+    from serve.release.registry import Registry
+    from serve.release.registry_check import inspect_releases
+
+    random_ = random.Random(int.from_bytes(os.urandom(4), "big"))
+    wrong = []
+    for number in range(REGISTRATIONS):
+
+        def registering(first: int = number * 10_000) -> None:
+            for each in range(2000):
+                release(folder / "releases", "net", _artifact(first + each), folder)
+
+        forked(registering, {}, kill_after=random_.uniform(0.02, 0.25))
+        try:
+            Registry(folder / "releases").releases("net")
+        except Exception as error:  # noqa: BLE001  whatever it is, it is what the user would see
+            wrong.append(repr(error))
+    release(folder / "releases", "net", _artifact(10**7), folder)
+    count = len(Registry(folder / "releases").releases("net"))
+    left = [path.name for path in (folder / "releases").rglob(f"{STAGED}*")]
+    copies = len(list((folder / "releases" / ".copies" / "net").iterdir()))
+
+    def four(first: int) -> None:
+        for each in range(25):
+            release(folder / "releases", "two", _artifact(10**8 + first + each), folder)
+
+    children = []
+    for first in (0, 1000, 2000, 3000):
+        if (process := os.fork()) == 0:
+            os._exit(abs(forked(partial(four, first), {}).code) % 256)
+        children.append(process)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    together_ = len(Registry(folder / "releases").releases("two"))
+    found = inspect_releases(folder, False)
+    for line in (*wrong, *map(str, found.damage)):
+        print("  !!", line, flush=True)
+    return Row(
+        name="stores-registered",
+        claim="kill -9 at random moments of registrations; four registrars at once",
+        value=f"{REGISTRATIONS} kills: {len(wrong)} broken chains, {count} releases, {copies} second copies, "
+        f"{len(left)} half-made files after the next; 4 x 25 at once: {together_} releases, exit codes {codes}",
+        bar="0 broken, a copy each, 0 half-made, 100",
+        met=not wrong and not left and copies == count and together_ == 100 and not any(codes) and not found.damage,
+    )
+
+
+def _artifact(number: int) -> Artifact:
+    made_by = Provenance(stage="import", parent=None, config={}, recipe="", samples=None, seed=0, environment={}, at="")
+    return Artifact(
+        name="net", format="onnx", files=(), inputs=(), outputs=(), requires={"number": number}, made_by=made_by
     )
 
 
@@ -412,9 +284,9 @@ def full(folder: Path) -> Row:
                 tally.failures.append(
                     f"{size}: {first.code}, {staged}, {check.code}, {again.code}, {last.code}: {first.output[-400:]}"
                 )
-    _report(tally)
+    tally.report()
     return Row(
-        name="full disk",
+        name="stores-full",
         claim="builds on a full disk: exit 4 and a next step, nothing half-written; with space all works",
         value=f"{tally.healed} of {tally.tried} sizes (exit codes {dict(ended)}); {tally.traced} tracebacks",
         bar="all, 0 tracebacks",
@@ -422,7 +294,13 @@ def full(folder: Path) -> Row:
     )
 
 
-ROWS: Rows = {"damage": damage, "killed": killed, "together": together, "full": full}
+ROWS: Rows = {
+    "stores-damage": damage,
+    "stores-killed": killed,
+    "stores-together": together,
+    "stores-registered": registered,
+    "stores-full": full,
+}
 
 
 def main() -> int:

@@ -81,7 +81,8 @@ def test_the_first_write_into_a_folder_sweeps_it(tmp_path: Path) -> None:
 def test_a_writer_whose_file_was_swept_before_it_was_locked_takes_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    locked, swept = plain._locked, []
+    locked = plain._locked
+    swept: list[Path] = []
 
     def late(descriptor: int) -> bool | None:
         if not swept:
