@@ -48,8 +48,8 @@ def attacked(site: Site, tally: Tally, label: str, path: Path, harm: Harm) -> No
     codes = {ran.code for ran in others}
     if seen.code == DAMAGED and str(target) in seen.output:
         tally.found += 1
-    elif (seen.code == 0 and codes <= {0} and "note" in label) or "lock" in label or harm is FILES["deleted"]:
-        tally.harmless += 1
+    elif seen.code == 0 and codes == {0} and ("note" in label or "lock" in label):
+        tally.harmless += 1  # a note is a cache, of which an earlier version's cannot be checked; a lock holds nothing
     elif seen.code == 0 and codes <= {0, 2} and label.startswith("folder"):
         tally.harmless += 1  # a store, a cache or a registry that is not there is an empty one
     else:
@@ -79,8 +79,6 @@ def _heal(site: Site, tally: Tally, label: str, seen: Ran) -> None:
     except Exception as error:  # noqa: BLE001  whatever it is, it did not heal
         now = {"error": repr(error)}
     lost = {key for key, value in site.contents.items() if now.get(key) != value}
-    if (label.startswith(("folder releases", "folder store")) and "deleted" in label) or "emptied" in label:
-        lost = set()  # what is gone without a trace is not claimed to come back
     if last.code != 0 or lost:
         tally.failures.append(f"{label}: not healed, {last.code}, lost {lost}: {last.output[-300:]}")
     else:
