@@ -82,7 +82,14 @@ class StoreIndex:
 
     def tagged(self, artifact: str, tag: str) -> "StoreIndex":
         """With the tag on that artifact, and on no other."""
-        others = tuple(each for each in self.entries if each.tag != tag)
+        if any(each.artifact == artifact and each.tag == tag for each in self.entries):
+            return self
+        untagged = {each.artifact for each in self.entries if each.tag is None}
+        others = tuple(
+            replace(each, tag=None) if each.tag == tag else each
+            for each in self.entries
+            if each.tag != tag or each.artifact not in untagged
+        )
         found = next(each for each in self.entries if each.artifact == artifact)
         return replace(self, entries=(*others, replace(found, tag=tag)))
 

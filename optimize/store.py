@@ -148,8 +148,9 @@ class Store:
     def tag(self, artifact: Artifact, tag: str) -> None:
         """Let a name point at the artifact; a tag may move, a digest never does."""
         with disk_errors(self.root), self.folder.locked():
-            index = self.folder.read_index()
-            self.folder.write_index(_tagged(index, artifact.digest, tag))
+            before = self.folder.read_index()
+            if (index := _tagged(before, artifact.digest, tag)) != before or not before.sealed:
+                self.folder.write_index(index)
 
     def all(self) -> Iterator[Artifact]:
         """Every artifact, oldest first."""

@@ -109,6 +109,8 @@ class StoreFolder:
             raise self._index_error(reason(error)) from error
         if not found.sealed and os.path.lexists(self.second_index):
             raise self._index_error("it was replaced by one without the digest over its entries")
+        if not found.sealed and not found.entries and self._holds_blobs():
+            raise self._index_error("it lists nothing, although there are blobs")
         return found
 
     def _index_error(self, why: str) -> DamageError:
@@ -121,6 +123,9 @@ class StoreFolder:
         """Whether an index must be there: it was the first thing written."""
         if os.path.lexists(self.layout) or os.path.lexists(self.second_index):
             return True
+        return self._holds_blobs()
+
+    def _holds_blobs(self) -> bool:
         with suppress(OSError):
             return any(len(name) == 64 for name in os.listdir(self.blobs))
         return False

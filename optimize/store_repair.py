@@ -135,7 +135,7 @@ def _index(folder: StoreFolder, found: Survey) -> Iterator[str]:
         if _readable(path):
             yield f"{path}: made readable"
     first, second = either(folder.index), either(folder.second_index)
-    if first is not None and not first.sealed and os.path.lexists(folder.second_index):
+    if first is not None and not first.sealed and (os.path.lexists(folder.second_index) or not first.entries):
         first = None
     if second is not None and not second.sealed:
         second = None

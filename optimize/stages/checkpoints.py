@@ -15,11 +15,10 @@ from types import FrameType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from .. import interrupts
 from ..store import write_atomically
+from .sealed import sealed, unsealed
 
 FILE = "training.safetensors"
 _SCHEMA = 1
@@ -63,7 +62,7 @@ def write_checkpoint(
         "schedule": schedule.state_dict(),
     }
     flat = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_atomically(folder / FILE, save(flat, {"training": json.dumps(header)}))
+    write_atomically(folder / FILE, sealed(flat, json.dumps(header)))
 
 
 def read_checkpoint(
@@ -73,12 +72,10 @@ def read_checkpoint(
 
     A file that is damaged, or of a model of another form, counts as none: the training starts anew.
     """
-    try:
-        with safe_open(folder / FILE, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["training"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
-    except (OSError, SafetensorError, KeyError, ValueError):
+    if (found := unsealed(folder / FILE)) is None:
         return None
+    tensors, text = found
+    header = json.loads(text)
     model = {name.removeprefix("model/"): value for name, value in tensors.items() if name.startswith("model/")}
     own = module.state_dict()
     fits = own.keys() == model.keys() and all(own[name].shape == value.shape for name, value in model.items())

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 
 from ..artifact import Artifact, canonical, digest_bytes
 from ..samples import Samples
@@ -19,6 +17,7 @@ from ..sessions.on_torch import open_module
 from ..store import Store, write_atomically
 from .layers import observe
 from .objective import ANSWERS, Tensors, Term, read_layer
+from .sealed import sealed, unsealed
 
 Progress = Callable[[float, str], None]
 CACHE_BYTES = 2 * 2**30  # of all files of all teachers together
@@ -181,12 +180,13 @@ def _row_bytes(
 
 
 def _read(path: Path, rows: int) -> torch.Tensor | None:
-    try:
-        tensor = load_file(path)["said"]
-        path.touch()  # used now: the last to go
-    except (OSError, SafetensorError, KeyError):
+    found = unsealed(path)
+    tensor = found[0].get("said") if found is not None else None
+    if tensor is None or len(tensor) != rows:
         return None
-    return tensor if len(tensor) == rows else None
+    with contextlib.suppress(OSError):
+        path.touch()  # used now: the last to go
+    return tensor
 
 
 def _write(path: Path, tensor: torch.Tensor) -> None:
@@ -194,7 +194,7 @@ def _write(path: Path, tensor: torch.Tensor) -> None:
     if tensor.nbytes > CACHE_BYTES:
         return
     with contextlib.suppress(OSError):
-        write_atomically(path, save({"said": tensor.contiguous()}))
+        write_atomically(path, sealed({"said": tensor}))
         others = sorted(path.parent.glob("*.safetensors"), key=lambda file: -file.stat().st_mtime)
         total = 0
         for file in (path, *(file for file in others if file != path)):

@@ -124,6 +124,17 @@ def test_what_is_no_json_is_a_value_error(data: bytes) -> None:
         parse_json(data)
 
 
+def test_a_tag_moves_and_takes_no_artifact_with_it() -> None:
+    other = IndexEntry(artifact=digest_bytes(b"other"), digest=digest_bytes(b"manifest"), size=9)
+    moved = INDEX.holding(other).tagged(other.artifact, "best")
+    assert moved.tags() == ("best",)
+    assert moved.tags(other.artifact) == ("best",)
+    assert moved.artifacts == (ARTIFACT.digest, other.artifact)
+    assert moved.tagged(other.artifact, "best") is moved
+    lonely = StoreIndex(entries=tuple(each for each in INDEX.entries if each.tag is not None)).holding(other)
+    assert lonely.tagged(other.artifact, "best").artifacts == (ARTIFACT.digest, other.artifact)
+
+
 def test_entries_of_other_tools_stay_in_the_index() -> None:
     value = json.loads(BYTES)
     value["manifests"].append({"mediaType": "x", "digest": "sha256:zz", "annotations": {"a": "b"}})

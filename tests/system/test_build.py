@@ -20,11 +20,14 @@ from optimize.artifact import File
 from optimize.build import build, plan
 from optimize.errors import IntegrityError, ParityError, SeatrialError, SourceError
 from optimize.figures import figures
+from optimize.layout import read_manifest
 from optimize.recipe import load_recipe
 from optimize.sessions.on_torch import open_module
 from optimize.sessions.session import open_session
 from optimize.store import Store
+from optimize.store_check import inspect
 from tests.models.built import ROOT, TINY, Built
+from tests.models.damages import FILES
 
 pytestmark = pytest.mark.system
 SEATRIAL = [sys.executable, "-m", "serve.cli"]
@@ -115,6 +118,20 @@ def test_damage_in_the_store_is_mended_by_building_again(tiny: Built, tmp_path: 
         open_session(tiny.build.artifact, store)
     assert [step.cached for step in build(load_recipe(TINY), store).steps] == [True, True, True, False]
     assert store.holds(tiny.build.artifact)
+
+
+def test_a_damaged_record_or_manifest_is_made_again_by_building_again(tiny: Built, tmp_path: Path) -> None:
+    store = copied(tiny, tmp_path)
+    for _ in range(2):
+        entry = store.folder.read_index().entry(tiny.build.artifact.digest)
+        assert entry is not None
+        for digest in (read_manifest(store.folder.read_record(entry.digest)).config, entry.digest):
+            FILES["flipped"](store.folder.blob(digest))
+        with pytest.raises(IntegrityError):
+            store.get("tiny")
+        assert [step.cached for step in build(load_recipe(TINY), store).steps] == [True, True, True, False]
+        assert store.get("tiny") == store.whole(tiny.build.artifact.digest)
+        assert inspect(store).damage == ()
 
 
 def test_an_artifact_that_disagrees_with_its_parent_is_not_kept(tiny: Built, tmp_path: Path) -> None:
