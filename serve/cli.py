@@ -2,6 +2,7 @@
 
 import io
 import sys
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -37,7 +38,8 @@ class Verbs(TyperGroup):
         """
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")
+                with suppress(OSError, ValueError):  # closed, or no longer what it was opened as
+                    stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except SeatrialError as error:
