@@ -2,6 +2,7 @@
 
 import io
 import sys
+from contextlib import suppress
 
 if __name__ == "__main__":  # before the imports below, which take a while in which a signal may come
     from serve.command import main
@@ -43,7 +44,8 @@ class Verbs(TyperGroup):
         """
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")
+                with suppress(OSError, ValueError):  # closed, or no longer what it was opened as
+                    stream.reconfigure(errors="backslashreplace")
         with interrupts.handled():
             return self._invoke(ctx)
 

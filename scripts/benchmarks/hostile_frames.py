@@ -6,8 +6,21 @@ from typing import Any
 
 from scripts.benchmarks import http2
 from scripts.benchmarks.hostile import Hostile, Maker, Target, body, infer_path
-from scripts.benchmarks.http2 import CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PADDED, PING
-from scripts.benchmarks.http2 import PRIORITY, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE
+from scripts.benchmarks.http2 import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PADDED,
+    PING,
+    PRIORITY,
+    PUSH_PROMISE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+)
 
 Pairs = list[tuple[bytes, bytes]]
 

@@ -448,7 +448,7 @@ def crooked_paths(random: Random, target: Target) -> Hostile:
             f"/V2/MODELS/{other}/INFER",
             f"/v2/models/{model}x/infer",
             f"/v2/models/x{model}/infer",
-            f"/v2/models//infer",
+            "/v2/models//infer",
             f"/v2/models/{model}/versions/1/../../../{other}/infer",
             f"/v2/models/{model}/%252e%252e/{other}/infer",
             f"/v2/models/{'a' * random.choice((1000, 7000, 20_000))}/infer",
