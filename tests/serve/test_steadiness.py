@@ -1,9 +1,14 @@
 """The slope of what a process holds: a leak is found, and noise that remembers or a slow start is not taken for one."""
 
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 from scipy.signal import lfilter
 
+from scripts.benchmarks.attack_soak import Sample, sample
 from scripts.benchmarks.steadiness import _left_out, slope
 
 SECONDS = [float(second) for second in range(1800)]
@@ -62,3 +67,33 @@ def test_what_never_changes_is_flat_and_a_short_run_says_nothing() -> None:
     assert slope(SECONDS, [7.0] * len(SECONDS)).flat
     with pytest.raises(ValueError, match="too few"):
         slope(SECONDS[:20], [7.0] * 20)
+
+
+LEAKS = """
+import os, sys, time
+held = []
+while True:
+    if sys.argv[1] == "leaks":
+        held.append((os.open("/dev/null", os.O_RDONLY), bytearray(os.urandom(70_000))))
+    time.sleep(0.05)
+"""
+
+
+def test_a_process_that_leaks_is_told_from_one_that_does_not() -> None:
+    """Two descriptors and 70 kB a probe are what a client made that keeps an event loop for each thread."""
+    held: dict[str, list[Sample]] = {"leaks": [], "holds": []}
+    started = {name: subprocess.Popen([sys.executable, "-c", LEAKS, name]) for name in held}
+    try:
+        time.sleep(1.0)
+        for _ in range(80):
+            for name, process in started.items():
+                held[name].append(sample(process.pid))
+            time.sleep(0.05)
+    finally:
+        for process in started.values():
+            process.kill()
+            process.wait()
+    for name, samples in held.items():
+        at = [each.at for each in samples]
+        for values in ([each.descriptors for each in samples], [each.memory for each in samples]):
+            assert slope(at, values).flat == (name == "holds"), (name, values)

@@ -21,6 +21,7 @@ from .standing import EventLog, supervision, write_standing
 
 SUPERVISOR = "supervisor"
 SELDOM_SECONDS = 60.0
+_FREEING_SECONDS = 5.0
 Event = dict[str, Any]
 
 
@@ -39,7 +40,7 @@ class Reporter:
         self._spare = _spare()
         self._stale, self._written = False, 0.0
         self._told: dict[tuple[str, str], float] = {}
-        self._blind_since = 0.0
+        self._blind_since, self._freed = 0.0, -_FREEING_SECONDS
 
     def say(self, event: str, subject: str, **more: Any) -> None:
         """One line for the log and for whoever listens; how things stand goes to the file."""
@@ -74,8 +75,10 @@ class Reporter:
         if self._spare is not None:
             os.close(self._spare)
             self._spare = None
-        gc.collect()
-        _raise_limit()
+        if monotonic() - self._freed >= _FREEING_SECONDS:
+            self._freed = monotonic()
+            gc.collect()
+            _raise_limit()
         self.seldom("cannot look", SUPERVISOR, reason=reason)
         self._spare = _spare()
 
