@@ -101,7 +101,7 @@ def test_a_load_over_shared_memory_that_is_ended_leaves_no_region_for_the_next(
 ) -> None:
     words = ["load", f"http://{endpoint.url}/v2/models/echo", "--rate", "20", "--seconds", "60", "--protocol", "shm"]
     with begun(["-m", "serve.cli", *words], tmp_path, home) as process:
-        assert wait(lambda: any(home.glob("work/load-*/go.json")), 60.0)
+        assert wait(lambda: any(home.glob("runs/*/.load-*/go.json")), 60.0)
         held = shared_memory.registrations(endpoint)
         assert len(held) == 2
         assert shared_memory.sweep(endpoint) == ()  # another load that starts meanwhile takes nothing away
