@@ -6,6 +6,7 @@ seed, a home whose server and edge are up, and one in which a server comes and g
 """
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -114,7 +115,8 @@ def campaign(folder: Path, kills: int, number: int, tell: Callable[[Kill], None]
     chosen = plan(kills, random.Random(number))
     lanes = [[each for each in chosen if each[0].lane == lane] for lane in ("fresh", "served", "up")]
     parts = [*(lanes[0][first::_FRESH] for first in range(_FRESH)), lanes[1], lanes[2]]
-    seconds, stopping = dict[str, float](), threading.Event()
+    measured, stopping = folder / "seconds.json", threading.Event()  # of a campaign before, on the same machine
+    seconds: dict[str, float] = json.loads(measured.read_text()) if measured.exists() else {}
     with ThreadPoolExecutor(len(parts)) as pool:
         running = [
             pool.submit(_lane, Lane(folder / f"l{index}", origin, seconds), part, number + index, stopping, tell)
@@ -125,6 +127,7 @@ def campaign(folder: Path, kills: int, number: int, tell: Callable[[Kill], None]
             return [kill for each in running for kill in each.result()]
         finally:
             stopping.set()  # lanes end their servers before they go
+            measured.write_text(json.dumps(seconds, indent=1))
 
 
 def plan(kills: int, chance: random.Random) -> list[tuple[Job, signal.Signals]]:
