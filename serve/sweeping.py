@@ -4,6 +4,7 @@ Looks at names alone, so that a start costs a few directory listings; imports wh
 process left one. Never touches what belongs to a process that lives.
 """
 
+import os
 import re
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ from optimize.errors import SeatrialError
 
 _KIND = "seatrial-"
 _NAMELESS = re.compile(r"(?:host|proof)-[0-9a-f]{12}")  # of earlier versions, whose names do not say whose they are
-_RUNS = 20  # the newest, so that a start does not read through years of runs
+_RUNS = 5  # the newest, so that a start does not read through years of runs
 _STAGED_SECONDS = 60.0  # nothing of ours writes one file for so long without a lock on it
 _NAMELESS_SECONDS = 24 * 3600.0
 
@@ -29,7 +30,7 @@ def sweep() -> None:
         scratch.sweep(root)
     scratch.sweep(Path(tempfile.gettempdir()), _KIND)
     _sweep_nameless(base / "work")
-    _sweep_staged(base / "runs")
+    _sweep_runs(base / "runs")
     with suppress(SeatrialError, OSError):  # a start is no place to complain; the verb meets what matters to it
         if _left(base / "triton" / "servers"):
             from .triton.running.leftovers import sweep_servers
@@ -53,12 +54,14 @@ def _sweep_nameless(root: Path) -> None:
             shutil.rmtree(each, ignore_errors=True)
 
 
-def _sweep_staged(runs: Path) -> None:
-    """Remove files that killed runs left half-written, in the newest run folders: later ones look at these first."""
+def _sweep_runs(runs: Path) -> None:
+    """Remove what killed runs left half-made in the newest run folders."""
     for run in sorted(runs.glob("*"), key=_age)[:_RUNS]:
-        for path in run.rglob(".staged-*"):
-            if _age(path) > _STAGED_SECONDS:
-                scratch.remove(path)
+        for folder, _, files in os.walk(run):
+            scratch.sweep(Path(folder), ".load-")
+            for path in (Path(folder, file) for file in files if file.startswith(".staged-")):
+                if _age(path) > _STAGED_SECONDS:
+                    scratch.remove(path)
 
 
 def _age(path: Path) -> float:

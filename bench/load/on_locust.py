@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from optimize import interrupts, scratch
-from optimize.environment import home
 from optimize.interrupts import held
 from optimize.store import write_atomically
 
@@ -29,6 +28,7 @@ from .run import UNRECORDED, LoadRun, Saturation
 
 __all__ = ["AbortRules", "LoadRun", "Progress", "Saturation", "load", "saturate"]
 
+_EXCHANGE = ".load"
 UI_SECONDS = 300.0  # that Locust's web UI stays after the run
 
 
@@ -141,8 +141,9 @@ def _check(
 
 @contextmanager
 def _exchange(folder: Path, payload: Payload) -> Iterator[Path]:
-    """A scratch folder through which this process and the load processes talk; their logs go to `folder` afterwards."""
-    with scratch.folder("load", home() / "work") as exchange:
+    """A folder inside `folder` through which this process and the load processes talk; gone afterwards."""
+    scratch.sweep(folder, _EXCHANGE)
+    with scratch.folder(_EXCHANGE, folder.absolute()) as exchange:
         payload.save(exchange / "payload.npz")
         try:
             yield exchange

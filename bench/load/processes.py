@@ -139,7 +139,7 @@ def _start(processes: list[Process], exchange: Path, name: str, given: dict[str,
     """Start one more Locust, which ends with this process."""
     with held():
         processes.append(_started(exchange, name, given, role))
-        guarding.guard(processes[-1].pid)
+        guarding.guard(processes[-1].pid, folders=(exchange,))
 
 
 def _started(exchange: Path, name: str, given: dict[str, Any], role: Sequence[str]) -> Process:

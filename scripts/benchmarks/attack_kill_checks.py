@@ -53,7 +53,7 @@ def leftovers(home: Path, folder: Path, temporary: Path) -> list[str]:
         found += [
             each
             for each in place.rglob("*")
-            if each.name.startswith((".staged", ".backends-", ".seatrial-render-", ".seatrial-aside"))
+            if each.name.startswith((".staged", ".load-", ".backends-", ".seatrial-render-", ".seatrial-aside"))
         ]
     for stage in folder.glob(".seatrial/placing/*/*"):
         found += [stage] if stage.is_dir() or stage.suffix == ".file" else []

@@ -59,6 +59,7 @@ def test_an_orphan_is_seen(tmp_path: Path) -> None:
         "home/triton/servers/1-2-0123456789ab",
         "home/triton/.backends-1",
         "home/runs/gate/.staged-x",
+        "home/runs/gate/load/slot-00/.load-1-2-0123456789ab",
         "home/releases/m/1.4711",
         "home/envoy/runs/1-2-0123456789ab",
         "ws/.seatrial/placing/models/4711",

@@ -21,8 +21,9 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_leftovers_of_dead_processes_go(home: Path, temporary: Path, departed: str) -> None:
-    planted = [home / "work" / f"{kind}-{departed}-{TOKEN}" for kind in ("host", "proof", "build", "load")]
+    planted = [home / "work" / f"{kind}-{departed}-{TOKEN}" for kind in ("host", "proof", "build")]
     planted += [home / "triton" / f".backends-{departed}-{TOKEN}", temporary / f"seatrial-graph-{departed}-{TOKEN}"]
+    planted += [home / "runs" / "gate-1" / "load" / "slot-00" / f".load-{departed}-{TOKEN}"]
     planted += [home / "triton" / "servers" / f"{departed}-{TOKEN}", home / "envoy" / "runs" / f"{departed}-{TOKEN}"]
     for each in planted:
         (each / "deep").mkdir(parents=True)

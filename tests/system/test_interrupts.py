@@ -66,6 +66,25 @@ def test_a_signal_while_modules_are_imported_is_one_line(tmp_path: Path, home: P
         assert ended(process) == (code, ["interrupted: stopped; nothing is half-written"])
 
 
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_in_the_middle_of_a_verb_is_one_line_whatever_it_was_doing(
+    tmp_path: Path, home: Path, number: str, code: int
+) -> None:
+    """An ``exec`` of text that a KeyboardInterrupt left makes ``python -m`` end by SIGINT, if it may."""
+    script = f"""
+        import os, signal, sys
+        import bench.records.accepted
+        def entries(*_):
+            exec("os.kill(os.getpid(), signal.{number}); input()")
+        bench.records.accepted.entries = entries
+        from serve.command import main
+        sys.exit(main())
+    """
+    (tmp_path / "probe.py").write_text(textwrap.dedent(script))
+    with begun(["-m", "probe", "ledger", "none"], tmp_path, home) as process:
+        assert ended(process) == (code, ["interrupted: stopped; nothing is half-written"])
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_place_that_is_ended_during_its_proof_leaves_no_orphan(
     tiny: Built, tmp_path: Path, number: signal.Signals
@@ -101,7 +120,7 @@ def test_a_load_over_shared_memory_that_is_ended_leaves_no_region_for_the_next(
 ) -> None:
     words = ["load", f"http://{endpoint.url}/v2/models/echo", "--rate", "20", "--seconds", "60", "--protocol", "shm"]
     with begun(["-m", "serve.cli", *words], tmp_path, home) as process:
-        assert wait(lambda: any(home.glob("work/load-*/go.json")), 60.0)
+        assert wait(lambda: any(home.glob("runs/*/.load-*/go.json")), 60.0)
         held = shared_memory.registrations(endpoint)
         assert len(held) == 2
         assert shared_memory.sweep(endpoint) == ()  # another load that starts meanwhile takes nothing away

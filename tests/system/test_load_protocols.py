@@ -214,13 +214,11 @@ def test_four_workers_send_every_arrival_once_and_the_web_ui_shows_it(endpoint: 
     assert (int(count), float(p50)) == (len(schedule), total["median_response_time"])
 
 
-def test_a_killed_worker_makes_the_run_invalid_and_keeps_the_others(
-    endpoint: Endpoint, tmp_path: Path, home: Path
-) -> None:
+def test_a_killed_worker_makes_the_run_invalid_and_keeps_the_others(endpoint: Endpoint, tmp_path: Path) -> None:
     before = {process.pid for process in psutil.Process().children(recursive=True)}
 
     def kill() -> None:
-        while not any(home.glob("work/load-*/go.json")):
+        while not any(tmp_path.glob(".load-*/go.json")):
             time.sleep(0.02)
         time.sleep(1.0)
         for child in psutil.Process().children(recursive=True):
