@@ -145,9 +145,7 @@ def _found(world: World, asked: Sequence[Asked], attacks: Sequence[Hostile], don
     return found
 
 
-def _report(
-    found: Found, attacks: Sequence[Hostile], done: Sequence[Outcome], options: Options, seed: int
-) -> None:
+def _report(found: Found, attacks: Sequence[Hostile], done: Sequence[Outcome], options: Options, seed: int) -> None:
     """Say what got through, and keep the attacks themselves."""
     table: dict[str, Counter[str]] = {}
     for outcome in done:
@@ -198,9 +196,7 @@ def _row(
     )
 
 
-def tails(
-    asked: Sequence[Asked], windows: Sequence[tuple[float, float]]
-) -> tuple[float, float, float, float]:
+def tails(asked: Sequence[Asked], windows: Sequence[tuple[float, float]]) -> tuple[float, float, float, float]:
     """Return p99 without and with the attack, and a 90 % interval of what it grows by, over pairs of windows."""
     sides: list[list[list[float]]] = [[], []]
     for number, (begin, end) in enumerate(windows):

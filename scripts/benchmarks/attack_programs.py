@@ -1,7 +1,7 @@
 """Each attack program that has ever got through, as a check that passes or fails by itself; together one row.
 
-A check returns what got through, empty for nothing, and a note with its figures. They share one world, from the harmless
-to those that once killed the server.
+A check returns what got through, empty for nothing, and a note with its figures. They share one world, from the
+harmless to those that once killed the server.
 """
 
 import socket
@@ -24,7 +24,8 @@ from scripts.benchmarks.attack_tokens import tokens
 from scripts.benchmarks.attack_world import HIDDEN, IDENTICAL, NAME, OTHER, STABLE, World, edge_of, settled, up
 from scripts.benchmarks.hostile import Hostile, request
 from scripts.benchmarks.hostile_bodies import BODIES
-from scripts.benchmarks.hostile_grpc import CLOSED, call, field, framed, message, tensors, varint
+from scripts.benchmarks.hostile_calls import CLOSED
+from scripts.benchmarks.hostile_grpc import call, field, framed, message, tensors, varint
 from scripts.benchmarks.hostile_verdict import breaches, kind
 from scripts.benchmarks.hostile_wire import Outcome, perform
 from scripts.benchmarks.rows import Row, Rows
@@ -36,6 +37,7 @@ Verdict = tuple[str, str]
 Check = Callable[[World], Verdict]
 _HONEST = 20.0  # requests a second beside a check
 _MEMORY = 300 << 20  # bytes by which Envoy may grow for bodies that never end
+_STALL = 1.0  # seconds that an honest caller may wait while another one sends what is large
 _ROUTED = frozenset((str(STABLE),))
 
 
@@ -56,7 +58,8 @@ def programs(folder: Path, options: Options) -> Row:
             died = ", ".join(f"{name} died {count} times" for name, count in deaths.items())
             through = "; ".join(part for part in (through, died) if part)
             table[name] = through, note
-            say(f"  {'held ' if not through else 'FAILS'}  {name}: {through or note}{f' ({note})' if through and note else ''}")
+            told = f"{through} ({note})" if through and note else through or note
+            say(f"  {'held ' if not through else 'FAILS'}  {name}: {told}")
         reached = world.reached()
     failing = [f"{name}: {through}" for name, (through, _) in table.items() if through]
     return Row(
@@ -81,20 +84,26 @@ def pinned(world: World) -> Verdict:
         renamed = field(1, NAME.encode()) + field(1, OTHER.encode()) + field(2, b"1") + tensors(TARGET) + tail
         attacks.append(call(TARGET, f"{name} model", framed(renamed)))
         about = field(1, NAME.encode()) + field(1, OTHER.encode()) + field(2, b"1") + tail
-        attacks += [call(TARGET, f"{name} {method}", framed(about), method=method) for method in ("ModelMetadata", "ModelReady")]
+        attacks += [
+            call(TARGET, f"{name} {method}", framed(about), method=method) for method in ("ModelMetadata", "ModelReady")
+        ]
     return _performed(world, attacks)
 
 
 def methods(world: World) -> Verdict:
     """Methods that change or reveal the server."""
     contents = (b"", field(1, NAME.encode()))
-    return _performed(world, [call(TARGET, each, framed(c), method=each, most="refused") for each in CLOSED for c in contents])
+    return _performed(
+        world, [call(TARGET, each, framed(c), method=each, most="refused") for each in CLOSED for c in contents]
+    )
 
 
 def streams(world: World) -> Verdict:
     """The streaming method with ``triton_grpc_error``, and the unary one with it."""
     more = [("triton_grpc_error", "true")]
-    bad = framed(field(1, NAME.encode()) + field(5, field(1, b"x") + field(2, b"FP32") + field(3, varint(1) + varint(9))))
+    bad = framed(
+        field(1, NAME.encode()) + field(5, field(1, b"x") + field(2, b"FP32") + field(3, varint(1) + varint(9)))
+    )
     attacks = [
         call(TARGET, "stream", bad * 3, method="ModelStreamInfer", more=more, most="refused") for _ in range(5)
     ] + [call(TARGET, "unary", bad, more=more) for _ in range(3)]
@@ -104,13 +113,17 @@ def streams(world: World) -> Verdict:
 def timeouts(world: World) -> Verdict:
     """Malformed timeouts over gRPC, beside honest callers on the same upstream connection."""
     values = ("abc", "-1S", "0n", "1", "1.5S", "S", "999999999S", "1S1S", "", "1s", "١S")
-    attacks = [call(TARGET, f"timeout {value!r}", framed(message(TARGET)), more=[("grpc-timeout", value)]) for value in values]
+    attacks = [
+        call(TARGET, f"timeout {value!r}", framed(message(TARGET)), more=[("grpc-timeout", value)]) for value in values
+    ]
     return _performed(world, attacks * 2, seconds=8.0)
 
 
 def bodies(world: World) -> Verdict:
     """The list of malformed bodies."""
-    attacks = [Hostile(family="bodies", kind=name, program=(request(TARGET, content),)) for name, content in BODIES.items()]
+    attacks = [
+        Hostile(family="bodies", kind=name, program=(request(TARGET, content),)) for name, content in BODIES.items()
+    ]
     return _performed(world, attacks)
 
 
@@ -123,6 +136,16 @@ def deep(world: World) -> Verdict:
     ] * 3
     attacks = [Hostile(family="deep", kind="40,000", program=(request(TARGET, content),)) for content in contents]
     return _performed(world, attacks, seconds=15.0)
+
+
+def bulky(world: World) -> Verdict:
+    """Bodies of 1, 4, 16 and 60 MB of small numbers, one after the other, and what an honest caller waits meanwhile."""
+    attacks = []
+    for size in (1 << 20, 4 << 20, 16 << 20, 60 << 20):
+        head = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,%d],"data":[' % (size // 2)
+        content = head + b"0," * (size // 2 - 1) + b"0]}]}"
+        attacks.append(Hostile(family="bulky", kind=f"{size >> 20} MB", program=(request(TARGET, content),)))
+    return _performed(world, attacks, most=_STALL)
 
 
 def slow(world: World) -> Verdict:
@@ -178,7 +201,9 @@ def ejected(world: World) -> Verdict:
     attacks = [Hostile(family="eject", kind="empty", program=(request(TARGET, b"{}"),))] * 7
     padded = [("x-pad", "a" * 20_000)]
     content = BODIES["ok"]
-    attacks += [Hostile(family="eject", kind="header", program=(request(TARGET, content, headers=padded),), ends=False)] * 7
+    attacks += [
+        Hostile(family="eject", kind="header", program=(request(TARGET, content, headers=padded),), ends=False)
+    ] * 7
     try:
         with _beside(world, 15.0, port=proxy.port) as told:
             for _ in range(5):
@@ -211,6 +236,7 @@ CHECKS: dict[str, Check] = {
     "grpc stream errors": streams,
     "grpc timeouts": timeouts,
     "bodies": bodies,
+    "bulky bodies": bulky,
     "jwt": tokens,
     "eject": ejected,
     "slow bodies": slow,
@@ -222,10 +248,13 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def _performed(world: World, attacks: Sequence[Hostile], *, seconds: float = 3.0) -> Verdict:
-    """Carry them out one by one beside honest callers, who go on for `seconds` afterwards."""
+def _performed(world: World, attacks: Sequence[Hostile], *, seconds: float = 3.0, most: float = 0.0) -> Verdict:
+    """Carry them out one by one beside honest callers, who go on for `seconds` afterwards.
+
+    None of the honest may wait longer than `most` seconds, where that is not 0.
+    """
     found, counts = list[str](), Counter[str]()
-    with _beside(world, 60.0) as told:
+    with _beside(world, 60.0, most=most) as told:
         for number, attack in enumerate(attacks):
             outcome: Outcome = perform(attack, world.port, number=number, longest=6.0)
             counts[kind(outcome)] += 1
@@ -237,7 +266,7 @@ def _performed(world: World, attacks: Sequence[Hostile], *, seconds: float = 3.0
 
 
 @contextmanager
-def _beside(world: World, seconds: float, *, port: int = 0) -> Iterator[list[str]]:
+def _beside(world: World, seconds: float, *, port: int = 0, most: float = 0.0) -> Iterator[list[str]]:
     """Honest callers beside the block; afterwards the list holds what they lost, and a note."""
     told = ["", ""]
     path = world.folder / f"beside-{time.monotonic_ns()}.jsonl"
@@ -247,7 +276,10 @@ def _beside(world: World, seconds: float, *, port: int = 0) -> Iterator[list[str
     lost = [each for each in asked if each.status != 200]
     why = f": {lost[0].protocol} {lost[0].status} {lost[0].why[:80]}" if lost else ""
     told[0] = f"{len(lost)} of {len(asked)} honest requests lost{why}" if lost or not asked else ""
-    told[1] = f"honest p99 {1e3 * p99([each.seconds for each in asked]):.0f} ms of {len(asked)}"
+    waited = [each.seconds for each in asked]
+    if most and max(waited, default=0.0) > most:
+        told[0] += f"{'; ' if told[0] else ''}an honest caller waited {max(waited):.1f} s"
+    told[1] = f"honest p99 {1e3 * p99(waited):.0f} ms, longest {1e3 * max(waited, default=0.0):.0f} ms of {len(waited)}"
 
 
 def _opened(port: int, head: bytes) -> socket.socket:
@@ -262,5 +294,3 @@ def _opened(port: int, head: bytes) -> socket.socket:
 def rows(options: Options) -> Rows:
     """Return the rows of this file."""
     return {"programs": partial(programs, options=options)}
-
-

@@ -1,7 +1,8 @@
-"""Rollouts under attack: callers who choose the version that they reach try to have a good one rolled back, or hide a bad one.
+"""Rollouts under attack: callers who choose their version try to have a good one rolled back, or to hide a bad one.
 
-Honest callers ask all the time; the attackers look for ids that the edge sends to the version they want, and send it what
-it cannot answer well. Candidates: one that is identical, one that fails 2 % of its requests, one that is 20 % slower.
+Honest callers ask all the time; the attackers look for ids that the edge sends to the version they want, and send it
+what it cannot answer well. Candidates: one that is identical, one that fails 2 % of its requests, one that is
+20 % slower.
 """
 
 import contextlib
@@ -103,7 +104,9 @@ def identical(folder: Path, options: Options) -> Row:
         name="steered",
         claim=f"{options.rollouts} rollouts of an identical candidate for each attack of {ATTACK:.0f} a second, beside "
         f"{RATE:.0f} honest requests a second",
-        value="; ".join(f"{name}: {rolled[name]} rolled back of {_spelled(ended[name])}" for name in rolled) + why + _lost(found),
+        value="; ".join(f"{name}: {rolled[name]} rolled back of {_spelled(ended[name])}" for name in rolled)
+        + why
+        + _lost(found),
         bar="0 rolled back",
         met=not any(rolled.values()) and all(ends["promoted"] for ends in ended.values()),
     )
@@ -124,8 +127,8 @@ def bad(folder: Path, options: Options) -> Row:
         parts.append(f"{candidates[candidate]} {name}: {len(back)} of {len(ends)}{took}{told}")
     return Row(
         name="bad-candidates",
-        claim=f"{options.rollouts} rollouts of each worse candidate, beside {RATE:.0f} honest requests a second, attacks "
-        f"{ATTACK:.0f} a second",
+        claim=f"{options.rollouts} rollouts of each worse candidate, beside {RATE:.0f} honest requests a second, "
+        f"attacks {ATTACK:.0f} a second",
         value="; ".join(parts) + _lost(found),
         bar="every one rolled back",
         met=all(_count(ends, Phase.ROLLED_BACK) == len(ends) == options.rollouts for ends in found.values()),

@@ -6,8 +6,21 @@ from typing import Any
 
 from scripts.benchmarks import http2
 from scripts.benchmarks.hostile import Hostile, Maker, Target, body, infer_path
-from scripts.benchmarks.http2 import CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PADDED, PING
-from scripts.benchmarks.http2 import PRIORITY, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE
+from scripts.benchmarks.http2 import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PADDED,
+    PING,
+    PRIORITY,
+    PUSH_PROMISE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+)
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -38,7 +51,11 @@ def rapid_reset(random: Random, target: Target) -> Hostile:
     parts = []
     for number in range(random.choice((50, 150, 300))):
         stream = 2 * number + 1
-        sent = _post(target, content, stream=stream) if random.random() < 0.3 else http2.headers(_head(target), stream=stream)
+        sent = (
+            _post(target, content, stream=stream)
+            if random.random() < 0.3
+            else http2.headers(_head(target), stream=stream)
+        )
         parts.append(sent + http2.frame(RST_STREAM, (8).to_bytes(4, "big"), stream=stream))
     return _hostile("rapid-reset", http2.opening(), 0.02, b"".join(parts), 0.3, ends=False, streams=())
 
@@ -110,7 +127,9 @@ def header_blocks(random: Random, target: Target) -> Hostile:
             http2.frame(HEADERS, b"\x80" + block, flags=END_HEADERS, stream=1),
             http2.frame(HEADERS, block + b"\x00\x7f\xff\xff\xff\xff\xff\xff\x0f", flags=END_HEADERS, stream=1),
             http2.frame(HEADERS, block[:-4], flags=END_HEADERS, stream=1),
-            http2.frame(HEADERS, block + b"\x40\x01a\x7f\xe1\x1f" + b"b" * 4096 + b"\xbe" * 8000, flags=END_HEADERS, stream=1),
+            http2.frame(
+                HEADERS, block + b"\x40\x01a\x7f\xe1\x1f" + b"b" * 4096 + b"\xbe" * 8000, flags=END_HEADERS, stream=1
+            ),
             http2.frame(HEADERS, random.randbytes(300), flags=END_HEADERS, stream=1),
             http2.frame(CONTINUATION, block, flags=END_HEADERS, stream=1),
         )
@@ -179,7 +198,9 @@ def streams_out_of_order(random: Random, target: Target) -> Hostile:
             post + http2.frame(GOAWAY, b"\x00" * 8),
             http2.frame(WINDOW_UPDATE, b"\x00" * 4) + post,
             http2.frame(WINDOW_UPDATE, b"\x7f\xff\xff\xff") + post,
-            http2.headers(_head(target)) + http2.frame(WINDOW_UPDATE, b"\x7f\xff\xff\xff", stream=1) * 2 + http2.data(content),
+            http2.headers(_head(target))
+            + http2.frame(WINDOW_UPDATE, b"\x7f\xff\xff\xff", stream=1) * 2
+            + http2.data(content),
             _post(target, content, stream=2**31 - 1),
         )
     )

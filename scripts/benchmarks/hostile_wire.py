@@ -182,8 +182,7 @@ def _complete(attack: Hostile, content: bytes) -> bool:
     over = {
         each.stream
         for each in frames
-        if each.kind == http2.RST_STREAM
-        or (each.kind in (http2.DATA, http2.HEADERS) and each.flags & http2.END_STREAM)
+        if each.kind == http2.RST_STREAM or (each.kind in (http2.DATA, http2.HEADERS) and each.flags & http2.END_STREAM)
     }
     return over >= set(attack.streams) or any(each.kind == http2.GOAWAY for each in frames)
 
@@ -271,7 +270,9 @@ def _of_streams(content: bytes) -> Iterator[Response]:
             if each.flags & http2.END_HEADERS:
                 with suppress(ValueError):
                     pairs = http2.fields(blocks.pop(each.stream))
-                    heads.setdefault(each.stream, {}).update((n.decode("latin-1"), v.decode("latin-1")) for n, v in pairs)
+                    heads.setdefault(each.stream, {}).update(
+                        (n.decode("latin-1"), v.decode("latin-1")) for n, v in pairs
+                    )
         elif each.kind == http2.DATA:
             bodies[each.stream] = bodies.get(each.stream, b"") + each.payload
     for stream, head in heads.items():
