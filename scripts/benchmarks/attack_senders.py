@@ -100,18 +100,20 @@ def steered_kinds(kinds: str) -> Sequence[Maker]:
     """Return the makers of an attack that is steered.
 
     ``empty``: the body ``{}``. ``header``: 20 kB of headers. ``keyless``: no key. ``heavy``: errors and large batches.
-    ``all``: these, all of JSON, binary and gRPC, and inputs without a clear class.
+    ``disguised``: batches of an honest request's form and size. ``all``: these, all of JSON, binary and gRPC, and
+    inputs without a clear class.
     """
     own: dict[str, Sequence[Maker]] = {
         "empty": (_empty,),
         "header": (_padded,),
         "keyless": (_keyless,),
         "heavy": (_heavy, _heavy, _empty, _padded, _short, _heavy_grpc),
+        "disguised": (_disguised, _disguised_binary),
     }
     if kinds in own:
         return own[kinds]
     families = grammar()
-    chosen = [*own["heavy"], _padded, _keyless, _undecided, _undecided, _undecided_grpc]
+    chosen = [*own["heavy"], *own["disguised"], _padded, _keyless, _undecided, _undecided, _undecided_grpc]
     deep = [each for each in families["json"] if each.__name__.startswith("deep")]
     return (*chosen, *deep, *families["json"], *families["binary"], *families["grpc"], *families["headers"])
 
@@ -205,6 +207,20 @@ def _heavy(drawing: random.Random, target: Target) -> Hostile:
 def _heavy_grpc(drawing: random.Random, target: Target) -> Hostile:
     """The same over gRPC."""
     return call(target, "batch", framed(message(target, rows=16)))
+
+
+def _disguised(drawing: random.Random, target: Target) -> Hostile:
+    """Seven rows in as many bytes as an honest request of one."""
+    content = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[7,4],"data":[%s]}]}' % b",".join([b"1"] * 28)
+    return _steer("disguised", request(target, content))
+
+
+def _disguised_binary(drawing: random.Random, target: Target) -> Hostile:
+    """Nine rows in as many bytes as an honest request of one with binary tensors."""
+    shape = b'"shape":[9,4],"parameters":{"binary_data_size":144}'
+    text = b'{"inputs":[{"name":"x","datatype":"FP32",' + shape + b"}]}"
+    headers = [("Inference-Header-Content-Length", str(len(text)))]
+    return _steer("disguised", request(target, text + b"\x00" * 144, headers=headers))
 
 
 def _undecided(drawing: random.Random, target: Target) -> Hostile:
