@@ -4,10 +4,10 @@ import argparse
 import sys
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from . import attack_edge
+from . import attack_edge, attack_programs, attack_rollouts
 from .rows import Rows
 from .rows import main as run_rows
 
@@ -16,12 +16,11 @@ _MORE = ("attack_soak", "attack_stores", "attack_kills", "attack_records")
 
 def rows(options: attack_edge.Options) -> Rows:
     """Return every row, those of other files where they are there."""
-    found = {"honest": partial(attack_edge.beside_honest, options=options)}
-    for name in ("attack_rollouts", "attack_programs"):
-        if find_spec(f"scripts.benchmarks.{name}"):
-            found |= import_module(f"scripts.benchmarks.{name}").rows(options)
+    found: dict[str, Any] = {"honest": partial(attack_edge.beside_honest, options=options)}
+    found |= attack_rollouts.rows(options)
+    found |= attack_programs.rows(options)
     for name in _MORE:
-        if find_spec(f"scripts.benchmarks.{name}"):
+        if Path(__file__).with_name(f"{name}.py").exists():
             found |= import_module(f"scripts.benchmarks.{name}").ROWS
     return found
 

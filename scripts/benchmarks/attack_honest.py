@@ -94,7 +94,8 @@ def answered(port: int) -> bool:
 
 def _run(port: int, rate: float, path: str, seconds: float, over: Any) -> None:
     dues = _arrivals(rate, seconds)
-    lock, out = threading.Lock(), Path(path).open("a")
+    lock = threading.Lock()
+    Path(path).touch()
     queues = {name: _Due(dues, number, len(PROTOCOLS)) for number, name in enumerate(PROTOCOLS)}
 
     def work(protocol: str, number: int) -> None:
@@ -104,9 +105,8 @@ def _run(port: int, rate: float, path: str, seconds: float, over: Any) -> None:
                 break
             found = sender.ask(*_drawn(drawing))
             asked = Asked(due=due, ended=time.time(), protocol=protocol, **found)
-            with lock:
-                out.write(json.dumps(asdict(asked)) + "\n")
-                out.flush()
+            with lock, Path(path).open("a") as stream:
+                stream.write(json.dumps(asdict(asked)) + "\n")
         sender.close()
 
     threads = [threading.Thread(target=work, args=each) for each in itertools.product(PROTOCOLS, range(_THREADS))]
@@ -114,7 +114,6 @@ def _run(port: int, rate: float, path: str, seconds: float, over: Any) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    out.close()
 
 
 def _arrivals(rate: float, seconds: float) -> Sequence[float]:

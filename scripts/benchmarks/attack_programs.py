@@ -1,7 +1,7 @@
 """Each attack program that has ever got through, as a check that passes or fails by itself; together one row.
 
-A check returns what got through, empty for nothing, and a note with its figures. They share one world, from the harmless
-to those that once killed the server.
+A check returns what got through, empty for nothing, and a note with its figures. They share one world, from the
+harmless to those that once killed the server.
 """
 
 import socket
@@ -24,7 +24,8 @@ from scripts.benchmarks.attack_tokens import tokens
 from scripts.benchmarks.attack_world import HIDDEN, IDENTICAL, NAME, OTHER, STABLE, World, edge_of, settled, up
 from scripts.benchmarks.hostile import Hostile, request
 from scripts.benchmarks.hostile_bodies import BODIES
-from scripts.benchmarks.hostile_grpc import CLOSED, call, field, framed, message, tensors, varint
+from scripts.benchmarks.hostile_calls import CLOSED
+from scripts.benchmarks.hostile_grpc import call, field, framed, message, tensors, varint
 from scripts.benchmarks.hostile_verdict import breaches, kind
 from scripts.benchmarks.hostile_wire import Outcome, perform
 from scripts.benchmarks.rows import Row, Rows
@@ -36,6 +37,7 @@ Verdict = tuple[str, str]
 Check = Callable[[World], Verdict]
 _HONEST = 20.0  # requests a second beside a check
 _MEMORY = 300 << 20  # bytes by which Envoy may grow for bodies that never end
+_STALL = 1.0  # seconds that an honest caller may wait while another one sends what is large
 _ROUTED = frozenset((str(STABLE),))
 
 
@@ -56,9 +58,8 @@ def programs(folder: Path, options: Options) -> Row:
             died = ", ".join(f"{name} died {count} times" for name, count in deaths.items())
             through = "; ".join(part for part in (through, died) if part)
             table[name] = through, note
-            say(
-                f"  {'held ' if not through else 'FAILS'}  {name}: {through or note}{f' ({note})' if through and note else ''}"
-            )
+            told = f"{through} ({note})" if through and note else through or note
+            say(f"  {'held ' if not through else 'FAILS'}  {name}: {told}")
         reached = world.reached()
     failing = [f"{name}: {through}" for name, (through, _) in table.items() if through]
     return Row(
@@ -135,6 +136,16 @@ def deep(world: World) -> Verdict:
     ] * 3
     attacks = [Hostile(family="deep", kind="40,000", program=(request(TARGET, content),)) for content in contents]
     return _performed(world, attacks, seconds=15.0)
+
+
+def bulky(world: World) -> Verdict:
+    """Bodies of 1, 4, 16 and 60 MB of small numbers, one after the other, and what an honest caller waits meanwhile."""
+    attacks = []
+    for size in (1 << 20, 4 << 20, 16 << 20, 60 << 20):
+        head = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,%d],"data":[' % (size // 2)
+        content = head + b"0," * (size // 2 - 1) + b"0]}]}"
+        attacks.append(Hostile(family="bulky", kind=f"{size >> 20} MB", program=(request(TARGET, content),)))
+    return _performed(world, attacks, most=_STALL)
 
 
 def slow(world: World) -> Verdict:
@@ -225,6 +236,7 @@ CHECKS: dict[str, Check] = {
     "grpc stream errors": streams,
     "grpc timeouts": timeouts,
     "bodies": bodies,
+    "bulky bodies": bulky,
     "jwt": tokens,
     "eject": ejected,
     "slow bodies": slow,
@@ -236,10 +248,13 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def _performed(world: World, attacks: Sequence[Hostile], *, seconds: float = 3.0) -> Verdict:
-    """Carry them out one by one beside honest callers, who go on for `seconds` afterwards."""
+def _performed(world: World, attacks: Sequence[Hostile], *, seconds: float = 3.0, most: float = 0.0) -> Verdict:
+    """Carry them out one by one beside honest callers, who go on for `seconds` afterwards.
+
+    None of the honest may wait longer than `most` seconds, where that is not 0.
+    """
     found, counts = list[str](), Counter[str]()
-    with _beside(world, 60.0) as told:
+    with _beside(world, 60.0, most=most) as told:
         for number, attack in enumerate(attacks):
             outcome: Outcome = perform(attack, world.port, number=number, longest=6.0)
             counts[kind(outcome)] += 1
@@ -251,7 +266,7 @@ def _performed(world: World, attacks: Sequence[Hostile], *, seconds: float = 3.0
 
 
 @contextmanager
-def _beside(world: World, seconds: float, *, port: int = 0) -> Iterator[list[str]]:
+def _beside(world: World, seconds: float, *, port: int = 0, most: float = 0.0) -> Iterator[list[str]]:
     """Honest callers beside the block; afterwards the list holds what they lost, and a note."""
     told = ["", ""]
     path = world.folder / f"beside-{time.monotonic_ns()}.jsonl"
@@ -261,7 +276,10 @@ def _beside(world: World, seconds: float, *, port: int = 0) -> Iterator[list[str
     lost = [each for each in asked if each.status != 200]
     why = f": {lost[0].protocol} {lost[0].status} {lost[0].why[:80]}" if lost else ""
     told[0] = f"{len(lost)} of {len(asked)} honest requests lost{why}" if lost or not asked else ""
-    told[1] = f"honest p99 {1e3 * p99([each.seconds for each in asked]):.0f} ms of {len(asked)}"
+    waited = [each.seconds for each in asked]
+    if most and max(waited, default=0.0) > most:
+        told[0] += f"{'; ' if told[0] else ''}an honest caller waited {max(waited):.1f} s"
+    told[1] = f"honest p99 {1e3 * p99(waited):.0f} ms, longest {1e3 * max(waited, default=0.0):.0f} ms of {len(waited)}"
 
 
 def _opened(port: int, head: bytes) -> socket.socket:

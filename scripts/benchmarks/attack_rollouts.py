@@ -1,7 +1,8 @@
-"""Rollouts under attack: callers who choose the version that they reach try to have a good one rolled back, or hide a bad one.
+"""Rollouts under attack: callers who choose their version try to have a good one rolled back, or to hide a bad one.
 
-Honest callers ask all the time; the attackers look for ids that the edge sends to the version they want, and send it what
-it cannot answer well. Candidates: one that is identical, one that fails 2 % of its requests, one that is 20 % slower.
+Honest callers ask all the time; the attackers look for ids that the edge sends to the version they want, and send it
+what it cannot answer well. Candidates: one that is identical, one that fails 2 % of its requests, one that is
+20 % slower.
 """
 
 import contextlib
@@ -68,7 +69,9 @@ ATTACKS = {
     "unattacked": ("", 0),
     "steered to the candidate": ("all", 1),
     "steered to the stable version": ("all", 0),
+    "heavy requests steered to the candidate": ("disguised", 1),
     "failures steered to the stable version": ("heavy", 0),
+    "heavy requests steered to the stable version": ("disguised", 0),
 }
 """By name, the kinds of attack and whether they go to the candidate."""
 _WORDS = ("errors", "mean latency", "beyond the baseline's p95", "beyond the baseline's p99")
@@ -93,7 +96,11 @@ class Ended:
 
 def identical(folder: Path, options: Options) -> Row:
     """Roll out an identical candidate while attackers steer to either version."""
-    names = ("steered to the candidate", "steered to the stable version")
+    names = (
+        "steered to the candidate",
+        "steered to the stable version",
+        "heavy requests steered to the candidate",
+    )
     found = _campaign(folder, options, [(IDENTICAL, name) for name in names])
     rolled = {name: _count(ends, Phase.ROLLED_BACK) for (_, name), ends in found.items()}
     reasons = Counter(each.reason[:90] for ends in found.values() for each in ends if each.phase == Phase.ROLLED_BACK)
@@ -115,7 +122,9 @@ def bad(folder: Path, options: Options) -> Row:
     """Roll out candidates that are worse, attacked and not."""
     names = ("unattacked", "steered to the candidate", "failures steered to the stable version")
     candidates = {FAILING: "2 % errors", SLOWER: "+20 % latency"}
-    found = _campaign(folder, options, [(candidate, name) for candidate in candidates for name in names])
+    kinds = [(candidate, name) for candidate in candidates for name in names]
+    kinds.append((SLOWER, "heavy requests steered to the stable version"))
+    found = _campaign(folder, options, kinds)
     parts = []
     for (candidate, name), ends in found.items():
         back = [each for each in ends if each.phase == Phase.ROLLED_BACK]
@@ -126,8 +135,8 @@ def bad(folder: Path, options: Options) -> Row:
         parts.append(f"{candidates[candidate]} {name}: {len(back)} of {len(ends)}{took}{told}")
     return Row(
         name="bad-candidates",
-        claim=f"{options.rollouts} rollouts of each worse candidate, beside {RATE:.0f} honest requests a second, attacks "
-        f"{ATTACK:.0f} a second",
+        claim=f"{options.rollouts} rollouts of each worse candidate, beside {RATE:.0f} honest requests a second, "
+        f"attacks {ATTACK:.0f} a second",
         value="; ".join(parts) + _lost(found),
         bar="every one rolled back",
         met=all(_count(ends, Phase.ROLLED_BACK) == len(ends) == options.rollouts for ends in found.values()),

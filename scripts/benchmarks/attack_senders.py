@@ -1,4 +1,4 @@
-"""Attackers in a process of their own: a list of attacks at given moments, or attacks steered to one version for a while.
+"""Attackers in a process of their own: attacks at given moments, or attacks steered to one version for a while.
 
 What came of each is written down line by line. Everything is bounded: by its list, or by its seconds.
 """
@@ -11,7 +11,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -65,17 +65,14 @@ def _process(work: Any, *arguments: Any) -> Iterator[None]:
 
 def _scheduled(port: int, seed: int, dues: Sequence[float], path: str, over: Any) -> None:
     waiting: queue.Queue[tuple[float, int, Hostile] | None] = queue.Queue(maxsize=64)
-    lock, out = threading.Lock(), Path(path).open("a")
+    write = _writer(path)
 
     def work() -> None:
         while (item := waiting.get()) is not None:
             due, number, attack = item
             over.wait(max(0.0, due - time.time()))
             if not over.is_set():
-                outcome = perform(attack, port, number=number)
-                with lock:
-                    out.write(json.dumps(outcome.to_json()) + "\n")
-                    out.flush()
+                write(perform(attack, port, number=number))
 
     threads = [threading.Thread(target=work) for _ in range(_THREADS)]
     for thread in threads:
@@ -86,31 +83,43 @@ def _scheduled(port: int, seed: int, dues: Sequence[float], path: str, over: Any
         waiting.put(None)
     for thread in threads:
         thread.join()
-    out.close()
+
+
+def _writer(path: str) -> Callable[[Outcome], None]:
+    """Return a function that appends a line for each outcome, from any thread."""
+    lock = threading.Lock()
+
+    def write(outcome: Outcome) -> None:
+        with lock, Path(path).open("a") as stream:
+            stream.write(json.dumps(outcome.to_json()) + "\n")
+
+    return write
 
 
 def steered_kinds(kinds: str) -> Sequence[Maker]:
     """Return the makers of an attack that is steered.
 
     ``empty``: the body ``{}``. ``header``: 20 kB of headers. ``keyless``: no key. ``heavy``: errors and large batches.
-    ``all``: these, all of JSON, binary and gRPC, and inputs without a clear class.
+    ``disguised``: batches of an honest request's form and size. ``all``: these, all of JSON, binary and gRPC, and
+    inputs without a clear class.
     """
     own: dict[str, Sequence[Maker]] = {
         "empty": (_empty,),
         "header": (_padded,),
         "keyless": (_keyless,),
         "heavy": (_heavy, _heavy, _empty, _padded, _short, _heavy_grpc),
+        "disguised": (_disguised, _disguised_binary),
     }
     if kinds in own:
         return own[kinds]
     families = grammar()
-    chosen = [*own["heavy"], _padded, _keyless, _undecided, _undecided, _undecided_grpc]
+    chosen = [*own["heavy"], *own["disguised"], _padded, _keyless, _undecided, _undecided, _undecided_grpc]
     deep = [each for each in families["json"] if each.__name__.startswith("deep")]
     return (*chosen, *deep, *families["json"], *families["binary"], *families["grpc"], *families["headers"])
 
 
 def _steered(port: int, aim: int, rate: float, seed: int, path: str, kinds: str, over: Any) -> None:
-    drawing, out, lock = random.Random(seed), Path(path).open("a"), threading.Lock()
+    drawing, write = random.Random(seed), _writer(path)
     found: dict[str, list[str]] = {name: [] for name in ATTACKERS}
     makers = steered_kinds(kinds)
     free = threading.BoundedSemaphore(_THREADS)
@@ -118,10 +127,7 @@ def _steered(port: int, aim: int, rate: float, seed: int, path: str, kinds: str,
 
     def work(attack: Hostile, at: int) -> None:
         try:
-            outcome = perform(attack, port, number=at, longest=6.0)
-            with lock:
-                out.write(json.dumps(outcome.to_json()) + "\n")
-                out.flush()
+            write(perform(attack, port, number=at, longest=6.0))
         finally:
             free.release()
 
@@ -138,7 +144,6 @@ def _steered(port: int, aim: int, rate: float, seed: int, path: str, kinds: str,
     until = time.monotonic() + 15.0
     for _ in range(_THREADS):
         free.acquire(timeout=max(0.0, until - time.monotonic()))
-    out.close()
 
 
 def _ids(port: int, aim: int, client: str, drawing: random.Random) -> list[str]:
@@ -202,6 +207,20 @@ def _heavy(drawing: random.Random, target: Target) -> Hostile:
 def _heavy_grpc(drawing: random.Random, target: Target) -> Hostile:
     """The same over gRPC."""
     return call(target, "batch", framed(message(target, rows=16)))
+
+
+def _disguised(drawing: random.Random, target: Target) -> Hostile:
+    """Seven rows in as many bytes as an honest request of one."""
+    content = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[7,4],"data":[%s]}]}' % b",".join([b"1"] * 28)
+    return _steer("disguised", request(target, content))
+
+
+def _disguised_binary(drawing: random.Random, target: Target) -> Hostile:
+    """Nine rows in as many bytes as an honest request of one with binary tensors."""
+    shape = b'"shape":[9,4],"parameters":{"binary_data_size":144}'
+    text = b'{"inputs":[{"name":"x","datatype":"FP32",' + shape + b"}]}"
+    headers = [("Inference-Header-Content-Length", str(len(text)))]
+    return _steer("disguised", request(target, text + b"\x00" * 144, headers=headers))
 
 
 def _undecided(drawing: random.Random, target: Target) -> Hostile:

@@ -1,8 +1,9 @@
 """What is attacked: a real Triton with versions of one model, a real edge with keys, the supervisor and the watch.
 
 The model tells its version with every answer. Versions 1 and 2 are alike but for noise far below any class, 3 is loaded
-and named by no route, 4 fails 2 % of all requests but the supervisor's, 5 is 20 % slower. A second model is not offered by the edge at all.
-Version 3 and the second model write down each request of an attack that reaches them.
+and named by no route, 4 fails 2 % of all requests but the supervisor's, 5 is 20 % slower. A second model
+is not offered by the edge at all. Version 3 and the second model write down each request of an attack that reaches
+them.
 """
 
 import os

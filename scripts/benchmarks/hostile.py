@@ -1,8 +1,8 @@
 """Hostile and malformed requests made from a grammar: each a value that says what to send and what may come back.
 
-Pure and seeded: the same seed makes the same requests. `hostile_http`, `hostile_json`, `hostile_grpc` and
-`hostile_frames` hold the grammar; `hostile_wire` sends. Every tensor of an attack begins with `MARK`, so that a model
-which no caller may reach can write down that one did.
+Pure and seeded: the same seed makes the same requests. `hostile_http`, `hostile_headers`, `hostile_json`,
+`hostile_grpc`, `hostile_calls` and `hostile_frames` hold the grammar; `hostile_wire` sends. Every tensor of an attack
+begins with `MARK`, so that a model which no caller may reach can write down that one did.
 """
 
 import base64
@@ -81,9 +81,10 @@ Maker = Callable[[Random, Target], Hostile]
 
 def grammar() -> dict[str, Sequence[Maker]]:
     """Return every family with its makers."""
-    from scripts.benchmarks import hostile_frames, hostile_grpc, hostile_http, hostile_json
+    from scripts.benchmarks import hostile_calls, hostile_frames, hostile_headers, hostile_http, hostile_json
 
-    return {**hostile_http.FAMILIES, **hostile_json.FAMILIES, **hostile_grpc.FAMILIES, **hostile_frames.FAMILIES}
+    parts = (hostile_http, hostile_headers, hostile_json, hostile_calls, hostile_frames)
+    return {name: makers for part in parts for name, makers in part.FAMILIES.items()}
 
 
 def made(seed: int, count: int, target: Target, *, families: Sequence[str] = ()) -> Iterator[Hostile]:

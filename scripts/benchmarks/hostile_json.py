@@ -1,4 +1,4 @@
-"""The part of the grammar about bodies: JSON of wrong depth, type or number, and binary tensors that do not fit. Pure."""
+"""The bodies of the grammar: JSON of wrong depth, type or number, and binary tensors that do not fit. Pure."""
 
 import json
 import struct
@@ -148,12 +148,11 @@ def wrong_fields(random: Random, target: Target) -> Hostile:
             del value[random.choice(sorted(value))]
             return sent(target, json.dumps({"inputs": [value]}).encode(), "missing")
         case 1:
-            raw = json.dumps(value).encode()
-            twice = b'{"inputs":[%s],"inputs":[%s]}' % (raw, raw)
+            text = json.dumps(value).encode()
+            twice = b'{"inputs":[%s],"inputs":[%s]}' % (text, text)
             return sent(target, twice, "twice")
         case 2:
-            text = json.dumps(value)
-            other = text.replace('"name": "x"', '"name": "y", "name": "x", "shape": [0, 4]')
+            other = json.dumps(value).replace('"name": "x"', '"name": "y", "name": "x", "shape": [0, 4]')
             return sent(target, b'{"inputs":[' + other.encode() + b"]}", "twice")
         case 3:
             return sent(target, json.dumps({"inputs": [value, value]}).encode(), "twice")
@@ -196,17 +195,27 @@ def wrong_shapes(random: Random, target: Target) -> Hostile:
 def wrong_numbers(random: Random, target: Target) -> Hostile:
     """Numbers that are none, or too large, in data and elsewhere."""
     number = random.choice(
-        (b"NaN", b"Infinity", b"-Infinity", b"1e400", b"-1e400", b"1e-999", b"0x10", b"01", b"+1", b".5", b"1.")
-        + (
+        (
+            b"NaN",
+            b"Infinity",
+            b"-Infinity",
+            b"1e400",
+            b"-1e400",
+            b"1e-999",
+            b"0x10",
+            b"01",
+            b"+1",
+            b".5",
+            b"1.",
             b"9" * 400,
-            b"1" + b"0" * 100_000,
+            b"1" + b"0" * 100000,
             b"1e" + b"9" * 1000,
             b"-0",
             b"nan",
             b"true",
             b'"1"',
             b"null",
-            b"0." + b"3" * 50_000,
+            b"0." + b"3" * 50000,
         )
     )
     text = body(target, random, data=["HERE"] + [0.0] * (target.width - 1))
@@ -278,6 +287,22 @@ def large(random: Random, target: Target) -> Hostile:
             return sent(target, ("{" + keys + "}").encode(), "keys")
 
 
+def bulky(random: Random, target: Target) -> Hostile:
+    """Megabytes of small members, which cost their reader more than their bytes say."""
+    size = random.choice((1 << 20, 1 << 20, 4 << 20, 16 << 20))
+    head = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,%d],"data":[' % (size // 2)
+    content = random.choice(
+        (
+            lambda: head + b"0," * (size // 2 - 1) + b"0]}]}",
+            lambda: b"{" + b'"":0,' * (size // 5) + b'"inputs":[]}',
+            lambda: b'{"a":[' + b"[]," * (size // 3) + b'0],"inputs":[]}',
+            lambda: b'{"id":"' + b"\\n" * (size // 2) + b'","inputs":[]}',
+            lambda: b"{" + b" " * size + b'"inputs":[]}',
+        )
+    )()
+    return sent(target, content, "bulky")
+
+
 def binary(random: Random, target: Target) -> Hostile:
     """Binary tensors whose sizes lie: in the JSON part, in the header, or in the content."""
     wide = target.width
@@ -342,6 +367,7 @@ FAMILIES: dict[str, Sequence[Maker]] = {
         parameters,
         outputs,
         large,
+        bulky,
     ),
     "binary": (binary, binary_strings, binary_types, raw_binary),
 }

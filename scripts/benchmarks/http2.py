@@ -1,7 +1,7 @@
 """HTTP/2 frames and header blocks as bytes: enough to write any request, well-formed or not, and to read the response.
 
-Pure. Headers are written as literals without an index (RFC 7541, 6.2.2), so that any name and value can be sent. What is
-read may use the static table and the Huffman code; `SETTINGS` announces a dynamic table of size 0.
+Pure. Headers are written as literals without an index (RFC 7541, 6.2.2), so that any name and value can be sent. What
+is read may use the static table and the Huffman code; `SETTINGS` announces a dynamic table of size 0.
 """
 
 from collections.abc import Iterator, Sequence
