@@ -3,7 +3,7 @@
 Triton and Envoy serve a tiny model to steady callers while the three look 20 times a second, each allowed 256
 descriptors. Every second it is noted what they hold; at the end a model process is killed. The rollout holds a step
 within one block of evidence: a controller keeps each block, about 2 kB, on purpose. ``--seconds`` (or the environment's
-SOAK_SECONDS) makes it shorter.
+SOAK_SECONDS) makes it shorter; below ten minutes memory still settles, and that row says so.
 """
 
 import argparse
