@@ -101,7 +101,11 @@ def _frame(folder: StoreFolder) -> Iterator[Damage]:
         yield Damage(part="folder", what="this is no folder, and must be one", where=str(path), next_step=REPAIR)
     if os.path.lexists(folder.lock) and (why := unreadable(folder.lock)):
         yield Damage(part="lock", what=f"the lock cannot be used: {why}", where=str(folder.lock), next_step=REPAIR)
-    if folder.used and not folder.layout_is_whole():
+    first = either(folder.index)
+    begun = (
+        first is None or bool(first.entries) or os.path.lexists(folder.layout)
+    )  # it is the last that a new store gets
+    if begun and folder.used and not folder.layout_is_whole():
         what = "the file that names the layout is missing or damaged"
         yield Damage(part="oci-layout", what=what, where=str(folder.layout), next_step=REPAIR)
     if what := _second(folder):

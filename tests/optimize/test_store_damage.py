@@ -313,6 +313,30 @@ def killed_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     return lambda: changes[0]
 
 
+def test_a_build_that_is_killed_anywhere_leaves_no_damage(
+    kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = 0
+    while True:
+        step += 1
+        trial = Kept(Store(tmp_path / f"killed-{step}" / "store"), kept.made)
+        with monkeypatch.context() as patch:
+            killed_at(step, patch)
+            try:
+                trial.build()
+            except Killed:
+                pass
+            else:
+                break
+        assert inspect(trial.store).damage == (), step
+        again = Kept(Store(trial.store.root), kept.made)
+        again.build()
+        found = inspect(again.store)
+        assert (found.damage, found.remarks) == ((), ()), step
+        again.read()
+    assert step > 10
+
+
 def test_a_repair_that_is_killed_anywhere_is_completed_by_the_next(
     kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
