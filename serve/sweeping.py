@@ -25,21 +25,24 @@ _NAMELESS_SECONDS = 24 * 3600.0
 
 def sweep() -> None:
     """Remove scratch folders of dead processes, and stop servers and proxies that only they used."""
-    base = home()
+    with suppress(SeatrialError, OSError):  # a start is no place to complain; the verb meets what matters to it
+        _sweep(home())
+
+
+def _sweep(base: Path) -> None:
     for root in (base / "work", base / "tune", base / "triton"):
         scratch.sweep(root)
     scratch.sweep(Path(tempfile.gettempdir()), _KIND)
     _sweep_nameless(base / "work")
     _sweep_runs(base / "runs")
-    with suppress(SeatrialError, OSError):  # a start is no place to complain; the verb meets what matters to it
-        if _left(base / "triton" / "servers"):
-            from .triton.running.leftovers import sweep_servers
+    if _left(base / "triton" / "servers"):
+        from .triton.running.leftovers import sweep_servers
 
-            sweep_servers()
-        if _left(base / "envoy" / "runs"):
-            from .traffic.envoy.on_envoy import sweep as sweep_proxies
+        sweep_servers()
+    if _left(base / "envoy" / "runs"):
+        from .traffic.envoy.on_envoy import sweep as sweep_proxies
 
-            sweep_proxies()
+        sweep_proxies()
 
 
 def _sweep_nameless(root: Path) -> None:
