@@ -17,7 +17,7 @@ from optimize.environment import home
 from optimize.errors import SeatrialError
 
 _KIND = "seatrial-"
-_NAMELESS = re.compile(r"(?:host|proof)-[0-9a-f]{12}")  # of earlier versions, whose names do not say whose they are
+_NAMELESS = re.compile(r"(?:host|proof)-[0-9a-f]{12}|\d+-[a-z0-9_]{8}")  # of earlier versions: names without an owner
 _RUNS = 5  # the newest, so that a start does not read through years of runs
 _STAGED_SECONDS = 60.0  # nothing of ours writes one file for so long without a lock on it
 _NAMELESS_SECONDS = 24 * 3600.0
