@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from optimize import interrupts
-from optimize.errors import SeatrialError
+from optimize.errors import MachineError, SeatrialError
 from scripts.benchmarks import attack_kill_checks as checks
 from scripts.benchmarks.attack_kill_jobs import (
     EDGE,
@@ -271,7 +271,10 @@ def _afterwards(lane: Lane, job: Job, before: set[str]) -> list[str]:
     if _endless(job):
         faults += _rolled_back(lane)
     else:
-        code, said = lane.run(job.text)
+        try:
+            code, said = lane.run(job.text)
+        except MachineError as error:
+            return [f"again: {error.what}", *_settle(lane, job, before)]
         if code not in job.codes + job.again:
             faults.append(f"again: exit code {code}: {said.strip()[-300:]!r}")
         if "Traceback" in said:
