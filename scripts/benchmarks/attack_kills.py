@@ -252,10 +252,11 @@ def _struck(lane: Lane, job: Job, number: signal.Signals, after: float) -> tuple
 def _at_once(lane: Lane, job: Job, number: signal.Signals, code: int, said: str, *, finished: bool) -> list[str]:
     """Return what is wrong right after the kill."""
     faults = []
-    ended = _ENDS[number] + job.codes
+    begun = "serve/" in said or "Traceback" not in said  # else the interpreter had not reached a line of ours
+    ended = _ENDS[number] + job.codes + (() if begun else (1,))
     if code not in ended and not (finished and _endless(job)):
         faults.append(f"exit code {code}: {said.strip()[-160:]!r}")
-    if "Traceback" in said and not (code in (-2, 1) and "optimize/" not in said and "serve/cli" not in said):
+    if "Traceback" in said and begun:
         faults.append(f"traceback: {said.strip()[-160:]!r}")
     lane.look()
     home = lane.folder / "home"
