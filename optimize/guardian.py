@@ -16,7 +16,8 @@ import signal
 import sys
 import time
 
-if 0:  # for the type checker alone: a start takes milliseconds
+TYPE_CHECKING = False  # as in typing, whose import would be most of the start
+if TYPE_CHECKING:
     import typing
 
 PATIENCE = 5.0  # seconds for what was killed to be gone

@@ -17,7 +17,7 @@ from optimize.environment import home
 from optimize.errors import SeatrialError
 
 _KIND = "seatrial-"
-_NAMELESS = re.compile(r"(?:host|proof)-[0-9a-f]{12}")  # of earlier versions, whose names do not say whose they are
+_NAMELESS = re.compile(r"(?:host|proof)-[0-9a-f]{12}|\d+-[a-z0-9_]{8}")  # of earlier versions: names without an owner
 _RUNS = 5  # the newest, so that a start does not read through years of runs
 _STAGED_SECONDS = 60.0  # nothing of ours writes one file for so long without a lock on it
 _NAMELESS_SECONDS = 24 * 3600.0
@@ -25,21 +25,24 @@ _NAMELESS_SECONDS = 24 * 3600.0
 
 def sweep() -> None:
     """Remove scratch folders of dead processes, and stop servers and proxies that only they used."""
-    base = home()
+    with suppress(SeatrialError, OSError):  # a start is no place to complain; the verb meets what matters to it
+        _sweep(home())
+
+
+def _sweep(base: Path) -> None:
     for root in (base / "work", base / "tune", base / "triton"):
         scratch.sweep(root)
     scratch.sweep(Path(tempfile.gettempdir()), _KIND)
     _sweep_nameless(base / "work")
     _sweep_runs(base / "runs")
-    with suppress(SeatrialError, OSError):  # a start is no place to complain; the verb meets what matters to it
-        if _left(base / "triton" / "servers"):
-            from .triton.running.leftovers import sweep_servers
+    if _left(base / "triton" / "servers"):
+        from .triton.running.leftovers import sweep_servers
 
-            sweep_servers()
-        if _left(base / "envoy" / "runs"):
-            from .traffic.envoy.on_envoy import sweep as sweep_proxies
+        sweep_servers()
+    if _left(base / "envoy" / "runs"):
+        from .traffic.envoy.on_envoy import sweep as sweep_proxies
 
-            sweep_proxies()
+        sweep_proxies()
 
 
 def _sweep_nameless(root: Path) -> None:

@@ -235,7 +235,7 @@ def surroundings(folder: Path) -> dict[str, str]:
     return os.environ | own | {"PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
 
 
-def done(words: Sequence[str], folder: Path, *, seconds: float = 300.0) -> tuple[int, str]:
+def done(words: Sequence[str], folder: Path, *, seconds: float = 900.0) -> tuple[int, str]:
     """Run a verb to its end; exit code and what it said.
 
     Raises:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from optimize import interrupts
-from optimize.errors import SeatrialError
+from optimize.errors import MachineError, SeatrialError
 from scripts.benchmarks import attack_kill_checks as checks
 from scripts.benchmarks.attack_kill_jobs import (
     EDGE,
@@ -252,10 +252,11 @@ def _struck(lane: Lane, job: Job, number: signal.Signals, after: float) -> tuple
 def _at_once(lane: Lane, job: Job, number: signal.Signals, code: int, said: str, *, finished: bool) -> list[str]:
     """Return what is wrong right after the kill."""
     faults = []
-    ended = _ENDS[number] + job.codes
+    begun = "serve/" in said or "Traceback" not in said  # else the interpreter had not reached a line of ours
+    ended = _ENDS[number] + job.codes + (() if begun else (1,))
     if code not in ended and not (finished and _endless(job)):
         faults.append(f"exit code {code}: {said.strip()[-160:]!r}")
-    if "Traceback" in said and not (code in (-2, 1) and "optimize/" not in said and "serve/cli" not in said):
+    if "Traceback" in said and begun:
         faults.append(f"traceback: {said.strip()[-160:]!r}")
     lane.look()
     home = lane.folder / "home"
@@ -271,7 +272,10 @@ def _afterwards(lane: Lane, job: Job, before: set[str]) -> list[str]:
     if _endless(job):
         faults += _rolled_back(lane)
     else:
-        code, said = lane.run(job.text)
+        try:
+            code, said = lane.run(job.text)
+        except MachineError as error:
+            return [f"again: {error.what}", *_settle(lane, job, before)]
         if code not in job.codes + job.again:
             faults.append(f"again: exit code {code}: {said.strip()[-300:]!r}")
         if "Traceback" in said:

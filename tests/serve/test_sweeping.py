@@ -44,11 +44,14 @@ def test_what_may_be_in_use_stays(home: Path, temporary: Path, departed: str) ->
 
 def test_what_earlier_versions_left_goes_when_nothing_has_touched_it_for_a_day(home: Path) -> None:
     folder, staged = home / "work" / "host-0123456789ab", home / "runs" / "gate-1" / "load" / ".staged-old"
+    built = home / "work" / "4711-ab_cd3fg"
+    built.mkdir(parents=True)
     folder.mkdir(parents=True)
     staged.parent.mkdir(parents=True)
     staged.write_bytes(b"half")
-    for each in (folder, staged):
+    for each in (folder, built, staged):
         os.utime(each, (time.time() - 90_000,) * 2)
     sweep()
     assert not folder.exists()
+    assert not built.exists()
     assert not staged.exists()
