@@ -57,6 +57,7 @@ at_most = { p50 = 9.0 }
 DEPLOYMENT = 'schema = 1\nname = "tiny"\nrelease = "tiny"\nflavour = "python"\nmax_batch_size = 32\n'
 PLAN = """\
 schema = 1
+memory = 1073741824
 warmup = 1.0
 [[steps]]
 share = 0.2
@@ -95,14 +96,14 @@ REPORTS = (
 KEPT = (("baseline", "record", "{run}", "--name", "again"), ("baseline", "compare", "{run}"))
 
 
-def _run(name: str, *more: tuple[str, ...]) -> Kind:
+def _run(name: str, *more: tuple[str, ...], files: str = "**/*.json") -> Kind:
     verbs = (*REPORTS, *more)
     filled = tuple(tuple(word.replace("{run}", "{work}/" + name) for word in verb) for verb in verbs)
-    return Kind(files=(f"{{work}}/{name}/**/*.json",), verbs=filled)
+    return Kind(files=(f"{{work}}/{name}/{files}",), verbs=filled)
 
 
 KINDS: Mapping[str, Kind] = {
-    "gate": _run("gate", *KEPT, ("trend", "--add", "{run}"), ("register", "tiny", "--run", "{run}")),
+    "gate": _run("gate", *KEPT, ("trend", "--add", "{run}"), ("register", "tiny", "--run", "{run}"), files="*.json"),
     "measure": _run("measure", *KEPT),
     "load": _run("load"),
     "capacity": _run("capacity"),
@@ -123,10 +124,9 @@ KINDS: Mapping[str, Kind] = {
     "rollouts": Kind(
         files=("{home}/rollouts/*/*.json", "{home}/rollouts/*/current", "{home}/rollouts/*/*/*.json*"),
         verbs=(
-            *(("rollout", verb, "good") for verb in ("status", "explain", "pause")),
-            *(("rollout", verb, "bad", "--json") for verb in ("status", "explain")),
-            ("rollout", "explain", "bad", "--every"),
-            ("rollout", "lift", "bad", "sha256:none"),
+            *(("rollout", verb, "m", *more) for verb in ("status", "explain", "pause") for more in ((), ("--json",))),
+            ("rollout", "explain", "m", "--every"),
+            ("rollout", "lift", "m", "sha256:bad"),
         ),
     ),
     "releases": Kind(
@@ -196,9 +196,9 @@ def prepare(work: Path) -> Site:
         site.must("capacity", url, "--slo", "p99<=50ms", *quick, codes=(0, 1, 3, 4))
     finally:
         site.must("down", again=True)
-    start = ("rollout", "start", "--stable", "1", "--candidate", "2", "--digest", "sha256:new", "--plan", "plan.toml")
-    site.must(*start, "--world", "world.py:good", "good")
-    site.must(*start, "--world", "world.py:greedy", "bad", codes=(1,))
+    start = ("rollout", "start", "m", "--stable", "1", "--candidate", "2", "--plan", "plan.toml")
+    site.must(*start, "--digest", "sha256:bad", "--world", "world.py:greedy", codes=(1,))
+    site.must(*start, "--digest", "sha256:good", "--world", "world.py:good")
     (work / "ready").touch()
     return site
 

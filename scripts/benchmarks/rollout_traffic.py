@@ -7,6 +7,7 @@ blocks of the same requests one by one; here numpy does it.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,5 +95,7 @@ def blocks(random: np.random.Generator, case: Case, plan: Plan, *, minutes: int,
 
 
 def _arm(row: Floats) -> Arm:
-    counts = {name: int(value) for name, value in zip(FIELDS, row, strict=True) if name != "log_seconds"}
+    counts: dict[str, Any] = {
+        name: int(value) for name, value in zip(FIELDS, row, strict=True) if name != "log_seconds"
+    }
     return Arm(**counts, log_seconds=float(row[FIELDS.index("log_seconds")]))

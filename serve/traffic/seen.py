@@ -21,7 +21,8 @@ class Seen:
     `on_trial` says that a failure would have been asked of the other version. `status` is the HTTP status (0 where the
     client went away first), `grpc_status` the gRPC one where there is one. `flags` are the proxy's own words for what
     went wrong (Envoy's response flags), empty for nothing. `attempts` above 1 say that the request was sent again.
-    `client` is the authenticated client, `kind` and `size` are form and bytes of the request, `digest` names its body.
+    `client` is the authenticated client, `kind` the request's form and `size` the elements of its inputs (bytes where
+    these are unknown), `digest` names its body.
     """
 
     at: float

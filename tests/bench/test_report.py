@@ -16,6 +16,7 @@ from bench.gating.pairs import GateRun, SlotRecord
 from bench.load.summary import LoadSummary
 from bench.on_plotly import latency_cdf, log_ticks, thinned_tail
 from bench.report import StageRow, print_verdict, rows, to_markdown, write_html
+from bench.report.junit import to_junit
 from bench.verdict import Verdict
 
 RunMaker = Callable[..., GateRun]
@@ -137,6 +138,25 @@ def test_names_are_escaped_in_every_form(tmp_path: Path, judged: tuple[GateRun, 
     console = Console(record=True, width=200)
     print_verdict(named, console)
     assert "[bold]x" in console.export_text()
+
+
+def test_no_name_breaks_out_of_a_summary_or_hides_in_it(tmp_path: Path, judged: tuple[GateRun, Verdict]) -> None:
+    run, verdict = judged
+    evil = "a\\|b`c` [x](http://evil) *b*\n# head\x1b[2J\u202eback @all <img src=x>"
+    finding = replace(verdict.findings[0], metric=evil, reason=evil)
+    named = replace(
+        verdict, candidate=dict(verdict.candidate) | {"name": evil}, findings=(finding,), scope=evil, at=evil
+    )
+    marked = to_markdown(named, run)
+    assert "a\\\\\\|b\\`c\\` \\[x\\](http://evil)" in marked
+    for text in (marked, to_junit(named, run)):
+        assert not any(each in text for each in ("\x1b", "\u202e", "<img"))
+    assert "@all" not in marked
+    assert not any(line.startswith("# head") for line in marked.splitlines())
+    assert "\\x1b[2J" in to_junit(named, run)
+    write_html(tmp_path / "page.html", title=evil, verdict=named, run=run)
+    page = script_free((tmp_path / "page.html").read_text())
+    assert not any(each in page for each in ("\x1b", "\u202e", "<img"))
 
 
 @pytest.mark.parametrize("keep", [0, 1, 5])

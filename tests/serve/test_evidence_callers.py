@@ -115,7 +115,7 @@ def honest(start: float, end: float, rate: int = 10, slower: float = 1.0, seed: 
     random = np.random.default_rng(seed)
     for index in range(int((end - start) * rate)):
         for version in (1, 2):
-            large = random.random() < 0.3
+            large = random.random() < 0.3  # and there are three clients
             seconds = 0.02 * (4 if large else 1) * math.exp(random.normal(0, 0.1)) * (slower if version == 2 else 1)
             yield one(
                 start + index / rate,
@@ -123,7 +123,7 @@ def honest(start: float, end: float, rate: int = 10, slower: float = 1.0, seed: 
                 seconds,
                 size=9000 if large else 1000,
                 request_id=f"{seed}-{index}-{version}",
-                client="bob",
+                client=("bob", "carol", "dave")[index % 3],
             )
 
 
@@ -149,6 +149,7 @@ ATTACKS: dict[str, dict[str, object]] = {
     "refused": {"status": 400},
     "heavy": {"seconds": 0.9, "size": 900_000},
     "light": {"seconds": 0.0005, "size": 10},
+    "heavy, of the size of others": {"seconds": 0.9},
     "given up at once": {"status": 0, "flags": "DC", "seconds": 0.0},
     "too heavy to end": {"status": 504, "flags": "UT", "seconds": 3.0, "size": 900_000},
 }
@@ -286,5 +287,5 @@ def test_no_single_client_s_inputs_decide_whether_two_versions_agree() -> None:
 
 def test_the_attacks_would_decide_where_requests_of_all_kinds_are_compared_with_each_other() -> None:
     stream = [*honest(0.0, 400.0), *(replace(each, seconds=0.9) for each in steered(2))]
-    made, _ = blocks(replace(each, kind="") for each in stream)
+    made, _ = blocks(replace(each, kind="", client="") for each in stream)
     assert judge(PLAN, 0, Tally.of(made)).outcome == "FAIL"

@@ -7,7 +7,7 @@ import pytest
 
 from bench.verdict import Verdict
 from optimize.artifact import Artifact, Provenance
-from optimize.errors import IntegrityError, MachineError, MissingError
+from optimize.errors import ConfigError, IntegrityError, MachineError, MissingError
 from serve.errors import RegistryError
 from serve.release.registry import Registry
 
@@ -93,3 +93,13 @@ def test_an_unwritable_registry_is_one_clear_error(tmp_path: Path) -> None:
 def test_a_release_is_a_value(tmp_path: Path) -> None:
     release = Registry(tmp_path).register("net", ONE, verdict(ONE), run=tmp_path)
     assert replace(release) == Registry(tmp_path).get("net@1")
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "/etc/x", "", ".", "-x", "x\n", "x" * 128, "\x1b[31m"])
+def test_no_release_name_leaves_the_registry(name: str, tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "deep" / "releases")
+    with pytest.raises(ConfigError, match="invalid release name"):
+        registry.register(name, ONE, verdict(ONE), run=tmp_path)
+    with pytest.raises(ConfigError, match="invalid release name"):
+        registry.get(f"{name}@1")
+    assert not list(tmp_path.iterdir())

@@ -11,13 +11,13 @@ latencies are compared over like requests (`matching`), and one client counts fo
 """
 
 import math
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..seen import Seen
-from .matching import Matched, kind_of, typical_factors
+from .matching import Matched, group_of, kind_of, typical_factors
 from .plan import Plan
 
 FREEZE = 500  # answers of the stable version that thresholds need at least; a p99 of fewer is a guess
@@ -25,6 +25,7 @@ LEARNT = 10_000  # and at most: the latest before the comparison begins
 REMEMBERED = 100_000  # request ids, to know a record that comes twice
 REMEMBERED_SECONDS = 300.0  # a log is read on from where it was left: what comes twice comes soon
 SKEW = 60.0  # seconds by which a record may be ahead of our clock
+BY_GROUP = ("measured", "slow95", "slow99", "beyond95", "beyond99")
 CLIENT_MOST = 2_000  # requests of one client that a block counts of each version
 
 
@@ -54,7 +55,8 @@ class Arm:
     until its timeout has, and one that the client gave up late, as far as it came). Of these, `matched` are of kinds
     that both arms have (None: all), and `log_seconds` is `answered` times their mean log latency. Of the `measured`,
     which are of kinds with thresholds (None: all), `slow95` and `slow99` count those above the thresholds, `beyond95`
-    and `beyond99` those above the thresholds stretched by the margins.
+    and `beyond99` those above the thresholds stretched by the margins. `groups` are the counts named in `BY_GROUP` for
+    each group of clients (`matching.group_of`).
     `unconfirmed` failures could not be asked of the other version, and count for nothing else.
     """
 
@@ -70,6 +72,12 @@ class Arm:
     unconfirmed: int = 0
     matched: int | None = None
     measured: int | None = None
+    groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> "Arm":
+        """An arm of JSON values."""
+        return Arm(**value | {"groups": {group: tuple(counts) for group, counts in value.get("groups", {}).items()}})
 
     def of(self, name: str) -> float:
         """One count; those that earlier records lack are all the answers."""
@@ -94,7 +102,7 @@ class Block:
     @staticmethod
     def from_json(value: dict[str, Any]) -> "Block":
         """The counterpart of `to_json`."""
-        arms = {name: Arm(**value[name]) for name in ("candidate", "baseline")}
+        arms = {name: Arm.from_json(value[name]) for name in ("candidate", "baseline")}
         return Block(until=value["until"], step=value["step"], tails=value["tails"], **arms)
 
 
@@ -105,6 +113,7 @@ class _Open:
     arms: dict[str, Counter[str]] = field(default_factory=lambda: {"candidate": Counter(), "baseline": Counter()})
     matched: Matched = field(default_factory=Matched)
     clients: Counter[tuple[str, str]] = field(default_factory=Counter)
+    groups: dict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     def is_full_of(self, client: str, arm: str) -> bool:
         """Count a client's request; whether the block has enough of that client's already."""
@@ -116,22 +125,28 @@ class _Open:
         """Count one request that ended in no answer."""
         self.arms[arm].update(names)
 
-    def answer(self, arm: str, kind: str, seconds: float, limits: Mapping[str, float]) -> None:
+    def answer(self, arm: str, seen: Seen, kind: str, limits: Mapping[str, float]) -> None:
         """Count one answer; `limits` are seconds by the name of what counts those above them."""
-        slow = (name for name, most in limits.items() if seconds > most)
-        self.arms[arm].update(("requests", "answered", *(("measured", *slow) if limits else ())))
-        self.matched.add(arm, kind, seconds)
+        slow = (name for name, most in limits.items() if seen.seconds > most)
+        counted = ("measured", *slow) if limits else ()
+        self.arms[arm].update(("requests", "answered", *counted))
+        self.groups[arm, str(group_of(seen.client))].update(counted)
+        self.matched.add(arm, kind, seen.seconds, seen.client)
 
     def closed(self, arm: str, *, alone: bool) -> Arm:
         """The arm as it is; `alone` where there is nothing to match it with."""
         counts, means = dict(self.arms[arm]), self.matched.means()
         measured = counts.pop("measured", 0)
+        groups = {
+            group: tuple(of[name] for name in BY_GROUP) for (side, group), of in self.groups.items() if side == arm
+        }
         if alone:
             logs = math.fsum(logs for _, logs in self.matched.arms[arm].values())
-            return Arm(**counts, log_seconds=logs, measured=measured)
+            return Arm(**counts, log_seconds=logs, measured=measured, groups=groups)
         return Arm(
             **counts,
             measured=measured,
+            groups=groups,
             log_seconds=counts.get("answered", 0) * means.get(arm, 0.0),
             matched=self.matched.counts()[arm],
         )
@@ -226,7 +241,7 @@ class Cutter:
         elif result == "abandoned" and seen.seconds <= self._limits(kind).get("slow99", math.inf):
             self.dropped["given up early"] += 1  # the caller's doing: it says nothing about the version
         else:
-            self._open.answer(arm, kind, seen.seconds, self._limits(kind))
+            self._open.answer(arm, seen, kind, self._limits(kind))
 
     def _limits(self, kind: str) -> Mapping[str, float]:
         """Seconds above which an answer of that kind is slow, by the name of the count."""

@@ -31,7 +31,7 @@ from .sequential import (
     event_safety,
     latency_evidence,
 )
-from .tally import TAILS, Tally
+from .tally import TAILS, Counts, Tally
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 LEAST, LEAST_TAIL = 4, 12  # blocks before events say anything; slow answers come in clusters, for one waits on another
@@ -169,7 +169,7 @@ def _events(plan: Plan, metric: Metric, blocks: Tally, here: Tally | None) -> Fi
     alpha, bound = plan.alphas.of(metric), 0.0 if metric in TAILS else plan.margins.of(metric)
     counts = blocks.counts(metric)
     least = LEAST_TAIL if metric in TAILS else LEAST
-    e = event_evidence(counts.candidate, counts.baseline, counts.share, least=least)
+    e = min(_evidence(each.counts(metric), least) for each in _parts(metric, blocks))
     rate, baseline = counts.rates
     difference = rate - baseline
     low, high, needed = None, None, None
@@ -180,8 +180,9 @@ def _events(plan: Plan, metric: Metric, blocks: Tally, here: Tally | None) -> Fi
         reason = f"{WORDS[metric]} {difference:+.2%}, not to be proven yet"
     else:
         level = plan.alphas.passing
+        spans = [event_safety(*each.counts(metric).effective(), alpha=level) for each in _parts(metric, here)]
         effective = here.counts(metric).effective()
-        low, high = event_safety(*effective, alpha=level)
+        low, high = min(low for low, _ in spans), max(high for _, high in spans)
         if high < bound:
             outcome, reason = "PASS", f"{WORDS[metric]} at most {high:+.2%} beyond the baseline's"
         else:
@@ -199,6 +200,16 @@ def _events(plan: Plan, metric: Metric, blocks: Tally, here: Tally | None) -> Fi
         needed=needed,
         reason=reason,
     )
+
+
+def _parts(metric: Metric, blocks: Tally) -> list[Tally]:
+    """The blocks; for the tails also without each group of clients, so that no single one makes answers slow."""
+    alone = metric not in TAILS or len(blocks.groups) < 2
+    return [blocks] if alone else [blocks, *(blocks.without(name) for name in blocks.groups)]
+
+
+def _evidence(counts: Counts, least: int) -> float:
+    return event_evidence(counts.candidate, counts.baseline, counts.share, least=least)
 
 
 WORDS: Mapping[Metric, str] = {

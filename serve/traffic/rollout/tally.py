@@ -5,27 +5,31 @@ Pure. It counts nothing new and judges nothing.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .blocks import Arm, Block
+from .blocks import BY_GROUP, Arm, Block
 from .plan import Metric
 from .sequential import Floats, dispersion
 
-FIELDS = tuple(each.name for each in fields(Arm))
+FIELDS = tuple(each.name for each in fields(Arm) if each.name != "groups")
 TAILS: Mapping[Metric, tuple[str, str]] = {"p95": ("slow95", "beyond95"), "p99": ("slow99", "beyond99")}
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Blocks in their order: per block a row of `FIELDS` of each arm, the step, and whether thresholds stood."""
+    """Blocks in their order: per block a row of `FIELDS` of each arm, the step, and whether thresholds stood.
+
+    `groups` are rows of `BY_GROUP` of both arms, candidate first, by group of clients.
+    """
 
     candidate: Floats
     baseline: Floats
     steps: NDArray[np.int64]
     tails: NDArray[np.bool_]
+    groups: Mapping[str, tuple[Floats, Floats]] = field(default_factory=dict)
 
     @staticmethod
     def of(blocks: Sequence[Block]) -> "Tally":
@@ -37,11 +41,21 @@ class Tally:
             rows[1],
             np.array([block.step for block in blocks], dtype=np.int64),
             np.array([block.tails for block in blocks], dtype=np.bool_),
+            _grouped(blocks),
         )
 
     def first(self, count: int) -> "Tally":
         """The first so many blocks."""
-        return Tally(self.candidate[:count], self.baseline[:count], self.steps[:count], self.tails[:count])
+        return self._where(np.arange(len(self)) < count)
+
+    def without(self, group: str) -> "Tally":
+        """The same without one group of clients, as far as `BY_GROUP` goes."""
+        sides = []
+        for rows, gone in zip((self.candidate, self.baseline), self.groups[group], strict=True):
+            rest = rows.copy()
+            rest[:, [FIELDS.index(name) for name in BY_GROUP]] -= gone
+            sides.append(rest)
+        return replace(self, candidate=sides[0], baseline=sides[1])
 
     def at(self, step: int) -> "Tally":
         """The blocks of one step."""
@@ -76,7 +90,8 @@ class Tally:
         return Counts(candidate, chosen.columns(beyond)[0], baseline, *chosen.columns(asked))
 
     def _where(self, chosen: NDArray[np.bool_]) -> "Tally":
-        return Tally(self.candidate[chosen], self.baseline[chosen], self.steps[chosen], self.tails[chosen])
+        groups = {name: (rows[0][chosen], rows[1][chosen]) for name, rows in self.groups.items()}
+        return Tally(self.candidate[chosen], self.baseline[chosen], self.steps[chosen], self.tails[chosen], groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +124,18 @@ class Counts:
         asked = [math.floor(float(each.sum()) / factor) for each in (self.asked_candidate, self.asked_baseline)]
         events = [math.ceil(float(each.sum()) / factor) for each in (self.beyond, self.baseline)]
         return min(events[0], asked[0]), asked[0], min(events[1], asked[1]), asked[1]
+
+
+def _grouped(blocks: Sequence[Block]) -> Mapping[str, tuple[Floats, Floats]]:
+    names = sorted({name for block in blocks for arm in (block.candidate, block.baseline) for name in arm.groups})
+    none = (0,) * len(BY_GROUP)
+    return {
+        name: (
+            np.array([block.candidate.groups.get(name, none) for block in blocks], dtype=np.float64),
+            np.array([block.baseline.groups.get(name, none) for block in blocks], dtype=np.float64),
+        )
+        for name in names
+    }
 
 
 def _sides(blocks: Sequence[Block]) -> tuple[list[Arm], list[Arm]]:

@@ -26,9 +26,9 @@ local function user(headers)
   return headers:get("x-request-id") or ""
 end
 
-local function note(headers, kind, bytes)
+local function note(headers, kind, bytes, size)
   headers:replace("x-edge-kind", kind)
-  headers:replace("x-edge-size", tostring(#bytes))
+  headers:replace("x-edge-size", string.format("%.0f", size > 0 and size or #bytes))
   headers:replace("x-edge-digest", hex(bytes))
   local high = digest(user(headers))
   headers:replace("x-edge-slot", tostring(high % 4294967296 % 1000000))
@@ -40,12 +40,12 @@ local function grpc(h, headers)
   end
   local body = h:body(true)
   local bytes = body and body:length() > 0 and body:getBytes(0, body:length()) or ""
-  local name, why, status = model_in(bytes)
+  local name, why, status = model_in(bytes) -- `why` is the number of elements where there is a name
   if not name then return refuse_grpc(h, status or 3, why) end
   headers = h:headers()
   if not string.find(name, "^[%w][%w_.-]*$") or #name > 128 then return refuse_grpc(h, 5, "no such model") end
   headers:replace("x-edge-model", name)
-  note(headers, "grpc", bytes)
+  note(headers, "grpc", bytes, why)
 end
 
 local function http(h, headers)
@@ -66,7 +66,7 @@ local function http(h, headers)
     local why, code = unfit(bytes, length)
     if why then return refuse(h, "400", code or "json", why) end
   end
-  note(h:headers(), kind, bytes)
+  note(h:headers(), kind, bytes, length > 0 and elements or 0)
 end
 
 function envoy_on_request(h)

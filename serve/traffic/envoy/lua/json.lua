@@ -302,6 +302,8 @@ local function parameters(p, i, n)
   return object(p, i + 1, n, scalars("parameters"))
 end
 
+local elements = 0 -- of the inputs of the request that was read last
+
 -- One tensor of the request: `data` says whether it is an input.
 local function tensor(data, whole)
   return function(p, i, n)
@@ -347,6 +349,7 @@ local function tensor(data, whole)
     if data and product[1] > whole then return nil, "an input's shape is larger than the request" end
     why = members and misfit(members, kind, product[1])
     if why then return nil, why end
+    if data then elements = elements + product[1] end
     return after
   end
 end
@@ -368,6 +371,7 @@ end
 
 -- Nothing where the bytes are a request's JSON; else the reason for people, and a word for counting.
 local function unfit(bytes, n)
+  elements = 0
   if n > MOST_BYTES then return "more than " .. MOST_BYTES .. " bytes of JSON: send tensors as binary data", "json-size" end
   local whole = #bytes -- no element takes less than a byte, and a server makes room for all before it looks
   local p = ffi.cast("const uint8_t*", bytes)

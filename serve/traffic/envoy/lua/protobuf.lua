@@ -15,13 +15,52 @@ local function varint(p, i, n, most)
   return nil
 end
 
--- The model that a message of one frame names, or nothing and the reason.
+-- Elements of the input tensor between two places, by its shape (field 3, packed or not); 0 where that cannot be told.
+local function elements_in(p, i, n)
+  local product, there = 1, false
+  local function dimension(size)
+    product, there = product * size, true
+  end
+  while i < n do
+    local tag, length
+    tag, i = varint(p, i, n, 5)
+    if not tag then return 0 end
+    local kind = tag % 8
+    if kind == 2 then
+      length, i = varint(p, i, n, 5)
+      if not length or length > n - i then return 0 end
+      if tag == 26 then
+        local at = i
+        while at < i + length do
+          local size
+          size, at = varint(p, at, i + length, 10)
+          if not size then return 0 end
+          dimension(size)
+        end
+      end
+      i = i + length
+    elseif kind == 0 then
+      length, i = varint(p, i, n, 10)
+      if not length then return 0 end
+      if tag == 24 then dimension(length) end
+    elseif kind == 1 then
+      i = i + 8
+    elseif kind == 5 then
+      i = i + 4
+    else
+      return 0
+    end
+  end
+  return there and product < 1e15 and product or 0
+end
+
+-- The model that a message of one frame names, and the elements of its inputs; or nothing and the reason.
 local function model_in(bytes)
   local p, n = ffi.cast("const uint8_t*", bytes), #bytes
   if n < 5 then return nil, "no message" end
   if p[0] ~= 0 then return nil, "compressed requests are not accepted", 12 end
   if p[1] * 16777216 + p[2] * 65536 + p[3] * 256 + p[4] ~= n - 5 then return nil, "not exactly one message" end
-  local i, name, count = 5, "", 0
+  local i, name, count, elements = 5, "", 0, 0
   while i < n do
     local tag, length
     tag, i = varint(p, i, n, 5)
@@ -32,6 +71,7 @@ local function model_in(bytes)
       length, i = varint(p, i, n, 5)
       if not length or length > n - i then return nil, "a field ends beyond the message" end
       if tag == 10 then name = ffi.string(p + i, length) end
+      if tag == 42 then elements = elements + elements_in(p, i, i + length) end
       i = i + length
     elseif kind == 0 then
       length, i = varint(p, i, n, 10)
@@ -45,5 +85,5 @@ local function model_in(bytes)
     end
   end
   if i ~= n then return nil, "a field ends beyond the message" end
-  return name
+  return name, elements
 end
