@@ -21,7 +21,7 @@ def rows(options: attack_edge.Options) -> Rows:
     found |= attack_programs.rows(options)
     for name in _MORE:
         if Path(__file__).with_name(f"{name}.py").exists():
-            found |= import_module(f"scripts.benchmarks.{name}").ROWS
+            found |= getattr(import_module(f"scripts.benchmarks.{name}"), "ROWS", {})  # one has a command of its own
     return found
 
 

@@ -259,7 +259,7 @@ def up(folder: Path, versions: Sequence[int] = (STABLE,)) -> Iterator[World]:
     os.environ["SEATRIAL_HOME"] = str(folder / "home")
     repository = put(folder)
     with ExitStack() as stack:
-        server = on_pytriton.up(repository, (NAME, OTHER))
+        server = on_pytriton.up(repository, (NAME, OTHER), foreign=(NAME, OTHER))
         stack.callback(_down)
         proxy = on_envoy.up(edge_of(folder, server))
         stack.callback(on_envoy.down, EDGE, drain=0.0)
