@@ -55,7 +55,7 @@ def _of_name(folder: RegistryFolder, name: str, *, repaired: bool) -> Iterator[D
     copies = folder.copies(name)
     for version in folder.versions(name):
         if version not in copies and version not in wrong and any(later > version for later in copies):
-            path = folder.second / name
+            path = folder.copy_path(name, version, _digest(folder, name, version))
             what = f"the second copy of {name}@{version} is missing"
             yield Damage(part="release copy", what=what, where=str(path), next_step=REPAIR)
     for version, digests in copies.items():

@@ -97,7 +97,8 @@ def test_a_damaged_second_copy_is_written_again(home: Path, harm: str) -> None:
     before = path.read_bytes()
     path.chmod(0o644)
     FILES[harm](path)
-    assert [damage.part for damage in inspect_releases(home, False).damage] == ["release copy"]
+    found = inspect_releases(home, False).damage
+    assert [(damage.part, damage.where) for damage in found] == [("release copy", str(path))]
     heal(home)
     assert path.read_bytes() == before
 
