@@ -48,6 +48,8 @@ def attacked(site: Site, tally: Tally, label: str, path: Path, harm: Harm) -> No
     codes = {ran.code for ran in others}
     if seen.code == DAMAGED and str(target) in seen.output:
         tally.found += 1
+    elif seen.code == 0 and "second copy of" in seen.output:
+        tally.found += 1  # of the newest release: a killed registration leaves it so, which is no damage
     elif seen.code == 0 and codes == {0} and ("note" in label or "lock" in label):
         tally.harmless += 1  # a note is a cache, of which an earlier version's cannot be checked; a lock holds nothing
     elif seen.code == 0 and codes <= {0, 2} and label.startswith("folder"):

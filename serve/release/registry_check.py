@@ -27,6 +27,9 @@ def inspect_releases(home: Path, repair: bool) -> Inspection:
         damage += [_no_folder(path) for path in folder.misplaced(name) if path.name == name]
         count += len(folder.versions(name))
         damage += _of_name(folder, name, repaired=repair)
+        if copies := folder.copies(name):
+            newest = [version for version in folder.versions(name) if version > max(copies)]
+            remarks += [f"the second copy of {name}@{version} is not written yet" for version in newest]
         if left := folder.leftovers(name):
             remarks.append(f"{left} staged files in the registry of {name}: the next registration sweeps them")
     return Inspection(counts={"releases": count}, damage=tuple(damage), repaired=tuple(done), remarks=tuple(remarks))
@@ -49,7 +52,13 @@ def _of_name(folder: RegistryFolder, name: str, *, repaired: bool) -> Iterator[D
         path = folder.path(name, version)
         step = _restore(folder, name, version) if repaired else REPAIR
         yield Damage(part="release", what=f"the record of {name}@{version}: {why}", where=str(path), next_step=step)
-    for version, digests in folder.copies(name).items():
+    copies = folder.copies(name)
+    for version in folder.versions(name):
+        if version not in copies and version not in wrong and any(later > version for later in copies):
+            path = folder.copy_path(name, version, _digest(folder, name, version))
+            what = f"the second copy of {name}@{version} is missing"
+            yield Damage(part="release copy", what=what, where=str(path), next_step=REPAIR)
+    for version, digests in copies.items():
         for digest in digests:
             if why := _copy_is_wrong(folder, name, version, digest):
                 path = folder.copy_path(name, version, digest)
