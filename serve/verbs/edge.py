@@ -85,7 +85,7 @@ def watch(
     Until edge down, SIGTERM or Ctrl-C. A body that was under way when a server crashed and that no server ever answered
     is refused afterwards with status 422 (edge quarantine shows and ends that).
     """
-    from ..traffic.envoy import on_envoy
+    from ..traffic.envoy import keeping
     from ..traffic.envoy.watching import LOOK_SECONDS, Watcher
     from ..triton.running.crashes import crashed_since
 
@@ -93,7 +93,7 @@ def watch(
     err.print("watching; Ctrl-C ends it and leaves the edge up")
     with _metered(metrics_port) as meter, wished() as stopping:
         watcher = Watcher(proxy, meter=meter, crashed=crashed_since)
-        watching = on_envoy.watch(proxy.folder, look=watcher.look, look_every=LOOK_SECONDS, meter=meter, stop=stopping)
+        watching = keeping.watch(proxy.folder, look=watcher.look, look_every=LOOK_SECONDS, meter=meter, stop=stopping)
         for event in watching:
             err.print(event, markup=False, highlight=False)
 

@@ -18,7 +18,7 @@ import pytest
 from scripts.benchmarks.teller import Grpc, Http, Told, telling, upstream
 from serve.errors import RouterError
 from serve.traffic.edge import Edge, Jwt, Keys, Lane, Limits, Model, RateLimit, Server, Tls, Variant
-from serve.traffic.envoy import access_log, on_envoy
+from serve.traffic.envoy import access_log, keeping, on_envoy
 from serve.traffic.envoy import config as envoy_config
 from serve.traffic.envoy import router as envoy_router
 from serve.traffic.envoy.clusters import filter_
@@ -398,7 +398,7 @@ def test_the_verbs_start_set_show_and_stop_one(edge: Edge, tmp_path: Path) -> No
         assert CliRunner().invoke(app, ["routes", "set", "gone", "--stable", "1"]).exit_code == 2
         assert CliRunner().invoke(app, ["edge", "up", str(file)]).exit_code == 4
         send(first["pid"], start_ticks(first["pid"]) or 0, signal.SIGKILL)
-        events = on_envoy.watch(on_envoy.folder_of("verbs"))
+        events = keeping.watch(on_envoy.folder_of("verbs"))
         assert "it is back" in next(events)
         again = run("edge", "status")
         assert (again["url"], again["routes"][0]["share"]) == (first["url"], 1.0)

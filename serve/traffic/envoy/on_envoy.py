@@ -12,36 +12,33 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
+from optimize import guarding, scratch
 from optimize.environment import home
-from optimize.errors import IntegrityError, MachineError, SeatrialError
+from optimize.errors import IntegrityError, MachineError
+from optimize.interrupts import held
 from optimize.store import write_atomically
 
 from ...errors import RouterError, ServerError
 from ...triton.running.process import alive, end, free_ports, holder, is_taken, listening, reap, send, start_ticks, wait
-from ...triton.upkeep.healing import Backoff
 from ..edge import Edge
 from ..routes import Routes
-from .access_log import rotate
 from .clusters import Document
 from .config import KINDS, Extras, Places, bootstrap, documents, static
-from .metering import EdgeMeter
-from .on_capture import expire, make_private
+from .on_capture import make_private
 from .proxy import Proxy as Proxy
-from .proxy import forget, read, read_edge, running, write_edge
+from .proxy import forget, forget_leaving, leave, leaving, read, read_edge, running, write_edge
 from .proxy import write as remember
 from .routes import Ways
 
 _FLUSH_MS = 200  # how long a line of the access log may wait in memory
 _DRAIN_SECONDS = 2  # in which clients with open connections are asked to go
 _STARTS = 3
-_BACKOFF = Backoff()
 
 
 def binary() -> Path:
@@ -63,10 +60,11 @@ def check(edge: Edge, ways: Ways, extras: Extras | None = None) -> None:
     Raises:
         RouterError: Envoy refuses it; quotes its reason.
     """
-    with tempfile.TemporaryDirectory(prefix="seatrial-check-") as folder:
-        path = Path(folder) / "static.json"
+    with scratch.folder("seatrial-check", Path(tempfile.gettempdir())) as folder:
+        folder.chmod(0o700)
+        path = folder / "static.json"
         path.touch(mode=0o600)
-        nowhere = Places(folder=Path(folder), sockets=Path(folder))  # the check opens the logs
+        nowhere = Places(folder=folder, sockets=folder)  # the check opens the logs
         nowhere.capture.mkdir()
         path.write_text(json.dumps(static(edge, ways, nowhere, extras=extras)))
         command = [str(binary()), "--mode", "validate", "-c", str(path), "-l", "error", "--disable-hot-restart"]
@@ -100,6 +98,10 @@ def _started(edge: Edge, folder: Path, ways: Ways, extras: Extras | None, timeou
     check(edge, ways, extras)
     with _alone(folder):
         folder.chmod(0o700)
+        if (stopped := leaving(folder)) is not None:  # by a stop that was cut short
+            end(stopped.pid, stopped.started, timeout=5.0)
+            shutil.rmtree(stopped.sockets, ignore_errors=True)
+            forget_leaving(folder)
         before = read(folder)
         if before is not None:
             _refuse_second(edge, before)
@@ -115,8 +117,9 @@ def _started(edge: Edge, folder: Path, ways: Ways, extras: Extras | None, timeou
             write(places, documents(edge, ways, places, extras=extras))
             return _launch(edge, places, timeout)
         except BaseException:
-            forget(folder)
-            shutil.rmtree(places.sockets, ignore_errors=True)
+            with held():
+                forget(folder)
+                shutil.rmtree(places.sockets, ignore_errors=True)
             raise
 
 
@@ -157,7 +160,9 @@ def revive(folder: Path, *, timeout: float = 15.0) -> Proxy | None:
             path.unlink()
         edge = read_edge(folder)
         wait(lambda: not is_taken(edge.port), 5.0)  # threads of the killed one may hold it a moment longer
-        return _launch(edge, proxy.places, timeout)
+        again = _launch(edge, proxy.places, timeout)
+        guarding.release(again.pid)
+        return again
 
 
 def _launch(edge: Edge, places: Places, timeout: float) -> Proxy:
@@ -165,13 +170,18 @@ def _launch(edge: Edge, places: Places, timeout: float) -> Proxy:
         who = holder(edge.port) or "somebody"
         raise ServerError(f"port {edge.port} is taken by {who}", where=edge.address, next_step="choose another port")
     log = places.folder / "envoy.log"
-    pid = _spawn(edge, places, log)
-    proxy = Proxy(pid=pid, started=start_ticks(pid) or 0, port=edge.port, folder=places.folder, sockets=places.sockets)
+    with held():
+        pid = _spawn(edge, places, log)
+        guarding.guard(pid)  # until it is known to stay: `up` and `revive` let go of it
+        ticks = start_ticks(pid) or 0
+    proxy = Proxy(pid=pid, started=ticks, port=edge.port, folder=places.folder, sockets=places.sockets)
     try:
         remember(proxy)  # first, so that whoever comes after a crash of ours finds it
         _await_ready(proxy, timeout)
     except BaseException:
-        end(pid, proxy.started, timeout=2.0)
+        with held():
+            end(pid, proxy.started, timeout=2.0)
+            guarding.release(pid)
         raise
     return proxy
 
@@ -216,13 +226,15 @@ def stop(proxy: Proxy, *, drain: float = 10.0) -> None:
     Its files stay, but for the answers that it captured.
     """
     with _alone(proxy.folder):
-        forget(proxy.folder)
+        leave(proxy.folder)
         if drain > 0 and running(proxy):
             with suppress(ServerError):
                 _drain(proxy, drain)
         end(proxy.pid, proxy.started, timeout=5.0)
+        guarding.release(proxy.pid)
         shutil.rmtree(proxy.places.capture, ignore_errors=True)
         shutil.rmtree(proxy.sockets, ignore_errors=True)
+        forget(proxy.folder)
 
 
 def _drain(proxy: Proxy, seconds: float) -> None:
@@ -237,14 +249,13 @@ def serving(edge: Edge, routes: Sequence[Routes] = (), *, extras: Extras | None 
     """An edge for the length of a block; gone afterwards with its files, however the block ends."""
     sweep()
     folder = _runs() / f"{os.getpid()}-{start_ticks(os.getpid())}-{uuid4().hex[:12]}"
-    proxy = None
     try:
-        proxy = start(edge, folder, routes, extras=extras)
-        yield proxy
+        yield start(edge, folder, routes, extras=extras)
     finally:
-        if proxy is not None:
-            stop(read(folder) or proxy, drain=0)
-        shutil.rmtree(folder, ignore_errors=True)
+        with held():
+            if (proxy := read(folder) or leaving(folder)) is not None:
+                stop(proxy, drain=0)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def up(edge: Edge, routes: Sequence[Routes] = (), *, extras: Extras | None = None) -> Proxy:
@@ -261,12 +272,14 @@ def up(edge: Edge, routes: Sequence[Routes] = (), *, extras: Extras | None = Non
     folder = folder_of(edge.name)
     known = {model.name for model in edge.models}
     before = [each for name, each in on_disk(folder).routes.items() if name in known]
-    return start(edge, folder, routes or before, extras=extras)
+    proxy = start(edge, folder, routes or before, extras=extras)
+    guarding.release(proxy.pid)
+    return proxy
 
 
 def down(name: str, *, drain: float = 10.0) -> bool:
     """Stop the edge of that name; whether it was up. Its routes stay on disk."""
-    proxy = read(folder_of(name))
+    proxy = read(folder_of(name)) or leaving(folder_of(name))
     if proxy is None:
         return False
     was = running(proxy)
@@ -282,64 +295,8 @@ def status(name: str) -> Proxy | None:
 
 def names() -> list[str]:
     """The edges that are up, or were and have been killed."""
-    return sorted(folder.name for folder in (home() / "envoy" / "edges").glob("*") if read(folder) is not None)
-
-
-def watch(
-    folder: Path,
-    *,
-    every: float = 0.2,
-    look: Callable[[], Iterator[str]] | None = None,
-    look_every: float = 2.0,
-    meter: EdgeMeter | None = None,
-    backoff: Backoff = _BACKOFF,
-    stop: Callable[[], bool] = lambda: False,
-) -> Iterator[str]:
-    """Bring a killed Envoy back, move its log away when it has grown, and forget answers that were captured long ago,
-    until the edge is taken down or `stop`.
-
-    One that ends again and again is started after a pause that grows, and never given up. `look` is called now and then
-    while it runs (seconds in `look_every`). Yields what was done, in words.
-    """
-    meter, attempts = meter or EdgeMeter(), tuple[float, ...]()
-    capturing = read_edge(folder).capture if read(folder) is not None else None
-    looked, ran = time.monotonic(), True
-    while not stop() and (proxy := read(folder)) is not None:
-        now = time.monotonic()
-        try:
-            if not running(proxy):
-                attempts, ran = backoff.streak(attempts, now) if ran else attempts, False
-                if backoff.left(attempts, now) <= 0:
-                    yield _revived(folder)
-                    attempts = backoff.add(attempts, time.monotonic())
-                    meter.restarted()
-            elif rotate(proxy.places.access_log, proxy.admin):
-                ran = True
-                yield "the access log was moved away"
-            elif capturing is not None and expire(proxy.places.capture, capturing.keep_seconds):
-                yield "answers that were captured long ago are forgotten"
-            elif now - looked >= look_every:
-                looked, ran = now, True
-                meter.process(proxy.pid, _answer_time(proxy))
-                yield from look() if look is not None else ()
-            else:
-                ran = True
-        except (SeatrialError, OSError) as error:  # no descriptor, no space, a record being written: look again
-            yield f"cannot look: {error.what if isinstance(error, SeatrialError) else error}"
-        time.sleep(every)
-
-
-def _answer_time(proxy: Proxy) -> float | None:
-    begun = time.monotonic()
-    return time.monotonic() - begun if proxy.admin.ready() else None
-
-
-def _revived(folder: Path) -> str:
-    try:
-        again = revive(folder)
-    except ServerError as error:
-        return f"Envoy had ended and does not come back: {error.what}"
-    return f"Envoy had ended; it is back as process {again.pid}" if again is not None else "the edge is down"
+    folders = (home() / "envoy" / "edges").glob("*")
+    return sorted(folder.name for folder in folders if (read(folder) or leaving(folder)) is not None)
 
 
 def write(places: Places, files: Mapping[str, Document], kinds: Sequence[str] = KINDS) -> None:
@@ -380,7 +337,7 @@ def sweep() -> None:
         if alive(int(pid), int(ticks)):
             continue
         with suppress(IntegrityError):
-            proxy = read(folder)
+            proxy = read(folder) or leaving(folder)
             if proxy is not None:
                 send(proxy.pid, proxy.started, signal.SIGKILL)
                 shutil.rmtree(proxy.sockets, ignore_errors=True)

@@ -4,6 +4,7 @@ Plain values, written and read; starts and stops nothing.
 """
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -83,7 +84,20 @@ def read(folder: Path) -> Proxy | None:
     Raises:
         IntegrityError: the record was changed.
     """
-    path, step = _record(folder), "end that envoy by hand and remove the file"
+    return _read(_record(folder))
+
+
+def leaving(folder: Path) -> Proxy | None:
+    """The proxy that was being stopped when its stopper ended; None where there is none.
+
+    Raises:
+        IntegrityError: the record was changed.
+    """
+    return _read(_leaving(folder))
+
+
+def _read(path: Path) -> Proxy | None:
+    step = "end that envoy by hand and remove the file"
     try:
         return decode(Proxy, read_json(path, next_step=step), where=str(path), next_step=step)
     except FileNotFoundError:
@@ -95,9 +109,21 @@ def write(proxy: Proxy) -> None:
     write_atomically(_record(proxy.folder), canonical(_to_json(proxy)))
 
 
+def leave(folder: Path) -> None:
+    """Move the record aside: whoever watches that proxy lets it be, and a stop that is cut short can be completed."""
+    with suppress(FileNotFoundError):
+        _record(folder).replace(_leaving(folder))
+
+
 def forget(folder: Path) -> None:
-    """Remove the record: whoever watches that proxy then lets it be."""
+    """Remove the record, also of a proxy that was being stopped."""
     _record(folder).unlink(missing_ok=True)
+    forget_leaving(folder)
+
+
+def forget_leaving(folder: Path) -> None:
+    """Remove the record of a proxy that was being stopped."""
+    _leaving(folder).unlink(missing_ok=True)
 
 
 def _to_json(proxy: Proxy) -> dict[str, object]:
@@ -106,3 +132,7 @@ def _to_json(proxy: Proxy) -> dict[str, object]:
 
 def _record(folder: Path) -> Path:
     return folder / "proxy.json"
+
+
+def _leaving(folder: Path) -> Path:
+    return folder / "proxy.leaving.json"

@@ -1,6 +1,6 @@
 """The edge's watch over its own log: keeps latency promises, quarantines deadly bodies, and counts for metrics.
 
-One reading of the log for all three. It starts and stops nothing; `on_envoy.watch` calls it now and then.
+One reading of the log for all three. It starts and stops nothing; `keeping.watch` calls it now and then.
 """
 
 import json
