@@ -16,10 +16,13 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
-from .errors import ConfigError, MissingError
+from .errors import ConfigError, MissingError, SeatrialError
+from .reading import read_bytes
 
 T = TypeVar("T")
 Location = Sequence[int | str]
+_MOST_BYTES = 16 << 20
+_SHOWN = 200  # characters of a wrong value that an error quotes
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
@@ -35,10 +38,7 @@ def load(path: Path, type_: type[T]) -> T:
 
 def parse(text: str, type_: type[T], path: Path) -> T:
     """`load` for text that is already at hand; `path` only names it in errors."""
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"not a TOML file: {error}", where=str(path), next_step="mend the syntax there") from error
+    data = loads(text, path)
     try:
         return strict_adapter(type_).validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
@@ -57,17 +57,47 @@ def typed(value: Any, type_: type[T]) -> T:
     return strict_adapter(type_).validate_json(json.dumps(value, allow_nan=False), strict=True)
 
 
+def loads(text: str, path: Path) -> dict[str, Any]:
+    """Return the tables of a TOML text whose numbers are all finite; `path` only names it in errors.
+
+    Raises:
+        ConfigError: not TOML, nested too deeply, or a number that is not finite.
+    """
+    try:
+        data = tomllib.loads(text)
+        json.dumps(data, default=str, allow_nan=False)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not a TOML file: {error}", where=str(path), next_step="fix the syntax there") from error
+    except RecursionError as error:
+        raise ConfigError("nested too deeply", where=str(path), next_step="write a flat table") from error
+    except ValueError as error:
+        raise ConfigError(
+            f"a number that is not finite, or has too many digits: {error}",
+            where=str(path),
+            next_step="write an ordinary number",
+        ) from error
+    return data
+
+
 def read_text(path: Path) -> str:
     """The file's text, or a `MissingError` / `ConfigError` that names it."""
     try:
-        return path.read_text(encoding="utf-8")
+        return read_bytes(path, most=_MOST_BYTES).decode()
     except FileNotFoundError as error:
         # Stems alone: the ending that they share would make strangers look alike.
-        near = get_close_matches(path.stem, [other.stem for other in path.parent.glob(f"*{path.suffix}")], n=1)
+        near = get_close_matches(path.stem, _stems(path), n=1)
         hint = f"did you mean {path.with_name(near[0] + path.suffix)}?" if near else "check the path"
         raise MissingError("no such file", where=str(path), next_step=hint) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read: {error}", where=str(path), next_step="give a readable TOML file") from error
+    except (OSError, UnicodeDecodeError, SeatrialError) as error:
+        said = error.what if isinstance(error, SeatrialError) else str(error)
+        raise ConfigError(f"cannot be read: {said}", where=str(path), next_step="give a readable TOML file") from error
+
+
+def _stems(path: Path) -> list[str]:
+    try:
+        return [other.stem for other in path.parent.glob("*.toml")]
+    except (OSError, ValueError):  # a path that no file can have
+        return []
 
 
 def strict_adapter(type_: type[T]) -> TypeAdapter[T]:
@@ -103,12 +133,17 @@ def _explained(error: ValidationError, type_: type[Any], text: str, path: Path) 
         hint = f"legal kinds: {context.get('expected_tags')}"
     else:
         what, hint = (
-            f"{key!r}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}",
+            f"{key!r}: {first['msg'][0].lower()}{first['msg'][1:]}, got {_short(first['input'])}",
             "mend the value there",
         )
     if len(complaints) > 1:
         hint += f" ({len(complaints) - 1} more complaint{'s' if len(complaints) > 2 else ''} behind this one)"
     return ConfigError(what, where=where, next_step=hint)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
 def _steps(type_: Any, location: Location) -> Iterator[tuple[int | str, Any]]:

@@ -19,6 +19,7 @@ from . import journal
 from .ledger import real_loss
 
 SCHEMA = 1
+_MOST = 100.0  # on the log scale; no regression is e^100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,8 @@ def _entry(line: dict[str, Any]) -> Entry:
     found = decode(Entry, {key: value for key, value in line.items() if key != "schema"}, where="")
     if datetime.fromisoformat(found.at).tzinfo is None:
         raise ValueError(f"{found.at!r} names no time zone")
+    if not 0 < found.loss < _MOST or not -_MOST < found.lower <= found.upper < _MOST:
+        raise ValueError(f"a loss of {found.loss:g} in {found.lower:g} to {found.upper:g}")
     return found
 
 

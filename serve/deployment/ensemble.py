@@ -59,7 +59,7 @@ def is_ensemble(text: str) -> bool:
     """Whether the text of a TOML file describes an ensemble rather than a deployment; what is no TOML does not."""
     try:
         return "steps" in tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return False
 
 

@@ -100,12 +100,20 @@ def world(place: Place, rollout: Rollout, store: Store) -> World:
     return World(
         router=EnvoyRouter(place.proxy),
         fleet=TritonFleet(on_pytriton.status, load=rollout.plan.load),
-        seen=Following(log, access_log.Place() if rollout.active is Phase.STEP else access_log.end(log), clock),
+        seen=Following(log, _from(log, rollout, clock), clock),
         golden=_replaying(placement, rollout, store),
         agreement=comparing.look,
         close=comparing.forget,
         clock=clock,
     )
+
+
+def _from(log: Path, rollout: Rollout, clock: SteadyClock) -> access_log.Place:
+    """The log's beginning where the rollout counts already; its end where it does not, or where the machine's clock was
+    set back since: what was counted before could not be told from what is new.
+    """
+    again = rollout.active is Phase.STEP and not clock.correction()
+    return access_log.Place() if again else access_log.end(log)
 
 
 class Following:

@@ -78,7 +78,7 @@ def recipe(tmp_path: Path, old: str = "", new: str = "") -> Path:
         (["edge", "status"], "no edge is up"),
         (["routes", "set", "m", "--stable", "1", "--share", "2"], "not from 0 to 1"),
         (["rollout", "status", "nobody"], "no rollout of nobody"),
-        (["rollout", "pause", "../x"], "is no model's name"),
+        (["rollout", "pause", "../x"], "invalid model name"),
     ],
 )
 def test_wrong_usage_is_one_message_and_exit_code_2(tmp_path: Path, arguments: list[str], said: str) -> None:

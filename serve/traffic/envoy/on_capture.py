@@ -65,7 +65,7 @@ class Collector:
         self._reopen, self._most, self._ttl = reopen, most_bytes, ttl
         self._offsets: dict[Path, int] = {}
         self._moved: dict[Path, Arm] = {}
-        self._since = time.time()
+        self._since = time.monotonic()
 
     def poll(self) -> Iterator[Recorded]:
         """Every line that was written since the last call; then rotate what has grown too large or too old."""
@@ -74,7 +74,7 @@ class Collector:
         self._forget()
         current = [self.folder / name for name in FILES.values()]
         large = any(path.exists() and path.stat().st_size > self._most for path in current)
-        if large or time.time() - self._since > self._ttl:
+        if large or time.monotonic() - self._since > self._ttl:
             self._rotate()
 
     def forget_all(self) -> None:
@@ -112,7 +112,7 @@ class Collector:
             _private(path)
             self._moved[old] = arm
             self._offsets[old] = self._offsets.pop(path, 0)
-        self._since = time.time()
+        self._since = time.monotonic()
         self._reopen()
 
     def _forget(self) -> None:

@@ -58,7 +58,7 @@ class Controller:
             self.rollout.model,
             self.rollout.stable,
             self.rollout.candidate,
-            after=log.blocks[-1].until if log.blocks else 0.0,
+            after=min(log.blocks[-1].until, world.clock()) if log.blocks else 0.0,
             thresholds=log.thresholds,
         )
         self._known = log.thresholds is not None
