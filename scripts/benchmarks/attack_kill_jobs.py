@@ -210,6 +210,7 @@ READING: Mapping[str, str] = {
     "baseline show": "reads records",
     "baseline compare": "reads records",
     "edge check": "starts nothing",
+    "edge quarantine": "one change of routes, as routes set makes it",
     "edge status": "reads",
     "edge watch": "writes through revive: the kill drill of scripts/benchmark-serve",
     "routes show": "reads",

@@ -144,8 +144,8 @@ def parse(line: str, model: str, addresses: Addresses, clients: Clients | None =
         return None  # the gateway's own messages stand between, or it was written half
     if version is None or path not in (f"/v2/models/{model}/infer", _GRPC_PATH):
         return None
+    details = str(known.pop("details", _FROM_UPSTREAM))  # what it says of evidence is said here, and not there
     seen = access_log.of(known | {"model": model, "version": version, "role": "live"})
-    details = str(known.get("details", _FROM_UPSTREAM))
     if seen is None or _refused(seen, str(known.get("received", ""))) or not _answered(details):
         return None
     certain = "transport" in known or "connection_failure" in details or "connection_timeout" in details

@@ -279,7 +279,7 @@ def test_a_search_is_computed_again_from_its_raw_runs(tmp_path: Path) -> None:
     assert is_capacity_run(tmp_path)
     assert recompute(tmp_path) == found
     (tmp_path / "capacity.json").write_text(json.dumps(record | {"schema": 9}))
-    with pytest.raises(IntegrityError, match="schema 9"):
+    with pytest.raises(IntegrityError, match="schema: 9"):
         recompute(tmp_path)
     with pytest.raises(IntegrityError):
         recompute(tmp_path / "gone")

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from optimize.names import is_name
 from serve.errors import RouterError, RoutesError
 from serve.kubernetes import argo, kserve
 from serve.kubernetes.cluster import Cluster
@@ -16,7 +17,7 @@ from serve.kubernetes.scaling import METRIC, adapter_rule
 from serve.traffic.routes import Routes
 
 CLUSTER = Cluster(schema=1, hostname="models.example.com", grpc_hostname="grpc.models.example.com")
-MODELS = st.from_regex(re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII), fullmatch=True)
+MODELS = st.from_regex(re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,126}", re.ASCII), fullmatch=True).filter(is_name)
 SHARES = st.floats(0.0, 1.0)
 
 

@@ -66,7 +66,8 @@ def test_a_server_that_sends_a_byte_now_and_then_is_left(monkeypatch: pytest.Mon
     [
         ("2.51.0", True, True),
         ("2.58.9", True, True),
-        ("2.59.0", False, True),
+        ("2.59.0", True, True),
+        ("2.59.1", False, True),
         ("2.67.0", False, True),
         ("2.68.0", False, False),
         ("2.100.0", False, False),
