@@ -276,7 +276,7 @@ def test_ctrl_c_lets_the_workers_agree_on_a_checkpoint(tmp_path: Path) -> None:
         learn_in_workers(lesson(at, tmp_path / "kept", training), reference(), student(), tmp_path, interrupting)
     with safe_open(tmp_path / "kept" / "training.safetensors", framework="pt") as file:
         names = set(file.keys())
-        header = json.loads(file.metadata()["training"])
+        header = json.loads(file.metadata()["header"])
     assert 0 < header["step"] < 4000 * 6
     assert {"random/0", "random/1", "model/student.head.weight"} <= names
 
