@@ -26,6 +26,7 @@ from optimize.sessions.on_torch import open_module
 from optimize.sessions.session import open_session
 from optimize.store import Store
 from optimize.store_check import inspect
+from optimize.store_repair import repair
 from tests.models.built import ROOT, TINY, Built
 from tests.models.damages import FILES
 
@@ -122,15 +123,18 @@ def test_damage_in_the_store_is_mended_by_building_again(tiny: Built, tmp_path: 
 
 def test_a_damaged_record_or_manifest_is_made_again_by_building_again(tiny: Built, tmp_path: Path) -> None:
     store = copied(tiny, tmp_path)
-    for _ in range(2):
+    for round_ in ("record", "manifest", "both"):
         entry = store.folder.read_index().entry(tiny.build.artifact.digest)
         assert entry is not None
-        for digest in (read_manifest(store.folder.read_record(entry.digest)).config, entry.digest):
+        config = read_manifest(store.folder.read_record(entry.digest)).config
+        for digest in {"record": [config], "manifest": [entry.digest], "both": [config, entry.digest]}[round_]:
             FILES["flipped"](store.folder.blob(digest))
         with pytest.raises(IntegrityError):
             store.get("tiny")
         assert [step.cached for step in build(load_recipe(TINY), store).steps] == [True, True, True, False]
         assert store.get("tiny") == store.whole(tiny.build.artifact.digest)
+        if round_ == "both":  # nobody can tell any more whose record it was: only the repair finds it
+            repair(store)
         assert inspect(store).damage == ()
 
 

@@ -218,7 +218,7 @@ def test_up_refuses_bytes_that_were_changed_after_placing(site: Site, tmp_path: 
     (placed.path / "model.onnx").write_bytes(b"other")
     command = [sys.executable, "-m", "serve.cli", "up", "--repository", str(tmp_path / "models"), "--http-port", "0"]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
-    assert done.returncode == 1, done.stdout
+    assert done.returncode == 5, done.stdout
     assert "pictures must not be loaded" in done.stderr
     assert not (home / "triton" / "server.json").exists()
 

@@ -66,7 +66,7 @@ def up(folder: Path) -> Iterator[Server]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEATRIAL_HOME", str(folder / "home"))
         try:
-            yield on_pytriton.up(folder / "models", (NAME, OTHER))
+            yield on_pytriton.up(folder / "models", (NAME, OTHER), foreign=(NAME, OTHER))
         finally:
             on_pytriton.down()
 
