@@ -289,3 +289,23 @@ def test_the_attacks_would_decide_where_requests_of_all_kinds_are_compared_with_
     stream = [*honest(0.0, 400.0), *(replace(each, seconds=0.9) for each in steered(2))]
     made, _ = blocks(replace(each, kind="", client="") for each in stream)
     assert judge(PLAN, 0, Tally.of(made)).outcome == "FAIL"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_two_clients_who_make_like_requests_heavier_move_nothing_beside_one_honest_client(version: int) -> None:
+    attack = [replace(each, seconds=0.9, client=f"mallory-{i % 2}") for i, each in enumerate(steered(version))]
+    light = [replace(each, seconds=0.001, client=f"mallory-{i % 2}") for i, each in enumerate(steered(3 - version))]
+    for slower in (1.0, 1.25):
+        alone = [replace(each, client="bob") for each in honest(0.0, 400.0, slower=slower)]
+        made, _ = blocks(iter([*alone, *attack, *light]))
+        found = {each.metric: each for each in judge(PLAN, 0, Tally.of(made)).findings}
+        assert found["mean"].estimate == pytest.approx(slower - 1, abs=0.04)
+        assert (found["mean"].outcome == "FAIL") == (slower > 1)
+        assert (found["p99"].outcome == "FAIL") <= (slower > 1)
+
+
+def test_many_small_clients_are_compared_together() -> None:
+    stream = [replace(each, client=f"client-{i % 700}") for i, each in enumerate(honest(0.0, 400.0, slower=1.25))]
+    made, _ = blocks(iter(stream))
+    assert sum(block.candidate.of("matched") for block in made) > 0.9 * sum(block.candidate.answered for block in made)
+    assert judge(PLAN, 0, Tally.of(made)).outcome == "FAIL"

@@ -11,13 +11,14 @@ latencies are compared over like requests (`matching`), and one client counts fo
 """
 
 import math
+import zlib
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..seen import Seen
-from .matching import Matched, group_of, kind_of, typical_factors
+from .matching import OTHERS, Matched, kind_of, typical_factors
 from .plan import Plan
 
 FREEZE = 500  # answers of the stable version that thresholds need at least; a p99 of fewer is a guess
@@ -26,6 +27,7 @@ REMEMBERED = 100_000  # request ids, to know a record that comes twice
 REMEMBERED_SECONDS = 300.0  # a log is read on from where it was left: what comes twice comes soon
 SKEW = 60.0  # seconds by which a record may be ahead of our clock
 BY_GROUP = ("measured", "slow95", "slow99", "beyond95", "beyond99")
+NAMED = 32  # clients whose slow answers are counted apart
 CLIENT_MOST = 2_000  # requests of one client that a block counts of each version
 
 
@@ -56,7 +58,7 @@ class Arm:
     that both arms have (None: all), and `log_seconds` is `answered` times their mean log latency. Of the `measured`,
     which are of kinds with thresholds (None: all), `slow95` and `slow99` count those above the thresholds, `beyond95`
     and `beyond99` those above the thresholds stretched by the margins. `groups` are the counts named in `BY_GROUP` for
-    each group of clients (`matching.group_of`).
+    each client, by a digest of its name, empty for all others.
     `unconfirmed` failures could not be asked of the other version, and count for nothing else.
     """
 
@@ -125,12 +127,12 @@ class _Open:
         """Count one request that ended in no answer."""
         self.arms[arm].update(names)
 
-    def answer(self, arm: str, seen: Seen, kind: str, limits: Mapping[str, float]) -> None:
+    def answer(self, arm: str, seen: Seen, kind: str, limits: Mapping[str, float], group: str) -> None:
         """Count one answer; `limits` are seconds by the name of what counts those above them."""
         slow = (name for name, most in limits.items() if seen.seconds > most)
         counted = ("measured", *slow) if limits else ()
         self.arms[arm].update(("requests", "answered", *counted))
-        self.groups[arm, str(group_of(seen.client))].update(counted)
+        self.groups[arm, group].update(counted)
         self.matched.add(arm, kind, seen.seconds, seen.client)
 
     def closed(self, arm: str, *, alone: bool) -> Arm:
@@ -178,6 +180,7 @@ class Cutter:
         # The stable version's answers, kind and seconds, until thresholds are frozen.
         self._before: deque[tuple[str, float]] = deque(maxlen=LEARNT)
         self._ids: OrderedDict[tuple[str, int], float] = OrderedDict()  # when it was
+        self._named: dict[str, str] = {}
         self._step: int | None = None
         self._from = 0.0
         self._begin("none", 0.0)
@@ -241,7 +244,13 @@ class Cutter:
         elif result == "abandoned" and seen.seconds <= self._limits(kind).get("slow99", math.inf):
             self.dropped["given up early"] += 1  # the caller's doing: it says nothing about the version
         else:
-            self._open.answer(arm, seen, kind, self._limits(kind))
+            self._open.answer(arm, seen, kind, self._limits(kind), self._group(seen.client))
+
+    def _group(self, client: str) -> str:
+        """The name under which a client's slow answers are counted apart: a digest, or none for the later ones."""
+        if client and client not in self._named and len(self._named) < NAMED:
+            self._named[client] = f"{zlib.crc32(client.encode(errors='replace')):08x}"
+        return self._named.get(client, OTHERS)
 
     def _limits(self, kind: str) -> Mapping[str, float]:
         """Seconds above which an answer of that kind is slow, by the name of the count."""

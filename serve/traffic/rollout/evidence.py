@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from .blocks import BY_GROUP
 from .plan import METRICS, Metric, Plan
 from .sequential import (
     blocks_needed,
@@ -169,7 +170,9 @@ def _events(plan: Plan, metric: Metric, blocks: Tally, here: Tally | None) -> Fi
     alpha, bound = plan.alphas.of(metric), 0.0 if metric in TAILS else plan.margins.of(metric)
     counts = blocks.counts(metric)
     least = LEAST_TAIL if metric in TAILS else LEAST
-    e = min(_evidence(each.counts(metric), least) for each in _parts(metric, blocks))
+    e = _evidence(counts, least)
+    if e >= 1 / alpha:
+        e = min([e, *(_evidence(each.counts(metric), least) for each in _parts(metric, blocks))])
     rate, baseline = counts.rates
     difference = rate - baseline
     low, high, needed = None, None, None
@@ -203,9 +206,28 @@ def _events(plan: Plan, metric: Metric, blocks: Tally, here: Tally | None) -> Fi
 
 
 def _parts(metric: Metric, blocks: Tally) -> list[Tally]:
-    """The blocks; for the tails also without each group of clients, so that no single one makes answers slow."""
-    alone = metric not in TAILS or len(blocks.groups) < 2
-    return [blocks] if alone else [blocks, *(blocks.without(name) for name in blocks.groups)]
+    """The blocks; for the tails also without the clients that see the candidate worst, and without those that see it
+    best, fewer than half of the requests each: it takes half of them to make a version look slow, or quick.
+    """
+    if metric not in TAILS or len(blocks.groups) < 2:
+        return [blocks]
+    at = BY_GROUP.index(TAILS[metric][1]), BY_GROUP.index(TAILS[metric][0])
+    sums = {name: [rows.sum(axis=0) for rows in sides] for name, sides in blocks.groups.items()}
+    asked = {name: float(candidate[0] + baseline[0]) for name, (candidate, baseline) in sums.items()}
+
+    def worse(name: str) -> float:
+        candidate, baseline = sums[name]
+        return float(candidate[at[0]] / max(candidate[0], 1) - baseline[at[1]] / max(baseline[0], 1))
+
+    parts = [blocks]
+    for order in (sorted(sums, key=worse, reverse=True), sorted(sums, key=worse)):
+        gone, left = [], sum(asked.values()) / 2
+        for name in order:
+            if asked[name] < left:
+                gone.append(name)
+                left -= asked[name]
+        parts.append(blocks.without(gone))
+    return parts
 
 
 def _evidence(counts: Counts, least: int) -> float:

@@ -6,7 +6,6 @@ each client's requests are compared with its own: what most clients see is what 
 """
 
 import math
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,9 @@ from dataclasses import dataclass, field
 from ..seen import Seen
 
 PER_OCTAVE = 6  # kinds for each doubling of a request's size: alike is within 12 %
-GROUPS = 7  # of clients, so that many small ones can be compared too
+CLIENTS = 256  # that are told apart in a block
+LEAST_WEIGHT = 2.0  # of a client that is compared with itself alone: four answers of each version
+OTHERS = ""  # the clients that are too small for that, and callers without a name, compared together
 
 Sums = tuple[int, float]
 """Requests, and the sum of their log latencies."""
@@ -27,59 +28,83 @@ def kind_of(seen: Seen) -> str:
     return f"{seen.kind}:{math.floor(PER_OCTAVE * math.log2(max(seen.size, 1)))}"
 
 
-def group_of(client: str) -> int:
-    """The group of a client: the same one always."""
-    return zlib.crc32(client.encode(errors="replace")) % GROUPS if client else -1
-
-
 @dataclass(slots=True)
 class Matched:
-    """Answers of one block, of both arms, by group of clients and kind."""
+    """Answers of one block, of both arms, by client and kind."""
 
-    arms: dict[str, dict[tuple[int, str], Sums]] = field(default_factory=lambda: {"candidate": {}, "baseline": {}})
+    arms: dict[str, dict[tuple[str, str], Sums]] = field(default_factory=lambda: {"candidate": {}, "baseline": {}})
+    clients: set[str] = field(default_factory=set)
 
-    def add(self, arm: str, kind: str, seconds: float, client: str = "") -> None:
+    def add(self, arm: str, kind: str, seconds: float, client: str = OTHERS) -> None:
         """Count one answer."""
-        key = group_of(client), kind
-        count, logs = self.arms[arm].get(key, (0, 0.0))
-        self.arms[arm][key] = count + 1, logs + math.log(max(seconds, 1e-6))
+        if client not in self.clients:
+            client = OTHERS if len(self.clients) >= CLIENTS else client
+            self.clients.add(client)
+        count, logs = self.arms[arm].get((client, kind), (0, 0.0))
+        self.arms[arm][client, kind] = count + 1, logs + math.log(max(seconds, 1e-6))
 
     def counts(self) -> dict[str, int]:
-        """Answers of each arm in what both arms have."""
-        both = self._both
-        return {arm: sum(cells[cell][0] for cell in both) for arm, cells in self.arms.items()}
+        """Answers of each arm of kinds that both arms have."""
+        cells = self._pooled(set())
+        return {arm: sum(cells[arm][cell][0] for cell in _both(cells)) for arm in self.arms}
 
     def means(self) -> dict[str, float]:
         """Mean log latency of each arm over what both have, with the same weights; empty where there is none.
 
         A cell with n and m answers has the weight ``nm / (n + m)``, which gives the difference the least variance. The
-        difference of the two means is the weighted median over the groups of clients: of a few of them it takes half
-        to move it.
+        difference of the two means is the weighted median over the clients, small ones taken together: it takes half of
+        the weight to move it.
         """
-        weights: dict[tuple[int, str], float] = {}
-        for cell in self._both:
-            n, m = (self.arms[arm][cell][0] for arm in ("candidate", "baseline"))
-            weights[cell] = n * m / (n + m)
+        whole = self._pooled(set())
+        weights = _weights(whole)
         if not weights:
             return {}
-        baseline = self._mean("baseline", weights)
-        groups: dict[int, dict[tuple[int, str], float]] = defaultdict(dict)
-        for cell, weight in weights.items():
-            groups[cell[0]][cell] = weight
+        large = {client for client, weight in self._by_client().items() if weight >= LEAST_WEIGHT}
+        cells = self._pooled(large)
+        parts: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
+        for cell, weight in _weights(cells).items():
+            parts[cell[0]][cell] = weight
         differences = [
-            (self._mean("candidate", part) - self._mean("baseline", part), math.fsum(part.values()))
-            for part in groups.values()
+            (_mean(cells["candidate"], part) - _mean(cells["baseline"], part), math.fsum(part.values()))
+            for part in parts.values()
         ]
+        baseline = _mean(whole["baseline"], weights)
         return {"candidate": baseline + weighted_median(differences), "baseline": baseline}
 
-    def _mean(self, arm: str, weights: Mapping[tuple[int, str], float]) -> float:
-        cells = self.arms[arm]
-        total = math.fsum(weights.values())
-        return math.fsum(weights[cell] * cells[cell][1] / cells[cell][0] for cell in weights) / total
+    def _by_client(self) -> dict[str, float]:
+        weights: dict[str, float] = defaultdict(float)
+        for (client, _), weight in _weights(self.arms).items():
+            weights[client] += weight
+        weights.pop(OTHERS, None)
+        return weights
 
-    @property
-    def _both(self) -> list[tuple[int, str]]:
-        return sorted(set(self.arms["candidate"]) & set(self.arms["baseline"]))
+    def _pooled(self, apart: set[str]) -> dict[str, dict[tuple[str, str], Sums]]:
+        """The cells with all clients together but those who stand apart."""
+        found: dict[str, dict[tuple[str, str], Sums]] = {}
+        for arm, cells in self.arms.items():
+            pool = found.setdefault(arm, {})
+            for (client, kind), (count, logs) in cells.items():
+                key = (client if client in apart else OTHERS), kind
+                more, sums = pool.get(key, (0, 0.0))
+                pool[key] = more + count, sums + logs
+        return found
+
+
+def _both(cells: Mapping[str, Mapping[tuple[str, str], Sums]]) -> list[tuple[str, str]]:
+    return sorted(set(cells["candidate"]) & set(cells["baseline"]))
+
+
+def _weights(cells: Mapping[str, Mapping[tuple[str, str], Sums]]) -> dict[tuple[str, str], float]:
+    weights = {}
+    for cell in _both(cells):
+        n, m = (cells[arm][cell][0] for arm in ("candidate", "baseline"))
+        weights[cell] = n * m / (n + m)
+    return weights
+
+
+def _mean(cells: Mapping[tuple[str, str], Sums], weights: Mapping[tuple[str, str], float]) -> float:
+    total = math.fsum(weights.values())
+    return math.fsum(weights[cell] * cells[cell][1] / cells[cell][0] for cell in weights) / total
 
 
 def weighted_median(values: Iterable[tuple[float, float]]) -> float:

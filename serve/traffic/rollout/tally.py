@@ -48,13 +48,12 @@ class Tally:
         """The first so many blocks."""
         return self._where(np.arange(len(self)) < count)
 
-    def without(self, group: str) -> "Tally":
-        """The same without one group of clients, as far as `BY_GROUP` goes."""
-        sides = []
-        for rows, gone in zip((self.candidate, self.baseline), self.groups[group], strict=True):
-            rest = rows.copy()
-            rest[:, [FIELDS.index(name) for name in BY_GROUP]] -= gone
-            sides.append(rest)
+    def without(self, clients: Sequence[str]) -> "Tally":
+        """The same without some clients, as far as `BY_GROUP` goes."""
+        places, sides = [FIELDS.index(name) for name in BY_GROUP], [self.candidate.copy(), self.baseline.copy()]
+        for name in clients:
+            for rest, gone in zip(sides, self.groups[name], strict=True):
+                rest[:, places] -= gone
         return replace(self, candidate=sides[0], baseline=sides[1])
 
     def at(self, step: int) -> "Tally":
