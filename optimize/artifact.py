@@ -38,7 +38,7 @@ def digest_file(path: Path) -> str:
 
 
 def is_digest(value: object) -> TypeGuard[str]:
-    """Whether a value is a digest as `digest_bytes` formats it, and so may become part of a path."""
+    """Return whether a value is a digest as `digest_bytes` formats it, and so may become part of a path."""
     return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
 

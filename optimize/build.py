@@ -238,7 +238,7 @@ class _Builder:
         return Step(label=label, artifact=kept, cached=False, seconds=perf_counter() - start, agreements=agreements)
 
     def _known(self, ingredients: Mapping[str, Any] | None) -> Artifact | None:
-        """What the ingredients made before, where every byte of it is whole; else it is made anew."""
+        """Return what the ingredients made before, where every byte of it is whole; else it is made anew."""
         if ingredients is None:
             return None
         digest = self.store.recall_as("steps", _digest(ingredients), lambda note: str(note["digest"]))

@@ -27,7 +27,7 @@ class Damage:
 
     @classmethod
     def of(cls, error: DamageError) -> "Damage":
-        """What a reader of the part would be told."""
+        """Return what a reader of the part would be told."""
         return cls(part=error.part, what=error.what, where=error.where, next_step=error.next_step)
 
 

@@ -153,7 +153,7 @@ def read_entry(value: Any) -> IndexEntry:
 
 
 def is_tag(value: object) -> TypeGuard[str]:
-    """Whether a value may be a tag: text that can be shown, and that is no digest and no short form of one."""
+    """Return whether a value may be a tag: text that can be shown, and that is no digest and no short form of one."""
     return (
         isinstance(value, str)
         and value.isprintable()
@@ -190,7 +190,7 @@ def manifest_bytes(artifact: Artifact) -> tuple[bytes, bytes]:
 
 
 def read_manifest(data: bytes) -> StoreManifest:
-    """What `manifest_bytes` made.
+    """Return what `manifest_bytes` made.
 
     Raises:
         ValueError: it is no manifest of ours.

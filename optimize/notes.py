@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def note_path(cache: Path, room: str, key: str) -> Path:
-    """Where the note under that digest lies.
+    """Return where the note under that digest lies.
 
     Raises:
         ValueError: the key is no digest, and would not stay in the room.
@@ -69,7 +69,7 @@ def read_note(path: Path, room: str, key: str) -> Note:
 
 
 def recalled(cache: Path, room: str, key: str, read: Callable[[Note], T]) -> T | None:
-    """What `read` makes of the note; None where there is none, or none that it can read."""
+    """Return what `read` makes of the note; None where there is none, or none that it can read."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, SeatrialError):
         return read(read_note(note_path(cache, room, key), room, key))
     return None

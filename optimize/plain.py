@@ -106,7 +106,7 @@ def digest_plain(path: Path, size: int | None = None) -> str:
 
 
 def is_plain(path: Path) -> bool:
-    """Whether a plain file is there."""
+    """Return whether a plain file is there."""
     with suppress(OSError):
         return stat.S_ISREG(os.lstat(path).st_mode)
     return False
@@ -191,7 +191,7 @@ def _locked(descriptor: int) -> bool | None:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """What was staged in a folder, by whoever; empty where that is no folder."""
+    """Return what was staged in a folder, by whoever; empty where that is no folder."""
     with suppress(OSError), os.scandir(folder) as entries:
         return [Path(entry.path) for entry in entries if entry.name.startswith(STAGED)]
     return []

@@ -194,7 +194,7 @@ class Store:
         return self.recall_as(room, key, dict)
 
     def recall_as(self, room: str, key: str, read: Callable[[dict[str, Any]], T]) -> T | None:
-        """What `read` makes of the note, or None where there is none, or none that it can read."""
+        """Return what `read` makes of the note, or None where there is none, or none that it can read."""
         return notes.recalled(self.folder.cache, room, key, read)
 
     def _keep_file(self, source: Path, file: File) -> None:
@@ -289,7 +289,7 @@ class Store:
         )
 
     def _record_is_left(self, artifact: str) -> bool:
-        """Whether the record is there that the manifest of an artifact follows from."""
+        """Return whether the record is there that the manifest of an artifact follows from."""
         return any(record.digest == artifact for record in self.folder.records())
 
 

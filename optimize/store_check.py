@@ -113,7 +113,7 @@ def _frame(folder: StoreFolder) -> Iterator[Damage]:
 
 
 def unreadable(path: Path) -> str:
-    """Why a small plain file cannot be read; empty where it can."""
+    """Return why a small plain file cannot be read; empty where it can."""
     try:
         read_plain(path, INDEX_LIMIT)
     except OSError as error:

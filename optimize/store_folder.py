@@ -37,7 +37,7 @@ class StoreFolder:
         self._begun = False
 
     def blob(self, digest: str) -> Path:
-        """Where the bytes of that digest lie; the digest has been checked to be one."""
+        """Return where the bytes of that digest lie; the digest has been checked to be one."""
         return self.blobs / digest.removeprefix("sha256:")
 
     def misplaced(self, *, cache: bool = False) -> tuple[Path, ...]:
@@ -120,7 +120,7 @@ class StoreFolder:
 
     @property
     def used(self) -> bool:
-        """Whether an index must be there: it was the first thing written."""
+        """Return whether an index must be there: it was the first thing written."""
         if os.path.lexists(self.layout) or os.path.lexists(self.second_index):
             return True
         return self._holds_blobs()
@@ -138,7 +138,7 @@ class StoreFolder:
             self.write(path, data)
 
     def layout_is_whole(self) -> bool:
-        """Whether the file says which layout this is."""
+        """Return whether the file says which layout this is."""
         with suppress(OSError, ValueError):
             return bool(parse_json(read_plain(self.layout, RECORD_LIMIT)) == parse_json(LAYOUT))
         return False
@@ -200,7 +200,7 @@ class StoreFolder:
         return sum(sweep(folder) for folder in self._staging_folders())
 
     def leftovers(self) -> int:
-        """How many staged files there are, of live writers and of dead ones."""
+        """Return how many staged files there are, of live writers and of dead ones."""
         return sum(len(leftovers(folder)) for folder in self._staging_folders())
 
     def _staging_folders(self) -> list[Path]:
@@ -213,7 +213,7 @@ class StoreFolder:
 
 
 def reason(error: Exception) -> str:
-    """Why a part could not be read, in a few words."""
+    """Return why a part could not be read, in a few words."""
     if isinstance(error, FileNotFoundError):
         return "it is missing"
     if isinstance(error, OSError):
@@ -222,7 +222,7 @@ def reason(error: Exception) -> str:
 
 
 def not_a_folder(path: Path) -> bool:
-    """Whether something is there that is no folder, and no link to one."""
+    """Return whether something is there that is no folder, and no link to one."""
     return os.path.lexists(path) and not path.is_dir()
 
 

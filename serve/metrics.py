@@ -54,7 +54,7 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """Where to scrape."""
+        """Return where to scrape."""
         return f"http://{ADDRESS}:{self.port}/metrics"
 
     def __enter__(self) -> Self:

@@ -36,7 +36,7 @@ class Entry:
 
 
 def path_of(home: Path, name: str) -> Path:
-    """Where the ledger of that name lies.
+    """Return where the ledger of that name lies.
 
     Raises:
         ConfigError: the name is not legal.

@@ -22,7 +22,7 @@ def sealed(tensors: Mapping[str, torch.Tensor], header: str = "") -> bytes:
 
 
 def unsealed(path: Path) -> tuple[dict[str, torch.Tensor], str] | None:
-    """What `sealed` made, or None where it is not there, is no plain file, or is not what was written."""
+    """Return what `sealed` made, or None where it is not there, is no plain file, or is not what was written."""
     if not is_plain(path):
         return None
     try:

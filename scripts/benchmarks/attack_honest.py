@@ -83,7 +83,7 @@ def honest(port: int, *, rate: float, path: Path, seconds: float) -> Iterator[Ho
 
 
 def answered(port: int) -> bool:
-    """Whether honest requests are answered rightly now, over HTTP and gRPC."""
+    """Return whether honest requests are answered rightly now, over HTTP and gRPC."""
     for sender in (_Http(port, binary=False), _Grpc(port)):
         found = [sender.ask(*_drawn(random.Random()))["status"] for _ in range(5)]
         sender.close()

@@ -90,7 +90,7 @@ class Ended:
 
     @property
     def by_evidence(self) -> bool:
-        """Whether it was rolled back for what live traffic showed of it."""
+        """Return whether it was rolled back for what live traffic showed of it."""
         return self.phase == Phase.ROLLED_BACK and any(word in self.reason for word in _WORDS)
 
 

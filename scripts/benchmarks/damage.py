@@ -18,7 +18,7 @@ RAW = (b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999", b"[" * 100_000, b
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where something can be changed in a JSON value, as paths of keys; of long lists the first elements."""
+    """Return where something can be changed in a JSON value, as paths of keys; of long lists the first elements."""
     items = value.items() if isinstance(value, dict) else enumerate(value[:12]) if isinstance(value, list) else ()
     for key, inner in items:
         yield (*path, key)

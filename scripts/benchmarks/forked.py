@@ -39,7 +39,7 @@ class Ran:
 
     @property
     def traced(self) -> bool:
-        """Whether it ended in a traceback."""
+        """Return whether it ended in a traceback."""
         return self.code == UNCAUGHT or "Traceback (most recent call last)" in self.output
 
 

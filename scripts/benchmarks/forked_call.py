@@ -35,7 +35,7 @@ class Done:
 
     @property
     def traced(self) -> bool:
-        """Whether a traceback was seen, or the command said that it met a fault of its own."""
+        """Return whether a traceback was seen, or the command said that it met a fault of its own."""
         return self.code in (UNCAUGHT, 70) or "Traceback (most recent call last)" in self.output
 
 

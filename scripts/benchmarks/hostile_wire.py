@@ -39,7 +39,7 @@ class Response:
 
     @property
     def served(self) -> bool:
-        """Whether the request was carried out."""
+        """Return whether the request was carried out."""
         return 200 <= self.status < 300 and self.grpc in (None, 0)
 
 
@@ -173,7 +173,7 @@ def _leave(connection: socket.socket, attack: Hostile, reader: _Reader) -> Ended
 
 
 def _complete(attack: Hostile, content: bytes) -> bool:
-    """Whether the response that is waited for is there."""
+    """Return whether the response that is waited for is there."""
     if attack.protocol == "http" or not _is_http2(content):
         return any(True for _ in _http(content))
     if not attack.streams:
@@ -188,7 +188,7 @@ def _complete(attack: Hostile, content: bytes) -> bool:
 
 
 def _is_http2(content: bytes) -> bool:
-    """Whether the edge answers in frames: the first one is of settings."""
+    """Return whether the edge answers in frames: the first one is of settings."""
     return content[:1] == b"\x00" and content[3:4] == bytes((http2.SETTINGS,))
 
 

@@ -28,7 +28,7 @@ class Slope:
 
     @property
     def flat(self) -> bool:
-        """Whether the interval includes 0."""
+        """Return whether the interval includes 0."""
         return self.low <= 0.0 <= self.high
 
 

@@ -44,7 +44,7 @@ def _targets(model: str, *kinds: str) -> Object:
 
 
 def _backend(model: str, cluster: Cluster, kind: str) -> Object:
-    """How requests are passed on: once, within bounds, and without taking a version from everybody.
+    """Return how requests are passed on: once, within bounds, and without taking a version from everybody.
 
     A request is tried again only where no connection was made, so that one that ended a server is not sent to the next.
     Only failures to connect eject an endpoint, and never more than half of them; 0 turns the other causes off.
@@ -87,7 +87,7 @@ def _extension(model: str, cluster: Cluster, guard: str) -> Object:
 
 
 def _client(cluster: Cluster, listener: str, *, streams: bool) -> Object:
-    """What a connection from outside may do. One policy holds for every route of the listener."""
+    """Return what a connection from outside may do. One policy holds for every route of the listener."""
     limits, ours = cluster.limits, cluster.gateway
     section = {"sectionName": listener} if listener else {}
     times: Object = {"idleTimeout": f"{_IDLE_SECONDS}s"}

@@ -107,7 +107,7 @@ class Clients:
     unconfirmed: Counter[int] = field(default_factory=Counter)
 
     def counts(self, seen: Seen, client: str, *, certain: bool = False) -> bool:
-        """Whether a request is evidence. `certain` says that no caller can have made its failure."""
+        """Return whether a request is evidence. `certain` says that no caller can have made its failure."""
         own = self.versions.setdefault(seen.version, _Callers())
         client = client if client in own.asked or len(own.asked) < _CALLERS else ""
         own.asked[client] += 1
@@ -154,10 +154,10 @@ def parse(line: str, model: str, addresses: Addresses, clients: Clients | None =
 
 
 def _answered(details: str) -> bool:
-    """Whether a server answered, or failed to, and not the gateway or the caller."""
+    """Return whether a server answered, or failed to, and not the gateway or the caller."""
     return details == _FROM_UPSTREAM or details.startswith(_ABOUT_UPSTREAM)
 
 
 def _refused(seen: Seen, received: str) -> bool:
-    """Whether the caller was refused or sent nothing, to which Triton says 500: the model was not asked."""
+    """Return whether the caller was refused or sent nothing, to which Triton says 500: the model was not asked."""
     return seen.status in _REFUSALS or seen.grpc_status in _GRPC_REFUSALS or (received == "0" and seen.status == 500)

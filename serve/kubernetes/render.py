@@ -170,7 +170,7 @@ def left_to_do(deployment: Deployment, versions: Sequence[Source], cluster: Clus
 
 
 def _left_at_the_gateway(versions: Sequence[Source], cluster: Cluster) -> list[str]:
-    """What only whoever runs the gateway can bring."""
+    """Return what only whoever runs the gateway can bring."""
     ours, said = cluster.gateway, []
     if ours.implementation == "envoy-gateway":
         said.append(

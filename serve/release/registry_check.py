@@ -102,7 +102,7 @@ def _copy_is_wrong(folder: RegistryFolder, name: str, version: int, digest: str)
 
 
 def _restore(folder: RegistryFolder, name: str, version: int) -> str:
-    """What is left to do for a record that no second copy holds."""
+    """Return what is left to do for a record that no second copy holds."""
     known = set(folder.copies(name).get(version, ())) | set(_named_by_next(folder, name, version))
     which = f" (its digest is {', '.join(sorted(known))})" if known else ""
     path = folder.path(name, version)

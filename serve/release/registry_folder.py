@@ -32,11 +32,11 @@ class RegistryFolder:
         self.quarantine = root / ".quarantine"
 
     def path(self, name: str, version: int) -> Path:
-        """Where a record lies."""
+        """Return where a record lies."""
         return self.root / name / f"{version}.json"
 
     def copy_path(self, name: str, version: int, digest: str) -> Path:
-        """Where its second copy lies."""
+        """Return where its second copy lies."""
         return self.second / name / f"{version}-{digest.removeprefix('sha256:')}.json"
 
     def lock_path(self, name: str) -> Path:
@@ -49,7 +49,7 @@ class RegistryFolder:
         return sorted({name for name in found if is_name(name)})
 
     def misplaced(self, name: str) -> tuple[Path, ...]:
-        """What is no folder where one must be, outermost first."""
+        """Return what is no folder where one must be, outermost first."""
         folders = (self.root, self.root / name, self.second, self.second / name)
         return tuple(path for path in folders if not_a_folder(path))
 
@@ -100,7 +100,7 @@ class RegistryFolder:
         return read_release(data, name, version), digest_bytes(data)
 
     def read_copy(self, name: str, version: int, digest: str) -> tuple[Release, bytes]:
-        """What a second copy holds.
+        """Return what a second copy holds.
 
         Raises:
             OSError: missing or no plain file.
@@ -136,7 +136,7 @@ class RegistryFolder:
         return len(half_made) + sweep(self.root / name) + sweep(self.second / name)
 
     def leftovers(self, name: str) -> int:
-        """How many files are staged, by writers at work or killed."""
+        """Return how many files are staged, by writers at work or killed."""
         places = (*_listed(self.root / name), *_listed(self.second / name))
         return sum(path.name.startswith(STAGED) or bool(_HALF_MADE.fullmatch(path.name)) for path in places)
 

@@ -24,7 +24,7 @@ _RESENDS = ("5xx", "gateway-error", "reset")
 
 
 def is_envoy(document: object) -> bool:
-    """Whether a document is an Envoy configuration, whole or a discovery file."""
+    """Return whether a document is an Envoy configuration, whole or a discovery file."""
     if not isinstance(document, dict) or isinstance(document.get("kind"), str):
         return False
     keys = {_snake(str(key)) for key in document}
@@ -190,7 +190,7 @@ def _cluster(cluster: Object, where: str, exposed: bool, large: bool) -> Iterato
 
 
 def _counted(detection: Object, name: str, default: int, *, enforced: int) -> bool:
-    """Whether failures of that kind eject; a number of 0 is never reached."""
+    """Return whether failures of that kind eject; a number of 0 is never reached."""
     enforcing = number(detection.get(f"enforcing_{name}", enforced)) or 0
     return bool(enforcing) and bool(number(detection.get(name, default)) or 0)
 
@@ -212,7 +212,7 @@ def _table(table: Object, where: str, exposed: bool, parts: _Parts) -> Iterator[
 
 
 def retries(conditions: object, where: str, *, exposed: bool = True) -> Iterator[Finding]:
-    """What a list of retry conditions, in Envoy's words, sends again although a server took it."""
+    """Return what a list of retry conditions, in Envoy's words, sends again although a server took it."""
     given = [each.strip() for each in str(conditions or "").split(",")]
     again = [each for each in given if each in _RESENDS]
     if again:
@@ -229,7 +229,7 @@ def _action(route: Object) -> Object:
 
 
 def _is_triton(action: Object, parts: _Parts) -> bool:
-    """Whether one of the clusters is a Triton: by its name, a host's, or the port of its gRPC side."""
+    """Return whether one of the clusters is a Triton: by its name, a host's, or the port of its gRPC side."""
     weighted = _list((action.get("weighted_clusters") or {}).get("clusters"))
     for name in [action.get("cluster"), *(each.get("name") for each in weighted)]:
         _, cluster = parts.clusters.get(str(name), ("", {}))
@@ -254,7 +254,7 @@ def _list(value: object) -> list[Object]:
 
 
 def _mentions(value: Any, word: str) -> bool:
-    """Whether a word stands anywhere in a value, as a key or in a text."""
+    """Return whether a word stands anywhere in a value, as a key or in a text."""
     if isinstance(value, dict):
         return any(word in key or _mentions(each, word) for key, each in value.items())
     if isinstance(value, list):
@@ -263,7 +263,7 @@ def _mentions(value: Any, word: str) -> bool:
 
 
 def _absent(duration: object) -> bool:
-    """Whether a duration is none: left out, or 0."""
+    """Return whether a duration is none: left out, or 0."""
     text = duration.rstrip("s") if isinstance(duration, str) else duration
     return text in (None, "") or number(text) == 0
 

@@ -21,7 +21,7 @@ _NGINX = "nginx.ingress.kubernetes.io/"
 
 
 def audit(document: Object, where: str, kinds: set[str]) -> Iterator[Finding]:
-    """What one object lets through; `kinds` are those of all objects that are looked at."""
+    """Return what one object lets through; `kinds` are those of all objects that are looked at."""
     judge = _JUDGES.get(document["kind"])
     if judge is not None:
         yield from judge(document, where)
@@ -32,7 +32,7 @@ def audit(document: Object, where: str, kinds: set[str]) -> Iterator[Finding]:
 
 
 def silent(documents: Sequence[tuple[str, Object]]) -> list[str]:
-    """What no object here says of a gateway that routes lead through, and that is therefore not known."""
+    """Return what no object here says of a gateway that routes lead through, and that is therefore not known."""
     kinds = {document["kind"] for _, document in documents}
     if kinds & {"HTTPRoute", "GRPCRoute"} and not kinds & {"ClientTrafficPolicy", "EnvoyFilter"}:
         return [
@@ -105,7 +105,7 @@ def _client_traffic(policy: Object, where: str) -> Iterator[Finding]:
 
 
 def _for_grpc_alone(spec: Object) -> bool:
-    """Whether a policy holds for one listener that is called gRPC's, where streams stay open."""
+    """Return whether a policy holds for one listener that is called gRPC's, where streams stay open."""
     targets = spec.get("targetRefs") or [spec.get("targetRef") or {}]
     return all("grpc" in str(each.get("sectionName", "")) for each in targets)
 

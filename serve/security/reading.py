@@ -187,7 +187,7 @@ class _Node:
 
 
 def _why(error: Exception, text: str) -> str:
-    """Why a text cannot be read, in one line."""
+    """Return why a text cannot be read, in one line."""
     if isinstance(error, yaml.YAMLError) and _TEMPLATE in text:
         return "a template and no YAML yet; render it first (helm template) and audit the result"
     if isinstance(error, RecursionError):

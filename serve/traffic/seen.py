@@ -50,7 +50,7 @@ class Seen:
 
     @property
     def result(self) -> Result:
-        """What this request says about the version that was asked first."""
+        """Return what this request says about the version that was asked first."""
         words = set(self.flags.split(","))
         if self.status == 0 or "DC" in words:
             return "abandoned"

@@ -37,7 +37,7 @@ class Kept:
         return Artifact(name=name, format="onnx", files=(file,), inputs=(), outputs=(), requires={}, made_by=MADE_BY)
 
     def build(self) -> None:
-        """What a build does: keep what is not whole, note the steps, tag."""
+        """Return what a build does: keep what is not whole, note the steps, tag."""
         for number, name in enumerate(("best", "other")):
             artifact = self.artifact(name)
             if self.store.whole(artifact.digest) is None:
@@ -48,7 +48,7 @@ class Kept:
             self.store.tag(artifact, name)
 
     def read(self) -> None:
-        """What verbs do with it."""
+        """Return what verbs do with it."""
         for name in ("best", "other"):
             found = self.store.get(name)
             assert found.digest == self.artifact(name).digest
@@ -56,7 +56,7 @@ class Kept:
         self.store.remember("pace", KEY, {})
 
     def part(self, name: str) -> Path:
-        """Where a part of the store lies."""
+        """Return where a part of the store lies."""
         folder = self.store.folder
         entry = folder.read_index().entry(self.artifact("best").digest)
         assert entry is not None

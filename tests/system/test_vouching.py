@@ -39,7 +39,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def marker(tmp_path: Path) -> Path:
-    """What planted code makes when it runs."""
+    """Return what planted code makes when it runs."""
     return tmp_path / "ran"
 
 

@@ -81,7 +81,7 @@ def of(said: Mapping[str, Any]) -> Seen | None:
 
 
 def _seconds(said: Mapping[str, Any], words: set[str]) -> float:
-    """How long the version took: what a caller takes to send its body or to read the answer is not its doing.
+    """Return how long the version took: what a caller takes to send its body or to read the answer is not its doing.
 
     Without an answer it is the wait since the body had arrived.
     """

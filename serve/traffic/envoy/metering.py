@@ -33,7 +33,7 @@ _FLAGS = {
 
 
 def reason(line: Mapping[str, Any]) -> str:
-    """Why no server answered that request, in a few fixed words; empty where one did."""
+    """Return why no server answered that request, in a few fixed words; empty where one did."""
     if line.get("details") == "via_upstream":
         return ""
     if line.get("refused"):

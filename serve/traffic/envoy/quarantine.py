@@ -63,7 +63,7 @@ class Suspicion:
 
 
 def is_cut(line: Mapping[str, Any]) -> bool:
-    """Whether a connection to the server ended under that request."""
+    """Return whether a connection to the server ended under that request."""
     return "UC" in str(line.get("flags", "")).split(",")
 
 

@@ -45,7 +45,7 @@ class Thresholds:
     typical: Mapping[str, float] = field(default_factory=dict)
 
     def factor(self, kind: str) -> float | None:
-        """How many times as long a request of that kind takes; None where that is not known."""
+        """Return how many times as long a request of that kind takes; None where that is not known."""
         return self.typical.get(kind) if self.typical else 1.0
 
 

@@ -251,7 +251,7 @@ class Records:
 
     @property
     def _step(self) -> str:
-        """What to do about a damaged state."""
+        """Return what to do about a damaged state."""
         current = self.folder / "current"
         return f"restore it from a copy, or give the rollout up: remove {current}; its routes stay as they are"
 

@@ -26,7 +26,7 @@ _READ_BYTES = 16 << 20
 
 
 def supervision() -> Path:
-    """Where the supervisor of this SEATRIAL_HOME writes."""
+    """Return where the supervisor of this SEATRIAL_HOME writes."""
     return home() / "triton" / "supervision"
 
 

@@ -218,7 +218,7 @@ class Supervisor:
         return probe(self.server.url, *version, deadline=self._pace.deadline)
 
     def _judged(self, version: Version, ill: str, found: Probed | None) -> tuple[Finding, str]:
-        """What counts for the table: certain signs before a golden request's outcome."""
+        """Return what counts for the table: certain signs before a golden request's outcome."""
         if ill or found is None:
             return "broken", ill
         if found.state == "ok":
