@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optimize.errors import IntegrityError
-from optimize.reading import RESTORE, SHAPE_ERRORS, read_bytes
+from seatrial.optimize.errors import IntegrityError
+from seatrial.optimize.reading import RESTORE, SHAPE_ERRORS, read_bytes
 
 MOST_VALUES = 1 << 30  # bytes of all arrays of one file, unpacked
 _BROKEN = (*SHAPE_ERRORS, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
@@ -35,5 +35,5 @@ def read_arrays(path: Path, names: Sequence[str], *, next_step: str = RESTORE) -
         raise IntegrityError(f"not readable as arrays: {error}", where=str(path), next_step=next_step) from error
     for name, array in found.items():
         if array.ndim != 1 or array.dtype.kind not in "fiu":
-            raise IntegrityError(f"{name} is no list of numbers", where=str(path), next_step=next_step)
+            raise IntegrityError(f"{name} is not a list of numbers", where=str(path), next_step=next_step)
     return found

@@ -11,22 +11,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from optimize import config
-from optimize.artifact import canonical, digest_bytes
-from optimize.errors import ConfigError
-from optimize.names import checked
+from seatrial.optimize import config
+from seatrial.optimize.artifact import canonical, digest_bytes
+from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.names import checked
 
-from .load.validity import LoadLimits
+from .checks import Check, check_from_json, check_to_json
+from .load_limits import LoadLimits
 from .measurement import METRICS, Metric
-from .quality.checks import Check, check_from_json, check_to_json
 
 RULES = ("max_regression", "max_drop", "at_least", "at_most")
-_ABSOLUTE_ONLY = ("quality", "errors")
+_ABSOLUTE_ONLY = ("quality", "errors", "leak")  # a ratio of two of them, each near 0, says nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """What one metric may do; several rules may stand together, and each becomes a finding of its own.
+    """Limit on one metric; several rules may be combined, and each becomes its own finding.
 
     `max_regression` is relative to the base (0.05 = 5 % worse), `max_drop` absolute (quality only), `at_least` and
     `at_most` bind the candidate alone. A relative regression whose absolute size is under `floor` (in the metric's
@@ -44,26 +44,26 @@ class Limit:
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
             raise ConfigError(
-                f"unknown metric {self.metric!r}", where="limits", next_step=f"known are {', '.join(METRICS)}"
+                f"unknown metric {self.metric!r}", where="limits", next_step=f"known metrics: {', '.join(METRICS)}"
             )
         where = f"limits, metric {self.metric!r}"
         if not self.rules:
-            raise ConfigError("a limit without a rule", where=where, next_step=f"give one of {', '.join(RULES)}")
+            raise ConfigError("the limit has no rule", where=where, next_step=f"give one of {', '.join(RULES)}")
         for name, value in self.rules.items():
             if not math.isfinite(value) or value < 0:
                 raise ConfigError(f"{name} must be finite and not negative, got {value}", where=where)
         if self.metric in _ABSOLUTE_ONLY and self.max_regression is not None:
             instead = "max_drop" if self.metric == "quality" else "at_most"
-            raise ConfigError(f"{self.metric} has no max_regression", where=where, next_step=f"use {instead}")
+            raise ConfigError(f"{self.metric} does not support max_regression", where=where, next_step=f"use {instead}")
         if self.max_drop is not None and self.metric != "quality":
-            raise ConfigError("max_drop is for quality", where=where, next_step="use max_regression")
+            raise ConfigError("max_drop applies only to quality", where=where, next_step="use max_regression")
         wrong = "at_most" if self.of.direction == "higher" else "at_least"
         if getattr(self, wrong) is not None:
             raise ConfigError(
-                f"{wrong} on a metric whose {self.of.direction} values are better would forbid improvement", where=where
+                f"{wrong} would forbid improvement: {self.of.direction} values of this metric are better", where=where
             )
         if not math.isfinite(self.floor) or self.floor < 0 or (self.floor and self.max_regression is None):
-            raise ConfigError(f"floor {self.floor} belongs to a max_regression and may not be negative", where=where)
+            raise ConfigError(f"floor needs max_regression and must not be negative, got {self.floor}", where=where)
 
     @property
     def of(self) -> Metric:
@@ -78,11 +78,12 @@ class Limit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
-    """How the run is made. Rates per second, times in seconds.
+    """Design of the run. Rates per second, times in seconds.
 
     Every slot starts a fresh server, sends `warmup_requests`, answers its share of the evaluation set in batches of
     `quality_batch`, takes an open-loop Poisson load of `rate` for `seconds`, then saturation with `concurrency` clients
-    sending batches of `saturation_batch` for `saturation_seconds`. A pair that the machine or the client spoiled is run
+    sending batches of `saturation_batch` (the largest that the deployment takes, unless it is given) for
+    `saturation_seconds`. A pair that the machine or the client spoiled is run
     again up to `reruns` times. `client_cores` pins the load generator, where the server leaves some to it.
 
     With `looks` (for instance 6, 12 and 20) the gate may stop after that many pairs, and `pairs`, the last look, is the
@@ -101,7 +102,7 @@ class Design:
     rate: float
     seconds: float
     saturation_seconds: float = 3.0
-    saturation_batch: int = 1
+    saturation_batch: int | None = None
     concurrency: int = 4
     quality_batch: int = 32
     warmup_requests: int = 32
@@ -113,7 +114,7 @@ class Design:
     def __post_init__(self) -> None:
         if self.pairs < 4 or self.pairs % 2:
             raise ConfigError(
-                f"{self.pairs} pairs: the order effect needs an even number of at least 4",
+                f"pairs must be even and at least 4 to balance the order, got {self.pairs}",
                 where="design.pairs",
                 next_step="use 6, the usual choice",
             )
@@ -123,17 +124,20 @@ class Design:
             or self.looks[-1] != self.pairs
         ):
             raise ConfigError(
-                f"looks {list(self.looks)} must be even, at least 4, rising, and end with pairs ({self.pairs})",
+                (
+                    f"looks must be even, at least 4, increasing and end with pairs ({self.pairs}), got "
+                    f"{list(self.looks)}"
+                ),
                 where="design.looks",
                 next_step="for instance pairs = 20, looks = [6, 12, 20]",
             )
         for name in ("rate", "seconds", "saturation_seconds", "concurrency", "saturation_batch", "quality_batch"):
             value = getattr(self, name)
-            if not math.isfinite(value) or value <= 0:
+            if value is not None and (not math.isfinite(value) or value <= 0):
                 raise ConfigError(f"must be positive, got {value}", where=f"design.{name}")
         for name in ("warmup_requests", "seed", "reruns"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"may not be negative, got {getattr(self, name)}", where=f"design.{name}")
+                raise ConfigError(f"must not be negative, got {getattr(self, name)}", where=f"design.{name}")
         if self.control_limit is not None and not 0 < self.control_limit < 1:
             raise ConfigError(f"must lie between 0 and 1, got {self.control_limit}", where="design.control_limit")
 
@@ -145,7 +149,7 @@ class Design:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerLimits:
-    """How much small, accepted loss may add up before a gate says no, in the ledger called `name`.
+    """Limits on the accumulated accepted loss in the ledger called `name`, before a gate fails.
 
     `at_most` maps a metric to the relative loss that all candidates accepted within `days` may bring together.
     """
@@ -160,7 +164,7 @@ class LedgerLimits:
             raise ConfigError(f"must be positive, got {self.days}", where="ledger.days")
         for metric, most in self.at_most.items():
             if metric not in METRICS or metric in _ABSOLUTE_ONLY:
-                raise ConfigError(f"{metric!r} has no relative loss to add up", where="ledger.at_most")
+                raise ConfigError(f"{metric!r} has no relative loss that a ledger can add up", where="ledger.at_most")
             if not math.isfinite(most) or most <= 0:
                 raise ConfigError(f"must be positive, got {most}", where=f"ledger.at_most.{metric}")
 
@@ -188,21 +192,25 @@ class Budget:
     def __post_init__(self) -> None:
         names = [limit.metric for limit in self.limits]
         if not any(limit.gating for limit in self.limits):
-            raise ConfigError("no gating limit: nothing could fail", where="limits", next_step="add [[limits]]")
+            raise ConfigError(
+                "the budget has no gating limit, so it can never fail", where="limits", next_step="add [[limits]]"
+            )
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ConfigError(
-                f"metric {twice[0]!r} is limited twice", where="limits", next_step="put its rules in one table"
+                f"metric {twice[0]!r} has two [[limits]] tables",
+                where="limits",
+                next_step="put its rules into one table",
             )
         labels = [check.label for check in self.checks]
         if again := sorted({label for label in labels if labels.count(label) > 1}):
             raise ConfigError(
-                f"check {again[0]!r} stands twice", where="checks", next_step="put its rules in one table"
+                f"check {again[0]!r} is defined twice", where="checks", next_step="put its rules into one table"
             )
         unlimited = sorted(set(self.ledger.at_most) - set(names)) if self.ledger else []
         if unlimited:
             raise ConfigError(
-                f"the ledger counts {unlimited[0]!r}, which no limit measures",
+                f"the ledger counts {unlimited[0]!r}, but no limit measures it",
                 where="ledger.at_most",
                 next_step="add a [[limits]] table for it",
             )
@@ -211,9 +219,9 @@ class Budget:
                 raise ConfigError(f"must lie between 0 and 0.5, got {getattr(self, name)}", where=name)
         if self.design.rate * self.design.seconds < 100 and any(name == "p99" for name in names):
             raise ConfigError(
-                f"{self.design.rate * self.design.seconds:.0f} requests a slot cannot show a p99",
+                f"{self.design.rate * self.design.seconds:.0f} requests per slot are too few for a p99",
                 where="design.rate, design.seconds",
-                next_step="send at least 1000 a slot, or drop the p99 limit",
+                next_step="send at least 1000 requests per slot, or drop the p99 limit",
             )
 
     def limit(self, metric: str) -> Limit | None:
@@ -221,16 +229,16 @@ class Budget:
         return next((limit for limit in self.limits if limit.metric == metric), None)
 
     def recipe_path(self, budget: Path) -> Path:
-        """Where the recipe lies that a budget in the file `budget` names.
+        """Return the path of the recipe that the budget in the file `budget` names.
 
         Raises:
             ConfigError: it names none.
         """
         if self.recipe is None:
             raise ConfigError(
-                "no recipe to take evaluation samples and metric from",
+                "no recipe is named for the evaluation samples and the metric",
                 where=str(budget),
-                next_step="name one there (recipe = ...), or give --recipe",
+                next_step="name one in the budget (recipe = ...), or pass --recipe",
             )
         return budget.parent / self.recipe
 
@@ -285,4 +293,6 @@ def budget_from_json(value: Any) -> Budget:
             }
         )
     except (KeyError, TypeError) as error:
-        raise ConfigError(f"not a budget of this version: {error}", next_step="run the gate again") from error
+        raise ConfigError(
+            f"the stored budget cannot be read by this version: {error}", next_step="run the gate again"
+        ) from error

@@ -1,7 +1,7 @@
-"""What inferences cost: dollars per million at the objective and at real traffic, fleets, own machines, energy.
+"""Cost of inferences: dollars per million at the objective and at real traffic, fleets, own machines, energy.
 
 Must not fetch prices and must not decide: a gate uses the price-free ratio of throughputs, in which the price cancels.
-Throughput at saturation is no cost that anybody pays: what a machine bears within its objective (`bench.capacity`) is,
+Throughput at saturation is not a real cost: what a machine bears within its objective (`bench.capacity`) is,
 and at utilisation U an inference costs 1/U times as much. Rates are inferences per second, money is US dollars.
 """
 
@@ -11,15 +11,15 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from optimize import config
-from optimize.errors import ConfigError, MissingError
+from seatrial.optimize import config
+from seatrial.optimize.errors import ConfigError, MissingError
 
 _PRICES = Path(__file__).with_name("prices.toml")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """What an hour of a machine costs, where that was read and when."""
+    """Price of a machine hour, with its source and date."""
 
     name: str
     machine: str
@@ -54,11 +54,11 @@ class Owned:
         except ValueError as error:
             raise ConfigError(str(error), where=f"prices, {self.name!r}") from error
         if not hour > 0:
-            raise ConfigError("a machine that costs nothing", where=f"prices, {self.name!r}")
+            raise ConfigError("a machine must have a positive cost", where=f"prices, {self.name!r}")
 
     @property
     def usd_hour(self) -> float:
-        """What an hour in which it serves costs."""
+        """Return the cost of an hour of serving, in dollars."""
         return own_usd_hour(
             self.capex,
             self.years,
@@ -71,7 +71,7 @@ class Owned:
 
     @property
     def price(self) -> Price:
-        """That hour as a price like any other."""
+        """Return that cost as a price."""
         about = f"{self.machine}, owned over {self.years:g} years"
         hour, source = self.usd_hour, self.source
         return Price(name=self.name, machine=about, usd_hour=hour, source=source, checked_at=self.checked_at)
@@ -96,7 +96,9 @@ class PriceList:
             if price.name == name:
                 return price
         known = ", ".join(price.name for price in every)
-        raise MissingError(f"no price called {name!r}", where=str(_PRICES), next_step=f"known: {known}; or add a line")
+        raise MissingError(
+            f"unknown price {name!r}", where=str(_PRICES), next_step=f"known prices: {known}; or add an entry"
+        )
 
 
 @cache
@@ -128,7 +130,9 @@ def utilisation(traffic: float, capacity: float, machines: int = 1) -> float:
     traffic (arXiv 2606.11690). Raises ValueError where a figure is not positive.
     """
     if not (traffic > 0 and capacity > 0 and machines > 0):
-        raise ValueError(f"positive figures are needed, got {traffic}/s of {machines} x {capacity}/s")
+        raise ValueError(
+            f"traffic, machines and capacity must be positive, got {traffic}/s on {machines} x {capacity}/s"
+        )
     return traffic / (machines * capacity)
 
 
@@ -138,7 +142,7 @@ def machines_needed(peak: float, capacity: float, headroom: float = HEADROOM) ->
     Raises ValueError where a rate is not positive or the headroom is not a share below 1.
     """
     if not (peak > 0 and capacity > 0 and 0 <= headroom < 1):
-        raise ValueError(f"cannot size a fleet for {peak}/s at {capacity}/s each with {headroom} headroom")
+        raise ValueError(f"cannot size a fleet for {peak}/s at {capacity}/s per machine with headroom {headroom}")
     return ceil(peak / (capacity * (1 - headroom)) - 1e-9)
 
 
@@ -163,7 +167,9 @@ def own_usd_hour(
     guide). `pue` is the data centre's power usage effectiveness. Raises ValueError for figures that cannot be.
     """
     if capex < 0 or years <= 0 or not 0 < availability <= 1 or pue < 1 or min(kilowatts, usd_kwh, opex_hour) < 0:
-        raise ValueError("capital, power and prices may not be negative, years must be positive, PUE at least 1")
+        raise ValueError(
+            "capital, power and prices must not be negative, years must be positive, PUE must be at least 1"
+        )
     return capex / (years * HOURS_PER_YEAR * availability) + kilowatts * pue * usd_kwh + opex_hour
 
 
@@ -178,7 +184,9 @@ def joules_per_inference(
     if start is None or end is None:
         return None
     if inferences < 1 or end < start:
-        raise ValueError(f"{inferences} inferences between {start} J and {end} J")
+        raise ValueError(
+            f"energy per inference needs inferences and rising counters, got {inferences} between {start} J and {end} J"
+        )
     return (end - start - idle_watts * seconds) / inferences
 
 
@@ -193,13 +201,13 @@ def grams_co2(joules: float, grams_per_kwh: float, pue: float = 1.3) -> float:
 
 
 def usd_of_run(seconds: float, usd_hour: float, machines: int = 1) -> float:
-    """What a gate or a search cost itself: the machines' time at their price."""
+    """Return the cost of a gate or a search in dollars: the machines' time at their price."""
     return seconds / 3600 * usd_hour * machines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bill:
-    """What serving costs on one machine type, from its capacity within an objective.
+    """Cost of serving on one machine type, from its capacity within an objective.
 
     `per_million` is at full capacity, with the interval that the capacity's leaves; `effective` is at the `traffic`
     that there is, on the `machines` that it takes, of which `utilisation` is used. Those are None without traffic.

@@ -9,11 +9,11 @@
 A run that breaks a validity rule is not an error: it is a run with `breaches` (`bench.load.validity`).
 """
 
-from optimize.errors import SeatrialError
+from seatrial.optimize.errors import SeatrialError
 
 
 class TargetError(SeatrialError):
-    """What is to be measured is not there, not ready, or may not be loaded."""
+    """The target is missing, not ready, or may not be loaded."""
 
 
 class LoadError(SeatrialError):
@@ -29,6 +29,6 @@ class AnswerError(SeatrialError):
 
 
 class CallError(SeatrialError):
-    """A call in a process of its own raised what nobody expected, was killed, or overran its time."""
+    """A call in its own process raised an unexpected error, was killed, or exceeded its time."""
 
     exit_code = 4

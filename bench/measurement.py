@@ -1,4 +1,4 @@
-"""What a measurement is: raw values with unit, scenario and environment, never only a summary.
+"""Measurements: raw values with unit, scenario and environment, never only a summary.
 
 Owns the table of known metrics. Computes nothing beyond the number of values: statistics are computed on reading, in
 `bench.stats`, so that a better statistic can be applied to an old record.
@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from optimize.errors import IntegrityError
-from optimize.reading import decode
+from seatrial.optimize.errors import IntegrityError
+from seatrial.optimize.reading import decode
 
 Direction = Literal["lower", "higher"]
 SCHEMA = 1
@@ -41,22 +41,24 @@ METRICS: Mapping[str, Metric] = {
         Metric(name="p99", unit="s", direction="lower", summary="99th percentile of that latency"),
         Metric(name="throughput", unit="1/s", direction="higher", summary="inferences per second at saturation"),
         Metric(name="peak_memory", unit="B", direction="lower", summary="highest memory of the server's process tree"),
-        Metric(name="startup", unit="s", direction="lower", summary="from starting the server to the first answer"),
         Metric(
-            name="load_time", unit="s", direction="lower", summary="from asking the server to load the model to ready"
+            name="startup", unit="s", direction="lower", summary="time from starting the server to the first answer"
         ),
-        Metric(name="first_inference", unit="s", direction="lower", summary="the first request after loading"),
+        Metric(name="load_time", unit="s", direction="lower", summary="time from the load request to a ready model"),
+        Metric(
+            name="first_inference", unit="s", direction="lower", summary="latency of the first request after loading"
+        ),
         Metric(name="queue", unit="s", direction="lower", summary="mean wait in the server's queue per request"),
         Metric(
             name="compute", unit="s", direction="lower", summary="mean input, inference and output time per request"
         ),
         Metric(name="steady_memory", unit="B", direction="lower", summary="memory of the process tree after all work"),
-        Metric(name="leak", unit="B/1k", direction="lower", summary="lower bound of growth per 1,000 requests, or 1"),
+        Metric(name="leak", unit="B/1k", direction="lower", summary="continuing growth of memory per 1,000 requests"),
         Metric(name="device_memory", unit="B", direction="lower", summary="highest GPU memory above an empty server's"),
         Metric(name="energy", unit="J", direction="lower", summary="GPU energy per inference, net of idling"),
         Metric(name="file_size", unit="B", direction="lower", summary="bytes of the artifact's files"),
         Metric(name="cost", unit="$/1M", direction="lower", summary="price of a million inferences at saturation"),
-        Metric(name="errors", unit="share", direction="lower", summary="requests without a good answer"),
+        Metric(name="errors", unit="share", direction="lower", summary="fraction of requests that failed"),
     )
 }
 
@@ -90,7 +92,7 @@ class Measurement:
         if not isinstance(value, Mapping) or value.get("schema") != SCHEMA:
             value = value if isinstance(value, Mapping) else {}
             raise IntegrityError(
-                f"a measurement of schema {value.get('schema')!r}; this version reads {SCHEMA}",
+                f"the measurement has schema {value.get('schema')!r}; this version reads {SCHEMA}",
                 next_step="use the version of seatrial that wrote it, or measure again",
             )
         found = decode(cls, {key: item for key, item in value.items() if key != "schema"}, where="")
@@ -109,7 +111,7 @@ def check_machine(environment: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Machine:
-    """What is read of an environment, by types."""
+    """Typed fields that are read from an environment."""
 
     python: str = ""
     system: str = ""

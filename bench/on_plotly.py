@@ -1,8 +1,8 @@
 """A gate's and a capacity's plots as HTML fragments. Draws what it is given; computes no statistic.
 
 The look of both floors' plots, and the one copy of plotly's own script that a page holds, stand in
-`optimize.on_plotly`. Colours are mid-tones that read on light and dark paper; text takes the page's own colour through
-``currentColor`` in the page's style sheet.
+`optimize.report.on_plotly`. Colours are mid-tones that read on light and dark paper; text takes the page's own colour
+through ``currentColor`` in the page's style sheet.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from optimize import on_plotly as house
+from seatrial.optimize.report import on_plotly as house
 
 BASE_COLOUR, CANDIDATE_COLOUR, LIMIT_COLOUR = "#8a8f98", "#2f7ed8", "#d9534f"
 Array = npt.NDArray[np.float64]

@@ -6,8 +6,8 @@
 Run both versions in turns (base, candidate, candidate, base, ...), each into its own file with ``--benchmark-json``;
 then ``pytest --budget-base 'base-*.json' --budget-candidate 'candidate-*.json'`` runs no benchmark but turns every
 budget into a test: PASS passes, FAIL fails, INCONCLUSIVE is skipped with its reason, INVALID is an error. The judgement
-is `gating.rounds`; without these options the plugin changes nothing. It is asked for (``-p bench.on_pytest``) and never
-loaded by itself: a plugin that every pytest loads would put this package before a project's own of that name.
+is `gating.rounds`; without these options the plugin changes nothing. pytest loads it by itself where seatrial is
+installed (entry point ``pytest11``).
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .verdict import Finding
 
 _FINDINGS = pytest.StashKey[list["Finding"]]()
-_MARK = 'budget("p50" | "p99" | "mean" | "min", max_regression=0.05 | at_most=SECONDS): what this benchmark may cost'
+_MARK = 'budget("p50" | "p99" | "mean" | "min", max_regression=0.05 | at_most=SECONDS): the limit for this benchmark'
 
 
 class Judged(pytest.Item):
@@ -46,7 +46,7 @@ class Judged(pytest.Item):
             pytest.fail(f"{self.finding.outcome}: {self.finding.reason}", pytrace=False)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Where the benchmark stands."""
+        """Return the location of the benchmark."""
         return self.path, None, self.name
 
 
@@ -64,7 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--budget-inconclusive",
         choices=("skip", "fail"),
         default="skip",
-        help="what becomes of a budget that the runs could not settle",
+        help="result of a budget that the runs could not settle",
     )
 
 
@@ -75,13 +75,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where files are given, put the judged budgets in place of the tests."""
+    """Replace the tests by judged budgets if files are given."""
     given = [config.getoption(f"--budget-{arm}") for arm in ("base", "candidate")]
     if not any(given):
         return
     if not all(given):
         raise pytest.UsageError("--budget-base and --budget-candidate belong together")
-    from optimize.errors import SeatrialError
+    from seatrial.optimize.errors import SeatrialError
 
     from .gating.rounds import decide, judge_rounds, read_session
 
@@ -114,13 +114,13 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def _rules(item: pytest.Item) -> Iterator["Rule"]:
-    from optimize.errors import ConfigError
+    from seatrial.optimize.errors import ConfigError
 
     from .gating.rounds import Rule
 
     for mark in item.iter_markers("budget"):
         if len(mark.args) != 1 or not mark.kwargs:
-            raise ConfigError("a budget without statistic or limit", where=item.nodeid, next_step=f"write {_MARK}")
+            raise ConfigError("the budget has no statistic or no limit", where=item.nodeid, next_step=f"write {_MARK}")
         for rule, margin in mark.kwargs.items():
             yield Rule(statistic=str(mark.args[0]), rule=rule, margin=float(margin))
 

@@ -10,17 +10,17 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from optimize.artifact import digest_bytes
-from optimize.errors import ConfigError, MissingError
+from seatrial.optimize.artifact import digest_bytes
+from seatrial.optimize.errors import ConfigError, MissingError
 
 from .schedule import MAX_ARRIVALS, Floats, Schedule, replay
 
 OFFSETS = ("offsets", "intended")
-"""Columns of seconds after the start, taken as they are; what `Schedule.save` and `LoadRun.save` write."""
+"""Columns of seconds after the start, used unchanged; `Schedule.save` and `LoadRun.save` write these."""
 CLOCKS = ("times", "time", "timestamp", "timestamps")
-"""Columns of a clock in seconds: the first arrival comes at 0."""
+"""Columns of a clock in seconds; the first arrival is moved to 0."""
 GAPS = ("gaps", "gap")
-"""Columns of seconds since the arrival before."""
+"""Columns of seconds since the previous arrival."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -30,8 +30,13 @@ class Recording:
     times: Floats
     digest: str
 
-    def schedule(self, *, seconds: float | None = None, rate: float | None = None) -> Schedule:
+    def schedule(
+        self, *, seconds: float | None = None, rate: float | None = None, spread: float = 0.0, seed: int = 0
+    ) -> Schedule:
         """The recording as a schedule; with `rate` it is played faster or slower, until its mean rate is that.
+
+        `spread` moves each arrival by up to so many seconds of the recording (seeded): a log of whole seconds has
+        bursts that the traffic did not have.
 
         Raises:
             ConfigError: as `bench.schedule.replay`, or a rate that is not positive.
@@ -40,9 +45,14 @@ class Recording:
         if rate is not None:
             length = float(np.max(self.times))
             if not (rate > 0 and length > 0):
-                raise ConfigError(f"cannot play a recording of {length:g} s at {rate}/s")
+                raise ConfigError(
+                    f"cannot replay a recording of {length:g} s at {rate}/s",
+                    next_step="omit the rate: all its arrivals have the same time",
+                )
             speed = rate * length / len(self.times)
-        return replay(self.times, seconds=seconds, speed=speed, source=self.digest)
+        return replay(
+            self.times, seconds=seconds, speed=speed, source=self.digest, spread=spread, seed=seed if spread else 0
+        )
 
 
 def read(path: Path) -> Recording:
@@ -58,7 +68,7 @@ def read(path: Path) -> Recording:
     name, values = _npz(path) if content[:2] == b"PK" else _csv(path, content)
     if not len(values) or len(values) > MAX_ARRIVALS or values.ndim != 1 or not np.all(np.isfinite(values)):
         raise ConfigError(
-            f"{len(values)} arrivals: between 1 and {MAX_ARRIVALS} finite numbers are needed",
+            f"a recording needs 1 to {MAX_ARRIVALS} finite arrival times, got {len(values)}",
             where=f"{path}, column {name}",
         )
     if name in GAPS:
@@ -70,7 +80,7 @@ def read(path: Path) -> Recording:
 
 def _npz(path: Path) -> tuple[str, Floats]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:  # it leaves a broken file open
             name = _known(tuple(stored.files), path)
             return name, np.asarray(stored[name], dtype=np.float64)
     except (OSError, EOFError, BadZipFile, ValueError) as error:
@@ -92,7 +102,7 @@ def _csv(path: Path, content: bytes) -> tuple[str, Floats]:
     try:
         return name, np.array([float(row[column]) for row in rows[first:]], dtype=np.float64)
     except (ValueError, IndexError) as error:
-        raise ConfigError(f"a line without a number of seconds: {error}", where=f"{path}, column {name}") from error
+        raise ConfigError(f"a line has no number of seconds: {error}", where=f"{path}, column {name}") from error
 
 
 def _known(names: tuple[str, ...], path: Path) -> str:
@@ -100,9 +110,9 @@ def _known(names: tuple[str, ...], path: Path) -> str:
         if name in names:
             return name
     raise ConfigError(
-        f"no column of arrivals among {', '.join(names) or 'none'}",
+        f"no known column of arrivals among {', '.join(names) or 'none'}",
         where=str(path),
-        next_step=f"name it one of {', '.join((*OFFSETS, *CLOCKS, *GAPS))}",
+        next_step=f"name the column one of {', '.join((*OFFSETS, *CLOCKS, *GAPS))}",
     )
 
 

@@ -1,9 +1,9 @@
-"""Where runs lie: one folder per run under the home, named by kind and time. Writes nothing and reads no run."""
+"""Folders of runs: one per run under the home, named by kind and time. Writes nothing and reads no run."""
 
 from datetime import UTC, datetime
 from pathlib import Path
 
-from optimize.environment import home
+from seatrial.optimize.environment import home
 
 
 def run_folder(kind: str) -> Path:

@@ -1,4 +1,4 @@
-"""When each request is due: seeded arrival schedules, fixed before a run and digested, so that two runs can share one.
+"""Seeded arrival schedules, fixed before a run and digested, so that two runs can share one.
 
 Pure; sends nothing and reads no clock. An open-loop load offers exactly these arrivals however slow the server is.
 """
@@ -16,14 +16,15 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from optimize.artifact import canonical
-from optimize.errors import ConfigError, IntegrityError
+from seatrial.optimize.artifact import canonical
+from seatrial.optimize.errors import ConfigError, IntegrityError
 
 Floats = NDArray[np.float64]
 Law = Literal["poisson", "constant", "gamma", "ramp", "replay"]
 
 MAX_ARRIVALS = 10_000_000  # 80 MB of float64; raw results are kept per arrival
 _UNIFORM_BITS = 53
+_INSTANT = 1e-3  # seconds; a recording that is shorter has no rate of its own
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -31,8 +32,8 @@ class Schedule:
     """Arrivals at `offsets` seconds after the start: float64[n], sorted, within ``[0, seconds)``, read-only.
 
     `rate` is arrivals per second, of a ramp and of a replay their mean. `shape` holds what else the law was made from:
-    ``burstiness`` of gamma gaps, the ``profile`` of a ramp as [second, rate] points, the ``source`` and ``speed`` of a
-    replay; empty for the other two. Schedules are equal when their `digest` is.
+    ``burstiness`` of gamma gaps, the ``profile`` of a ramp as [second, rate] points, the ``source``, ``speed`` and
+    ``spread`` of a replay; empty for the other two. Schedules are equal when their `digest` is.
     """
 
     law: Law
@@ -62,7 +63,7 @@ class Schedule:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What the schedule was made from, as JSON values."""
+        """Return the parameters of the schedule, as JSON values."""
         plain = {"law": self.law, "rate": float(self.rate), "seconds": float(self.seconds), "seed": int(self.seed)}
         return plain | ({"shape": dict(self.shape)} if self.shape else {})
 
@@ -90,7 +91,7 @@ class Schedule:
             ConfigError: there is no such worker.
         """
         if not 0 <= worker < workers:
-            raise ConfigError(f"there is no worker {worker} of {workers}")
+            raise ConfigError(f"worker {worker} is out of range for {workers} workers")
         return self.offsets[worker::workers]
 
     def save(self, path: Path) -> None:
@@ -106,10 +107,15 @@ class Schedule:
             IntegrityError: the file is no schedule.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with (
+                path.open("rb") as stream,
+                np.load(stream, allow_pickle=False) as stored,
+            ):  # it leaves a broken file open
                 return cls(offsets=stored["offsets"], **json.loads(stored["parameters"].tobytes()))
         except (OSError, EOFError, BadZipFile, ValueError, KeyError, TypeError) as error:
-            raise IntegrityError(f"not a schedule: {error}", where=str(path), next_step="make it again") from error
+            raise IntegrityError(
+                f"not a valid schedule: {error}", where=str(path), next_step="create the schedule again"
+            ) from error
 
 
 def poisson(rate: float, seconds: float, seed: int) -> Schedule:
@@ -148,7 +154,7 @@ def gamma(rate: float, seconds: float, seed: int, burstiness: float) -> Schedule
     """
     expected = _checked(rate, seconds)
     if not 0.01 <= burstiness <= 1000:
-        raise ConfigError(f"burstiness must lie between 0.01 and 1000 (1 = Poisson), not {burstiness}")
+        raise ConfigError(f"burstiness must lie between 0.01 and 1000 (1 = Poisson), got {burstiness}")
     blocks = _uniforms(seed, 4 * (ceil(expected * 1.2) + 64))
     scale = 1 / (burstiness * rate)
     offsets = _until(seconds, (_gammas(uniform.reshape(-1, 4), burstiness) * scale for uniform in blocks))
@@ -171,8 +177,8 @@ def ramp(profile: Sequence[tuple[float, float]], seed: int) -> Schedule:
     ordered = len(points) > 1 and times[0] == 0 and np.all(np.diff(times) >= 0)
     if not (ordered and np.all(np.isfinite(times)) and np.all(np.isfinite(rates)) and np.all(rates >= 0)):
         raise ConfigError(
-            f"not a profile of rates: {points}",
-            next_step="give (second, rate) points from second 0 on, in order of time, with rates of at least 0",
+            f"invalid profile of rates: {points}",
+            next_step="give (second, rate) points from second 0, ordered by time, with rates of at least 0",
         )
     seconds, arrivals = float(times[-1]), float(_area(points, times[-1:])[0])
     _checked(arrivals / seconds if seconds else 0.0, seconds)
@@ -188,25 +194,40 @@ def ramp(profile: Sequence[tuple[float, float]], seed: int) -> Schedule:
     )
 
 
-def replay(times: Floats, *, seconds: float | None = None, speed: float = 1.0, source: str = "") -> Schedule:
+def replay(
+    times: Floats,
+    *,
+    seconds: float | None = None,
+    speed: float = 1.0,
+    source: str = "",
+    spread: float = 0.0,
+    seed: int = 0,
+) -> Schedule:
     """Arrivals as they were recorded, at `times` (seconds from the start of the recording, in any order).
 
     `speed` 2 plays the recording in half its time, so at twice its rate; what lies after `seconds` is cut off.
-    `source` names the recording, for instance by its digest (`bench.recording`).
+    `source` names the recording, for instance by its digest (`bench.recording`). `spread` moves each arrival later by
+    up to so many seconds, as chance falls. Arrivals that are all at one time make a schedule of one second.
 
     Raises:
         ConfigError: times that are negative, not finite, or too many; a speed or length that is not positive.
     """
     if not (isfinite(speed) and speed > 0):
-        raise ConfigError(f"a replay needs a positive speed, not {speed}")
-    played = np.sort(np.asarray(times, dtype=np.float64)) / speed
+        raise ConfigError(f"speed must be positive, got {speed}")
+    if not (isfinite(spread) and spread >= 0):
+        raise ConfigError(f"spread must be at least 0 seconds, got {spread}")
+    given = np.asarray(times, dtype=np.float64)
+    if spread and len(given):
+        given = given + spread * next(_uniforms(seed, len(given)))
+    played = np.sort(given) / speed
     if not len(played) or not np.all(np.isfinite(played)) or played[0] < 0:
-        raise ConfigError("a recording needs arrival times of at least 0 seconds, and at least one of them")
-    length = float(np.nextafter(played[-1], np.inf)) if seconds is None else seconds
+        raise ConfigError("a recording needs at least one arrival, with times of at least 0 seconds")
+    whole = float(np.nextafter(played[-1], np.inf)) if played[-1] > _INSTANT else 1.0
+    length = whole if seconds is None else seconds
     kept = played[played < length]
     _checked(max(len(kept), 1) / length if length > 0 else 0.0, length)
-    shape = {"source": source, "speed": float(speed)}
-    return Schedule(law="replay", rate=len(kept) / length, seconds=length, seed=0, offsets=kept, shape=shape)
+    shape = {"source": source, "speed": float(speed)} | ({"spread": float(spread)} if spread else {})
+    return Schedule(law="replay", rate=len(kept) / length, seconds=length, seed=seed, offsets=kept, shape=shape)
 
 
 def _uniforms(seed: int, count: int) -> Iterator[Floats]:
@@ -216,7 +237,7 @@ def _uniforms(seed: int, count: int) -> Iterator[Floats]:
         ConfigError: a negative seed.
     """
     if seed < 0:
-        raise ConfigError(f"a seed may not be negative: {seed}")
+        raise ConfigError(f"the seed must not be negative, got {seed}")
     bits = np.random.PCG64(seed)
     while True:
         yield (bits.random_raw(count) >> np.uint64(64 - _UNIFORM_BITS)) * 2.0**-_UNIFORM_BITS
@@ -272,10 +293,10 @@ def _area_inverse(profile: Sequence[Sequence[float]], areas: Floats) -> Floats:
 def _checked(rate: float, seconds: float) -> float:
     """The expected number of arrivals."""
     if not (isfinite(rate) and isfinite(seconds) and rate > 0 and seconds > 0):
-        raise ConfigError(f"a schedule needs a positive rate and length, not {rate}/s for {seconds} s")
+        raise ConfigError(f"rate and length must be positive, got {rate}/s for {seconds} s")
     if rate * seconds > MAX_ARRIVALS:
         raise ConfigError(
-            f"{rate}/s for {seconds} s would be {rate * seconds:.3g} arrivals, more than {MAX_ARRIVALS}",
+            f"{rate}/s for {seconds} s would be {rate * seconds:.3g} arrivals, the limit is {MAX_ARRIVALS}",
             next_step="shorten the run or lower the rate",
         )
     return rate * seconds

@@ -1,4 +1,4 @@
-"""What the server counted while a load ran: Triton's statistics extension and its Prometheus counters, as differences.
+"""Server counters during a load: differences of Triton's statistics extension and its Prometheus counters.
 
 Asks over HTTP with the standard library and judges nothing. A server without the extension is no error: the window then
 says why it is empty, and a load test against any KServe v2 server goes on.
@@ -82,7 +82,7 @@ def statistics_of(reply: Mapping[str, Any]) -> ModelStatistics:
 
 @dataclass(slots=True)
 class Window:
-    """What one model's server counted between two looks; `counted` is filled when the block ends.
+    """Counter differences of one model's server; `counted` is filled when the block ends.
 
     Keys of `counted`: `requests` answered, `failures`, `inferences` (batch rows), `executions`; `queue`,
     `compute_input`, `compute_infer` and `compute_output` in seconds summed over requests; `batch_sizes` from the size
@@ -137,7 +137,7 @@ def statistics(endpoint: Endpoint) -> ModelStatistics | str:
             return f"the server has no statistics extension (HTTP {status})"
         entries = reply["model_stats"]
         if len(entries) != 1:
-            return f"the server counts {len(entries)} versions, and none was named"
+            return f"the server counts {len(entries)} versions, and no version was named"
         return statistics_of(entries[0])
     except TargetError as error:
         return error.what
@@ -161,7 +161,7 @@ def difference(first: ModelStatistics, last: ModelStatistics) -> dict[str, Any]:
     for name in ("queue", "compute_input", "compute_infer", "compute_output"):
         found[name] = (getattr(last, f"{name}_ns") - getattr(first, f"{name}_ns")) / 1e9
     if min(*found.values(), *sizes.values(), 0) < 0:
-        return {"unavailable": "the server's counters went back: the model was loaded anew meanwhile"}
+        return {"unavailable": "the server's counters decreased: the model was reloaded meanwhile"}
     return found | {"batch_sizes": sizes}
 
 
@@ -188,7 +188,7 @@ def counters(endpoint: Endpoint) -> dict[str, float] | str:
     except TargetError as error:
         return error.what
     except ValueError as error:
-        return f"not a URL of metrics: {endpoint.metrics_url} ({error})"
+        return f"invalid metrics URL {endpoint.metrics_url} ({error})"
     if status != 200:
         return f"no metrics at {endpoint.metrics_url} (HTTP {status})"
     return parsed(text.decode(errors="replace"), endpoint.model, endpoint.version)
@@ -214,13 +214,13 @@ def parsed(text: str, model: str, version: str) -> dict[str, float]:
 
 
 def lines(counted: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """What the server counted as rows (what, value, about) for people."""
+    """Return the server's counters as rows (what, value, about)."""
     if not counted.get("requests"):
-        return [("server", "-", counted.get("unavailable") or "the server counted no request")]
+        return [("server", "-", counted.get("unavailable") or "the server counted no requests")]
     queue, compute = mean_queue(counted) or 0.0, mean_compute(counted) or 0.0
     sizes = ", ".join(f"{size}: {count}" for size, count in counted["batch_sizes"].items())
     return [
-        ("queue", f"{queue * 1e3:.2f} ms", "mean wait in the server, of the requests it answered"),
-        ("compute", f"{compute * 1e3:.2f} ms", "mean of input, inference and output"),
-        ("executions", str(counted["executions"]), f"runs by batch size {sizes}"),
+        ("queue", f"{queue * 1e3:.2f} ms", "mean wait in the server per answered request"),
+        ("compute", f"{compute * 1e3:.2f} ms", "mean of input, inference and output time"),
+        ("executions", str(counted["executions"]), f"executions by batch size {sizes}"),
     ]

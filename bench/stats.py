@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 Method = Literal["t", "signed-rank"]
-OUTLIER = 3.5  # scaled MADs beyond which a residual is wild, in many pairs; in few their MAD is itself uncertain:
-OUTLIER_FEW = 150.0  # 3.5 + 150 / n**1.5 calls one or two of a hundred normal samples wild, from 8 pairs to 40
+OUTLIER = 3.5  # scaled MADs beyond which a residual is an outlier, in many pairs; in few their MAD is itself uncertain:
+OUTLIER_FEW = 150.0  # 3.5 + 150 / n**1.5 flags one or two of a hundred normal samples, from 8 pairs to 40
 MIN_SIGNED_RANK = 8  # 2 * 2**-8 = 0.0078: the first n at which a one-sided 1 % bound exists at half its alpha
 LOOKED = 2  # what choosing the rank interval after looking costs: its bounds at alpha / 2, its p-values doubled
 KEPT = 0.98  # of alpha, for the t interval where it might have been the other: what that one misses is within the rest
@@ -61,12 +61,12 @@ def log_ratios(base: npt.ArrayLike, candidate: npt.ArrayLike, sign: int) -> Arra
 def paired(differences: npt.ArrayLike, order: npt.ArrayLike, *, se_floor: float = 0.0) -> Paired:
     """Estimate the effect from n pairs whose order is balanced (n even, `order` +1 where the candidate ran second).
 
-    Least squares of ``d = effect + order_effect * order``, so n-2 degrees of freedom. Where a pair is wild and n >= 8,
-    the signed-rank interval around the Hodges-Lehmann estimate replaces the t interval. Choosing after looking costs
-    level: among normal samples that look wild a 5 % bound misses 5 to 10 % (simulated, 8 to 20 pairs). So hardly any
-    normal sample may look wild, the rank interval is taken at half the alpha, and the t interval at 98 % of it:
-    together they miss alpha (5.04 % [4.9, 5.2] of 50,000 simulated 5 % bounds of ten pairs; 5.15 % without that).
-    `se_floor` is the resolution of the instrument: a standard error below it would claim what cannot be seen.
+    Least squares of ``d = effect + order_effect * order``, so n-2 degrees of freedom. Where a pair is an outlier and
+    n >= 8, the signed-rank interval around the Hodges-Lehmann estimate replaces the t interval. Choosing after
+    looking costs level: among normal samples with an outlier a 5 % bound misses 5 to 10 % (simulated, 8 to 20 pairs).
+    So hardly any normal sample may have one, the rank interval is taken at half the alpha, and the t interval at 98 %
+    of it: together they miss alpha (5.04 % [4.9, 5.2] of 50,000 simulated 5 % bounds of ten pairs; 5.15 % without
+    that). `se_floor` is the resolution of the instrument: a standard error below it would claim what cannot be seen.
 
     Raises:
         ValueError: fewer than 4 pairs, an odd number, or an order that is not balanced.
@@ -74,7 +74,7 @@ def paired(differences: npt.ArrayLike, order: npt.ArrayLike, *, se_floor: float 
     d, o = np.asarray(differences, dtype=np.float64), np.asarray(order, dtype=np.float64)
     n = d.size
     if n < 4 or n % 2 or d.ndim != 1 or o.shape != d.shape or o.sum() != 0 or not np.all(np.abs(o) == 1):
-        raise ValueError(f"at least 4 pairs, an even number, in balanced order are needed, got {n}: {o.tolist()}")
+        raise ValueError(f"pairs must be even, at least 4 and in balanced order, got {n}: {o.tolist()}")
     effect, shift = float(d.mean()), float((o * d).mean())
     residual = d - effect - shift * o
     sd = math.sqrt(float(residual @ residual) / (n - 2))
@@ -96,9 +96,9 @@ def paired(differences: npt.ArrayLike, order: npt.ArrayLike, *, se_floor: float 
 
 
 def has_outlier(differences: Array, order: Array) -> bool:
-    """Whether a pair lies too many scaled MADs from the median of its own order (Iglewicz and Hoaglin, small samples).
+    """Return whether a pair is an outlier by scaled MADs within its own order (Iglewicz and Hoaglin, small samples).
 
-    From medians and not from the fit, since a wild value drags the fit of a few pairs along and hides in it.
+    From medians and not from the fit, since an outlier distorts the fit of a few pairs and hides in it.
     """
     first, second = differences[order < 0], differences[order > 0]
     distance = np.abs(np.concatenate([first - np.median(first), second - np.median(second)]))
@@ -199,7 +199,7 @@ def pooled_sd(parts: Sequence[tuple[float, int]]) -> tuple[float, int]:
 def clopper_pearson(successes: int, n: int, alpha: float) -> tuple[float, float]:
     """Exact one-sided lower and upper bounds of a proportion, each with confidence ``1 - alpha``."""
     if not 0 <= successes <= n or n < 1:
-        raise ValueError(f"{successes} successes in {n} trials")
+        raise ValueError(f"{successes} successes in {n} trials are impossible")
     beta = _scipy().beta
     low = 0.0 if successes == 0 else float(beta.ppf(alpha, successes, n - successes + 1))
     high = 1.0 if successes == n else float(beta.ppf(1 - alpha, successes + 1, n - successes))
@@ -226,7 +226,7 @@ def tango_statistic(lost: int, gained: int, n: int, drop: float) -> float:
 def tango_bounds(lost: int, gained: int, n: int, alpha: float) -> tuple[float, float]:
     """One-sided lower and upper bounds of the drop of a paired proportion, each with confidence ``1 - alpha``."""
     if n < 1 or lost < 0 or gained < 0 or lost + gained > n:
-        raise ValueError(f"{lost} lost and {gained} gained of {n}")
+        raise ValueError(f"{lost} lost and {gained} gained of {n} are impossible")
     z, point = float(_scipy().norm.ppf(1 - alpha)), (lost - gained) / n
     return (
         _bisect(lambda drop: tango_statistic(lost, gained, n, drop) > z, -1.0, point),
@@ -236,7 +236,7 @@ def tango_bounds(lost: int, gained: int, n: int, alpha: float) -> tuple[float, f
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drop:
-    """How much the mean per-sample score fell (positive = worse): one-sided bounds, minimum-effect p-value."""
+    """Drop of the mean per-sample score (positive = worse): one-sided bounds, minimum-effect p-value."""
 
     n: int
     drop: float
@@ -279,7 +279,7 @@ def paired_drop(base: npt.ArrayLike, candidate: npt.ArrayLike, margin: float, *,
 
 
 def is_binary(scores: Array) -> bool:
-    """Whether every score is 0 or 1."""
+    """Return whether every score is 0 or 1."""
     return bool(np.all((scores == 0) | (scores == 1)))
 
 
@@ -317,7 +317,7 @@ def level(values: npt.ArrayLike, limit: float, *, alpha: float) -> Level:
 
 
 def detectable(se: float, *, alpha: float, power: float = 0.9) -> float:
-    """How far from its limit an effect with that standard error must lie to be told with that power (normal theory)."""
+    """Return the distance from its limit at which an effect is detected with that power (normal theory)."""
     return float(_scipy().norm.ppf(1 - alpha) + _scipy().norm.ppf(power)) * se
 
 
@@ -325,7 +325,7 @@ def detectable(se: float, *, alpha: float, power: float = 0.9) -> float:
 
 
 def _bisect(below: Callable[[float], bool], low: float, high: float) -> float:
-    """Where a predicate that is true at `low` turns false, to 1e-12."""
+    """Bisect for the point where a predicate that is true at `low` turns false, to 1e-12."""
     while high - low > 1e-12:
         middle = (low + high) / 2
         low, high = (middle, high) if below(middle) else (low, middle)
@@ -338,7 +338,7 @@ def _kept(n: int) -> float:
 
 
 def _reach(alpha: float, n: int) -> float:
-    """How many standard errors the t interval of n pairs reaches to one side."""
+    """Return the one-sided half-width of the t interval of n pairs, in standard errors."""
     return _t(1 - _kept(n) * alpha, n - 2)
 
 
@@ -388,7 +388,7 @@ def _t(level: float, df: int) -> float:
 
 @cache
 def _scipy() -> Any:
-    """scipy.stats takes most of a second to import, so nobody pays for it before the first bound is asked for."""
+    """Import scipy.stats lazily, because it takes most of a second."""
     from scipy import stats
 
     return stats

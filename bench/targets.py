@@ -1,10 +1,9 @@
-"""What is measured: one model behind a KServe v2 server, and how a floor above hands in a fresh one.
+"""Targets of a measurement: one model behind a KServe v2 server, and the hook for fresh servers.
 
 Only describes and asks; starts no server, sends no inference. Asking uses the standard library alone, so that a target
 can be checked before anything heavy is imported.
 """
 
-import http.client
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -12,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from optimize.artifact import Artifact, TensorSpec
+from seatrial.optimize.artifact import Artifact, TensorSpec
 
 from .errors import TargetError
 
-# KServe v2 datatype -> numpy dtype name. BF16 has no numpy dtype: it is named, and refused where bytes must be made.
+# KServe v2 datatype -> numpy dtype name. BF16 has no numpy dtype: it is named, and travels as bits (`load.messages`).
 DTYPES = {
     "BOOL": "bool",
     "UINT8": "uint8",
@@ -73,7 +72,7 @@ class Endpoint:
 
 
 Host = Callable[[Artifact], AbstractContextManager[Endpoint]]
-"""A fresh server for an artifact, gone when the context ends; the floor above hands it in."""
+"""Context manager that gives a fresh server for an artifact and removes it at the end; the floor above supplies it."""
 
 
 def endpoint_of(url: str, model: str | None = None, version: str = "") -> Endpoint:
@@ -124,11 +123,11 @@ def split_url(url: str) -> tuple[str, int, str, str]:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         host, port = parts.hostname, parts.port or _DEFAULT_PORT
     except ValueError as error:
-        raise TargetError(f"not a URL: {url!r} ({error})", next_step="write it as http://host:port") from error
+        raise TargetError(f"invalid URL {url!r} ({error})", next_step="write it as http://host:port") from error
     if parts.scheme != "http" or not host or parts.username or parts.query:
         raise TargetError(
-            f"not a target: {url!r}",
-            next_step="write it as http://host:port[/v2/models/NAME]; Triton's HTTP side speaks no TLS",
+            f"invalid target {url!r}",
+            next_step="write it as http://host:port[/v2/models/NAME]; Triton's HTTP endpoint has no TLS",
         )
     segments = [unquote(segment) for segment in parts.path.split("/") if segment]
     match segments:
@@ -138,14 +137,14 @@ def split_url(url: str) -> tuple[str, int, str, str]:
             return host, port, model, ""
         case ["v2", "models", model, "versions", version]:
             return host, port, model, version
-    raise TargetError(f"not a target's path: {parts.path!r}", next_step="use /v2/models/NAME or leave the path out")
+    raise TargetError(f"invalid target path {parts.path!r}", next_step="use /v2/models/NAME or omit the path")
 
 
 def _only_ready_model(host: str, port: int) -> str:
     ready = sorted(set(_ready_models(host, port)))
     if len(ready) != 1:
         raise TargetError(
-            f"{_netloc(host, port)} has {len(ready)} models ready, so the model must be named",
+            f"{_netloc(host, port)} has {len(ready)} ready models, so one must be named",
             where=", ".join(ready),
             next_step="name it, or write the URL as http://host:port/v2/models/NAME",
         )
@@ -158,7 +157,7 @@ def _ready_models(host: str, port: int) -> list[str]:
         raise TargetError(
             f"{_netloc(host, port)} does not list its models",
             where=f"/v2/repository/index: HTTP {status}{_reason(index)}",
-            next_step="name the model in the URL; if that fails too, this is no KServe v2 server",
+            next_step="name the model in the URL; if that also fails, this is not a KServe v2 server",
         )
     return [str(entry["name"]) for entry in index if entry.get("state", "READY") == "READY"]
 
@@ -168,7 +167,7 @@ def _known_models(host: str, port: int) -> str:
         ready = sorted(set(_ready_models(host, port)))
     except TargetError:
         return "check the model's name and version"
-    return "ready there: " + (", ".join(ready) or "nothing; load a model first")
+    return "ready models: " + (", ".join(ready) or "none; load a model first")
 
 
 def ask(host: str, port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
@@ -190,6 +189,8 @@ def fetch(host: str, port: int, method: str, path: str, body: bytes | None = Non
     Raises:
         TargetError: no answer.
     """
+    import http.client  # with TLS, needless for --help
+
     connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
@@ -211,7 +212,7 @@ def _spec(tensor: dict[str, Any], netloc: str) -> TensorSpec:
         raise TargetError(
             f"tensor {tensor.get('name')!r} has the unknown datatype {datatype!r}",
             where=netloc,
-            next_step=f"known are {', '.join(DTYPES)}",
+            next_step=f"known types: {', '.join(DTYPES)}",
         )
     shape = tuple(
         int(size) if int(size) >= 0 else ("batch" if axis == 0 else f"axis_{axis}")

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from optimize.errors import IntegrityError
-from optimize.reading import decode
+from seatrial.optimize.errors import IntegrityError
+from seatrial.optimize.reading import decode
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
 EXIT_CODES: Mapping[Outcome, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "INVALID": 4}
@@ -14,14 +14,15 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What the run shows about one rule of the budget, in the metric's unit.
+    """Finding of the run about one rule of the budget, in the metric's unit.
 
     `ratio` is candidate over base (relative rules), `difference` candidate minus base (`max_drop`); `interval` belongs
     to whichever is set, else to the candidate's value, and covers it with confidence ``1 - 2 * alpha_pass``. `margin`
     is the rule's number, `bound` the value that ratio, difference or candidate must not cross. `certifiable` is the
     smallest regression that this run could have ruled out, `blocking` the one it would have blocked, both with power
-    90 % and in the margin's terms. `p` is the Holm-adjusted p-value of the FAIL. `order_effect` is what running second
-    cost, relative. `about` names the class, group or segment that a check speaks of.
+    90 % and in the margin's terms. `pairs_needed` is how many pairs would show an effect of this size to lie on its
+    side of the margin (None: more than 400). `p` is the Holm-adjusted p-value of the FAIL. `order_effect` is what
+    running second cost, relative. `about` names the class, group or segment that a check speaks of.
     """
 
     metric: str
@@ -105,7 +106,7 @@ class Verdict:
         """
         if value.get("schema") != SCHEMA:
             raise IntegrityError(
-                f"a verdict of schema {value.get('schema')!r}; this version reads {SCHEMA}",
+                f"the verdict has schema {value.get('schema')!r}; this version reads {SCHEMA}",
                 next_step="judge the run's folder again",
             )
         fields = {key: item for key, item in value.items() if key not in ("schema", "exit_code")}

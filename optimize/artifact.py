@@ -2,7 +2,7 @@
 
 An artifact owns its identity (files, tensors, hardware contract) and its history (`Provenance`, a link to the parent).
 It does not own bytes: those lie in the store under their digests. It does not own figures either: quality and speed
-depend on a machine and are kept by whoever measured them.
+depend on a machine and are stored with the measurement.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def digest_bytes(data: bytes) -> str:
-    """``sha256:<64 hex>`` of the bytes, the spelling that OCI uses."""
+    """Return ``sha256:<64 hex>`` of the bytes, the format that OCI uses."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
@@ -43,13 +43,13 @@ def is_digest(value: object) -> TypeGuard[str]:
 
 
 def checked_digest(value: object) -> str:
-    """The value, where it is a digest.
+    """Return the value if it is a digest.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is not a digest.
     """
     if not is_digest(value):
-        raise TypeError(f"{str(value)[:80]!r} is no digest")
+        raise TypeError(f"{str(value)[:80]!r} is not a digest")
     return value
 
 
@@ -78,7 +78,7 @@ class File:
     def __post_init__(self) -> None:
         parts = PurePosixPath(self.path)
         if parts.is_absolute() or ".." in parts.parts or not parts.parts:
-            raise ConfigError(f"an artifact's file may not leave the artifact: {self.path!r}")
+            raise ConfigError(f"the path of an artifact's file must stay inside the artifact: {self.path!r}")
 
     @classmethod
     def of(cls, path: Path, name: str | None = None) -> "File":
@@ -88,10 +88,10 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """How an artifact came to be; with the parent's digest it is one link of the chain back to the source.
+    """Provenance of an artifact; with the parent's digest it is one link of the chain back to the source.
 
-    `config` is the stage's full configuration, `environment` what the machine was (`environment.Environment`), `at` an
-    ISO-8601 UTC time. `notes` are facts that the stage wants to tell (channels removed, ranges used), for people.
+    `config` is the stage's full configuration, `environment` the machine (`environment.Environment`), `at` an ISO-8601
+    UTC time. `notes` are facts from the stage for display (channels removed, ranges used).
     """
 
     stage: str
@@ -124,15 +124,21 @@ class Artifact:
 
     @cached_property
     def digest(self) -> str:
-        """The content's ``sha256:...``; equal for equal content, whoever made it."""
+        """The content's ``sha256:...``; equal for equal content."""
         content = self.to_json()
         del content["made_by"]
         return digest_bytes(canonical(content))
 
     @property
     def planned(self) -> bool:
-        """Whether this is only the plan of an engine: TensorRT was not at hand, so nothing can open it yet."""
+        """True for the plan of an engine that has not been built, so that no session can open the artifact yet."""
         return self.format == "tensorrt" and not any(file.path.endswith(".plan") for file in self.files)
+
+    @property
+    def batches(self) -> bool:
+        """Return whether a run takes any number of samples: every tensor begins with the same free axis."""
+        firsts = {spec.shape[0] if spec.shape else None for spec in (*self.inputs, *self.outputs)}
+        return len(firsts) == 1 and isinstance(next(iter(firsts)), str)
 
     @property
     def size(self) -> int:
@@ -182,7 +188,7 @@ class Artifact:
         if not isinstance(value, Mapping) or value.get("schema") != SCHEMA:
             found = value.get("schema") if isinstance(value, Mapping) else value
             raise IntegrityError(
-                f"an artifact record of schema {str(found)[:40]!r}; this version reads {SCHEMA}",
+                f"the artifact record has schema {str(found)[:40]!r}, this version reads {SCHEMA}",
                 next_step="use the version of seatrial that wrote it, or build it again",
             )
         try:
@@ -196,28 +202,26 @@ class Artifact:
                 made_by=_provenance(value["made_by"]),
             )
         except (KeyError, TypeError, ValueError, ConfigError) as error:
-            raise IntegrityError(
-                f"an artifact record that cannot be read: {error}", next_step="build it again"
-            ) from error
+            raise IntegrityError(f"the artifact record cannot be read: {error}", next_step="build it again") from error
 
 
 def _typed(value: Any, kind: type) -> Any:
     """The value, where it is exactly of that type (a bool is no int)."""
     if type(value) is not kind:
-        raise TypeError(f"{str(value)[:40]!r} is no {kind.__name__}")
+        raise TypeError(f"{str(value)[:40]!r} is not of type {kind.__name__}")
     return value
 
 
 def _name(value: Any) -> str:
     """Text that may be shown and made part of a path: no control characters."""
     if not isinstance(value, str) or not value or not value.isprintable():
-        raise TypeError(f"{str(value)[:40]!r} is no name")
+        raise TypeError(f"{str(value)[:40]!r} is not a name")
     return value
 
 
 def _format(value: Any) -> Format:
     if value not in FORMATS:
-        raise TypeError(f"{str(value)[:40]!r} is no format")
+        raise TypeError(f"{str(value)[:40]!r} is not a format")
     return cast(Format, value)
 
 
@@ -227,14 +231,14 @@ def _files(value: Any) -> tuple[File, ...]:
         for file in _typed(value, list)
     )
     if len({file.path for file in found}) < len(found) or any(file.size < 0 for file in found):
-        raise ValueError("a file stands there twice, or has a size below zero")
+        raise ValueError("a file is listed twice, or has a negative size")
     return found
 
 
 def _spec(value: Any) -> TensorSpec:
     shape = tuple(_typed(value["shape"], list))
     if not all(type(size) in (int, str) for size in shape):
-        raise TypeError(f"{str(shape)[:40]} is no shape")
+        raise TypeError(f"{str(shape)[:40]} is not a shape")
     return TensorSpec(name=_typed(value["name"], str), dtype=_typed(value["dtype"], str), shape=shape)
 
 

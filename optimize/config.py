@@ -1,7 +1,7 @@
-"""The only door from TOML to a frozen dataclass: an unknown key is an error that names file, line and key.
+"""Strict reader of TOML into frozen dataclasses: an unknown key is an error that names file, line and key.
 
-Files are read strictly (no text where a number belongs). What a value means is not this room's business: a dataclass
-checks its own fields in ``__post_init__`` and raises `ConfigError`, which leaves here with the file's name on it.
+Files are read strictly (no text where a number belongs). It does not interpret values: a dataclass checks its own
+fields in ``__post_init__`` and raises `ConfigError`, which leaves here with the file's name on it.
 """
 
 import json
@@ -69,10 +69,10 @@ def loads(text: str, path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not a TOML file: {error}", where=str(path), next_step="fix the syntax there") from error
     except RecursionError as error:
-        raise ConfigError("nested too deeply", where=str(path), next_step="write a flat table") from error
+        raise ConfigError("nested too deeply", where=str(path), next_step="nest tables less deeply") from error
     except ValueError as error:
         raise ConfigError(
-            f"a number that is not finite, or has too many digits: {error}",
+            f"a number is not finite, or has too many digits: {error}",
             where=str(path),
             next_step="write an ordinary number",
         ) from error
@@ -84,7 +84,7 @@ def read_text(path: Path) -> str:
     try:
         return read_bytes(path, most=_MOST_BYTES).decode()
     except FileNotFoundError as error:
-        # Stems alone: the ending that they share would make strangers look alike.
+        # Compare stems only: a shared ending would make unrelated names similar.
         near = get_close_matches(path.stem, _stems(path), n=1)
         hint = f"did you mean {path.with_name(near[0] + path.suffix)}?" if near else "check the path"
         raise MissingError("no such file", where=str(path), next_step=hint) from error
@@ -112,7 +112,7 @@ def strict_adapter(type_: type[T]) -> TypeAdapter[T]:
 
 
 def _explained(error: ValidationError, type_: type[Any], text: str, path: Path) -> ConfigError:
-    """The first complaint as one of ours; the others are counted."""
+    """Convert the first validation error to a ConfigError; the others are counted."""
     complaints = sorted(error.errors(include_url=False), key=lambda complaint: complaint["type"] not in _UNKNOWN)
     first = complaints[0]
     location, kind = first["loc"], first["type"]
@@ -124,9 +124,9 @@ def _explained(error: ValidationError, type_: type[Any], text: str, path: Path) 
     if kind in _UNKNOWN:
         near = get_close_matches(names[-1], legal, n=1)
         what = f"unknown key {key!r}"
-        hint = (f"did you mean {near[0]!r}? " if near else "") + f"legal here: {', '.join(legal)}"
+        hint = (f"did you mean {near[0]!r}? " if near else "") + f"legal keys: {', '.join(legal)}"
     elif kind in ("missing", "missing_argument"):
-        what, hint = f"missing key {key!r}", f"add it; legal here: {', '.join(legal)}"
+        what, hint = f"missing key {key!r}", f"add it; legal keys: {', '.join(legal)}"
     elif kind == "union_tag_invalid":
         context = first.get("ctx", {})
         what = f"unknown kind {context.get('tag')!r} at {key!r}"
@@ -134,7 +134,7 @@ def _explained(error: ValidationError, type_: type[Any], text: str, path: Path) 
     else:
         what, hint = (
             f"{key!r}: {first['msg'][0].lower()}{first['msg'][1:]}, got {_short(first['input'])}",
-            "mend the value there",
+            "correct the value there",
         )
     if len(complaints) > 1:
         hint += f" ({len(complaints) - 1} more complaint{'s' if len(complaints) > 2 else ''} behind this one)"

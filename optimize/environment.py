@@ -1,6 +1,6 @@
-"""What this machine is: processor flags, GPU, library versions, commit; and where seatrial keeps its things.
+"""Description of this machine (processor flags, GPU, library versions, commit), and the location of SEATRIAL_HOME.
 
-Only looks; never changes a setting. A figure without its environment is not a figure, so every measurement carries one.
+Reads only and changes no setting. Every measurement stores its environment, since figures depend on it.
 """
 
 import os
@@ -9,7 +9,6 @@ import subprocess
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ LIBRARIES = (
     "openvino",
     "numpy",
     "scipy",
-    "torch-pruning",
     "tensorrt",
     "tensorrt-cu13",
     "seatrial",
@@ -34,7 +32,7 @@ _INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "avx512f", "avx2", "asimdd
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """The machine as far as it shapes a result. `libraries` maps distribution name to version."""
+    """Properties of the machine that affect results. `libraries` maps distribution name to version."""
 
     python: str
     system: str
@@ -53,7 +51,7 @@ class Environment:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of what speed depends on: figures are comparable only under the same fingerprint."""
+        """Digest of the properties that affect speed: figures are comparable only under the same fingerprint."""
         speed = {key: value for key, value in self.to_json().items() if key not in ("commit", "memory_bytes")}
         return digest_bytes(canonical(speed))
 
@@ -67,7 +65,7 @@ def home() -> Path:
     found = Path(os.environ.get("SEATRIAL_HOME") or ".seatrial").absolute()
     if not is_text(str(found)):
         raise MachineError(
-            "seatrial cannot live in a folder whose path holds control characters or bytes that are not UTF-8",
+            "the path of seatrial's home contains control characters or bytes that are not UTF-8",
             where=str(found),
             next_step="set SEATRIAL_HOME to another folder",
         )
@@ -88,7 +86,7 @@ def now() -> str:
 
 @cache
 def environment() -> Environment:
-    """Look at this machine, once per process."""
+    """Describe this machine, once per process."""
     cpu, flags = _processor()
     return Environment(
         python=platform.python_version(),
@@ -106,6 +104,8 @@ def environment() -> Environment:
 
 def library_versions(names: tuple[str, ...]) -> dict[str, str]:
     """Installed versions by distribution name, read from metadata so that nothing heavy is imported."""
+    from importlib import metadata  # brings in the email package, needless for --help
+
     found = {}
     for name in names:
         try:
@@ -139,9 +139,11 @@ def _gpus() -> tuple[str, ...]:
 
 
 def _commit() -> str:
-    """The project's commit with ``-dirty`` where the tree differs; empty outside a checkout."""
-    here = Path(__file__).resolve().parent
-    lines = _ask("git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12")
+    """Return the commit of the repository that seatrial was called in, ``-dirty`` where its tree differs.
+
+    The user's, not seatrial's: whose version is among `libraries`. Empty outside a repository.
+    """
+    lines = _ask("git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
     return lines[0] if lines else ""
 
 

@@ -1,11 +1,11 @@
 """Every error that seatrial raises on purpose, as one tree.
 
     SeatrialError                    exit 2
-    ├── ConfigError                  exit 2   a TOML file or an argument says something that cannot be
-    │   └── FormatChainError         exit 2   stages in an order whose formats do not fit
-    ├── MissingError                 exit 2   a file, artifact, release or verb that is not there
+    ├── ConfigError                  exit 2   a TOML file or an argument is invalid
+    │   └── FormatChainError         exit 2   the formats of consecutive stages do not fit
+    ├── MissingError                 exit 2   a file, artifact, release or verb does not exist
     ├── SourceError                  exit 2   the user's own module or loader raised or returned the wrong thing
-    ├── StageError                   exit 1   a stage could not do its work
+    ├── StageError                   exit 1   a stage failed on legal input
     │   └── ParityError              exit 1   an artifact disagrees with its parent beyond the contract
     ├── IntegrityError               exit 5   a stored record or stored bytes are damaged
     ├── ContractError                exit 4   this machine breaks what the artifact requires
@@ -40,15 +40,15 @@ class SeatrialError(Exception):
 
 
 class ConfigError(SeatrialError):
-    """A TOML file or an argument says something that cannot be."""
+    """A TOML file or an argument is invalid."""
 
 
 class FormatChainError(ConfigError):
-    """Stages stand in an order whose formats do not fit."""
+    """The formats of consecutive stages do not fit."""
 
 
 class MissingError(SeatrialError):
-    """A file, artifact or release that is not there."""
+    """A file, artifact or release does not exist."""
 
 
 class SourceError(SeatrialError):
@@ -56,7 +56,7 @@ class SourceError(SeatrialError):
 
 
 class StageError(SeatrialError):
-    """A stage could not do its work on legal input."""
+    """A stage failed on legal input."""
 
     exit_code = 1
 

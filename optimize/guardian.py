@@ -1,4 +1,4 @@
-"""The guardian: waits until its owner has ended, then ends what that one had started and clears away what it left.
+"""Guardian process: waits until its owner has ended, then ends the owner's processes and removes its leftovers.
 
 Run by `guarding` as a script of its own, in a session of its own, without any module of ours:
 ``python -I -S guardian.py PID``. Standard input carries one JSON line per process to watch or to let go. The owner's
@@ -20,7 +20,7 @@ TYPE_CHECKING = False  # as in typing, whose import would be most of the start
 if TYPE_CHECKING:
     import typing
 
-PATIENCE = 5.0  # seconds for what was killed to be gone
+PATIENCE = 5.0  # seconds that killed processes may take to end
 
 
 def table() -> "dict[int, tuple[int, int, int]]":
@@ -89,7 +89,7 @@ def watch(owner: int) -> "dict[int, dict[str, typing.Any]]":
     try:
         descriptor = os.pidfd_open(owner)
         poll.register(descriptor, select.POLLIN)
-    except (OSError, AttributeError):  # gone already, or a kernel before 5.3: standard input says it
+    except (OSError, AttributeError):  # ended already, or a kernel before 5.3: standard input then shows the end
         descriptor = -1
     rest = b""
     while True:

@@ -32,7 +32,7 @@ class _Guardian:
         self.watched: dict[int, dict[str, Any]] = {}
 
     def tell(self, told: dict[str, Any]) -> None:
-        """Hand on a line; a guardian that is gone is replaced, and told everything again."""
+        """Hand on a line; a guardian that died is replaced, and gets every line again."""
         line = json.dumps(told).encode() + b"\n"
         try:
             if self.pid:

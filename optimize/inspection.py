@@ -1,4 +1,4 @@
-"""What an inspection of stored things found: counts, damage with its next step, and what a repair did about it."""
+"""Findings of an inspection of stored files: counts, damage with its next step, and repairs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,7 +18,7 @@ class DamageError(IntegrityError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """One damaged part: what it is, where it lies, and the instruction that heals it."""
+    """One damaged part: what it is, where it lies, and the instruction that repairs it."""
 
     part: str
     what: str
@@ -27,13 +27,13 @@ class Damage:
 
     @classmethod
     def of(cls, error: DamageError) -> "Damage":
-        """Return what a reader of the part would be told."""
+        """Return the damage as the error that a reader of the part gets."""
         return cls(part=error.part, what=error.what, where=error.where, next_step=error.next_step)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """How many parts were looked at, the damage that is there, what was repaired, and remarks that are no damage."""
+    """Counts of inspected parts, damage, repairs, and remarks that are not damage."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
     damage: tuple[Damage, ...] = ()
@@ -42,7 +42,7 @@ class Inspection:
 
     @property
     def exit_code(self) -> int:
-        """0 sound, 5 damage is there."""
+        """Exit code: 0 where all is sound, 5 where damage is left."""
         return IntegrityError.exit_code if self.damage else 0
 
     def to_json(self) -> dict[str, Any]:
@@ -66,9 +66,9 @@ class Inspection:
 
 
 Inspector = Callable[[Path, bool], Inspection]
-"""Inspects what a floor above keeps under SEATRIAL_HOME, and repairs it first where the flag says so."""
+"""Callback that inspects the files of a floor above under SEATRIAL_HOME, and repairs them first if the flag is set."""
 
 
 def shown(text: str) -> str:
-    """Text from a disk without what a terminal would obey or could not show."""
+    """Return text from a disk without control characters or unprintable characters."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)

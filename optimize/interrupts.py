@@ -21,7 +21,7 @@ from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOPPED = "stopped; nothing is half-written"
-_ONE_WISH_SECONDS = 0.1  # a terminal and a process manager may both pass on the same wish
+_ONE_WISH_SECONDS = 0.1  # a terminal and a process manager may both pass on the same request
 _AGAIN_SECONDS = 0.01
 _PATIENCE = b"\nclean-up is under way; a third signal ends this at once\n"
 
@@ -75,8 +75,14 @@ def received() -> bool:
     return _state.number != 0
 
 
+def due() -> None:
+    """Raise for a signal whose interruption a library caught and dropped; called between the steps of long work."""
+    if received() and not _state.depth and _in_main_thread():
+        raise KeyboardInterrupt
+
+
 def answered() -> None:
-    """Forget the signal that came: it was a wish that has been met, and the work goes on."""
+    """Clear the received signal: its request was met, and the work continues."""
     sys.unraisablehook = sys.__unraisablehook__
     _state.number, _state.count, _state.pending = 0, 0, False
 
@@ -129,7 +135,7 @@ def held() -> Iterator[None]:
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Let what a block raises after a signal came be the interruption: a library may have made another error of it."""
+    """Replace an error that a block raises after a signal by the interruption: a library may have converted it."""
     try:
         yield
     except Exception as error:
@@ -140,7 +146,7 @@ def reported() -> Iterator[None]:
 
 @contextmanager
 def wished() -> Iterator[Callable[[], bool]]:
-    """Take the signals as a wish to stop, for a verb that runs until it is told; yields whether one came."""
+    """Treat the signals as a request to stop, for a verb that runs until then; yields whether one arrived."""
     with _collected() as came:
         yield lambda: bool(came)
 
@@ -192,7 +198,7 @@ def _raise(frame: FrameType | None) -> None:
 
 
 def _hush() -> None:
-    """Print nothing of what finalizers raise: objects that the signal left half-made are taken down now."""
+    """Suppress errors of finalizers: objects that the signal left incomplete are destroyed now."""
     sys.unraisablehook = lambda ignored: None
 
 

@@ -1,6 +1,6 @@
-"""The documents of the store's OCI image layout: written here, and read without believing a word of them.
+"""Documents of the store's OCI image layout: writing, and reading with full validation.
 
-Pure. `read_index` and `read_manifest` raise ValueError with the reason; whoever reads from disk says where and what to
+Pure. `read_index` and `read_manifest` raise ValueError with the reason; the reader from disk adds where and what to
 do. The index carries a digest over its own entries, so that a changed tag is found as a changed blob is.
 """
 
@@ -121,17 +121,17 @@ def read_index(data: bytes) -> StoreIndex:
         raise ValueError("not an OCI image index")
     manifests, annotations = value.get("manifests"), value.get("annotations", {})
     if not isinstance(manifests, list) or not all(isinstance(each, dict) for each in manifests):
-        raise ValueError("its manifests are no list of descriptors")
+        raise ValueError("its manifests are not a list of descriptors")
     ours = [each for each in manifests if DIGEST in _mapping(each.get("annotations", {}))]
     seal = _mapping(annotations).get(SEAL)
     if seal is not None and seal != digest_bytes(canonical(ours)):
-        raise ValueError("its entries are not those that were written")
+        raise ValueError("its entries differ from those that were written")
     entries = tuple(read_entry(each) for each in ours)
     tags = [entry.tag for entry in entries if entry.tag is not None]
     if len(set(tags)) < len(tags):
-        raise ValueError("a tag stands there twice")
+        raise ValueError("a tag occurs twice")
     others = tuple(each for each in manifests if DIGEST not in each.get("annotations", {}))
-    canonical(list(others))  # what cannot be written again is not read either
+    canonical(list(others))  # a text that cannot be written again is not read either
     return StoreIndex(entries=entries, others=others, sealed=seal is not None)
 
 
@@ -144,11 +144,11 @@ def read_entry(value: Any) -> IndexEntry:
     notes = _mapping(_mapping(value).get("annotations"))
     digest, size, artifact, tag = value.get("digest"), value.get("size"), notes.get(DIGEST), notes.get(TAG)
     if not is_digest(digest) or not is_digest(artifact):
-        raise ValueError(f"{str(artifact)[:80]!r} at {str(digest)[:80]!r} is no pair of digests")
+        raise ValueError(f"{str(artifact)[:80]!r} at {str(digest)[:80]!r} is not a pair of digests")
     if type(size) is not int or not 0 < size <= RECORD_LIMIT:
-        raise ValueError(f"{str(size)[:40]} is no size of a manifest")
+        raise ValueError(f"{str(size)[:40]} is not the size of a manifest")
     if tag is not None and not is_tag(tag):
-        raise ValueError(f"{str(tag)[:80]!r} is no tag")
+        raise ValueError(f"{str(tag)[:80]!r} is not a tag")
     return IndexEntry(artifact=artifact, digest=digest, size=size, tag=tag)
 
 
@@ -165,7 +165,7 @@ def is_tag(value: object) -> TypeGuard[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreManifest:
-    """What of a manifest is needed to find the rest: the artifact, the blob of its record, and its files' blobs."""
+    """References in a manifest: the artifact, the blob of its record, and its files' blobs."""
 
     artifact: str
     config: str
@@ -201,9 +201,9 @@ def read_manifest(data: bytes) -> StoreManifest:
     artifact, config = _mapping(value.get("annotations")).get(DIGEST), _mapping(value.get("config")).get("digest")
     layers = value.get("layers")
     if not is_digest(artifact) or not is_digest(config):
-        raise ValueError("its digests are none")
+        raise ValueError("it contains invalid digests")
     if not isinstance(layers, list):
-        raise ValueError("its layers are no list")  # noqa: TRY004  every reason is a ValueError here
+        raise ValueError("its layers are not a list")  # noqa: TRY004  every reason is a ValueError here
     return StoreManifest(artifact=artifact, config=config, layers=tuple(_layer(each) for each in layers))
 
 
@@ -211,7 +211,7 @@ def _layer(value: Any) -> tuple[str, str, int]:
     title = _mapping(_mapping(value).get("annotations")).get(TITLE)
     digest, size = value.get("digest"), value.get("size")
     if not isinstance(title, str) or not is_digest(digest) or type(size) is not int:
-        raise ValueError("a layer is no file of an artifact")
+        raise ValueError("a layer is not a file of an artifact")
     return title, digest, size
 
 
@@ -232,5 +232,5 @@ def read_record(data: bytes, artifact: str | None = None) -> Artifact:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{str(value)[:40]!r} is no object")  # noqa: TRY004  every reason is a ValueError here
+        raise ValueError(f"{str(value)[:40]!r} is not an object")  # noqa: TRY004  every reason is a ValueError here
     return value

@@ -1,4 +1,4 @@
-"""Small JSON notes under a digest key: the build's cache, which may be lost at any time and is never believed blindly.
+"""Small JSON notes under a digest key: the build's cache, which may be lost at any time and is validated on reading.
 
 A note names its room and key and carries the digest of its value, so that one that was changed, or that stands in the
 place of another, counts as absent: what it noted is made anew, and written over it.
@@ -14,7 +14,7 @@ from .artifact import canonical, checked_digest, digest_bytes, is_digest
 from .errors import SeatrialError
 from .plain import STAGED, parse_json, read_plain
 
-LIMIT = 256 << 20  # bytes of a note; statistics of a large model have some megabytes
+LIMIT = 256 << 20  # largest note in bytes; statistics of a large model have some megabytes
 ROOMS = (
     "coverage",
     "figures",
@@ -35,10 +35,10 @@ def note_path(cache: Path, room: str, key: str) -> Path:
     """Return where the note under that digest lies.
 
     Raises:
-        ValueError: the key is no digest, and would not stay in the room.
+        ValueError: the key is not a digest, and would not stay in the room.
     """
     if not is_digest(key):
-        raise ValueError(f"{key[:80]!r} is no digest")
+        raise ValueError(f"{key[:80]!r} is not a digest")
     return cache / room / f"{key.removeprefix('sha256:')}.json"
 
 
@@ -62,9 +62,9 @@ def read_note(path: Path, room: str, key: str) -> Note:
         return found
     value = found["value"]
     if (found["room"], found["key"]) != (room, key):
-        raise ValueError("another note stands in its place")
+        raise ValueError("the file holds the note of another key")
     if not isinstance(value, dict) or digest_bytes(canonical(value)) != found["digest"]:
-        raise ValueError("its value is not what was noted")
+        raise ValueError("its value does not match its digest")
     return value
 
 

@@ -50,7 +50,7 @@ def parse_json(data: bytes) -> Any:
 
 
 def _refused(text: str) -> None:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 def _check_kind(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
         kind = next((name for fits, name in _KINDS if fits(mode)), "of unknown kind")
-        raise OSError(errno.EINVAL, f"{kind} stands in the place of a file", str(path))
+        raise OSError(errno.EINVAL, f"{kind} is in the place of a file", str(path))
 
 
 def read_plain(path: Path, limit: int) -> bytes:
@@ -82,7 +82,7 @@ def read_plain(path: Path, limit: int) -> bytes:
     with opened(path) as stream:
         data = stream.read(limit + 1) if os.fstat(stream.fileno()).st_size <= limit else b""
         if len(data) > limit or os.fstat(stream.fileno()).st_size > limit:
-            raise OSError(errno.EFBIG, f"larger than the {limit} bytes that it may have", str(path))
+            raise OSError(errno.EFBIG, f"larger than the {limit} bytes allowed", str(path))
         return data
 
 
@@ -99,7 +99,7 @@ def digest_plain(path: Path, size: int | None = None) -> str:
         if size is not None and held != size:
             raise OSError(errno.EINVAL, f"it has {held} bytes instead of {size}", str(path))
         if size is None and held > _HOLES and status.st_blocks * 512 < held // 16:
-            raise OSError(errno.EINVAL, f"it has {held} bytes that are nearly all holes", str(path))
+            raise OSError(errno.EINVAL, f"it has {held} bytes, nearly all of them unallocated", str(path))
         while chunk := stream.read(_CHUNK):
             state.update(chunk)
     return "sha256:" + state.hexdigest()
@@ -191,7 +191,7 @@ def _locked(descriptor: int) -> bool | None:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Return what was staged in a folder, by whoever; empty where that is no folder."""
+    """Return what was staged in a folder, by any process; empty where that is not a folder."""
     with suppress(OSError), os.scandir(folder) as entries:
         return [Path(entry.path) for entry in entries if entry.name.startswith(STAGED)]
     return []

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from .errors import ConfigError, SourceError
-from .recipe import Recipe
+from .recipe.recipe import Recipe
 from .samples import Array, Samples
 from .sessions.session import Session
 
@@ -28,9 +28,11 @@ def metric(recipe: Recipe) -> Score:
 
 def scores(session: Session, samples: Samples, score: Score, *, batch: int = 64) -> Array:
     """One score per sample, float64 [n]."""
-    return np.concatenate([score(session.run(part.inputs), part.labels) for part in samples.batches(batch)]).astype(
-        np.float64
+    parts = (
+        score(session.run(part.copied()), None if part.labels is None else part.labels.copy())
+        for part in samples.batches(batch)
     )
+    return np.concatenate(list(parts)).astype(np.float64)
 
 
 def accuracy(output: Array, labels: Array | None) -> Array:
@@ -49,7 +51,7 @@ def top5(output: Array, labels: Array | None) -> Array:
 
 
 def log_likelihood(output: Array, labels: Array | None) -> Array:
-    """Logarithm of the label's softmax probability, from logits: sees a change before an answer flips."""
+    """Log of the label's softmax probability from logits [n, classes], [n]: changes before a decision flips."""
     known, logits = _classes(output, labels), output.astype(np.float64)
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return np.asarray(shifted[np.arange(len(known)), known] - np.log(np.exp(shifted).sum(axis=-1)), dtype=np.float64)

@@ -22,9 +22,9 @@ T = TypeVar("T")
 MOST_BYTES = 256 << 20
 DEEPEST = 64  # levels of nesting; our own records have fewer than ten
 _DIGITS = 300  # of a whole number: any float can still hold it
-RESTORE = "restore it from a copy, or remove it and make it again"
+RESTORE = "restore it from a copy, or remove it and create it again"
 SHAPE_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, AssertionError)
-"""What code raises that meets values of another shape than those it was written for."""
+"""Exceptions that code raises when it reads values of an unexpected shape."""
 
 
 def read_bytes(path: Path, *, most: int = MOST_BYTES, next_step: str = RESTORE) -> bytes:
@@ -63,9 +63,10 @@ def read_text(path: Path, *, most: int = MOST_BYTES, next_step: str = RESTORE) -
         raise IntegrityError("not UTF-8", where=str(path), next_step=next_step) from error
 
 
-def read_json(path: Path, *, most: int = MOST_BYTES, next_step: str = RESTORE) -> Any:
+def read_json(path: Path, *, most: int = MOST_BYTES, next_step: str = RESTORE, constants: bool = False) -> Any:
     """Return the JSON value in a file; raises as `read_bytes` and `parse_json`."""
-    return parse_json(read_bytes(path, most=most, next_step=next_step), where=str(path), next_step=next_step)
+    content = read_bytes(path, most=most, next_step=next_step)
+    return parse_json(content, where=str(path), next_step=next_step, constants=constants)
 
 
 def read_object(path: Path, *, schema: int | None = None, next_step: str = RESTORE) -> dict[str, Any]:
@@ -75,22 +76,24 @@ def read_object(path: Path, *, schema: int | None = None, next_step: str = RESTO
         raise IntegrityError("not a JSON object", where=str(path), next_step=next_step)
     if schema is not None and value.get("schema") != schema:
         raise IntegrityError(
-            f"another schema: {value.get('schema')!r}; this version reads {schema}",
+            f"it has schema {value.get('schema')!r}, this version reads {schema}",
             where=str(path),
             next_step="use the version of seatrial that wrote it, or make it again",
         )
     return value
 
 
-def parse_json(data: bytes, *, where: str, next_step: str = RESTORE) -> Any:
-    """Return the JSON value of some bytes.
+def parse_json(data: bytes, *, where: str, next_step: str = RESTORE, constants: bool = False) -> Any:
+    """Return the JSON value of some bytes; with `constants`, NaN and Infinity are taken, as other programs write them.
 
     Raises:
         IntegrityError: not JSON in UTF-8, or NaN, an infinite or absurdly large number, half a surrogate pair, or
             nesting deeper than any record has.
     """
     try:
-        value = json.loads(data, parse_constant=_no_constant, parse_float=_float, parse_int=_int)
+        value = json.loads(
+            data, parse_constant=float if constants else _no_constant, parse_float=_float, parse_int=_int
+        )
         if _depth(value) > DEEPEST:
             raise RecursionError("nested too deeply")
         if b"\\ud" in data.lower():
@@ -146,7 +149,7 @@ def damage(where: object, next_step: str = RESTORE) -> Iterator[None]:
     try:
         yield
     except IntegrityError as error:
-        if not error.where:  # raised by code that was not told which file it reads
+        if not error.where:  # raised by code that does not know which file it reads
             error.where, error.next_step = str(where), next_step
         raise
     except ConfigError as error:  # a rule that the record's own values break
@@ -155,7 +158,7 @@ def damage(where: object, next_step: str = RESTORE) -> Iterator[None]:
     except SHAPE_ERRORS as error:
         said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise IntegrityError(
-            f"values that nothing can be made of ({said[:200]})", where=str(where), next_step=next_step
+            f"it holds invalid values ({said[:200]})", where=str(where), next_step=next_step
         ) from error
 
 

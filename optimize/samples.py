@@ -46,6 +46,10 @@ class Samples:
         for start in range(0, len(self), size):
             yield self.take(start, min(start + size, len(self)))
 
+    def copied(self) -> dict[str, Array]:
+        """The inputs as memory of their own, for a model that may write into what it is given."""
+        return {name: array.copy() for name, array in self.inputs.items()}
+
     @property
     def digest(self) -> str:
         """``sha256:...`` over names, dtypes, shapes and bytes of all arrays."""
@@ -60,7 +64,7 @@ class Samples:
 
 
 def checked(split: str, loaded: Any, loader: str) -> Samples:
-    """What a user's loader returned, as Samples.
+    """Check the return value of a user's loader and convert it to Samples.
 
     Raises:
         SourceError: it is not ``(inputs, labels)``, the lengths differ, it is empty, or floats are not finite.
@@ -76,15 +80,15 @@ def checked(split: str, loaded: Any, loader: str) -> Samples:
     if not (isinstance(loaded, tuple) and len(loaded) in (2, 3) and isinstance(loaded[0], Mapping) and loaded[0]):
         raise wrong(f"a {type(loaded).__name__}")
     if len(loaded) == 3 and not isinstance(loaded[2], Mapping):
-        raise wrong(f"columns as a {type(loaded[2]).__name__}, not a dict of arrays")
-    inputs = {str(name): np.asarray(array) for name, array in loaded[0].items()}
-    labels = None if loaded[1] is None else np.asarray(loaded[1])
-    columns = {str(name): np.asarray(array) for name, array in (loaded[2] if len(loaded) == 3 else {}).items()}
+        raise wrong(f"columns is a {type(loaded[2]).__name__}, not a dict of arrays")
+    inputs = {str(name): np.array(array) for name, array in loaded[0].items()}
+    labels = None if loaded[1] is None else np.array(loaded[1])
+    columns = {str(name): np.array(array) for name, array in (loaded[2] if len(loaded) == 3 else {}).items()}
     lengths = {array.shape[0] if array.ndim else 0 for array in (*inputs.values(), *columns.values())} | (
         set() if labels is None else {len(labels)}
     )
     if len(lengths) != 1 or 0 in lengths:
-        raise wrong(f"rows per array: {sorted(lengths)}")
+        raise wrong(f"all arrays must have the same number of rows, at least 1, got {sorted(lengths)}")
     for name, array in inputs.items():
         if array.dtype == object:
             raise wrong(f"input {name!r} holds Python objects, not numbers")

@@ -43,7 +43,7 @@ def folder(kind: str, root: Path) -> Iterator[Path]:
 
 
 def take_over(staged: Path, folder: Path) -> None:
-    """Let `folder` be what was staged, in one step: whoever looks sees the old content or the new one.
+    """Let `folder` be what was staged, in one step: a reader sees the old content or the new one.
 
     What stood there before stands under `staged` then. Two steps where the system cannot exchange two names.
     """

@@ -22,6 +22,7 @@ from .plain import write_atomically as write_atomically
 from .store_folder import REPAIR, StoreFolder, disk_errors, not_a_folder, reason
 
 T = TypeVar("T")
+OPENED = "opened"  # the cache's room of graphs beside their weights
 
 
 class Store:
@@ -32,7 +33,7 @@ class Store:
         self.folder = StoreFolder(root)
 
     def put(self, artifact: Artifact, folder: Path, *, tag: str | None = None) -> Artifact:
-        """Keep an artifact whose files lie in `folder`; the one that is already there wins, and is returned.
+        """Store an artifact whose files lie in `folder`; an existing one with the same digest is returned unchanged.
 
         What of it was damaged is written anew, and the damaged bytes are set aside.
 
@@ -78,11 +79,37 @@ class Store:
         return self.record(index, fits.pop())
 
     def path(self, artifact: Artifact, name: str) -> Path:
-        """The checked blob of one of the artifact's files; read it, never write it.
+        """One of the artifact's files, checked; read it, never write it.
+
+        It is the blob, but for a graph with weights in other files: that lies beside them, under its own name.
 
         Raises:
             IntegrityError: the blob is missing or its bytes are not what the digest says.
         """
+        if name.endswith(".onnx") and len(artifact.files) > 1:
+            return self._beside(artifact) / name
+        return self._blob(artifact, name)
+
+    def _beside(self, artifact: Artifact) -> Path:
+        """A folder of the cache with copies of all the artifact's files under their names, each checked.
+
+        Copies, for onnx refuses weights that are links.
+        """
+        folder = self.folder.cache / OPENED / artifact.digest.removeprefix("sha256:")
+        with disk_errors(folder):
+            for file in artifact.files:
+                target = folder / file.path
+                try:
+                    if digest_plain(target, file.size) == file.digest:
+                        continue
+                except OSError:
+                    pass
+                blob = self._blob(artifact, file.path)
+                with staging(target) as staged:
+                    shutil.copyfile(blob, staged)
+        return folder
+
+    def _blob(self, artifact: Artifact, name: str) -> Path:
         file = artifact.file(name)
         blob = self.folder.blob(file.digest)
         self.folder.check_folders()
@@ -94,7 +121,7 @@ class Store:
         return blob
 
     def file_error(self, artifact: Artifact, name: str, why: Exception) -> DamageError:
-        """The error of one of the artifact's files that cannot be had."""
+        """Return the error for one of the artifact's files that is missing or damaged."""
         how = "is missing in the store" if isinstance(why, FileNotFoundError) else "is damaged in the store"
         again = self.again(artifact.name, artifact.made_by.recipe)
         return DamageError(
@@ -105,10 +132,10 @@ class Store:
         )
 
     def again(self, name: str, recipe: str = "") -> str:
-        """The instruction that makes an artifact anew: the build of its recipe, where that is known."""
+        """Return the instruction that rebuilds an artifact: the build of its recipe, where that is known."""
         known = notes.recipe_path(self.folder.cache, name, recipe)
         how = "build its recipe again" if known is None else f"run: seatrial build {known}"
-        return f"{how} (the stage that made it runs anew)"
+        return f"{how} (the stage that made it runs again)"
 
     def materialize(self, artifact: Artifact, folder: Path) -> None:
         """Copy the artifact's checked files into `folder` under their own names."""
@@ -116,13 +143,13 @@ class Store:
             for file in artifact.files:
                 target = folder / file.path
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(self.path(artifact, file.path), target)
+                shutil.copyfile(self._blob(artifact, file.path), target)
 
     def holds(self, artifact: Artifact) -> bool:
-        """Whether every byte of the artifact is there and is what it should be."""
+        """Return True if every byte of the artifact is present and matches its digest."""
         try:
             for file in artifact.files:
-                self.path(artifact, file.path)
+                self._blob(artifact, file.path)
         except IntegrityError:
             return False
         return True
@@ -184,7 +211,7 @@ class Store:
         for folder in (path.parent.parent, path.parent):
             if not_a_folder(folder):
                 raise DamageError(
-                    "this is no folder, and a part of the cache", part="folder", where=str(folder), next_step=REPAIR
+                    "this part of the cache must be a folder", part="folder", where=str(folder), next_step=REPAIR
                 )
         with disk_errors(path):
             self.folder.write(path, notes.note_bytes(room, key, value))
@@ -273,7 +300,7 @@ class Store:
         try:
             artifact = read_record(self.folder.read_record(manifest.config), digest)
             if manifest.layers != tuple((file.path, file.digest, file.size) for file in artifact.files):
-                raise ValueError("its files are not those of its manifest")
+                raise ValueError("its files differ from those of its manifest")
         except (OSError, ValueError, IntegrityError) as error:
             raise self._record_error("record", index, digest, manifest.config, error) from error
         return artifact
@@ -295,9 +322,9 @@ class Store:
 
 def _tagged(index: StoreIndex, digest: str, tag: str) -> StoreIndex:
     if not is_tag(tag):
-        raise ConfigError(f"not a legal tag: {tag!r}", next_step="use letters, digits, '.', '_', '-' and ':'")
+        raise ConfigError(f"invalid tag {tag!r}", next_step="use letters, digits, '.', '_', '-' and ':'")
     if index.entry(digest) is None:
         raise MissingError(
-            f"{digest[:19]} is not in the store, and {tag!r} cannot point at it", next_step="put it first"
+            f"{digest[:19]} is not in the store, and {tag!r} cannot point at it", next_step="store the artifact first"
         )
     return index.tagged(digest, tag)

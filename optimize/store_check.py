@@ -51,7 +51,7 @@ def survey(folder: StoreFolder) -> Survey:
 
 
 def blobs(folder: StoreFolder) -> Iterator[tuple[str, Path]]:
-    """Whatever lies there under the name of a digest."""
+    """List all files under the name of a digest."""
     if folder.blobs.is_dir():
         for name in sorted(os.listdir(folder.blobs)):
             if _NAME.fullmatch(name):
@@ -98,7 +98,7 @@ def inspect(store: Store, known: Survey | None = None) -> Inspection:
 def _frame(folder: StoreFolder) -> Iterator[Damage]:
     """Folders, lock, the file that names the layout, and the index's second copy."""
     for path in folder.misplaced(cache=True):
-        yield Damage(part="folder", what="this is no folder, and must be one", where=str(path), next_step=REPAIR)
+        yield Damage(part="folder", what="this must be a folder", where=str(path), next_step=REPAIR)
     if os.path.lexists(folder.lock) and (why := unreadable(folder.lock)):
         yield Damage(part="lock", what=f"the lock cannot be used: {why}", where=str(folder.lock), next_step=REPAIR)
     first = either(folder.index)
@@ -175,7 +175,7 @@ def incomplete(store: Store, index: StoreIndex, found: Survey) -> Mapping[str, s
 def _remarks(store: Store, index: StoreIndex) -> Iterator[str]:
     folder = store.folder
     if count := folder.leftovers():
-        yield f"{count} staged files, of writers at work or killed: the next build sweeps the latter"
+        yield f"{count} staged files of running or killed writers: the next build removes those of killed ones"
     if index.entries and not index.sealed:
         yield "the index was written by an earlier version: the next build writes its second copy"
     first, second = either(folder.index), either(folder.second_index)

@@ -41,7 +41,7 @@ class StoreFolder:
         return self.blobs / digest.removeprefix("sha256:")
 
     def misplaced(self, *, cache: bool = False) -> tuple[Path, ...]:
-        """What is no folder where one must be, outermost first; of the store, or of all that a repair looks after."""
+        """List paths that must be folders but are not, outermost first; with `cache` also those that a repair uses."""
         folders = [self.root, self.blobs.parent, self.blobs]
         if cache:
             rooms = [self.cache / room for room in (*ROOMS, "checkpoints", "teacher")]
@@ -56,9 +56,9 @@ class StoreFolder:
         """
         if not_a_folder(self.root.parent):
             raise MachineError(
-                "this is no folder, and nothing can be kept in it",
+                "this must be a folder",
                 where=str(self.root.parent),
-                next_step="move it away, or set SEATRIAL_HOME to another place",
+                next_step="move it away, or set SEATRIAL_HOME to another folder",
             )
 
     def check_folders(self) -> None:
@@ -69,7 +69,7 @@ class StoreFolder:
         """
         for path in self.misplaced():
             raise DamageError(
-                "this is no folder, and a part of the store", part="folder", where=str(path), next_step=REPAIR
+                "this part of the store must be a folder", part="folder", where=str(path), next_step=REPAIR
             )
 
     def read_record(self, digest: str) -> bytes:
@@ -110,7 +110,7 @@ class StoreFolder:
         if not found.sealed and os.path.lexists(self.second_index):
             raise self._index_error("it was replaced by one without the digest over its entries")
         if not found.sealed and not found.entries and self._holds_blobs():
-            raise self._index_error("it lists nothing, although there are blobs")
+            raise self._index_error("it lists nothing, although blobs exist")
         return found
 
     def _index_error(self, why: str) -> DamageError:
@@ -242,7 +242,7 @@ def lock_on(path: Path) -> Iterator[None]:
         IntegrityError: something else stands in its place.
     """
     if os.path.lexists(path) and (not is_plain(path) or not os.access(path, os.R_OK)):
-        raise DamageError("the lock is no plain file that can be read", part="lock", where=str(path), next_step=REPAIR)
+        raise DamageError("the lock is not a readable regular file", part="lock", where=str(path), next_step=REPAIR)
     with FileLock(path):
         yield
 
@@ -261,7 +261,7 @@ def disk_errors(where: Path) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-        first = "free space there" if full else "make it writable for this user" if refused else "give it a folder"
+        first = "free space there" if full else "make it writable for this user" if refused else "create its folder"
         raise MachineError(
             f"cannot write: {error.strerror or error}",
             where=str(error.filename or where),

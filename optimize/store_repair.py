@@ -1,4 +1,4 @@
-"""Repair a store: what can be had again without loss is put back, what cannot is set aside, so that a build makes it.
+"""Repair of a store: restores what can be restored without loss, and sets the rest aside, so that a build makes it.
 
 Every step is one rename or one file written whole, and everything is decided anew from what lies there: a repair that
 was killed is completed by the next one. Nothing is deleted but staged files of dead writers and notes of the cache that
@@ -66,7 +66,7 @@ def _folders(folder: StoreFolder) -> Iterator[str]:
     if os.path.lexists(folder.lock):
         _readable(folder.lock)
         if unreadable(folder.lock):
-            yield _aside(folder, folder.lock, "no plain file")
+            yield _aside(folder, folder.lock, "not a regular file")
 
 
 def _aside(folder: StoreFolder, path: Path, why: str) -> str:
@@ -108,7 +108,7 @@ def _blobs(folder: StoreFolder, found: Survey) -> Iterator[str]:
             with staging(folder.blob(digest)) as staged:
                 shutil.copyfile(aside[digest], staged)
             found.look(folder.blob(digest), digest)
-            yield f"{folder.blob(digest)}: put back, it stood in another's place"
+            yield f"{folder.blob(digest)}: moved back, it was stored under another digest"
 
 
 def _referenced(folder: StoreFolder) -> set[str]:
@@ -177,7 +177,7 @@ def _anew(folder: StoreFolder, records: "_Records") -> Iterator[str]:
         folder.write(path, index.to_bytes())
     kept = ", ".join(index.tags()) or "none"
     yield (
-        f"{folder.index}: made anew from {len(whole)} records; tags that could be read: {kept}; "
+        f"{folder.index}: rebuilt from {len(whole)} records; tags that could be read: {kept}; "
         "building a recipe again sets its own"
     )
 
@@ -216,7 +216,7 @@ class _Records:
                 path = self._folder.blob(digest)
                 self._folder.write(path, manifest_bytes(artifact)[1])
                 self._found.look(path, digest)
-                yield f"{path}: the manifest of {artifact.short}, made again from its record"
+                yield f"{path}: the manifest of {artifact.short}, rebuilt from its record"
 
     def _all(self) -> dict[str, Artifact]:
         """By the digest of the manifest that follows from each record."""
@@ -274,4 +274,4 @@ def _notes(store: Store) -> Iterator[str]:
         for path in stale:
             path.unlink(missing_ok=True)
         if stale:
-            yield f"{len(stale)} notes of the cache that pointed to artifacts which are gone, dropped"
+            yield f"{len(stale)} notes of the cache removed, whose artifacts no longer exist"

@@ -1,15 +1,30 @@
-"""The console of every verb: what it prints sends no control character, and reads markup only where it is told to."""
+"""The console of every verb: output contains no control characters, and markup is read only on request."""
 
+import json
 import os
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from . import environment as machine
+from . import interrupts
 from .visible import HIDDEN, visible
+
+if TYPE_CHECKING:
+    from .artifact import Artifact
+    from .store import Store
+
+PANEL = "optimize: make artifacts"
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+Recipe = Annotated[Path, typer.Argument(help="A recipe (TOML), for instance optimize/recipes/scenes-int8.toml.")]
+Ref = Annotated[str, typer.Argument(help="An artifact: a tag, a digest or its first digits; or an ONNX file.")]
 
 
 def led(style: str, lead: str, rest: str = "") -> Text:
@@ -46,3 +61,61 @@ class Terminal(Console):
         """Go on in silence when the reader is gone: a closed pipe is not a failed verdict."""
         self.quiet = True
         drop_output()
+
+
+WIDE = 120  # width of a table where there is no terminal
+out = Terminal(width=None if sys.stdout.isatty() else WIDE)
+err = Terminal(stderr=True)
+
+
+def store() -> "Store":
+    """The store of this SEATRIAL_HOME."""
+    from .store import Store
+
+    return Store(machine.home() / "store")
+
+
+def named(reference: str) -> "Artifact":
+    """Return the artifact of a tag or digest, or an ONNX file as an artifact in the store."""
+    from .draft.finished import named as found
+
+    return found(reference, store())
+
+
+def emit(value: Any) -> None:
+    """Print one JSON document on stdout."""
+    echo(json.dumps(value, indent=1, default=str, allow_nan=False))
+
+
+def echo(text: str) -> None:
+    """Print exactly that text on stdout; where its reader is gone, go on in silence."""
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        drop_output()
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, float, str], None]]:
+    """A bar per step on stderr, nothing where that is not a terminal; what libraries print meanwhile goes there too.
+
+    Stdout is for the result alone: a calibrator that talks would break the JSON document.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description:<12}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[text]}", markup=False),
+    )
+    with Progress(*columns, console=err, disable=not err.is_terminal) as bars, redirect_stdout(sys.stderr):
+        tasks: dict[str, Any] = {}
+
+        def report(label: str, share: float, text: str) -> None:
+            interrupts.due()
+            if label not in tasks:
+                tasks[label] = bars.add_task(label, total=1.0, text="")
+            bars.update(tasks[label], completed=share, text=text)
+
+        yield report

@@ -39,7 +39,7 @@ class Reference:
         """
         place, colon, name = text.rpartition(":")
         if not colon or not place or not name.isidentifier():
-            raise ConfigError(f"not a reference: {text!r}", next_step="write file.py:name or package.module:name")
+            raise ConfigError(f"invalid reference {text!r}", next_step="write file.py:name or package.module:name")
         if not place.endswith(".py"):
             return cls(text=text, name=name, file=None, module=place)
         file = (base / place).resolve()
@@ -71,15 +71,15 @@ class Reference:
             module = _module_of_file(self.file) if self.file else importlib.import_module(self.module or "")
         except Exception as error:  # the user's code may raise anything
             raise SourceError(
-                f"importing it raised {type(error).__name__}: {error}", where=self.text, next_step="mend that code"
+                f"importing it raised {type(error).__name__}: {error}", where=self.text, next_step="fix that code"
             ) from error
         found = getattr(module, self.name, None)
         if not callable(found):
             names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
             raise SourceError(
-                f"no callable {self.name!r} there",
+                f"the module has no callable {self.name!r}",
                 where=self.text,
-                next_step=f"it offers: {', '.join(names[:12]) or 'none'}",
+                next_step=f"correct the name; the module has: {', '.join(names[:12]) or 'none'}",
             )
         return cast("Callable[..., Any]", found)
 
@@ -93,7 +93,7 @@ class Reference:
             raise SourceError(
                 f"{self.name}() raised {type(error).__name__}: {error}",
                 where=f"{self.text}{line}",
-                next_step="mend that code; nothing was stored",
+                next_step="fix that code; nothing was stored",
             ) from error
 
 

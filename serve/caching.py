@@ -3,9 +3,10 @@
 Only says and checks; the python flavour's cache itself is `serve.triton.flavour.python_cache`.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from optimize.artifact import Artifact
+from seatrial.optimize.artifact import Artifact
 
 from .errors import ConfigRuleError
 
@@ -21,7 +22,7 @@ class Cache:
     empty.
 
     Raises:
-        ConfigRuleError: a bound that bounds nothing; names field, rule and mend.
+        ConfigRuleError: an invalid bound; names field, rule and fix.
     """
 
     megabytes: int = 64
@@ -30,41 +31,52 @@ class Cache:
     def __post_init__(self) -> None:
         if not 1 <= self.megabytes <= _MEGABYTES:
             raise ConfigRuleError(
-                f"cache.megabytes: {self.megabytes} is not from 1 to {_MEGABYTES}",
+                f"cache.megabytes must be between 1 and {_MEGABYTES}, got {self.megabytes}",
                 where="cache.megabytes",
-                next_step="write what one instance may keep; for no cache leave the table [cache] out",
+                next_step="give the size of one instance's cache; for no cache omit the table [cache]",
             )
         if not 0 < self.ttl_seconds <= _WEEK:
             raise ConfigRuleError(
-                f"cache.ttl_seconds: {self.ttl_seconds} is not above 0 and at most {_WEEK} (a week)",
+                f"cache.ttl_seconds must be above 0 and at most {_WEEK} (a week), got {self.ttl_seconds}",
                 where="cache.ttl_seconds",
-                next_step="write how old an answer may be",
+                next_step="give the maximum age of a cached answer",
             )
 
     @property
     def parameters(self) -> dict[str, str]:
-        """What the python flavour's model.py reads of it."""
+        """Return the parameters that model.py of flavour "python" reads."""
         return {"cache_bytes": str(self.megabytes << 20), "cache_ttl_seconds": repr(float(self.ttl_seconds))}
 
 
 def response_cache_risks(artifact: Artifact, *, batching: bool, stateful: bool = False) -> tuple[str, ...]:
-    """Why Triton's own response cache could give a request another's answer; empty where it cannot.
+    """Return the reasons why Triton's own response cache could return a wrong answer; empty if there are none.
 
     Triton's key is a 64-bit hash of model, version, input names and bytes. Shape, data type, parameters and the outputs
     asked for are not in it, so they must follow from the bytes. A version number that is never reused, which placing
     sees to, is the other half of safety: the cache outlives a reload.
     """
-    risks = []
-    for spec in artifact.inputs:
-        item = spec.shape[1:] if batching else spec.shape
-        if any(isinstance(size, str) for size in item):
-            risks.append(
-                f"input {spec.name} has a shape that varies, {list(spec.shape)}: equal bytes of two shapes would share "
-                "an answer"
-            )
+    shapes = {spec.name: list(spec.shape) for spec in artifact.inputs}
+    risks = [
+        f"input {name} has a variable shape, {shapes[name]}: equal bytes of two shapes would share an answer"
+        for name in shapes_that_bytes_leave_open(shapes, batching=batching)
+    ]
     if len(artifact.outputs) > 1:
         names = ", ".join(spec.name for spec in artifact.outputs)
-        risks.append(f"a request may ask for some of the outputs {names}, and would get those that another asked for")
+        risks.append(f"requests that select different outputs of {names} would share an answer")
     if stateful:
-        risks.append("answers of a stateful model depend on the requests before; Triton refuses it as well")
+        risks.append(
+            "the answers of a stateful model depend on earlier requests; Triton refuses this combination as well"
+        )
     return tuple(risks)
+
+
+def shapes_that_bytes_leave_open(inputs: Mapping[str, Sequence[int | str]], *, batching: bool) -> tuple[str, ...]:
+    """Return the inputs of which equal bytes can have several shapes.
+
+    `inputs` are whole shapes; an axis of any length is a name or -1, and the first one is the batch where the model
+    batches. The bytes give one free axis of each input. The batch is the same for every input, so it is known as soon
+    as one input has no other free axis.
+    """
+    free = {name: sum(isinstance(size, str) or size < 0 for size in shape) for name, shape in inputs.items()}
+    known = int(batching and 1 in free.values())
+    return tuple(name for name, count in free.items() if count - known > 1)

@@ -5,22 +5,22 @@ import sys
 from contextlib import suppress
 
 if __name__ == "__main__":  # before the imports below, which take a while in which a signal may come
-    from serve.command import main
+    from seatrial.serve.command import main
 
     sys.exit(main())
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-import bench.cli
-import optimize.cli
-from optimize import interrupts
-from optimize.cli import err
-from optimize.errors import MachineError, SeatrialError
-from optimize.terminal import led
-from optimize.visible import visible
+import seatrial
+from seatrial.bench import cli as bench_cli
+from seatrial.optimize import experimental, interrupts
+from seatrial.optimize.errors import MachineError, SeatrialError
+from seatrial.optimize.terminal import err, led
+from seatrial.optimize.verbs import add_verbs as add_optimize_verbs
+from seatrial.optimize.visible import visible
 
 from . import sweeping, verbs
 from .unexpected import unexpected
@@ -51,7 +51,7 @@ class Verbs(TyperGroup):
 
     def _invoke(self, ctx: Any) -> Any:
         try:
-            with interrupts.reported():
+            with interrupts.reported(), experimental.reported(_note):
                 sweeping.sweep()
                 return super().invoke(ctx)
         except SeatrialError as error:
@@ -80,10 +80,15 @@ def _shown(error: Any) -> Any:
 def _refused(error: OSError) -> SeatrialError:
     """Return what the system refused as an error of ours."""
     return MachineError(
-        f"the system refused: {error.strerror or error}",
+        f"the operating system refused: {error.strerror or error}",
         where=str(error.filename or ""),
         next_step="fix the cause and retry",
     )
+
+
+def _note(part: experimental.Experimental) -> None:
+    """Say in one line on stderr that an experimental part is in use."""
+    err.print(led("yellow", "experimental:", f" {part.notice}"), soft_wrap=True)
 
 
 def _complain(error: SeatrialError) -> None:
@@ -104,11 +109,31 @@ app = typer.Typer(
     rich_markup_mode="rich",
     add_completion=False,
     help="From a trained model to a gated, observable Triton deployment: every claim measured, every step undoable.",
-    epilog="Exit codes: 0 pass or done, 1 verdict failed, 2 wrong config or usage, 3 could not tell, 4 the environment "
-    "made the run invalid, 5 a stored record is damaged, 70 a fault of seatrial itself (its traceback is kept; "
-    "SEATRIAL_DEBUG=1 prints it), 130 interrupted (143 by SIGTERM, 129 by SIGHUP). What seatrial keeps lies under "
-    "SEATRIAL_HOME (default ./.seatrial).",
+    epilog=(
+        "Exit codes: 0 pass or done, 1 verdict failed, 2 wrong config or usage, 3 inconclusive, 4 "
+        "the environment made the run invalid, 5 a stored record is damaged, 70 a fault of seatrial "
+        "itself (its traceback is kept; SEATRIAL_DEBUG=1 prints it), 130 interrupted (143 by "
+        "SIGTERM, 129 by SIGHUP). seatrial stores its data under SEATRIAL_HOME (default ./.seatrial)."
+    ),
 )
-optimize.cli.add_verbs(app)
-bench.cli.add_verbs(app, verbs.hosting)
+
+
+def _version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        print(f"seatrial {seatrial.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that come before the verb."""
+
+
+add_optimize_verbs(app)
+bench_cli.add_verbs(app, verbs.hosting)
 verbs.add_verbs(app)

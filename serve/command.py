@@ -16,13 +16,13 @@ def main() -> int:
     for number in _SIGNALS:
         if _signal.getsignal(number) != _signal.SIG_IGN:
             _signal.signal(number, _leave)
-    from optimize import interrupts
+    from seatrial.optimize import interrupts
 
     from .cli import app
 
     interrupts.install()
     try:
-        app()
+        app(prog_name="seatrial")
     except SystemExit as ended:
         if interrupts.received():  # also where it came beside the verb, while the command line was being read
             _end(interrupts.exit_code())
@@ -59,3 +59,7 @@ def _end(code: int) -> "NoReturn":
 
 def _code(ended: SystemExit) -> int:
     return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+
+
+if __name__ == "__main__":
+    main()

@@ -21,11 +21,11 @@ A model whose answers differ from the reference is no error: it is a report that
 (`serve.triton.proof.golden.GoldenReport`).
 """
 
-from optimize.errors import ConfigError, MachineError, SeatrialError
+from seatrial.optimize.errors import ConfigError, MachineError, SeatrialError
 
 
 class ConfigRuleError(ConfigError):
-    """A deployment breaks a rule of Triton's; `where` is the field, `next_step` the mend."""
+    """A deployment breaks a rule of Triton's; `where` is the field, `next_step` the fix."""
 
 
 class RoutesError(SeatrialError):

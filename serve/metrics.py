@@ -1,7 +1,7 @@
 """Metrics of our own long-running processes, for Prometheus to read on loopback.
 
 `registry` holds what every process has (descriptors, memory, threads); the process adds its own metrics with
-``prometheus_client`` and counts on whether or not anybody reads. `Endpoint` answers ``GET /metrics`` on 127.0.0.1 from
+``prometheus_client`` and counts with or without readers. `Endpoint` answers ``GET /metrics`` on 127.0.0.1 from
 one thread with one event loop: a reader that hangs, trickles or sends garbage is dropped after two seconds, and nothing
 is kept of a scrape that is over. The library's own endpoint makes a thread for each connection and waits without end.
 """
@@ -67,7 +67,7 @@ class Endpoint:
             self._socket.close()
             self._loop.close()
             raise ServerError(
-                f"the metrics cannot be offered on port {self.port}: {getattr(error, 'strerror', None) or error}",
+                f"the metrics cannot be served on port {self.port}: {getattr(error, 'strerror', None) or error}",
                 where=ADDRESS,
                 next_step="choose a free port between 1 and 65535",
             ) from error

@@ -9,36 +9,41 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.budget import Budget
-from bench.gating import gate as gating
-from bench.load import on_locust
-from bench.load.payload import Payload
-from bench.load.run import Saturation
-from bench.load.summary import LoadSummary, summarise
-from bench.quality.adversarial import prepared
-from bench.records import accepted, baseline, history
-from bench.report import StageRow, write_html
-from bench.schedule import poisson
-from bench.targets import Host, endpoint_of
-from bench.verdict import Verdict
-from optimize.build import Build, build
-from optimize.data import Data
-from optimize.environment import environment
-from optimize.figures import Figures, below_floor, figures
-from optimize.quality import metric
-from optimize.recipe import Recipe
-from optimize.store import Store
+from seatrial.bench.budget import Budget
+from seatrial.bench.gating import gate as gating
+from seatrial.bench.gating.continuing import continued, pairs_for
+from seatrial.bench.gating.gate_setup import GateSetup
+from seatrial.bench.gating.pairs import GateRun, read_run
+from seatrial.bench.load import on_locust
+from seatrial.bench.load.payload import Payload
+from seatrial.bench.load.run import Saturation
+from seatrial.bench.load.summary import LoadSummary, summarise
+from seatrial.bench.quality.adversarial import prepared
+from seatrial.bench.records import accepted, baseline, history
+from seatrial.bench.report import StageRow, write_html
+from seatrial.bench.schedule import poisson
+from seatrial.bench.targets import endpoint_of
+from seatrial.bench.verdict import Verdict
+from seatrial.optimize.building.build import build
+from seatrial.optimize.building.built import Build
+from seatrial.optimize.building.figures import StepMetrics, below_floor, figures
+from seatrial.optimize.environment import environment
+from seatrial.optimize.quality import metric
+from seatrial.optimize.recipe.data import Data
+from seatrial.optimize.recipe.recipe import Recipe
+from seatrial.optimize.store import Store
 
 from .deployment import Deployment
 from .errors import ServerError
 from .release.registry import Registry, Release
 from .triton.control import Control, ModelStatistics
-from .triton.proof.golden import GoldenReport, replay
+from .triton.proof.golden import GoldenReport, ServedModel, replay
 from .triton.repository.placement import Placement
 from .triton.repository.placing import choose, place
 from .triton.repository.vouching import check
 from .triton.running import on_pytriton
 from .triton.running.host import host
+from .triton.supervision import lasting
 
 Progress = Callable[[str, float, str], None]
 _CONCURRENCY = 16  # clients of the saturation run: enough for the dynamic batcher to have something to join
@@ -46,7 +51,7 @@ _CONCURRENCY = 16  # clients of the saturation run: enough for the dynamic batch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What the placed model did in the running server."""
+    """Results of the placed model in the running server."""
 
     golden: GoldenReport
     load: LoadSummary
@@ -57,10 +62,10 @@ class Served:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shipment:
-    """What the walk came to; the later fields are None where the verdict ended it."""
+    """Result of the walk; the later fields are None if the verdict ended it."""
 
     build: Build
-    figures: tuple[Figures, ...]
+    figures: tuple[StepMetrics, ...]
     below_floor: str
     verdict: Verdict | None = None
     release: Release | None = None
@@ -80,34 +85,60 @@ class Shipment:
         return 0 if self.served.load.valid else 4
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShipFolders:
+    """Folders of a shipment: records in `home`, what Triton mounts in `repository`, raw results in `run`."""
+
+    home: Path
+    repository: Path
+    run: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Workspace:
+    """Inputs of every step of the walk: recipe and deployment, their data and store, its folders and progress."""
+
+    recipe: Recipe
+    deployment: Deployment
+    folders: ShipFolders
+    store: Store
+    data: Data
+    progress: Progress
+
+
 def ship(
     recipe: Recipe,
     budget: Budget,
     deployment: Deployment,
     *,
-    home: Path,
-    repository: Path,
-    run: Path,
+    folders: ShipFolders,
     keep_up: bool = False,
+    going_on: bool = False,
+    pairs: int | None = None,
     progress: Progress = lambda label, share, text: None,
 ) -> Shipment:
     """Take a recipe from its source to a served, loaded and reported release.
+
+    `going_on`: the gate in the run's folder could not tell, so more of its pairs are measured (`pairs` in all, or as
+    many as its verdict asks for), and the walk goes on from there.
 
     Raises:
         SeatrialError: a step could not do its work; what was done before it stays and is found again.
     """
     if keep_up and on_pytriton.status() is not None:
-        raise ServerError("a server is up already", next_step="take it down first: seatrial down")
+        raise ServerError("a server is already running", next_step="stop it first: seatrial down")
     gating.check_batch(budget, deployment.max_batch_size or None)
+    home, repository, run = folders.home, folders.repository, folders.run
     store = Store(home / "store")
     data = Data(recipe, store, environment())
+    work = _Workspace(recipe=recipe, deployment=deployment, folders=folders, store=store, data=data, progress=progress)
     made = build(recipe, store, progress)
     rows = figures(made, store, progress)
     if broken := below_floor(made, rows):
         return Shipment(build=made, figures=rows, below_floor=broken)
 
-    fresh = host(store, deployment, scratch=home / "work")
-    verdict = _judged(made, recipe, budget, (fresh, deployment.max_batch_size), data, store, home, run, progress)
+    before, judging = _more_pairs(made, budget, data, run, pairs) if going_on else (None, budget)
+    verdict = _judged(work, made, judging, before)
     report = run / "report.html"
     if verdict.outcome != "PASS":
         _report(report, recipe, made, rows, verdict, run, None)
@@ -115,12 +146,12 @@ def ship(
 
     release = Registry(home / "releases").register(deployment.release, made.artifact, verdict, run=run)
     accepted.accept(home, *gating.read_gate(run))
-    # Placed unproven: nobody serves it yet, and its golden replies follow at once in the very server that will.
+    # Placed unproven: no server has it yet, and its golden replies follow at once in the very server that will.
     placement = place(made.artifact, deployment, store=store, repository=repository)
     choose(repository, deployment.name, (placement.version,))
     check(repository, (deployment.name,), store)
     with _server(repository, deployment.name, keep_up=keep_up) as server:
-        served = _sail(server, made, deployment, placement, data, store, budget, run, progress)
+        served = _sail(work, server, made, placement, budget)
     _report(report, recipe, made, rows, verdict, run, served.load)
     return Shipment(
         build=made,
@@ -134,33 +165,35 @@ def ship(
     )
 
 
-def _judged(
-    made: Build,
-    recipe: Recipe,
-    budget: Budget,
-    served: tuple[Host, int],
-    data: Data,
-    store: Store,
-    home: Path,
-    run: Path,
-    progress: Progress,
-) -> Verdict:
+def _more_pairs(made: Build, budget: Budget, data: Data, run: Path, pairs: int | None) -> tuple[GateRun, Budget]:
+    """The gate's run as it lies there, and its budget with more pairs."""
+    measured = read_run(run)
+    verdict = gating.rejudge(run)
+    wanted = pairs_for(measured, verdict) if pairs is None else pairs
+    arms = {"base": made.reference.artifact, "candidate": made.artifact}
+    return measured, continued(measured, verdict, budget, wanted, arms, data.samples("evaluation"))
+
+
+def _judged(work: _Workspace, made: Build, budget: Budget, going_on: GateRun | None) -> Verdict:
     """The gate's verdict on what was built, against the reference of the same build."""
-    samples, score = data.samples("evaluation"), metric(recipe)
+    samples, score = work.data.samples("evaluation"), metric(work.recipe)
     verdict = gating.gate(
         made.reference.artifact,
         made.artifact,
         budget,
-        host=served[0],
-        max_batch=served[1] or None,
-        samples=samples,
-        metric=score,
-        suite=prepared(budget.checks, samples, score, made.source.artifact, store),
-        folder=run,
-        progress=lambda what, share: progress("gate", share, what),
-        ledger=accepted.held(home, budget.ledger),
+        GateSetup(
+            host=host(work.store, work.deployment, scratch=work.folders.home / "work"),
+            max_batch=work.deployment.max_batch_size or None,
+            samples=samples,
+            metric=score,
+            folder=work.folders.run,
+            progress=lambda what, share: work.progress("gate", share, what),
+        ),
+        suite=prepared(budget.checks, samples, score, made.source.artifact, work.store),
+        ledger=accepted.held(work.folders.home, budget.ledger),
+        going_on=going_on,
     )
-    history.record(home, *gating.read_gate(run), baseline.digest_of(run))
+    history.record(work.folders.home, *gating.read_gate(work.folders.run), baseline.digest_of(work.folders.run))
     return verdict
 
 
@@ -168,50 +201,42 @@ def _judged(
 def _server(repository: Path, name: str, *, keep_up: bool) -> Iterator[on_pytriton.Server]:
     """The server with the model loaded, for the block; or one that stays."""
     if keep_up:
-        yield on_pytriton.up(repository, (name,))
+        yield lasting.up(repository, (name,))
         return
     with on_pytriton.serving(repository, (name,), foreign=()) as server:
         yield server
 
 
-def _sail(
-    server: on_pytriton.Server,
-    made: Build,
-    deployment: Deployment,
-    placement: Placement,
-    data: Data,
-    store: Store,
-    budget: Budget,
-    run: Path,
-    progress: Progress,
-) -> Served:
+def _sail(work: _Workspace, server: on_pytriton.Server, made: Build, placement: Placement, budget: Budget) -> Served:
     """Golden replies, then an open-loop load at the budget's rate, then saturation; Triton's own statistics last."""
-    design, version = budget.design, str(placement.version)
+    design, deployment, progress, version = budget.design, work.deployment, work.progress, str(placement.version)
     with Control(server.url) as control:
         progress("golden", 0.0, "replaying golden samples")
         golden = replay(
             control,
             made.artifact,
-            data.samples("golden"),
-            store=store,
-            model=deployment.name,
-            version=version,
-            max_batch_size=deployment.max_batch_size,
+            work.data.samples("golden"),
+            store=work.store,
+            model=ServedModel(name=deployment.name, version=version, max_batch_size=deployment.max_batch_size),
             threads=deployment.threads,
         )
         progress("golden", 1.0, "done")
         endpoint = endpoint_of(f"http://{server.url}", deployment.name, version)
-        payload = Payload.build(endpoint, data.samples("evaluation").inputs)
+        payload = Payload.build(endpoint, work.data.samples("evaluation").inputs)
         loaded = on_locust.load(
             endpoint,
             poisson(design.rate, design.seconds, design.seed),
             payload,
-            folder=run / "served",
+            folder=work.folders.run / "served",
             progress=lambda share: progress("load", share, f"{design.rate:g} requests/s for {design.seconds:g} s"),
         )
         progress("saturation", 0.0, f"{_CONCURRENCY} clients back to back")
         saturated = on_locust.saturate(
-            endpoint, payload, seconds=design.saturation_seconds, concurrency=_CONCURRENCY, folder=run / "saturated"
+            endpoint,
+            payload,
+            seconds=design.saturation_seconds,
+            concurrency=_CONCURRENCY,
+            folder=work.folders.run / "saturated",
         )
         progress("saturation", 1.0, "done")
         return Served(
@@ -227,7 +252,7 @@ def _report(
     path: Path,
     recipe: Recipe,
     made: Build,
-    rows: tuple[Figures, ...],
+    rows: tuple[StepMetrics, ...],
     verdict: Verdict,
     run: Path,
     load: LoadSummary | None,

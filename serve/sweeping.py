@@ -1,4 +1,4 @@
-"""What killed runs left on this machine, cleared away at the next start of any verb.
+"""Removal of leftovers of killed runs on this machine, at the next start of any verb.
 
 Looks at names alone, so that a start costs a few directory listings; imports what ends servers only where a dead
 process left one. Never touches what belongs to a process that lives.
@@ -12,9 +12,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from optimize import scratch
-from optimize.environment import home
-from optimize.errors import SeatrialError
+from seatrial.optimize import scratch
+from seatrial.optimize.environment import home
+from seatrial.optimize.errors import SeatrialError
 
 _KIND = "seatrial-"
 _NAMELESS = re.compile(r"(?:host|proof)-[0-9a-f]{12}|\d+-[a-z0-9_]{8}")  # of earlier versions: names without an owner
@@ -50,7 +50,7 @@ def _sweep_nameless(root: Path) -> None:
     old = [each for each in root.glob("*-*") if _NAMELESS.fullmatch(each.name) and _age(each) > _NAMELESS_SECONDS]
     if not old:
         return
-    from .triton.running.process import mentioning
+    from .processes import mentioning
 
     for each in old:
         if not mentioning(str(each)):

@@ -1,4 +1,4 @@
-"""Exceptions that nobody raised on purpose: a fault of seatrial, kept in a file, with an exit code of its own."""
+"""Unexpected exceptions: an internal error of seatrial, kept in a file, with its own exit code."""
 
 import os
 import platform
@@ -7,13 +7,12 @@ import tempfile
 import traceback
 from contextlib import suppress
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
-from optimize.environment import home
-from optimize.errors import MachineError, SeatrialError
+from seatrial.optimize.environment import home
+from seatrial.optimize.errors import MachineError, SeatrialError
 
-EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h: an internal error, told apart from every verdict
+EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h: an internal error, distinct from every verdict
 DEBUG = "SEATRIAL_DEBUG"
 _LONGEST = 300  # characters of the exception's own words that the message quotes
 
@@ -31,14 +30,14 @@ def unexpected(error: Exception) -> SeatrialError:
     """
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] not in _OURS:
         return MachineError(
-            f"this installation lacks the library {error.name}", next_step="scripts/install, in this environment"
+            f"this installation lacks the library {error.name}", next_step="run scripts/install in this environment"
         )
     if isinstance(error, MemoryError):
         return MachineError("out of memory", next_step="free memory or use a smaller input, then retry")
     said = traceback.format_exception_only(error)[-1].strip()  # also of an exception whose str() fails
     shown = said if len(said) <= _LONGEST else said[:_LONGEST] + "..."
     return UnexpectedError(
-        f"a fault of seatrial, not a verdict: {shown}",
+        f"an internal error of seatrial, not a verdict: {shown}",
         where=_kept(error),
         next_step=f"report it with that file (the project's issue tracker); {DEBUG}=1 prints the traceback",
     )
@@ -71,6 +70,8 @@ def _kept(error: Exception) -> str:
 
 
 def _version() -> str:
+    from importlib import metadata  # 20 ms, needless where nothing goes wrong
+
     try:
         return metadata.version("seatrial")
     except metadata.PackageNotFoundError:

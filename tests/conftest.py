@@ -1,14 +1,33 @@
 """Fixtures that every tier shares: a home of its own for each test, and one small build that real tests start from."""
 
+import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
-from optimize.build import build
-from optimize.recipe import load_recipe
-from optimize.store import Store
+from seatrial.optimize.building.build import build
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.store import Store
 from tests.models.built import TINY, Built
 from tests.models.gated import Gated, wide_against_tiny
+
+settings.register_profile("any machine", deadline=None)  # an example that is slow on a busy machine is no fault
+settings.load_profile("any machine")
+
+
+def pytest_configure() -> None:
+    """Take back the signals that ``nohup`` or a shell's ``&`` made this process, and so its children, ignore."""
+    for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, default)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Only report the warnings of tests with real servers, whose libraries warn in ways that no test chooses."""
+    for item in items:
+        if item.get_closest_marker("system") or item.get_closest_marker("nightly"):
+            item.add_marker(pytest.mark.filterwarnings("default"))
 
 
 @pytest.fixture(autouse=True)

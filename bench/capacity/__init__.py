@@ -1,1 +1,1 @@
-"""How much traffic a server bears within its service-level objective: search, evidence, and what it costs."""
+"""Capacity of a server within its service-level objective: search, evidence, and cost."""

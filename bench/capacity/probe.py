@@ -12,7 +12,8 @@ import numpy as np
 
 from ..load.run import OK, LoadRun
 from ..load.steady import Label, autocorrelation_time, steady_state
-from ..load.validity import LoadLimits, breaches
+from ..load.validity import breaches
+from ..load_limits import LoadLimits
 from .slo import Slo, allowed_over, share_bounds
 
 Phase = Literal["bracket", "bisect", "replicate", "profile"]
@@ -26,12 +27,12 @@ Fixed beforehand: a cut that is chosen by the data, as MSER's, tends to fall beh
 """
 BLOCKS = 20  # stretches of a probe that a bootstrap may exchange; each long against a queue's memory
 SERVER_RULES = ("dropped", "unanswered", "offered")
-"""Breaches that an overloaded server causes: its backlog fills the cap on requests in flight."""
+"""Breaches that an overloaded server causes: its backlog reaches the cap on requests in flight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """What one run at `rate` arrivals a second said.
+    """Result of one run at `rate` arrivals per second.
 
     `counted` arrivals after the warm-up, `blocks` their (arrivals, misses) in order of time; `effective` is how many
     independent ones they are worth. `faults` are breaches that no load excuses: such a run says nothing of the server.
@@ -69,7 +70,7 @@ class Probe:
 
 
 def evaluate(run: LoadRun, slo: Slo, *, number: int, phase: Phase, limits: LoadLimits | None = None) -> Probe:
-    """What a run says about the objective.
+    """Evaluate a run against the objective.
 
     Misses come in runs, so their number is worth less: it is divided by the larger of two autocorrelation times, of
     "over the objective" and of "slower than the run's own percentile" (the first is blind where nothing was over).
@@ -105,7 +106,7 @@ def evaluate(run: LoadRun, slo: Slo, *, number: int, phase: Phase, limits: LoadL
 
 
 def decide(probes: Sequence[Probe], slo: Slo) -> Decision:
-    """What all probes at one rate say together, at 99 % confidence.
+    """Decide a rate from all its probes, at 99 % confidence.
 
     SUSTAIN: the share over the objective is proven to be within its budget, and the last run was steady. NOT: it is
     proven to be beyond, or the backlog grew in the last run. OPEN: neither, so look longer.

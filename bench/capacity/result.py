@@ -17,17 +17,17 @@ MISFIT = 3.0  # standard errors
 Outcome = Literal["found", "at least", "none", "unsettled", "invalid"]
 EXIT_CODES: Mapping[Outcome, int] = {"found": 0, "at least": 3, "none": 1, "unsettled": 3, "invalid": 4}
 MEANINGS: Mapping[Outcome, str] = {
-    "found": "the largest rate within the objective",
-    "at least": "every rate that was offered is within the objective",
-    "none": "no rate that was offered is within the objective",
-    "unsettled": "the probes do not say where the objective is reached",
-    "invalid": "the load was spoiled, so the server was not measured",
+    "found": "the largest rate that meets the objective",
+    "at least": "every offered rate meets the objective",
+    "none": "no offered rate meets the objective",
+    "unsettled": "the probes do not show where the objective is exceeded",
+    "invalid": "the load generator broke its own rules, so the server was not measured",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What a search was asked, kept beside its raw runs.
+    """Parameters of a search, stored beside its raw runs.
 
     `saturation` is requests per second, closed loop; `cores` those of "client" and "server", as far as known.
     """
@@ -85,7 +85,7 @@ class Capacity:
 
     @property
     def load_seconds(self) -> float:
-        """How long load was offered in all."""
+        """Return the total seconds of load."""
         return sum(probe.seconds for probe in self.probes)
 
     def to_json(self) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def header_json(header: Header) -> dict[str, Any]:
 
 
 def conclude(header: Header, probes: Sequence[Probe], stopped: str = "") -> Capacity:
-    """What the probes say: the crossing of the isotonic fit, its interval, the cliff and the latencies below."""
+    """Conclude from the probes: the crossing of the isotonic fit, its interval, the cliff and the latencies below."""
     slo = header.slo
     rate = crossing(points(probes), slo)
     bounds = interval(probes, slo, seed=header.seed) if rate is not None else None
@@ -131,7 +131,7 @@ def conclude(header: Header, probes: Sequence[Probe], stopped: str = "") -> Capa
 
 
 def decisions(probes: Sequence[Probe], slo: Slo) -> dict[float, Decision]:
-    """What is decided at each rate, over all its probes."""
+    """Return the decision at each rate, over all its probes."""
     return {rate: decide([p for p in probes if p.rate == rate], slo) for rate in sorted({p.rate for p in probes})}
 
 
@@ -154,19 +154,20 @@ def _notes(header: Header, probes: Sequence[Probe], stopped: str) -> tuple[str, 
     slo = header.slo
     notes = [f"stopped early: {stopped}"] if stopped else []
     if shared := shared_cores(header.cores.get("client", ()), header.cores.get("server", ())):
-        notes.append(f"{shared}: what the client uses, the server lacks")
+        notes.append(f"{shared}: the client uses processor time that the server lacks")
     spoiled = sum(bool(probe.faults) for probe in probes)
     if spoiled:
-        notes.append(f"{spoiled} of {len(probes)} probes were spoiled and do not count")
+        notes.append(f"{spoiled} of {len(probes)} probes were invalid and are not counted")
     sought = [probe for probe in probes if probe.phase != "profile"]
     open_ = [rate for rate, decision in decisions(sought, slo).items() if decision == "OPEN"]
     if open_:
         spelt = ", ".join(f"{rate:.4g}" for rate in open_)
-        notes.append(f"not decided at 99 % confidence, taken by their estimate: {spelt} requests/s")
+        notes.append(f"not decided at 99 % confidence, so their estimate was used: {spelt} requests/s")
     if len(curve := points(probes)) > 1:
         rate, away = misfit(curve, slo)
         if away > MISFIT:
             notes.append(
-                f"the share over the objective does not rise with the rate: {rate:.4g}/s is {away:.1f} sigma off"
+                f"the fraction over the objective does not rise with the rate: {rate:.4g}/s deviates by "
+                f"{away:.1f} sigma"
             )
     return tuple(notes)

@@ -10,22 +10,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from optimize.environment import environment, now
-from optimize.errors import IntegrityError
-from optimize.reading import damage, decode, read_object
-from optimize.store import write_atomically
+from seatrial.optimize.environment import environment, now
+from seatrial.optimize.errors import IntegrityError
+from seatrial.optimize.reading import damage, decode, read_object
+from seatrial.optimize.store import write_atomically
 
 from ..errors import TargetError
 from ..load import on_locust
 from ..load.cores import client_cores, server_cores
 from ..load.guard import MAX_RATE
+from ..load.load_setup import ClientSetup
 from ..load.payload import Payload
 from ..load.run import CENSORED, OK, LoadRun
-from ..load.validity import LoadLimits
+from ..load_limits import LoadLimits
 from ..measurement import check_machine
 from ..schedule import poisson
 from ..targets import Endpoint
@@ -35,14 +35,32 @@ from .search import Plan, search
 from .slo import Slo
 
 Progress = Callable[[str, float], None]
-"""Called with what is being done and the share of the time budget that is used."""
+"""Called with the current activity and the fraction of the time budget that is used."""
 
 START = 0.3  # of the saturation, a load that any server bears well
 _SATURATION_SECONDS = 3.0
 _RECORD = "capacity.json"
 _AGAIN = "restore the folder from a copy, or run seatrial capacity again"
 _INTERRUPTED = "interrupted"
-_REST = 20.0  # seconds, at most, for an overloaded server to work off what nobody waits for any more
+_REST = 20.0  # seconds, at most, for an overloaded server to work off abandoned requests
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapacitySetup:
+    """Setup of a capacity search: `seed` of its arrivals and of the order of its probes, and what its loads need.
+
+    `concurrency` requests are in flight while the server is saturated. `cores` pins the load process, `limits` say
+    which probe is valid, `own_target` that a server on another machine is yours to load.
+    """
+
+    seed: int = 1
+    concurrency: int = 16
+    cores: Sequence[int] = ()
+    limits: LoadLimits = field(default_factory=LoadLimits)
+    own_target: bool = False
+
+
+SETUP = CapacitySetup()
 
 
 def capacity(
@@ -52,47 +70,43 @@ def capacity(
     *,
     folder: Path,
     plan: Plan | None = None,
-    seed: int = 1,
-    concurrency: int = 16,
-    cores: Sequence[int] = (),
-    limits: LoadLimits | None = None,
-    own_target: bool = False,
+    setup: CapacitySetup = SETUP,
     progress: Progress | None = None,
 ) -> Capacity:
     """Search the largest Poisson rate within the objective, and keep everything measured in `folder`.
 
-    A few seconds of closed loop with `concurrency` requests in flight say where to start. Ctrl-C loses the probe that
-    runs, no other: `recompute` reads what is there.
+    A few seconds of closed loop say where to start. Ctrl-C loses the probe that runs, no other: `recompute` reads what
+    is there.
 
     Raises:
         ConfigError: a plan beyond the load generator's hard caps.
         TargetError: the target is elsewhere and not said to be yours, unreachable, or answers nothing well.
         LoadError: the load process broke.
     """
-    plan, limits = plan or Plan(), limits or LoadLimits()
+    plan = plan or Plan()
     plan = Plan(**asdict(plan) | {"max_rate": min(plan.max_rate, MAX_RATE)})
-    offering: dict[str, Any] = {"cores": cores, "own_target": own_target}
+    client = ClientSetup(cores=setup.cores, own_target=setup.own_target)
     if progress:
         progress("saturating", 0.0)
-    saturation = _saturation(endpoint, payload, concurrency, folder / "saturation", offering)
+    saturation = _saturation(endpoint, payload, setup.concurrency, folder / "saturation", client)
     header = Header(
         target=endpoint.url + endpoint.path,
         model=endpoint.model,
         slo=slo,
         batch=payload.batch,
-        seed=seed,
+        seed=setup.seed,
         saturation=saturation,
         plan=asdict(plan),
-        limits=asdict(limits),
+        limits=asdict(setup.limits),
         environment=environment().to_json(),
-        cores={"client": client_cores(cores), "server": server_cores(endpoint)},
+        cores={"client": client_cores(setup.cores), "server": server_cores(endpoint)},
         at=now(),
     )
     probing = _Probing(
-        endpoint=endpoint, payload=payload, header=header, folder=folder, offering=offering, progress=progress
+        endpoint=endpoint, payload=payload, header=header, folder=folder, client=client, progress=progress
     )
     _record(folder, header, (), _INTERRUPTED)
-    probes, stopped = search(probing, slo, start=START * saturation, plan=plan, seed=seed)
+    probes, stopped = search(probing, slo, start=START * saturation, plan=plan, seed=setup.seed)
     _record(folder, header, probes, stopped)
     return conclude(header, probes, stopped)
 
@@ -105,7 +119,7 @@ class _Probing:
     payload: Payload
     header: Header
     folder: Path
-    offering: dict[str, Any]
+    client: ClientSetup
     progress: Progress | None
     made: list[Probe] = field(default_factory=list)
 
@@ -117,7 +131,7 @@ class _Probing:
             self.payload,
             folder=_probe_folder(self.folder, number),
             progress=partial(self._tell, f"{phase} {rate:.4g}/s for {seconds:.0f} s", seconds),
-            **self.offering,
+            client=self.client,
         )
         limits = LoadLimits(**self.header.limits)
         self.made.append(evaluate(run, self.header.slo, number=number, phase=phase, limits=limits))
@@ -141,7 +155,7 @@ def recompute(folder: Path) -> Capacity:
     try:
         record = read_object(path, schema=SCHEMA, next_step=_AGAIN)
     except FileNotFoundError as error:
-        raise IntegrityError("no capacity run", where=str(path), next_step=_AGAIN) from error
+        raise IntegrityError("not a capacity run", where=str(path), next_step=_AGAIN) from error
     with damage(path, _AGAIN):
         if record.get("kind") != "capacity run":
             raise ValueError(f"kind {record.get('kind')!r}")
@@ -174,22 +188,20 @@ class _Listed:
 
 
 def is_capacity_run(folder: Path) -> bool:
-    """Whether a folder is one that `capacity` wrote."""
+    """Return whether `capacity` wrote the folder."""
     return (folder / _RECORD).is_file()
 
 
-def _saturation(
-    endpoint: Endpoint, payload: Payload, concurrency: int, folder: Path, offering: dict[str, Any]
-) -> float:
+def _saturation(endpoint: Endpoint, payload: Payload, concurrency: int, folder: Path, client: ClientSetup) -> float:
     """Requests per second that the server completes when it is never idle."""
     full = on_locust.saturate(
-        endpoint, payload, seconds=_SATURATION_SECONDS, concurrency=concurrency, folder=folder, **offering
+        endpoint, payload, seconds=_SATURATION_SECONDS, concurrency=concurrency, folder=folder, client=client
     )
     if not full.completed:
         raise TargetError(
-            f"model {endpoint.model!r} answered no request well in {_SATURATION_SECONDS:g} s",
+            f"model {endpoint.model!r} answered no request successfully in {_SATURATION_SECONDS:g} s",
             where="; ".join(f"status {status}: {text}" for status, text in full.reasons.items()) or endpoint.url,
-            next_step="look at the server's log, or send samples that it takes (--recipe)",
+            next_step="read the server's log, or send samples that fit its inputs (--recipe)",
         )
     return full.requests_per_second
 

@@ -9,19 +9,19 @@ from dataclasses import dataclass, field
 from math import sqrt
 from random import Random
 
-from optimize.errors import ConfigError
+from seatrial.optimize.errors import ConfigError
 
 from .curve import crossing, points
 from .probe import Decision, Phase, Probe, decide, pooled
 from .slo import Slo, needed
 
 Prober = Callable[[float, float, Phase], Probe]
-"""Offers (rate, seconds, phase) and tells what came of it."""
+"""Offers load (rate, seconds, phase) and returns the resulting probe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How far the search may go. Rates in arrivals per second, times in seconds.
+    """Bounds of the search. Rates in arrivals per second, times in seconds.
 
     `seconds` is the load offered in all, `probe_seconds` the most at one rate before it is taken by its estimate. The
     bracket grows by `step`; bisection ends when its ends are within `resolution`. `replicates` runs are made at both
@@ -39,17 +39,17 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not min(self.seconds, self.max_rate, self.shortest) > 0:
-            raise ConfigError(f"a search needs time and a positive rate, not {self.seconds} s, {self.max_rate}/s")
+            raise ConfigError(f"a search needs a positive time and rate, got {self.seconds} s and {self.max_rate}/s")
         if self.probe_seconds < self.shortest:
             raise ConfigError(
-                f"{self.probe_seconds:g} s are too short to judge a rate by",
+                f"{self.probe_seconds:g} s are too short to judge a rate",
                 where="--probe-seconds",
-                next_step=f"give at least {self.shortest:g}",
+                next_step=f"use at least {self.shortest:g} s",
             )
         if self.step <= 1 or self.resolution <= 1 or self.replicates < 0:
-            raise ConfigError(f"step {self.step} and resolution {self.resolution} must be above 1")
+            raise ConfigError(f"step and resolution must be above 1, got {self.step} and {self.resolution}")
         if not all(0 < share < 1 for share in self.shares):
-            raise ConfigError(f"shares of the capacity must lie between 0 and 1: {self.shares}")
+            raise ConfigError(f"fractions of the capacity must lie between 0 and 1, got {self.shares}")
 
 
 class _StopSearch(Exception):
@@ -73,12 +73,12 @@ class _Log:
         """One probe. A run that was spoiled is made once more; where it is spoiled again, the search ends."""
         for _ in range(2):
             if self.spent + seconds > self.plan.seconds:
-                raise _StopSearch(f"the {self.plan.seconds:g} s of load were used up")
+                raise _StopSearch(f"the load time of {self.plan.seconds:g} s was used up")
             self.spent += seconds
             self.probes.append(self.probe(rate, seconds, phase))
             if not self.probes[-1].faults:
                 return self.probes[-1]
-        raise _StopSearch(f"two runs at {rate:.4g}/s were spoiled: {self.probes[-1].faults[0]}")
+        raise _StopSearch(f"two runs at {rate:.4g}/s were invalid: {self.probes[-1].faults[0]}")
 
     def length(self, rate: float) -> float:
         """Seconds for enough independent requests to prove the objective with a few misses, going by the last probe."""
@@ -111,7 +111,7 @@ def search(probe: Prober, slo: Slo, *, start: float, plan: Plan, seed: int) -> t
         ConfigError: a start that is not positive.
     """
     if not start > 0:
-        raise ConfigError(f"a search cannot start at {start}/s")
+        raise ConfigError(f"the search cannot start at {start}/s")
     log = _Log(probe=probe, slo=slo, plan=plan)
     try:
         low, high = _bracket(log, min(start, plan.max_rate))
@@ -140,7 +140,7 @@ def _bracket(log: _Log, rate: float) -> tuple[float, float]:
     if log.settle(rate, "bracket") == "SUSTAIN":
         while True:
             if rate >= log.plan.max_rate:
-                raise _StopSearch(f"{rate:.4g}/s, the highest rate allowed, is sustained")
+                raise _StopSearch(f"the highest allowed rate, {rate:.4g}/s, is sustained")
             low, rate = rate, min(rate * step, log.plan.max_rate)
             if log.settle(rate, "bracket") != "SUSTAIN":
                 return low, rate
@@ -148,4 +148,4 @@ def _bracket(log: _Log, rate: float) -> tuple[float, float]:
         high, rate = rate, rate / step
         if log.settle(rate, "bracket") == "SUSTAIN":
             return rate, high
-    raise _StopSearch(f"not even {rate:.4g}/s is sustained")
+    raise _StopSearch(f"even {rate:.4g}/s is not sustained")

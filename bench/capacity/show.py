@@ -1,10 +1,10 @@
-"""How a capacity looks: a terminal table, and one self-contained HTML page with the curve. Decides nothing."""
+"""Presentation of a capacity: a terminal table, and one self-contained HTML page with the curve. Decides nothing."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optimize.pages import environment
-from optimize.store import write_atomically
+from seatrial.optimize.report.pages import environment
+from seatrial.optimize.store import write_atomically
 
 from ..load.show import milliseconds
 from ..measurement import spell
@@ -40,10 +40,10 @@ def rows(capacity: Capacity, bill: "Bill | None" = None) -> list[tuple[str, str,
     """The figures as (what, value, about)."""
     header = capacity.header
     found = [
-        ("saturation", f"{header.saturation:.4g}/s", "closed loop, never idle; no objective holds there"),
+        ("saturation", f"{header.saturation:.4g}/s", "closed loop, always busy; the objective does not apply there"),
         ("cliff", f"{capacity.cliff:.4g}/s", "lowest rate at which the backlog grew")
         if capacity.cliff
-        else ("cliff", "-", "no backlog grew at any rate that was offered"),
+        else ("cliff", "-", "the backlog did not grow at any offered rate"),
     ]
     if header.batch > 1 and capacity.inferences is not None:
         found.append(("inferences", f"{capacity.inferences:.4g}/s", f"{header.batch} samples per request"))
@@ -56,21 +56,25 @@ def rows(capacity: Capacity, bill: "Bill | None" = None) -> list[tuple[str, str,
 
 
 def bill_rows(bill: "Bill") -> list[tuple[str, str, str]]:
-    """What it costs, as (what, value, about)."""
+    """Return the cost as rows (what, value, about)."""
     price = bill.price
     bounds = bill.per_million_interval
     spread = f", 95 % interval {spell(bounds[0], '$/1M')} to {spell(bounds[1], '$/1M')}" if bounds else ""
     found = [
-        ("per million", spell(bill.per_million, "$/1M"), f"inferences at the objective, fully used{spread}"),
+        ("per million", spell(bill.per_million, "$/1M"), f"inferences within the objective, fully utilised{spread}"),
         ("price", f"${price.usd_hour:g}/h", f"{price.machine}; {price.source}, {price.checked_at}"),
     ]
     if bill.effective is not None and bill.utilisation is not None and bill.month is not None:
         about = f"{bill.machines} x, {bill.headroom:.0%} kept free"
         found += [
-            ("at your traffic", spell(bill.effective, "$/1M"), f"per million at {bill.utilisation:.0%} utilisation"),
+            (
+                "at the given traffic",
+                spell(bill.effective, "$/1M"),
+                f"per million at {bill.utilisation:.0%} utilisation",
+            ),
             ("fleet", f"${bill.month:,.0f}/month", f"{about}, for {bill.traffic:.4g} inferences/s at peak"),
         ]
-    return [*found, ("this search", f"${bill.spent:.2g}", "its own load, at that price")]
+    return [*found, ("this search", f"${bill.spent:.2g}", "the time of its load at that price")]
 
 
 def table(capacity: Capacity, bill: "Bill | None" = None) -> "Table":
@@ -89,7 +93,7 @@ def table(capacity: Capacity, bill: "Bill | None" = None) -> "Table":
 
 def write_html(path: Path, capacity: Capacity, bill: "Bill | None" = None) -> None:
     """One page that needs no network: the result, the curve, every probe, and where it was measured."""
-    from optimize.on_plotly import library
+    from seatrial.optimize.report.on_plotly import library
 
     from .. import on_plotly
 

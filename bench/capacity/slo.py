@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from math import ceil, floor, isfinite
 
-from optimize.errors import ConfigError
+from seatrial.optimize.errors import ConfigError
 
 from ..stats import clopper_pearson
 
@@ -26,7 +26,7 @@ class Slo:
 
     def __post_init__(self) -> None:
         if not (0.5 <= self.quantile < 1 and isfinite(self.seconds) and self.seconds > 0):
-            raise ConfigError(f"an SLO needs a percentile from 50 to below 100 and a positive time, not {self}")
+            raise ConfigError(f"an SLO needs a percentile of at least 50 and below 100 and a positive time, got {self}")
 
     @classmethod
     def parse(cls, text: str) -> "Slo":
@@ -36,7 +36,7 @@ class Slo:
             ConfigError: it says something else.
         """
         if (found := _TEXT.fullmatch(text)) is None:
-            raise ConfigError(f"not an SLO: {text!r}", next_step='write it as "p99<=20ms" (units s, ms, us)')
+            raise ConfigError(f"invalid SLO {text!r}", next_step='write it as "p99<=20ms" (units s, ms, us)')
         percentile, time, unit = found.groups()
         return cls(quantile=float(percentile) / 100, seconds=float(time) * _UNITS[unit])
 
@@ -50,7 +50,7 @@ class Slo:
 
 
 def allowed_over(n: int, quantile: float, confidence: float = CONFIDENCE) -> int | None:
-    """How many of n independent requests may miss the objective, so that it is met with that confidence; None: none.
+    """Return how many of n independent requests may miss the objective with that confidence; None if n is too small.
 
     The largest t with ``BinomCDF(t; n, 1 - quantile) <= 1 - confidence``, MLPerf LoadGen's early stopping.
     """

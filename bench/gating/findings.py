@@ -16,9 +16,12 @@ from ..budget import Budget, Limit
 from ..cost import usd_per_million
 from ..load.run import CENSORED, OK
 from ..measurement import METRICS, spell, spell_minutes
+from ..measuring.growth import parts_of
 from ..server_statistics import mean_compute, mean_queue
 from ..verdict import Finding
+from .leaks import leak_finding
 from .pairs import Arm, GateRun, SlotRecord
+from .settling import MOST, pairs_to_settle, settling
 
 MEMORY_GRANULARITY = 2 << 20  # bytes; allocators and huge pages move in steps of this size
 
@@ -53,9 +56,9 @@ def slot_value(record: SlotRecord, metric: str, usd_hour: float) -> float | None
 
 
 def _leak(record: SlotRecord) -> float | None:
-    """The growth of which one can be sure; at least a byte, since the statistics work on logarithms."""
-    lower = record.memory.get("growth", {}).get("lower")
-    return None if lower is None else max(1.0, float(lower))
+    """The steepest growth of the run's later parts; at least a byte, since histories work on logarithms."""
+    parts = parts_of(record.memory)
+    return max(1.0, *(part.slope for part in parts)) if parts else None
 
 
 _TOLD: Mapping[str, Callable[[SlotRecord], float | None]] = {
@@ -100,7 +103,7 @@ def findings_of(run: GateRun, budget: Budget, limit: Limit) -> list[Finding]:
             rule=rule,
             gating=limit.gating,
             outcome="INVALID",
-            reason=f"{limit.metric}: no values, so nothing can be said.",
+            reason=f"{limit.metric}: no values were measured.",
             margin=margin,
         )
         if limit.metric == "file_size":
@@ -109,6 +112,9 @@ def findings_of(run: GateRun, budget: Budget, limit: Limit) -> list[Finding]:
             made.append(_errors(run, blank))
         elif limit.metric == "quality":
             made.append(_quality(run, budget, blank))
+        elif limit.metric == "leak":
+            pairs = complete_pairs(run)
+            made.append(leak_finding(blank, [b for b, _ in pairs], [c for _, c in pairs], budget.alpha_pass))
         elif rule == "max_regression":
             made.append(_regression(run, budget, limit, blank))
         else:
@@ -129,8 +135,10 @@ def _file_size(run: GateRun, limit: Limit, blank: Finding) -> Finding:
         ratio=candidate / base if relative and base else None,
         bound=bound / base if relative and base else bound,
         outcome="PASS" if passed else "FAIL",
-        reason=f"file_size is {spell(candidate, 'B')} after {spell(base, 'B')}; "
-        f"{'within' if passed else 'beyond'} the allowed {spell(bound, 'B')}.",
+        reason=(
+            f"file_size: {spell(candidate, 'B')}, was {spell(base, 'B')}; "
+            f"{'within' if passed else 'beyond'} the allowed {spell(bound, 'B')}."
+        ),
         method="exact",
     )
 
@@ -142,12 +150,15 @@ def _errors(run: GateRun, blank: Finding) -> Finding:
         return blank
     filled = replace(blank, base=base, candidate=candidate, bound=blank.margin, method="exact")
     if base > blank.margin:
-        return replace(filled, reason=f"errors: the base arm itself had {base:.2%}, so the run says nothing.")
+        return replace(
+            filled,
+            reason=(f"errors: the base arm failed {base:.2%} of its own requests, so the candidate cannot be judged."),
+        )
     passed = candidate <= blank.margin
     return replace(
         filled,
         outcome="PASS" if passed else "FAIL",
-        reason=f"errors: {candidate:.2%} of the candidate's requests had no good answer; allowed {blank.margin:.2%}.",
+        reason=f"errors: {candidate:.2%} of the candidate's requests failed; allowed {blank.margin:.2%}.",
     )
 
 
@@ -167,7 +178,7 @@ def quality_scores(run: GateRun) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, 
 def _quality(run: GateRun, budget: Budget, blank: Finding) -> Finding:
     scores = quality_scores(run)
     if scores is None or scores[0].size < 2:
-        return replace(blank, reason="quality: the evaluation set was not answered once by each arm.")
+        return replace(blank, reason="quality: the evaluation set was not answered exactly once by each arm.")
     base, candidate = float(scores[0].mean()), float(scores[1].mean())
     filled = replace(blank, base=base, candidate=candidate, n=scores[0].size)
     if blank.rule == "at_least":
@@ -176,13 +187,13 @@ def _quality(run: GateRun, budget: Budget, blank: Finding) -> Finding:
     drop = stats.paired_drop(*scores, blank.margin, alpha=budget.alpha_pass)
     passed = drop.upper < blank.margin
     reason = (
-        f"quality {_moved(-drop.drop)} from {base:.4f} to {candidate:.4f} over {drop.n} samples; at worst it fell by "
-        f"{max(drop.upper, 0):.4f}, {blank.margin:.4f} is allowed."
+        f"quality {_moved(-drop.drop)} from {base:.4f} to {candidate:.4f} over {drop.n} samples; "
+        f"upper bound of the drop {max(drop.upper, 0):.4f}, margin {blank.margin:.4f}."
     )
     certifiable = max(stats.detectable(drop.se, alpha=budget.alpha_pass), drop.upper - drop.drop)
     if not passed and certifiable > blank.margin > 0:
         needed = math.ceil(drop.n * (certifiable / blank.margin) ** 2)  # the standard error falls with the root of n
-        reason += f" This set can certify {certifiable:.4f}; one of about {needed} samples would do."
+        reason += f" This set can certify {certifiable:.4f}; about {needed} samples are needed."
     return replace(
         filled,
         difference=0.0 - drop.drop,
@@ -205,7 +216,7 @@ def _moved(change: float) -> str:
 def _regression(run: GateRun, budget: Budget, limit: Limit, blank: Finding) -> Finding:
     """A relative rule on one number per slot: paired log ratios."""
     base, candidate, order = slot_values(run, limit.metric)
-    if not base or min(*base, *candidate) <= 0:
+    if not base or not _positive(*base, *candidate):
         return blank
     sign, typical, other = (
         limit.of.sign,
@@ -230,12 +241,17 @@ def _regression(run: GateRun, budget: Budget, limit: Limit, blank: Finding) -> F
         sd=estimate.sd,
         certifiable=stats.certifiable_margin(estimate, alpha=budget.alpha_pass),
         blocking=stats.blocking_effect(estimate, margin, alpha=budget.alpha_fail),
-        pairs_needed=stats.pairs_needed(max(estimate.sd, se_floor), margin, alpha=budget.alpha_pass),
+        pairs_needed=pairs_to_settle(max(estimate.sd, se_floor), estimate.effect, margin, alpha=budget.alpha_pass),
         order_effect=math.expm1(2 * sign * estimate.order_effect),
         outcome="PASS" if high < margin else "INCONCLUSIVE",
         method=estimate.method,
     )
     return replace(finding, reason=_regression_reason(finding, high, margin, pair_seconds(run)))
+
+
+def _positive(*values: float) -> bool:
+    """Return whether each has a logarithm; NaN and infinity have none."""
+    return all(0 < each < math.inf for each in values)
 
 
 def floor_margin(limit: Limit, base: float) -> float:
@@ -246,7 +262,7 @@ def floor_margin(limit: Limit, base: float) -> float:
 
 
 def pair_seconds(run: GateRun) -> float:
-    """How long one pair takes in this run, from its usable slots; 0 where that is not known."""
+    """Return the median duration of one pair in seconds, from usable slots; 0 if unknown."""
     seconds = [b.seconds + c.seconds for b, c in complete_pairs(run)]
     return float(np.median(seconds)) if seconds else 0.0
 
@@ -256,30 +272,32 @@ def _regression_reason(finding: Finding, high: float, margin: float, seconds: fl
         f"{finding.metric} went from {spell(finding.base or 0, finding.unit)} to "
         f"{spell(finding.candidate or 0, finding.unit)} ({(finding.ratio or 1) - 1:+.1%})"
     )
-    worst = f"{math.expm1(high):.1%} worse" if high > 0 else f"{-math.expm1(high):.1%} better"
-    allowed = f"{math.expm1(margin):.1%} worse is allowed"
+    worst = f"{math.expm1(high):+.1%}"
+    allowed = f"margin {math.expm1(margin):+.1%}"
     if finding.outcome == "PASS":
-        return f"{change}; at worst {worst}, {allowed}."
+        return f"{change}; upper bound {worst}, {allowed}."
     return (
-        f"{change}; it could be {worst}, {allowed}; this run could certify {finding.certifiable:.1%} and "
-        f"would have blocked {finding.blocking:.1%}; {_settles(finding, seconds)}."
+        f"{change}; upper bound {worst}, {allowed}; certifiable {finding.certifiable:.1%}, detectable "
+        f"at 90 % power: {finding.blocking:+.1%}; {_settles(finding, seconds)}."
     )
 
 
 def _settles(finding: Finding, seconds: float) -> str:
-    """What would settle an inconclusive finding, with `seconds` for a pair."""
-    if finding.pairs_needed is None:
-        return "no number of pairs up to 400 would do on this machine: lengthen the slots or widen the margin"
-    more = finding.pairs_needed - finding.n
-    if more <= 0:
-        return "noise is not the matter, it lies close to the margin"
-    return f"{more} more pairs would do" + (f", about {spell_minutes(more * seconds)}" if seconds else "")
+    """Describe what would settle an inconclusive finding, with `seconds` per pair."""
+    found = settling(finding)
+    match found.means:
+        case "pairs":
+            more = found.pairs - finding.n
+            return f"{more} more pairs are needed" + (f", about {spell_minutes(more * seconds)}" if seconds else "")
+        case "margin":
+            return "more pairs will not help: the effect is close to the margin"
+    return f"even {MOST} pairs are not enough on this machine: lengthen the slots or widen the margin"
 
 
 def _absolute(run: GateRun, budget: Budget, blank: Finding) -> Finding:
     """A fixed limit on the candidate alone: one number per slot, t bounds on their logarithms."""
     base, candidate, _ = slot_values(run, blank.metric)
-    if len(candidate) < 2 or min(*base, *candidate) <= 0:
+    if len(candidate) < 2 or not _positive(*base, *candidate):
         return blank
     limit = math.log(blank.margin) if blank.margin else -math.inf
     logs = stats.level(np.log(candidate), limit, alpha=budget.alpha_pass)
@@ -294,6 +312,7 @@ def _against_bound(filled: Finding, direction: str, level: stats.Level) -> Findi
     lower_better = direction == "lower"
     passed = level.upper <= filled.margin if lower_better else level.lower >= filled.margin
     side = "at most" if lower_better else "at least"
+    bound = "upper" if lower_better else "lower"
     worst = spell(level.upper if lower_better else level.lower, filled.unit)
     return replace(
         filled,
@@ -301,8 +320,10 @@ def _against_bound(filled: Finding, direction: str, level: stats.Level) -> Findi
         bound=filled.margin,
         p=level.p_above if lower_better else level.p_below,
         outcome="PASS" if passed else "INCONCLUSIVE",
-        reason=f"{filled.metric} of the candidate is {spell(level.mean, filled.unit)}, at worst {worst}; "
-        f"{side} {spell(filled.margin, filled.unit)} is allowed.",
+        reason=(
+            f"{filled.metric} of the candidate is {spell(level.mean, filled.unit)}, {bound} bound "
+            f"{worst}; allowed {side} {spell(filled.margin, filled.unit)}."
+        ),
         method="level",
     )
 

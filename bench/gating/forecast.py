@@ -1,4 +1,4 @@
-"""What a gate will be able to say, before its first slot: certifiable margins, power, pairs needed, minutes.
+"""Forecast of a gate before its first slot: certifiable margins, power, pairs needed, minutes.
 
 Pure. Computed from the spread that the archive of trials knows for this class of machine (its upper 80 % bound, since a
 spread from few pairs is itself uncertain), or from stated assumptions where there is none.
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from .. import stats
 from ..budget import Budget, Limit
-from ..records.archive import Noise, Trial
 from .findings import floor_margin
 from .looks import looks_of, spent
+from .noise import Noise, Trial
 
 # Without an archive: what a machine shared with others shows. A quiet machine of one's own has half of it.
 ASSUMED: Mapping[str, float] = {
@@ -28,7 +28,7 @@ _OVERHEAD = 3.5  # seconds of a slot that the design does not name: server, load
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitForecast:
-    """What a design can say about one relative limit; shares are chances, margins relative.
+    """Forecast of a design for one relative limit; powers are probabilities, margins relative.
 
     `certifiable` is the smallest regression that the whole design rules out with 90 % power, `passes` the chance that
     an unchanged candidate is certified within the margin, `blocks` the chance that twice the margin fails,
@@ -57,7 +57,7 @@ class Forecast:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What this design cannot certify, as sentences."""
+        """Return the limits that this design cannot certify, as sentences."""
         return tuple(
             f"cannot certify {each.metric} to {each.margin:.1%}: {self.looks[-1]} pairs can certify "
             f"{each.certifiable:.1%}, {_needs(each)}"
@@ -91,11 +91,11 @@ def _source(same: Sequence[Trial], other: Sequence[Trial], model: str, format_: 
         return f"noise of {len(same)} trial{'s' * (len(same) > 1)} of {model} on this class of machine"
     if other:
         return f"noise of {len(other)} trial{'s' * (len(other) > 1)} of other {format_} models on this class of machine"
-    return "assumed noise of a shared machine; seatrial aa measures it"
+    return "assumed noise of a shared machine; measure it with seatrial aa"
 
 
 def _limit(budget: Budget, limit: Limit, trials: Sequence[Trial], looks: tuple[int, ...], family: int) -> LimitForecast:
-    """What the last look, at its share of the error rates, can say; earlier looks only add to that."""
+    """Forecast the last look, at its fraction of the error rates; earlier looks only add power."""
     noise = [trial.noise[limit.metric] for trial in trials if limit.metric in trial.noise]
     sd = _sd(noise) if noise else ASSUMED[limit.metric]
     last, n = len(looks) - 1, looks[-1]
@@ -128,4 +128,4 @@ def _slot_seconds(budget: Budget, trials: Sequence[Trial]) -> float:
 
 
 def _needs(limit: LimitForecast) -> str:
-    return f"{limit.pairs_needed} would do" if limit.pairs_needed else "and no number up to 400 would do"
+    return f"{limit.pairs_needed} are needed" if limit.pairs_needed else "and even 400 are not enough"

@@ -5,25 +5,25 @@ decision is `judge` on what lies in the folder. Places nothing and knows no serv
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from optimize.artifact import Artifact, canonical
-from optimize.environment import environment, now
-from optimize.errors import ConfigError, ContractError, MachineError, SeatrialError, SourceError
-from optimize.reading import damage
-from optimize.samples import Samples
+from seatrial.optimize.artifact import Artifact, canonical
+from seatrial.optimize.environment import environment, now
+from seatrial.optimize.errors import ConfigError, ContractError, MachineError, SeatrialError, SourceError
+from seatrial.optimize.reading import damage
+from seatrial.optimize.samples import Samples
 
 from .. import cost
 from ..budget import Budget, budget_from_json
 from ..errors import LoadError
-from ..load.on_locust import load, saturate
+from ..load.load_setup import ClientSetup
 from ..load.payload import Payload
-from ..load.run import OK, LoadRun, Saturation
+from ..load.run import OK
 from ..load.validity import breaches, saturation_breaches
 from ..measuring.device import DeviceProbe, EnergyMeter
 from ..measuring.probes import MemoryProbe, alive, control_seconds, load_average
@@ -33,26 +33,18 @@ from ..schedule import poisson
 from ..server_statistics import window
 from ..targets import Endpoint, Host
 from . import pairs
+from .exercised import deployable
+from .findings import complete_pairs
+from .gate_setup import GateSetup, Generator, Progress
 from .judge import Verdict, judge
 from .pairs import Arm, GateRun, RunHeader, Slot, SlotRecord
-
-Progress = Callable[[str, float], None]
-"""Told what begins now, and the share of the run that is over (0 to 1)."""
 
 _SETTLE = 3.0  # seconds before a spoiled pair is run again: what spoiled it comes in bursts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Generator:
-    """What makes the load; the default starts Locust."""
-
-    load: Callable[..., LoadRun] = load
-    saturate: Callable[..., Saturation] = saturate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Setup:
-    """What stays the same for all slots of a run."""
+    """State that is constant over all slots of a run."""
 
     artifacts: dict[Arm, Artifact]
     budget: Budget
@@ -62,11 +54,13 @@ class _Setup:
     folder: Path
     generator: Generator
     quality_batch: int
+    saturation_batch: int
+    max_batch: int | None
     suite: Suite
     ledger: Mapping[str, float]
 
     def ask(self, endpoint: Endpoint) -> Ask:
-        """What answers the suite's inputs: the served model, in the quality batches."""
+        """Answer the suite's inputs with the served model, in the quality batches."""
         return lambda inputs: served.answers(endpoint, inputs, self.quality_batch)
 
     def share(self, pair: int) -> tuple[int, int]:
@@ -79,24 +73,19 @@ def gate(
     base: Artifact,
     candidate: Artifact,
     budget: Budget,
+    means: GateSetup,
     *,
-    host: Host,
-    samples: Samples,
-    metric: served.Metric,
-    folder: Path,
-    max_batch: int | None = None,
-    progress: Progress | None = None,
-    generator: Generator | None = None,
     suite: Suite | None = None,
     ledger: Mapping[str, float] | None = None,
+    going_on: GateRun | None = None,
 ) -> Verdict:
     """Compare two artifacts on this machine and judge the candidate.
 
-    Every slot gets a fresh server from `host`, which takes batches up to `max_batch` where that is known. `samples` is
-    the evaluation set with labels, `metric` scores answers sample by sample; `suite` asks the budget's checks and is
-    only needed where these hold attacks, whose inputs are made beforehand; `ledger` is what the budget's ledger holds
-    already (`bench.records.accepted`). A design with looks stops at the first that decides. Raw results go into
-    `folder` as they come: an interruption leaves a folder that `read_run` reads, and the verdict (also in
+    `means` says what serves and scores them, and where the run lies. `suite` asks the budget's checks and is only
+    needed where these hold attacks, whose inputs are made beforehand; `ledger` is what the budget's ledger holds
+    already (`bench.records.accepted`). A design with looks stops at the first that decides. `going_on` is the run that
+    lies in the folder already, where `budget` asks for more pairs of it (`continuing.continued`). Raw results go into
+    the folder as they come: an interruption leaves one that `read_run` reads, and the verdict (also in
     ``verdict.json``) is recomputed from it by `rejudge`, bit for bit.
 
     Raises:
@@ -107,27 +96,41 @@ def gate(
     setup = _Setup(
         artifacts={"base": base, "candidate": candidate},
         budget=budget,
-        host=host,
-        samples=samples,
-        metric=metric,
-        folder=folder,
-        generator=generator or Generator(),
-        quality_batch=min(budget.design.quality_batch, max_batch or budget.design.quality_batch),
-        suite=suite or Suite(checks=budget.checks, samples=samples, metric=metric),
+        host=means.host,
+        samples=means.samples,
+        metric=means.metric,
+        folder=means.folder,
+        generator=means.generator,
+        quality_batch=min(budget.design.quality_batch, means.max_batch or budget.design.quality_batch),
+        saturation_batch=budget.design.saturation_batch or means.max_batch or 1,
+        max_batch=means.max_batch,
+        suite=suite or Suite(checks=budget.checks, samples=means.samples, metric=means.metric),
         ledger=ledger or {},
     )
     setup.suite.ready()
-    check_batch(budget, max_batch)
-    pairs.write_header(folder, _header(setup))
-    plan = pairs.plan(budget.design.pairs, budget.design.seed)
-    tell = progress or (lambda what, share: None)
-    for pair in range(budget.design.pairs):
-        if not _run_pair(setup, [slot for slot in plan if slot.pair == pair], tell):
-            break
-        if pair + 1 in budget.design.looks and judge(pairs.read_run(folder), budget).outcome in ("PASS", "FAIL"):
-            break
+    check_batch(budget, means.max_batch)
+    if going_on is None:
+        pairs.write_header(means.folder, _header(setup))
+    else:
+        pairs.go_on(means.folder, _more(going_on, budget))
+    tell = means.progress or (lambda what, share: None)
+    _measure_pairs(setup, going_on, tell)
     tell("judging", 1.0)
-    return rejudge(folder, budget)
+    return rejudge(means.folder, budget)
+
+
+def _measure_pairs(setup: _Setup, going_on: GateRun | None, tell: Progress) -> None:
+    """Every pair of the design that is not there yet, until a look decides or a pair cannot be had."""
+    design, folder = setup.budget.design, setup.folder
+    done = {base.slot.pair for base, _ in complete_pairs(going_on)} if going_on else set()
+    tried = {each.slot.pair: each.attempt + 1 for each in going_on.final().values()} if going_on else {}
+    plan = pairs.plan(design.pairs, design.seed)
+    for pair in range(design.pairs):
+        slots = [slot for slot in plan if slot.pair == pair]
+        if pair not in done and not _run_pair(setup, slots, tell, first=tried.get(pair, 0)):
+            break
+        if pair + 1 in design.looks and judge(pairs.read_run(folder), setup.budget).outcome in ("PASS", "FAIL"):
+            break
 
 
 def rejudge(folder: Path, budget: Budget | None = None) -> Verdict:
@@ -176,7 +179,7 @@ def _header(setup: _Setup) -> RunHeader:
         raise ConfigError("the evaluation set has no labels, so quality cannot be judged", where=samples.split)
     if len(samples) < design.first_look:
         raise ConfigError(
-            f"{len(samples)} samples cannot be shared among {design.first_look} pairs", where=samples.split
+            f"{len(samples)} samples cannot be divided among {design.first_look} pairs", where=samples.split
         )
     price = cost.price_list().of(setup.budget.price)
     return RunHeader(
@@ -188,7 +191,15 @@ def _header(setup: _Setup) -> RunHeader:
         environment=environment().to_json(),
         at=now(),
         ledger=dict(setup.ledger),
+        deployable=deployable(setup.artifacts["candidate"], samples, setup.max_batch),
     )
+
+
+def _more(run: GateRun, budget: Budget) -> RunHeader:
+    """The run's header with the budget of more pairs, and the pairs after which it was looked at before."""
+    before = int(run.header.budget["design"]["pairs"])
+    looked = (before,) if budget.design.pairs > before else ()
+    return replace(run.header, budget=budget.to_json(), continued=(*run.header.continued, *looked))
 
 
 def check_batch(budget: Budget, max_batch: int | None) -> None:
@@ -197,9 +208,12 @@ def check_batch(budget: Budget, max_batch: int | None) -> None:
     Raises:
         ConfigError: the servers would refuse such batches.
     """
-    if max_batch and budget.design.saturation_batch > max_batch:
+    if max_batch and (budget.design.saturation_batch or 0) > max_batch:
         raise ConfigError(
-            f"saturation in batches of {budget.design.saturation_batch}, but the servers take {max_batch} at most",
+            (
+                f"saturation uses batches of {budget.design.saturation_batch}, but the servers accept at most "
+                f"{max_batch}"
+            ),
             where="design.saturation_batch",
             next_step="lower it in the budget, or raise max_batch_size in the deployment",
         )
@@ -209,12 +223,15 @@ def _named(artifact: Artifact) -> dict[str, Any]:
     return {"name": artifact.name, "digest": artifact.digest, "format": artifact.format, "size": artifact.size}
 
 
-def _run_pair(setup: _Setup, slots: list[Slot], tell: Progress) -> bool:
-    """Both slots of a pair, and again where the load or the machine spoiled it; False where the run must stop."""
+def _run_pair(setup: _Setup, slots: list[Slot], tell: Progress, first: int = 0) -> bool:
+    """Both slots of a pair, and again where the load or the machine spoiled it; False where the run must stop.
+
+    `first` is the first attempt's number.
+    """
     faulty: set[Arm] = set()
-    for attempt in range(1 + setup.budget.design.reruns):
+    for attempt in range(first, first + 1 + setup.budget.design.reruns):
         records = []
-        time.sleep(_SETTLE if attempt else 0.0)
+        time.sleep(_SETTLE if attempt > first else 0.0)
         for slot in slots:
             what = f"pair {slot.pair + 1} of {setup.budget.design.pairs}, {slot.arm}" + (", again" if attempt else "")
             tell(what, slot.index / (2 * setup.budget.design.pairs))
@@ -282,7 +299,7 @@ def _measured(setup: _Setup, record: SlotRecord, endpoint: Endpoint, began: floa
     is the steady state.
     """
     design, inputs = setup.budget.design, setup.samples.inputs
-    batches = (1, setup.quality_batch, design.saturation_batch)
+    batches = (1, setup.quality_batch, setup.saturation_batch)
     probes = MemoryProbe(endpoint.pids), DeviceProbe(endpoint.pids, endpoint.device_baseline)
     with probes[0] as memory, probes[1] as device:
         fixed = served.fixed_batch(endpoint, inputs)
@@ -296,7 +313,7 @@ def _measured(setup: _Setup, record: SlotRecord, endpoint: Endpoint, began: floa
         served.warm_up(endpoint, inputs, batches, design.warmup_requests)
         record = _quality(setup, record, endpoint)
         record = _load(setup, record, endpoint, fixed or 1, memory)
-        record = _saturation(setup, record, endpoint, fixed or design.saturation_batch)
+        record = _saturation(setup, record, endpoint, fixed or setup.saturation_batch)
         served.warm_up(endpoint, inputs, (max(batches),), 1)
         memory.mark("largest_last")
     told = memory.to_json()
@@ -308,7 +325,9 @@ def _quality(setup: _Setup, record: SlotRecord, endpoint: Endpoint) -> SlotRecor
     if start == stop:
         return replace(record, quality_start=start)
     share = setup.samples.take(start, stop)
-    outputs = served.answers(endpoint, share.inputs, setup.quality_batch)
+    found = served.answers(endpoint, share.inputs, setup.quality_batch)
+    named = [spec.name for spec in setup.artifacts[record.slot.arm].outputs if spec.name in found]
+    outputs = {name: found[name] for name in named or found}  # in the artifact's order, as the build's metric saw them
     labels = np.asarray(share.labels)
     record = replace(record, quality=served.scores(setup.metric, outputs, labels), quality_start=start)
     return replace(record, checks=setup.suite.measure(setup.ask(endpoint), outputs, start, stop))
@@ -322,7 +341,7 @@ def _load(setup: _Setup, record: SlotRecord, endpoint: Endpoint, batch: int, mem
             poisson(design.rate, design.seconds, record.slot.seed),
             Payload.build(endpoint, setup.samples.inputs, batch=batch),
             folder=setup.folder / "load" / record.name,
-            cores=design.client_cores,
+            client=ClientSetup(cores=design.client_cores),
             progress=counting.begin,
         )
     answered = run.done[run.status == OK]
@@ -342,14 +361,23 @@ def _load(setup: _Setup, record: SlotRecord, endpoint: Endpoint, batch: int, mem
 
 def _saturation(setup: _Setup, record: SlotRecord, endpoint: Endpoint, batch: int) -> SlotRecord:
     design = setup.budget.design
-    run = setup.generator.saturate(
-        endpoint,
-        Payload.build(endpoint, setup.samples.inputs, batch=batch),
-        seconds=design.saturation_seconds,
-        concurrency=design.concurrency,
-        folder=setup.folder / "load" / record.name,
-        cores=design.client_cores,
-    )
-    about = {"batch": batch, "client_cpu": run.client_cpu, "errors": run.errors, "completed": run.completed}
+    with window(endpoint) as counting:
+        run = setup.generator.saturate(
+            endpoint,
+            Payload.build(endpoint, setup.samples.inputs, batch=batch),
+            seconds=design.saturation_seconds,
+            concurrency=design.concurrency,
+            folder=setup.folder / "load" / record.name,
+            client=ClientSetup(cores=design.client_cores),
+            progress=counting.begin,
+        )
+    about = {
+        "batch": batch,
+        "client_cpu": run.client_cpu,
+        "client_wait": run.about.get("client_wait", 0.0),
+        "errors": run.errors,
+        "completed": run.completed,
+        "server": counting.counted,
+    }
     broken = tuple(f"saturation {breach}" for breach in saturation_breaches(run, setup.budget.load))
     return replace(record, throughput=run.inferences_per_second, saturation=about, breaches=(*record.breaches, *broken))

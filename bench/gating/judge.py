@@ -11,23 +11,23 @@ passes or fails is the verdict, whatever was measured after it.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from .. import stats
 from ..budget import Budget
-from ..measurement import spell, spell_minutes
-from ..quality.findings import check_findings
-from ..records.ledger import exhausted, real_loss
+from ..decision import decide_failures, outcome_of
+from ..measurement import spell_minutes
 from ..verdict import EXIT_CODES, Finding, Outcome, Verdict
-from . import multiplicity
+from .exercised import exercised
 from .findings import complete_pairs, error_limit, findings_of, limits_of, pooled_errors
+from .ledger import exhausted, real_loss
 from .looks import at_look, looks_of
 from .pairs import ARMS, GateRun, SlotRecord
+from .quality_findings import check_findings
 
 __all__ = ["EXIT_CODES", "Finding", "Outcome", "Verdict", "health", "judge"]
 
-ADVISORY = 0.05  # of the advisory metrics that are called worse, the share that may not be
 SERVER_SIDE = frozenset(
     ("transport", "dropped", "unanswered", "saturation transport", "saturation offered")
 )  # rules of `bench.load.validity` that a slow or broken server breaks, not the client
@@ -42,7 +42,8 @@ def judge(run: GateRun, budget: Budget) -> Verdict:
         over = verdict.outcome in ("PASS", "FAIL") or pairs == looks[-1] or len(complete_pairs(part)) < pairs
         if over:
             break
-    notes = (*_look_notes(verdict, looks, number), *_loss_notes(verdict), *_cost(part))
+    notes = (*_look_notes(verdict, looks, number), *_continued(run, budget), *_loss_notes(verdict))
+    notes += (*exercised(part, budget.design.quality_batch), *_cost(part))
     return replace(verdict, budget=budget.digest, looks=looks, notes=notes)
 
 
@@ -51,9 +52,9 @@ def _judge_look(run: GateRun, budget: Budget, planned: int) -> Verdict:
     broken, invalid = health(run, budget, planned)
     findings = [finding for limit in limits_of(budget) for finding in findings_of(run, budget, limit)]
     findings += check_findings(run, budget)
-    findings = exhausted(_decide_failures(findings, budget.alpha_fail), run.header.ledger, budget.ledger)
+    findings = exhausted(decide_failures(findings, budget.alpha_fail), run.header.ledger, budget.ledger)
     return Verdict(
-        outcome=_outcome(findings, broken, invalid),
+        outcome=outcome_of(findings, broken, invalid),
         findings=tuple(findings),
         reasons=(*broken, *invalid),
         base=run.header.base,
@@ -72,21 +73,37 @@ def _look_notes(verdict: Verdict, looks: tuple[int, ...], number: int) -> tuple[
     if len(looks) == 1:
         return ()
     saved = looks[-1] - looks[number]
-    early = f", {saved} pairs earlier than planned at most" if saved and verdict.outcome in ("PASS", "FAIL") else ""
+    early = f", up to {saved} pairs earlier than planned" if saved and verdict.outcome in ("PASS", "FAIL") else ""
     return (f"decided at look {number + 1} of {len(looks)} ({looks[number]} pairs){early}",)
+
+
+def _continued(run: GateRun, budget: Budget) -> tuple[str, ...]:
+    """Return the factor of the error rates for a run that was judged before and then continued."""
+    looked = run.header.continued
+    if not looked:
+        return ()
+    totals = (*looked, int(run.header.budget["design"]["pairs"]))
+    times = 1 + sum(1 - before / after for before, after in pairwise(totals))
+    after = ", ".join(map(str, looked))
+    return (
+        (
+            f"continued after {after} pairs: with that look the false-pass probability is at most "
+            f"{times * budget.alpha_pass:.1%}"
+        ),
+    )
 
 
 def _loss_notes(verdict: Verdict) -> tuple[str, ...]:
     """Regressions that are real although they pass: what a ledger would count."""
     return tuple(
-        f"{finding.metric} is really worse, by {math.expm1(found[0]):.1%}, but within its budget"
+        f"{finding.metric} is significantly worse ({math.expm1(found[0]):+.1%}), within budget"
         for finding in verdict.findings
         if (found := real_loss(finding)) is not None
     )
 
 
 def _cost(run: GateRun) -> tuple[str, ...]:
-    """What the gate itself cost, at the run's pinned price."""
+    """Describe the cost of the gate itself, at the run's pinned price."""
     seconds, usd_hour = sum(record.seconds for record in run.records), float(run.header.price.get("usd_hour", 0.0))
     if not seconds or not usd_hour:
         return ()
@@ -98,7 +115,7 @@ def _cost(run: GateRun) -> tuple[str, ...]:
 
 
 def health(run: GateRun, budget: Budget, planned: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What is wrong with the candidate itself (a FAIL), and what makes a run of `planned` pairs INVALID, as sentences.
+    """Return the candidate's own faults (a FAIL), and the reasons that make a run of `planned` pairs INVALID.
 
     A fault of the candidate counts against it only where the base was healthy on the same machine.
     """
@@ -120,23 +137,23 @@ def health(run: GateRun, budget: Budget, planned: int) -> tuple[tuple[str, ...],
     ]
     usable = len(complete_pairs(run))
     if usable < planned:
-        invalid.append(f"{usable} of {planned} pairs were measured")
+        invalid.append(f"only {usable} of {planned} pairs were measured")
     allowed_errors = error_limit(budget)
     shares = {arm: pooled_errors(run, arm) for arm in ARMS}
     if shares["base"] is not None and shares["base"] > allowed_errors:
-        invalid.append(f"the base arm itself had errors: {shares['base']:.2%} of its requests")
+        invalid.append(f"the base arm failed {shares['base']:.2%} of its own requests")
     if (moved := _control(run, budget)) is not None:
         invalid.append(moved)
     return (), tuple(dict.fromkeys(invalid))
 
 
 def server_side(breach: str) -> bool:
-    """Whether a broken load rule is the server's doing rather than the client's."""
+    """Return whether the server rather than the client caused a broken load rule."""
     return breach.split(":")[0] in SERVER_SIDE
 
 
 def _not_carried(run: GateRun) -> list[str]:
-    """How the candidate fell short of a load that the base carried in the same pair and attempt.
+    """Describe how the candidate missed a load that the base carried in the same pair and attempt.
 
     Connections that a living server broke count at once; a queue that overflowed only where it did so again when the
     pair was run again, since a stall of the machine overflows it too.
@@ -162,7 +179,7 @@ def _place(record: SlotRecord) -> str:
 
 
 def _control(run: GateRun, budget: Budget) -> str | None:
-    """Whether the fixed workload, the same in both arms, shows that the machine treated the arms differently."""
+    """Check with the fixed control workload whether the machine treated the arms differently."""
     if budget.design.control_limit is None:
         return None
     pairs = [(b.control, c.control, 1 if c.slot.position else -1) for b, c in complete_pairs(run)]
@@ -176,58 +193,9 @@ def _control(run: GateRun, budget: Budget) -> str | None:
     interval = f"95 % interval {math.expm1(low):+.1%} to {math.expm1(high):+.1%}, limit {limit}"
     if low > allowed or high < -allowed:
         return (
-            f"the control workload differs between the arms by {math.expm1(estimate.effect):+.1%} ({interval}): "
-            "the machine changed with the arm"
+            f"the control workload differs between the arms by {math.expm1(estimate.effect):+.1%} "
+            f"({interval}): the machine changed with the arm"
         )
     if budget.design.control_rule == "contained" and (high > allowed or low < -allowed):
-        return f"the control workload is not shown to be the same in both arms ({interval})"
+        return f"the control workload was not shown to be equal in both arms ({interval})"
     return None
-
-
-# The decision
-
-
-def _decide_failures(findings: Sequence[Finding], alpha: float) -> list[Finding]:
-    """Holm over the gating findings' p-values; advisory ones share a false discovery rate of `ADVISORY`."""
-    decided = list(findings)
-    for gating, adjust, level in ((True, multiplicity.holm, alpha), (False, multiplicity.benjamini_hochberg, ADVISORY)):
-        family = [i for i, finding in enumerate(findings) if finding.gating == gating and finding.p is not None]
-        for i, p in zip(family, adjust([findings[i].p or 0.0 for i in family]), strict=True):
-            decided[i] = _decided(findings[i], p, level)
-    return decided
-
-
-def _decided(finding: Finding, p: float, alpha: float) -> Finding:
-    """The finding with its adjusted p-value, and FAIL where that suffices."""
-    if p <= alpha and finding.outcome == "INCONCLUSIVE":
-        reason = _failure_reason(finding) if finding.rule == "max_regression" else finding.reason
-        return replace(finding, p=p, outcome="FAIL", reason=reason)
-    if finding.outcome == "INCONCLUSIVE" and (finding.p or 1.0) <= 0.05:
-        doubt = f" It is probably beyond; a FAIL needs an adjusted p of {alpha:g}, this is {p:.2g}."
-        return replace(finding, p=p, reason=finding.reason + doubt)
-    return replace(finding, p=p)
-
-
-def _failure_reason(finding: Finding) -> str:
-    bound, ratio = finding.bound or 1.0, finding.ratio or 1.0
-    return (
-        f"{finding.metric} went from {spell(finding.base or 0, finding.unit)} to "
-        f"{spell(finding.candidate or 0, finding.unit)} ({ratio - 1:+.1%}), beyond the allowed {bound - 1:+.1%}."
-    )
-
-
-def _outcome(findings: Sequence[Finding], broken: Sequence[str], invalid: Sequence[str]) -> Outcome:
-    """A broken candidate fails; then a run that cannot carry a verdict is INVALID; then the findings decide."""
-    if broken:
-        return "FAIL"
-    gating = [finding.outcome for finding in findings if finding.gating]
-    if invalid or not gating:
-        return "INVALID"
-    worst: tuple[Outcome, ...] = ("INVALID", "FAIL", "INCONCLUSIVE")
-    return next((outcome for outcome in worst if outcome in gating), "PASS")
-
-
-def decide(findings: Sequence[Finding], alpha: float) -> tuple[list[Finding], Outcome]:
-    """What follows from findings that stand by themselves, outside a run of pairs: Holm, then the outcome."""
-    decided = _decide_failures(findings, alpha)
-    return decided, _outcome(decided, (), ())

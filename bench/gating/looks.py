@@ -17,7 +17,7 @@ def looks_of(design: Any) -> tuple[int, ...]:
 
 
 def spent(looks: tuple[int, ...], number: int, alpha: float) -> float:
-    """What look `number` (from 0) may spend of `alpha`: linear in the pairs that came since the look before.
+    """Return the part of `alpha` for look `number` (from 0): linear in the pairs since the previous look.
 
     ``alpha * (tau_k**rho - tau_{k-1}**rho)`` with rho = 1 and tau the share of all pairs; a single look gets the whole.
     """

@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from optimize.errors import ConfigError, IntegrityError, MissingError
-from optimize.reading import damage, decode, read_object, without
-from optimize.store import write_atomically
+from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
+from seatrial.optimize.reading import damage, decode, read_object, without
+from seatrial.optimize.store import write_atomically
 
 from ..arrays import read_arrays
 from ..measurement import check_machine
@@ -49,7 +49,11 @@ def plan(pairs: int, seed: int) -> tuple[Slot, ...]:
         ConfigError: an odd number of pairs, which cannot be balanced.
     """
     if pairs < 2 or pairs % 2:
-        raise ConfigError(f"{pairs} pairs cannot be balanced", where="design.pairs", next_step="use an even number")
+        raise ConfigError(
+            f"pairs must be even to balance the order, got {pairs}",
+            where="design.pairs",
+            next_step="use an even number",
+        )
     random = np.random.default_rng(seed)
     slots: list[Slot] = []
     order = ARMS
@@ -62,7 +66,7 @@ def plan(pairs: int, seed: int) -> tuple[Slot, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SlotRecord:
-    """What one slot gave, raw.
+    """Raw values of one slot.
 
     Arrays in seconds, one entry per scheduled request: `latency` from the intended send, `service` from the actual one,
     `lag` between the two (NaN where never sent); `status` as in `bench.load.run`: HTTP status, 0 broken connection, -1
@@ -112,7 +116,7 @@ class SlotRecord:
 
     @property
     def usable(self) -> bool:
-        """Whether its figures may be compared."""
+        """Return whether its values may be compared."""
         return not self.breaches and not self.faults
 
     def faulty(self, fault: str, kind: Literal["model", "environment"]) -> "SlotRecord":
@@ -123,11 +127,12 @@ class SlotRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunHeader:
-    """What is known before the first slot: who is compared, under which budget, where, when.
+    """Facts known before the first slot: the arms, the budget, the machine, the time.
 
     `base` and `candidate` are ``{"name", "digest", "format", "size"}``; `samples` is the evaluation set's digest and
     length; `budget` the budget's JSON; `price` the pinned price used for dollars; `ledger` the loss (log scale) by
-    metric that the budget's ledger already held when the run began.
+    metric that the budget's ledger already held when the run began; `deployable` what may be asked of the candidate
+    once it is deployed (`gating.exercised`); `continued` the pairs after which the run was judged and then continued.
     """
 
     base: Mapping[str, Any]
@@ -138,6 +143,8 @@ class RunHeader:
     environment: Mapping[str, Any]
     at: str
     ledger: Mapping[str, float] = field(default_factory=dict)
+    deployable: Mapping[str, Any] = field(default_factory=dict)
+    continued: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -172,6 +179,11 @@ def write_header(folder: Path, header: RunHeader) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "run.json").exists():
         raise ConfigError("the folder already holds a run", where=str(folder), next_step="name another folder")
+    write_json(folder / "run.json", {"schema": SCHEMA} | asdict(header))
+
+
+def go_on(folder: Path, header: RunHeader) -> None:
+    """Put another header in the place of a run's: the same run, with more pairs to come."""
     write_json(folder / "run.json", {"schema": SCHEMA} | asdict(header))
 
 
@@ -237,16 +249,18 @@ def _records(folder: Path) -> Iterator[SlotRecord]:
         try:
             stored = read_arrays(arrays, _ARRAYS, next_step=_AGAIN)
         except FileNotFoundError as error:
-            raise IntegrityError("a slot without its arrays", where=str(arrays), next_step=_AGAIN) from error
+            raise IntegrityError(
+                "the record of a slot lacks its arrays", where=str(arrays), next_step=_AGAIN
+            ) from error
         if len({stored[name].size for name in _ARRAYS if name != "quality"}) != 1:
-            raise IntegrityError("arrays of different lengths", where=str(arrays), next_step=_AGAIN)
+            raise IntegrityError("its arrays have different lengths", where=str(arrays), next_step=_AGAIN)
         told: dict[str, Any] = {each.name: getattr(plain, each.name) for each in fields(_Plain)}
         yield SlotRecord(**(told | stored))
 
 
 _AGAIN = "restore the folder from a copy, or run the gate again"
 _Plain = without(SlotRecord, _ARRAYS)
-"""A slot's record without its arrays, as its JSON file has it."""
+"""A slot's record without its arrays, as stored in its JSON file."""
 
 
 def read_json(path: Path) -> dict[str, Any]:

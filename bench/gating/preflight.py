@@ -1,4 +1,4 @@
-"""What can be seen before the first slot that will spoil a gate. Only looks; refuses nothing and changes nothing."""
+"""Checks before the first slot for conditions that would spoil a gate. Refuses nothing and changes nothing."""
 
 import math
 import shutil
@@ -18,14 +18,16 @@ def preflight(budget: Budget, folder: Path, *, load: float | None = None, free: 
     found = []
     load = load_average() if load is None else load
     if load > BUSY:
-        found.append(f"other work keeps this machine busy ({load:.1f} runnable processes a core): expect INCONCLUSIVE")
+        found.append(
+            f"other work keeps this machine busy ({load:.1f} runnable processes per core): expect INCONCLUSIVE"
+        )
     free = shutil.disk_usage(_existing(folder)).free if free is None else free
     if free < (needed := disk_needed(budget)):
         found.append(f"{free >> 20} MiB free at {folder}, and this run may need {needed >> 20} MiB")
     if (few := _p99_error(budget)) is not None:
         found.append(
-            f"p99 of {budget.design.rate * budget.design.seconds:.0f} requests a slot: sampling alone moves it by "
-            f"about {few:.0%}; {P99_REQUESTS} requests a slot are the rule"
+            f"p99 of {budget.design.rate * budget.design.seconds:.0f} requests per slot: sampling alone "
+            f"moves it by about {few:.0%}; use at least {P99_REQUESTS} requests per slot"
         )
     return tuple(found)
 

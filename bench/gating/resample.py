@@ -1,4 +1,4 @@
-"""Pseudo-gates from recorded slots: many answers to "how often would this gate have cried wolf" out of few real runs.
+"""Pseudo-gates from recorded slots: an estimate of the false-alarm rate from few real runs.
 
 Pure; judges with the real judge. What is resampled, exactly: whole slots with all their raw values, in blocks of four
 that followed each other in one session. A pseudo-gate takes as many blocks as it needs, each at most once (a block
@@ -31,7 +31,7 @@ def blocks_of(run: GateRun) -> list[tuple[SlotRecord, ...]]:
 
 
 def distinct(runs: Sequence[GateRun], budget: Budget, *, exchange: bool) -> int:
-    """How many different pseudo-gates there are to draw; 0 where the sessions are too short for one."""
+    """Return the number of distinct pseudo-gates; 0 if the sessions are too short."""
     blocks, needed = sum(len(blocks_of(run)) for run in runs), budget.design.first_look // 2
     return math.comb(blocks, needed) * (2**needed if exchange else 1)
 
@@ -50,7 +50,7 @@ def pseudo_gates(
     blocks = [block for run in runs for block in blocks_of(run)]
     design = replace(budget.design, pairs=budget.design.first_look, looks=())
     if len(blocks) < design.pairs // 2:
-        raise ValueError(f"{len(blocks)} blocks of four usable slots, {design.pairs // 2} are needed")
+        raise ValueError(f"{design.pairs // 2} blocks of four usable slots are needed, got {len(blocks)}")
     random = np.random.default_rng(seed)
     header = replace(runs[0].header, budget=replace(budget, design=design).to_json())
     for _ in range(count):
@@ -72,7 +72,7 @@ def _dealt(block: Sequence[SlotRecord], start: int, *, swap: bool | None) -> lis
 
 
 def outcomes(runs: Sequence[GateRun], budget: Budget, *, count: int, seed: int, exchange: bool) -> Counter[str]:
-    """How `count` pseudo-gates end, or as many as there are different ones: one look, all limits but quality's."""
+    """Judge `count` pseudo-gates, or as many as are distinct: one look, all limits except quality's."""
     kept = tuple(limit for limit in budget.limits if limit.metric != "quality")
     single = replace(budget, limits=kept, ledger=None)
     count = min(count, distinct(runs, budget, exchange=exchange))

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from optimize.errors import ConfigError, IntegrityError, MissingError
-from optimize.reading import SHAPE_ERRORS, read_json
+from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
+from seatrial.optimize.reading import SHAPE_ERRORS, read_json
 
 from .. import stats
+from ..decision import holm
 from ..measurement import spell
 from ..verdict import Finding
-from . import multiplicity
 
 STATISTICS = ("p50", "p99", "mean", "min")
 RULES = ("max_regression", "at_most")
@@ -35,7 +35,12 @@ class Rounds:
     summary: Mapping[str, float]
 
     def number(self, statistic: str) -> float | None:
-        """The one number that this run gives; None where its rounds cannot give it."""
+        """The one number that this run gives; None where its rounds cannot give it.
+
+        A round that is no time (negative, infinite, NaN) is given instead: no statistic of such rounds means anything.
+        """
+        if (wrong := next((each for each in self.data if not 0 <= each < math.inf), None)) is not None:
+            return wrong
         if statistic == "p99":
             return float(np.quantile(self.data, 0.99)) if len(self.data) >= _ROUNDS_FOR_P99 else None
         if self.data:
@@ -64,7 +69,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What one benchmark may do: a statistic of its rounds, and how much worse (relative) or how much at most (s)."""
+    """Limit on one benchmark: a statistic of its rounds, with a relative margin or a maximum in seconds."""
 
     statistic: str
     rule: str
@@ -73,13 +78,15 @@ class Rule:
     def __post_init__(self) -> None:
         if self.statistic not in STATISTICS:
             raise ConfigError(
-                f"unknown statistic {self.statistic!r}", where="budget", next_step=f"known are {', '.join(STATISTICS)}"
+                f"unknown statistic {self.statistic!r}",
+                where="budget",
+                next_step=f"known statistics: {', '.join(STATISTICS)}",
             )
         if self.rule not in RULES or not math.isfinite(self.margin) or self.margin <= 0:
             raise ConfigError(
-                f"{self.rule} = {self.margin!r} is no limit",
+                f"{self.rule} must be positive and finite, got {self.margin!r}",
                 where="budget",
-                next_step=f"give one of {', '.join(RULES)}, positive",
+                next_step=f"use one of {', '.join(RULES)}",
             )
 
 
@@ -93,7 +100,7 @@ def read_session(path: Path) -> Session:
     if not path.is_file():
         raise MissingError("no such file", where=str(path), next_step="write it with pytest --benchmark-json=FILE")
     try:
-        value = read_json(path, next_step="write it again with pytest --benchmark-json=FILE")
+        value = read_json(path, next_step="write it again with pytest --benchmark-json=FILE", constants=True)
         found = {
             str(each["fullname"]): Rounds(
                 data=tuple(float(item) for item in each["stats"].get("data") or ()),
@@ -104,14 +111,14 @@ def read_session(path: Path) -> Session:
         return Session(at=str(value["datetime"]), machine=value.get("machine_info", {}), benchmarks=found, path=path)
     except (IntegrityError, OSError, *SHAPE_ERRORS) as error:
         raise IntegrityError(
-            f"not a file of pytest-benchmark: {error!r}",
+            f"not a pytest-benchmark file: {error!r}",
             where=str(path),
             next_step="write it again with pytest --benchmark-json=FILE",
         ) from error
 
 
 def judge_rounds(name: str, rule: Rule, base: Sequence[Session], candidate: Sequence[Session]) -> Finding:
-    """What the runs show about one benchmark; `decide` makes FAILs of several findings together.
+    """Judge the runs of one benchmark; `decide` turns several findings into FAILs together.
 
     Each element of `base` and `candidate` is a run of a process. INVALID where a run lacks the benchmark or ran on
     another machine; INCONCLUSIVE with fewer than four pairs, and where the runs were not taken in balanced turns.
@@ -132,14 +139,17 @@ def judge_rounds(name: str, rule: Rule, base: Sequence[Session], candidate: Sequ
     files = zip((*base, *candidate), numbers["base"] + numbers["candidate"], strict=True)
     missing = [each.path.name for each, number in files if number is None]
     if missing:
-        more = f" (p99 takes {_ROUNDS_FOR_P99} rounds)" if rule.statistic == "p99" else ""
+        more = f" (p99 needs {_ROUNDS_FOR_P99} rounds)" if rule.statistic == "p99" else ""
         return replace(blank, outcome="INVALID", reason=f"{name}: no {rule.statistic} in {', '.join(missing)}{more}.")
     machines = {_machine(each.machine) for each in (*base, *candidate)}
     if len(machines) > 1:
-        return replace(blank, outcome="INVALID", reason=f"{name}: runs of different machines: {_listed(machines)}.")
+        return replace(
+            blank, outcome="INVALID", reason=f"{name}: the runs come from different machines: {_listed(machines)}."
+        )
     values = {arm: [number for number in found if number is not None] for arm, found in numbers.items()}
-    if any(value <= 0 for found in values.values() for value in found):
-        return replace(blank, outcome="INVALID", reason=f"{name}: a time that is not positive.")
+    times = zip((*base, *candidate), values["base"] + values["candidate"], strict=True)
+    if wrong := [f"{value:g} s in {each.path.name}" for each, value in times if not 0 < value < math.inf]:
+        return replace(blank, outcome="INVALID", reason=f"{name}: not a valid time: {', '.join(wrong)}.")
     if rule.rule == "at_most":
         return _absolute(blank, values["candidate"])
     return _relative(blank, values, _turns(base, candidate))
@@ -149,7 +159,7 @@ def decide(findings: Sequence[Finding], alpha: float = ALPHA_FAIL) -> list[Findi
     """The findings with their FAILs: Holm over the whole family, so that many benchmarks do not add up false alarms."""
     family = [index for index, finding in enumerate(findings) if finding.p is not None]
     decided = list(findings)
-    for index, p in zip(family, multiplicity.holm([findings[each].p or 0.0 for each in family]), strict=True):
+    for index, p in zip(family, holm([findings[each].p or 0.0 for each in family]), strict=True):
         failed = p <= alpha and findings[index].outcome == "INCONCLUSIVE"
         decided[index] = replace(findings[index], p=p, outcome="FAIL" if failed else findings[index].outcome)
     return decided
@@ -160,9 +170,12 @@ def _relative(blank: Finding, values: Mapping[str, list[float]], turns: list[tup
     if turns is None or len(turns) < 4:
         few = len(values["base"]) != len(values["candidate"]) or runs < 4
         why = (
-            f"{len(values['base'])} base and {len(values['candidate'])} candidate runs; it takes 4 of each, in turns"
+            (
+                f"4 runs of each arm are needed, taken alternately; got {len(values['base'])} base and "
+                f"{len(values['candidate'])} candidate runs"
+            )
             if few
-            else "the runs were not taken in balanced turns (ABBA), so drift cannot be told from a change"
+            else ("the runs did not alternate in balanced order (ABBA), so drift cannot be separated from a change")
         )
         return replace(blank, n=runs, reason=f"{blank.metric}: {why}.")
     base = [values["base"][b] for b, _, _ in turns]
@@ -173,8 +186,9 @@ def _relative(blank: Finding, values: Mapping[str, list[float]], turns: list[tup
     typical = [float(np.exp(np.mean(np.log(each)))) for each in (base, candidate)]
     ratio = math.exp(estimate.effect)
     reason = (
-        f"{blank.metric} went from {spell(typical[0], 's')} to {spell(typical[1], 's')} ({ratio - 1:+.1%}) over "
-        f"{estimate.n} pairs of runs; at worst {math.expm1(high):+.1%}, {blank.margin:+.1%} is allowed."
+        f"{blank.metric} went from {spell(typical[0], 's')} to {spell(typical[1], 's')} "
+        f"({ratio - 1:+.1%}) over {estimate.n} pairs of runs; upper bound {math.expm1(high):+.1%}, "
+        f"margin {blank.margin:+.1%}."
     )
     return replace(
         blank,
@@ -198,7 +212,7 @@ def _relative(blank: Finding, values: Mapping[str, list[float]], turns: list[tup
 
 def _absolute(blank: Finding, values: Sequence[float]) -> Finding:
     if len(values) < 4:
-        return replace(blank, n=len(values), reason=f"{blank.metric}: {len(values)} runs; it takes 4.")
+        return replace(blank, n=len(values), reason=f"{blank.metric}: 4 runs are needed, got {len(values)}.")
     level = stats.level(np.log(values), math.log(blank.margin), alpha=ALPHA_PASS)
     typical, worst = math.exp(level.mean), math.exp(level.upper)
     return replace(
@@ -210,8 +224,10 @@ def _absolute(blank: Finding, values: Sequence[float]) -> Finding:
         n=len(values),
         outcome="PASS" if worst <= blank.margin else "INCONCLUSIVE",
         method="level",
-        reason=f"{blank.metric} is {spell(typical, 's')} over {len(values)} runs, at worst {spell(worst, 's')}; "
-        f"at most {spell(blank.margin, 's')} is allowed.",
+        reason=(
+            f"{blank.metric} is {spell(typical, 's')} over {len(values)} runs, upper bound "
+            f"{spell(worst, 's')}; allowed at most {spell(blank.margin, 's')}."
+        ),
     )
 
 

@@ -1,6 +1,5 @@
-"""Forecasts, trials and ledgers as tables for a terminal. Computes nothing of its own."""
+"""Forecasts and trials as tables for a terminal. Computes nothing of its own."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -8,15 +7,14 @@ from typing import Any
 from rich.table import Table
 
 from .. import stats
-from ..budget import LedgerLimits
 from ..measurement import METRICS, spell, spell_minutes
-from ..records.accepted import Entry
-from ..records.archive import Trial
 from .forecast import Forecast
+from .noise import Trial
 from .trials import rate
 
 
-def _table(*columns: str) -> Table:
+def bare_table(*columns: str) -> Table:
+    """Return an empty table without lines, numbers to the right."""
     table = Table(box=None, header_style="dim", pad_edge=False)
     for index, name in enumerate(columns):
         table.add_column(name, justify="right" if index else "left")
@@ -40,13 +38,19 @@ def forecast_lines(forecast: Forecast) -> list[str]:
 
 
 def forecast_table(forecast: Forecast) -> Table:
-    """What the design can say about each relative limit."""
-    table = _table(
-        "metric", "margin", "noise of a pair", "certifiable", "unchanged passes", "twice fails", "pairs needed"
+    """Return the forecast of each relative limit as a table."""
+    table = bare_table(
+        "metric",
+        "margin",
+        "noise per pair",
+        "certifiable",
+        "passes if unchanged",
+        "fails at twice the margin",
+        "pairs needed",
     )
     for each in forecast.limits:
         table.add_row(
-            each.metric if each.gating else f"{each.metric} (told only)",
+            each.metric if each.gating else f"{each.metric} (informational)",
             f"{each.margin:.1%}",
             f"{each.sd:.1%}" + (" (assumed)" if each.assumed else ""),
             f"{each.certifiable:.1%}",
@@ -69,8 +73,8 @@ def forecast_json(forecast: Forecast) -> dict[str, Any]:
 
 
 def trial_table(trials: Sequence[Trial]) -> Table:
-    """How the gates of trials ended, with exact 95 % intervals of the shares."""
-    table = _table("trial", "model", "pairs", "PASS", "FAIL", "invalid", "resampled PASS", "resampled FAIL")
+    """Return the outcomes of trial gates as a table, with exact 95 % intervals of the rates."""
+    table = bare_table("trial", "model", "pairs", "PASS", "FAIL", "invalid", "resampled PASS", "resampled FAIL")
     for each in trials:
         drawn = [str(rate(each.resampled, name)) if each.resampled else "" for name in ("PASS", "FAIL")]
         table.add_row(
@@ -86,7 +90,9 @@ def trial_table(trials: Sequence[Trial]) -> Table:
 
 def noise_table(trial: Trial) -> Table:
     """The spread of each metric between slots, and what that lets six and twelve pairs certify."""
-    table = _table("metric", "typical slot", "noise of a pair", "candidate", "6 pairs certify", "12 pairs certify")
+    table = bare_table(
+        "metric", "typical per slot", "noise per pair", "candidate", "6 pairs certify", "12 pairs certify"
+    )
     for metric, noise in trial.noise.items():
         sd = stats.upper_sd(noise.sd, noise.df)
         ratio = trial.ratios.get(metric)
@@ -107,25 +113,3 @@ def trial_json(trial: Trial) -> dict[str, Any]:
         counts = made[kind] = dict(made[kind])
         made[f"{kind}_rates"] = {name: asdict(rate(counts, name)) for name in ("PASS", "FAIL", "INCONCLUSIVE")}
     return made
-
-
-def ledger_table(entries: Sequence[Entry]) -> Table:
-    """Accepted losses, oldest first."""
-    table = _table("accepted", "metric", "loss", "90 % interval", "candidate")
-    for entry in entries:
-        table.add_row(
-            entry.at,
-            entry.metric,
-            f"{math.expm1(entry.loss):.2%}",
-            f"{math.expm1(entry.lower):.2%} … {math.expm1(entry.upper):.2%}",
-            entry.candidate.removeprefix("sha256:")[:12],
-        )
-    return table
-
-
-def ledger_lines(held: dict[str, float], limits: LedgerLimits) -> list[str]:
-    """How full a ledger is, by metric."""
-    return [
-        f"{metric}: {math.expm1(loss):.2%} of {limits.at_most[metric]:.2%} within {limits.days:g} days"
-        for metric, loss in held.items()
-    ]

@@ -1,6 +1,6 @@
 """Trials of the gate itself: identical arms (`aa`) and a known slow-down (`drill`), through the real pipeline.
 
-A gate that nobody has seen fail, or that nobody has seen leave an innocent alone, proves nothing. Runs real gates,
+A gate with unmeasured false-alarm rate and power proves nothing. Runs real gates,
 resamples their slots, and says how often each verdict came; keeps nothing (`.records` does) and knows no server.
 """
 
@@ -11,32 +11,18 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from optimize.artifact import Artifact
-from optimize.environment import environment, now
-from optimize.samples import Samples
+from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.environment import environment, now
 
 from .. import stats
 from ..budget import Budget
-from ..quality.served import Metric
-from ..records.archive import Trial, noise_of, slot_seconds
 from ..targets import Endpoint, Host
 from ..verdict import Verdict
-from .gate import Generator, Progress, gate
+from .gate import gate
+from .gate_setup import GateSetup
+from .noise import Trial, noise_of, slot_seconds
 from .pairs import GateRun, read_run
 from .resample import distinct, outcomes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
-    """What every gate of a trial needs besides its arms; as `bench.gating.gate.gate` takes it."""
-
-    host: Host
-    samples: Samples
-    metric: Metric
-    folder: Path
-    max_batch: int | None = None
-    progress: Progress | None = None
-    generator: Generator | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +45,13 @@ class Rate:
 
 
 def rate(outcomes: Mapping[str, int], outcome: str) -> Rate:
-    """How often an outcome came among the gates that carried a verdict."""
+    """Return the rate of an outcome among the gates with a verdict."""
     valid = sum(count for each, count in outcomes.items() if each != "INVALID")
     return Rate.of(outcomes.get(outcome, 0), valid)
 
 
 def aa(
-    artifact: Artifact, budget: Budget, means: Means, *, gates: int = 1, pairs: int = 0, resample: int = 200
+    artifact: Artifact, budget: Budget, means: GateSetup, *, gates: int = 1, pairs: int = 0, resample: int = 200
 ) -> Trial:
     """Gate an artifact against itself `gates` times, and `resample` pseudo-gates from their slots.
 
@@ -79,7 +65,7 @@ def aa(
 def drill(
     artifact: Artifact,
     budget: Budget,
-    means: Means,
+    means: GateSetup,
     *,
     slowed: Host,
     slow: float,
@@ -103,7 +89,7 @@ def drill(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """How many real gates, how long (0: as the budget says), how many pseudo-gates, what is injected."""
+    """Plan of a trial: real gates, pairs (0: the budget's), pseudo-gates, injected slow-down."""
 
     gates: int
     pairs: int
@@ -111,7 +97,7 @@ class _Plan:
     injected: float = 0.0
 
 
-def _trial(base: Artifact, candidate: Artifact, budget: Budget, means: Means, plan: _Plan) -> Trial:
+def _trial(base: Artifact, candidate: Artifact, budget: Budget, means: GateSetup, plan: _Plan) -> Trial:
     verdicts, runs, folders = [], [], []
     budget = replace(budget, checks=())  # the same artifact answers the same in both arms: only time is on trial
     longer = session(budget, plan.pairs) if plan.pairs else budget
@@ -143,14 +129,14 @@ def _trial(base: Artifact, candidate: Artifact, budget: Budget, means: Means, pl
 
 
 def resampled(runs: Sequence[GateRun], budget: Budget, *, count: int, exchange: bool) -> dict[str, int]:
-    """How pseudo-gates of these runs end; empty where none is asked for, or the runs are too short."""
+    """Judge pseudo-gates of these runs; empty if none is requested, or the runs are too short."""
     if not count or not distinct(runs, budget, exchange=exchange):
         return {}
     return dict(outcomes(runs, budget, count=count, seed=budget.design.seed, exchange=exchange))
 
 
 def _gate(
-    base: Artifact, candidate: Artifact, budget: Budget, means: Means, folder: Path, number: int, gates: int
+    base: Artifact, candidate: Artifact, budget: Budget, means: GateSetup, folder: Path, number: int, gates: int
 ) -> Verdict:
     tell: Callable[[str, float], None] | None = None
     if (report := means.progress) is not None:
@@ -158,18 +144,7 @@ def _gate(
         def tell(what: str, share: float) -> None:
             report(f"gate {number + 1} of {gates}, {what}", (number + share) / gates)
 
-    return gate(
-        base,
-        candidate,
-        budget,
-        host=means.host,
-        samples=means.samples,
-        metric=means.metric,
-        folder=folder,
-        max_batch=means.max_batch,
-        progress=tell,
-        generator=means.generator,
-    )
+    return gate(base, candidate, budget, replace(means, folder=folder, progress=tell))
 
 
 def _ratios(verdicts: Sequence[Verdict]) -> dict[str, float]:
@@ -183,20 +158,20 @@ def _ratios(verdicts: Sequence[Verdict]) -> dict[str, float]:
 
 
 def complaint(trial: Trial, budget: Budget) -> str:
-    """What a trial shows to be wrong with the gate; empty where it shows nothing.
+    """Return the fault of the gate that a trial shows; empty if there is none.
 
     An A/A trial complains where false alarms are shown to be more frequent than `alpha_fail`; a drill where a slow-down
     beyond p50's margin passed. A single false alarm out of a few gates shows nothing yet.
     """
     failed, passed = rate(trial.outcomes, "FAIL"), rate(trial.outcomes, "PASS")
     if not failed.n:
-        return "no gate was valid, so nothing was shown"
+        return "no gate was valid, so the trial shows nothing"
     limit = budget.limit("p50")
     margin = limit.max_regression if limit is not None and limit.gating else None
     if trial.injected and margin is not None and trial.injected > margin and passed.count:
         return f"{trial.injected:+.1%} passed {passed.count} of {passed.n} gates with a margin of {margin:.1%}"
     if not trial.injected and failed.low > budget.alpha_fail:
-        return f"false alarms in {failed}, where {budget.alpha_fail:.1%} are promised"
+        return f"false alarms in {failed}, above the promised {budget.alpha_fail:.1%}"
     return ""
 
 

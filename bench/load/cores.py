@@ -5,17 +5,17 @@ from collections.abc import Sequence
 
 import psutil
 
-from ..measuring.processes import tree
+from ..processes import tree
 from ..targets import Endpoint
 
 
 def client_cores(pinned: Sequence[int] = ()) -> list[int]:
-    """Where a load process may run: where it is pinned to, or else wherever this one may."""
+    """Return the cores of a load process: its pinned ones, else those of this process."""
     return sorted(pinned or os.sched_getaffinity(0))
 
 
 def server_cores(endpoint: Endpoint) -> list[int]:
-    """Where the target's processes may run; empty where they are not on this machine or not ours to see.
+    """Return the cores of the target's processes; empty if they are elsewhere or not visible.
 
     The processes are those that the endpoint names, or else whatever listens on its port.
     """

@@ -1,4 +1,4 @@
-"""What protects a target: hard caps, machines that are not ours, and the rules that stop a run early.
+"""Protection of a target: hard caps, refusal of foreign machines, and rules that stop a run early.
 
 Pure; sends nothing and stops nothing itself.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from optimize.errors import ConfigError
+from seatrial.optimize.errors import ConfigError
 
 from ..errors import TargetError
 from ..targets import Endpoint, split_url
@@ -24,7 +24,7 @@ MAX_WORKERS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbortRules:
-    """When a run is stopped early, to spare the target: over the last `window` seconds, of at least `least` requests.
+    """Conditions for stopping a run early, over the last `window` seconds of at least `least` requests.
 
     Every load process judges its own share; the first that objects stops all.
     `errors` is the largest share of failed requests (0 to 1), `p99` the largest 99th percentile in seconds, counting
@@ -38,7 +38,9 @@ class AbortRules:
 
     def __post_init__(self) -> None:
         if not (self.errors is None or 0 <= self.errors <= 1) or not (self.p99 is None or self.p99 > 0):
-            raise ConfigError(f"abort rules out of range: {self}", next_step="an error share is 0 to 1, a p99 positive")
+            raise ConfigError(
+                f"abort rules out of range: {self}", next_step="use an error rate of 0 to 1 and a positive p99"
+            )
         if self.window <= 0 or self.least < 1:
             raise ConfigError(f"abort rules out of range: {self}")
 
@@ -47,7 +49,7 @@ class AbortRules:
         return asdict(self)
 
     def breach(self, waits: Floats, failed: int) -> str:
-        """Why the run must stop now, given the window's waits (seconds) and failures; empty where it may go on."""
+        """Return the reason to stop now, given the window's waits (seconds) and failures; empty to go on."""
         if len(waits) < self.least:
             return ""
         share = failed / len(waits)
@@ -69,11 +71,11 @@ def check(endpoint: Endpoint, protocol: Wire, *, seconds: float, in_flight: int,
         if not is_loopback(host) and (not own or protocol == "shm"):
             shared = protocol == "shm"
             raise TargetError(
-                f"{host} is not this machine" + (", so there is no memory to share" if shared else ""),
+                f"{host} is not this machine" + (", so no memory can be shared with it" if shared else ""),
                 where=endpoint.url,
                 next_step="use http or grpc"
                 if shared
-                else "load only servers that are yours, and say so (own_target, --i-own-this-target)",
+                else "load only servers that you own, and confirm it (own_target, --i-own-this-target)",
             )
     for name, value, cap in (
         ("seconds", seconds, MAX_SECONDS),
@@ -81,28 +83,28 @@ def check(endpoint: Endpoint, protocol: Wire, *, seconds: float, in_flight: int,
         ("workers", workers, MAX_WORKERS),
     ):
         if not 0 < value <= cap:
-            raise ConfigError(f"{value} {name}: must be above 0 and at most {cap:g}")
+            raise ConfigError(f"{name} must be above 0 and at most {cap:g}, got {value}")
 
 
 def address(endpoint: Endpoint, protocol: Wire) -> tuple[str, int]:
     """Host and port that requests go to.
 
     Raises:
-        ConfigError: gRPC, and nobody said where.
+        ConfigError: gRPC without an address.
     """
     if protocol != "grpc":
         return endpoint.address
     if endpoint.grpc_url is None:
         raise ConfigError(
-            "the gRPC side of the server is not known",
+            "the server's gRPC address is unknown",
             where=endpoint.url,
-            next_step="name it: --grpc-url 127.0.0.1:8001 (Triton's default port)",
+            next_step="pass it: --grpc-url 127.0.0.1:8001 (Triton's default port)",
         )
     return split_url(endpoint.grpc_url.removeprefix("grpc://"))[:2]
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine."""
+    """Return whether a host name or address is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""What Locust runs: one user that drives a whole load, open or closed loop, and hands every request to Locust's tables.
+"""Locust user that drives a whole open- or closed-loop load and reports every request to Locust's tables.
 
 Started by `bench.load.on_locust` with one JSON file of parameters, named in ``SEATRIAL_LOAD``; leaves one npz and one
 JSON file per worker. Started by hand (``locust -f bench/load/locustfile.py --host http://127.0.0.1:8000``), with or
@@ -29,20 +29,21 @@ from gevent.event import Event
 from locust import User, events, task
 from locust.runners import MasterRunner, WorkerRunner
 
-from bench.load import plain, tables
-from bench.load.guard import AbortRules
-from bench.load.on_gevent import ClosedLoop, Loop, OpenLoop, connector, now, warm
-from bench.load.payload import Payload
-from bench.load.run import OK
-from bench.schedule import Schedule
-from optimize import scratch
-from optimize.errors import SeatrialError
-from optimize.store import write_atomically
+from seatrial.bench.load import plain, tables
+from seatrial.bench.load.guard import AbortRules
+from seatrial.bench.load.on_gevent import ClosedLoop, Loop, OpenLoop, connector, now, warm
+from seatrial.bench.load.payload import Payload
+from seatrial.bench.load.run import NO_RESULT, OK, TRANSPORT
+from seatrial.bench.schedule import Schedule
+from seatrial.optimize import scratch
+from seatrial.optimize.errors import SeatrialError
+from seatrial.optimize.store import write_atomically
 
 GO_SECONDS = 60.0  # waiting for the word to start
 TICK_SECONDS = 1.0  # between two looks at the run: tables, abort rules, a stop from elsewhere
 
 _FILES = 1 << 16
+_KINDS = {TRANSPORT: "transport error", NO_RESULT: "no result"}
 _OVER = "load_over"  # a worker's message to the master
 
 GIVEN: dict[str, Any] | None = None
@@ -119,7 +120,7 @@ class Load(User):
         go, until = self.folder / "go.json", now() + GO_SECONDS
         while not go.exists():
             if now() > until:
-                raise OSError("nobody gave the word to start")
+                raise OSError("the start signal never came")
             gevent.sleep(0.005)
         return float(json.loads(go.read_text())["start"] or now() + 0.1)
 
@@ -137,7 +138,7 @@ class Load(User):
     def tell(self, loop: Loop) -> None:
         """Hand what ended since the last time to Locust's statistics."""
         seconds, statuses = loop.fresh()
-        failures = [f"HTTP {status}" if status else "transport error" for status in statuses if status != OK]
+        failures = [_KINDS.get(status, f"HTTP {status}") for status in statuses if status != OK]
         tables.add(self.environment.stats, f"{self.given['loop']} loop", self.given["name"], seconds, failures)
 
     def leave(self, loop: Loop, about: dict[str, Any]) -> None:
@@ -218,13 +219,14 @@ def _quit_when_orphaned(runner: Any, parent: int) -> None:
 
 @contextmanager
 def window(about: dict[str, Any]) -> Iterator[None]:
-    """The measured time: no garbage collection, and the processor time that this process used."""
+    """The measured time: no garbage collection, the processor time used, and how long it was waited for."""
     gc.disable()
-    began, used = now(), _cpu_seconds()
+    began, used, waited = now(), _cpu_seconds(), _waited_seconds()
     try:
         yield
     finally:
         about["elapsed_s"], about["cpu_s"] = now() - began, _cpu_seconds() - used
+        about["wait_s"] = _waited_seconds() - waited
         gc.enable()
 
 
@@ -244,6 +246,14 @@ def _real_time() -> bool:
 def _cpu_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+def _waited_seconds() -> float:
+    """Seconds for which this thread could have run and had no core; 0 where the kernel does not tell."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 locust.stats.bucket_response_time = tables.three_digits  # type: ignore[assignment]  # documented as replaceable

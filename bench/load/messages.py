@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from optimize.artifact import TensorSpec
-from optimize.errors import ConfigError
+from seatrial.optimize.artifact import TensorSpec
+from seatrial.optimize.errors import ConfigError
 
 from ..targets import DATATYPES, Endpoint
+from .wire import Wire
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -39,6 +40,8 @@ def text(endpoint: Endpoint, tensors: Mapping[str, Array]) -> bytes:
     Raises:
         ConfigError: a tensor that JSON cannot carry: half precision, NaN or infinity, bytes that are no UTF-8.
     """
+    if short := [spec.name for spec in endpoint.inputs if spec.dtype == "bfloat16"]:
+        raise ConfigError(f"JSON cannot carry bfloat16, which input {short[0]!r} takes", next_step="use http or grpc")
     inputs = [described(endpoint, name, tensor) | {"data": _values(name, tensor)} for name, tensor in tensors.items()]
     outputs = [{"name": spec.name} for spec in endpoint.outputs]
     return _http(endpoint, _json({"inputs": inputs, "outputs": outputs}), b"", binary_part=False)
@@ -72,6 +75,24 @@ def output_bytes(spec: TensorSpec, batch: int) -> int | None:
     return prod(int(size) for size in shape) * np.dtype(spec.dtype).itemsize
 
 
+def bfloat16(values: Array) -> Array:
+    """The bits of float32 values rounded to bfloat16 (ties to even), as uint16; NaN stays NaN."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    rounded = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
+    return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
+
+
+def from_bfloat16(bits: Array) -> Array:
+    """The float32 values of bfloat16 bits."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def item_bytes(dtype: str, protocol: Wire) -> int:
+    """Bytes that one element takes while its request is made, at most or about; JSON makes a number an object first."""
+    size = {"bfloat16": 2, "object": 64}.get(dtype) or np.dtype(dtype).itemsize
+    return 64 if protocol == "json" else size
+
+
 def described(endpoint: Endpoint, name: str, tensor: Array) -> dict[str, Any]:
     """A tensor's name, shape and KServe datatype."""
     dtype = next(spec.dtype for spec in endpoint.inputs if spec.name == name)
@@ -88,14 +109,14 @@ def tensor_bytes(tensor: Array) -> bytes:
 
 def _values(name: str, tensor: Array) -> list[Any]:
     if tensor.dtype == np.float16:
-        raise ConfigError(f"JSON carries no half precision, which input {name!r} takes", next_step="use http or grpc")
+        raise ConfigError(f"JSON cannot carry half precision, which input {name!r} takes", next_step="use http or grpc")
     values = tensor.ravel().tolist()
     try:
         values = [each.decode() if isinstance(each, bytes) else each for each in values]
     except UnicodeDecodeError as error:
-        raise ConfigError(f"JSON carries no bytes that are not UTF-8: input {name!r}") from error
+        raise ConfigError(f"JSON cannot carry bytes that are not UTF-8: input {name!r}") from error
     if tensor.dtype.kind == "f" and not all(isfinite(each) for each in values):
-        raise ConfigError(f"JSON carries no NaN or infinity: input {name!r}", next_step="use http or grpc")
+        raise ConfigError(f"JSON cannot carry NaN or infinity: input {name!r}", next_step="use http or grpc")
     return values
 
 

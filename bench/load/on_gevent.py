@@ -10,7 +10,6 @@ import os
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from math import nan
 from typing import Any, Protocol
 
@@ -20,8 +19,9 @@ from gevent import socket
 from gevent.pool import Group
 
 from ..schedule import Schedule
+from .grpc_wire import GrpcConnection
 from .run import CENSORED, OK, TRANSPORT, UNRECORDED, Floats
-from .wire import Address, Connection, HttpConnection, Wire
+from .wire import Address, Connection, ForeignError, HttpConnection, Wire
 
 WARMUP_SECONDS = 20.0  # for all warm-up requests together
 LEAD_SECONDS = 250e-6  # waking up and fetching a connection take about so long; what is left of it is spun away
@@ -29,13 +29,14 @@ LEAD_SHARE = 0.05  # of the mean gap between arrivals, so that spinning takes at
 STOPPED_DRAIN = 2.0  # seconds that late replies have after a run was stopped early
 
 _CLOCK_MONOTONIC, _TFD_NONBLOCK, _TFD_CLOEXEC, _TFD_ABSTIME = 1, os.O_NONBLOCK, os.O_CLOEXEC, 1
+_FOREIGN = -9  # of a warm-up request alone
 _PAUSE = 0.05  # before the closed loop tries a dead server again
 
 now = time.monotonic
 
 
 class Loop(Protocol):
-    """What the load process asks of either loop."""
+    """Interface of both loops for the load process."""
 
     reasons: dict[int, str]
 
@@ -83,20 +84,18 @@ class Pacer:
 
 
 def connector(protocol: Wire, address: Address) -> Callable[[], Connection]:
-    """What makes connections of a wire to an address; none is opened yet."""
-    if protocol != "grpc":
-        return lambda: HttpConnection(address, socket.create_connection)
-    channel = _channel(address)
-    from . import on_grpc
-
-    return lambda: on_grpc.GrpcConnection(channel)
+    """Return a factory of connections of a wire to an address; none is opened yet."""
+    kind = GrpcConnection if protocol == "grpc" else HttpConnection
+    return lambda: kind(address, socket.create_connection)
 
 
 def warm(connections: Sequence[Connection], requests: Sequence[bytes], count: int) -> int:
     """Open the connections, send `count` requests that are not recorded, and return how many of them failed.
 
-    Raises:
-        OSError: nobody answers, or every request is refused as malformed (4xx): so would be the whole run.
+    A connection that breaks is a failed request, as it is in the run itself.
+
+    Raises: OSError: there is no answer, every request is refused as malformed (4xx), or what answers speaks another
+    protocol: so would be the whole run.
     """
     for connection in connections:
         connection.open()
@@ -107,11 +106,19 @@ def warm(connections: Sequence[Connection], requests: Sequence[bytes], count: in
             break
         connection = connections[index % len(connections)]
         connection.open()
-        with gevent.Timeout(WARMUP_SECONDS, OSError(f"no reply to a warm-up request in {WARMUP_SECONDS:.0f} s")):
-            status, text = connection.exchange(requests[index % len(requests)])
+        with gevent.Timeout(WARMUP_SECONDS, TimeoutError(f"no reply to a warm-up request in {WARMUP_SECONDS:.0f} s")):
+            try:
+                status, text = connection.exchange(requests[index % len(requests)])
+            except TimeoutError:
+                raise
+            except OSError as error:
+                connection.close()
+                status, text = _FOREIGN if isinstance(error, ForeignError) else TRANSPORT, str(error)
         statuses.append(status)
     if statuses and all(400 <= status < 500 for status in statuses):
-        raise OSError(f"the server refuses the requests: HTTP {statuses[-1]} {text}")
+        raise OSError(f"the server refused the requests: HTTP {statuses[-1]} {text}")
+    if statuses and all(status == _FOREIGN for status in statuses):
+        raise OSError(text)
     return sum(status != OK for status in statuses)
 
 
@@ -312,11 +319,3 @@ class ClosedLoop:
         """As `Loop.arrays`, in the order of the replies."""
         sent, done = np.array(self._sent, np.float64), np.array(self._done, np.float64)
         return {"sent": sent - self._start, "done": done - self._start, "status": np.array(self._status, np.int16)}
-
-
-@cache
-def _channel(address: Address) -> Any:
-    from . import on_grpc
-
-    on_grpc.under_gevent()
-    return on_grpc.channel(address)

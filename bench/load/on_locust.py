@@ -5,16 +5,16 @@ Never imports Locust: its gevent patches would reach into the process that judge
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from optimize import interrupts, scratch
-from optimize.interrupts import held
-from optimize.store import write_atomically
+from seatrial.optimize import interrupts, scratch
+from seatrial.optimize.interrupts import held
+from seatrial.optimize.store import write_atomically
 
 from ..errors import LoadError
 from ..schedule import Schedule
@@ -22,14 +22,24 @@ from ..targets import Endpoint
 from . import guard, parameters, shared_memory
 from .cores import client_cores, server_cores
 from .guard import AbortRules
+from .load_setup import CLIENT, OPEN_LOOP, ClientSetup, OpenLoopSetup, WebUi
 from .payload import Payload
 from .processes import Outcome, Progress, running
 from .run import UNRECORDED, LoadRun, Saturation
 
-__all__ = ["AbortRules", "LoadRun", "Progress", "Saturation", "load", "saturate"]
+__all__ = [
+    "AbortRules",
+    "ClientSetup",
+    "LoadRun",
+    "OpenLoopSetup",
+    "Progress",
+    "Saturation",
+    "WebUi",
+    "load",
+    "saturate",
+]
 
 _EXCHANGE = ".load"
-UI_SECONDS = 300.0  # that Locust's web UI stays after the run
 
 
 def load(
@@ -38,27 +48,16 @@ def load(
     payload: Payload,
     *,
     folder: Path,
-    in_flight: int = 256,
-    workers: int = 1,
-    warmup: int = 16,
-    drain: float = 10.0,
-    cores: Sequence[int] = (),
-    real_time: bool = True,
-    own_target: bool = False,
-    abort: AbortRules | None = None,
+    client: ClientSetup = CLIENT,
+    loop: OpenLoopSetup = OPEN_LOOP,
     progress: Progress | None = None,
-    ui: Callable[[str], None] | None = None,
-    ui_seconds: float = UI_SECONDS,
+    ui: WebUi | None = None,
 ) -> LoadRun:
     """Offer exactly the schedule to the endpoint, open loop, and keep the raw result in `folder`.
 
-    At most `in_flight` requests per worker are open; arrivals beyond that are recorded as censored. `warmup` requests
-    per worker go first, unrecorded. After the last arrival late replies are awaited for `drain` seconds. `cores` pins
-    the load processes; `real_time` lets them run first where the machine allows it (`run.about` says whether it did),
-    which keeps neighbours on the same cores out of the figures. `own_target` says that a server on another machine is
-    yours to load. `abort` stops the run early, which then has `faults`, as it has where a worker was lost. Several
-    `workers` report to a Locust master; its table, or that of the only worker, lands in ``locust.log``. `ui` is told
-    where Locust's web UI is, which stays for `ui_seconds` after the run or until Ctrl-C.
+    `client` sets up each worker, `loop` says how they share the schedule; `run.about` says whether they ran in real
+    time. A run that was stopped early has `faults`, as it has where a worker was lost. The table of Locust's master, or
+    that of the only worker, lands in ``locust.log``. With `ui` Locust's web UI shows the run, until Ctrl-C at the most.
 
     Raises:
         ConfigError: more than the hard caps allow.
@@ -67,24 +66,38 @@ def load(
         KeyboardInterrupt: as it came; what was measured until then has been saved.
     """
     given = parameters.open_loop(
-        schedule, in_flight=in_flight, workers=workers, warmup=warmup, drain=drain, real_time=real_time
+        schedule,
+        in_flight=loop.in_flight,
+        workers=loop.workers,
+        warmup=client.warmup,
+        drain=loop.drain,
+        real_time=loop.real_time,
     )
-    _check(endpoint, payload, schedule.seconds + drain, in_flight, workers, own_target)
+    _check(endpoint, payload, schedule.seconds + loop.drain, loop.in_flight, loop.workers, client.own_target)
     with _exchange(folder, payload) as exchange, _regions(endpoint, payload):
         schedule.save(exchange / "schedule.npz")
         each = [
             given
             | parameters.load_process(
-                endpoint, payload.protocol, exchange, worker=worker, workers=workers, cores=cores, abort=abort
+                endpoint,
+                payload.protocol,
+                exchange,
+                worker=worker,
+                workers=loop.workers,
+                cores=client.cores,
+                abort=client.abort,
             )
-            for worker in range(workers)
+            for worker in range(loop.workers)
         ]
-        with running(each, exchange, seconds=schedule.seconds, drain=drain, progress=progress, ui=ui) as outcome:
-            run = _merged(outcome, endpoint, schedule, payload, cores)
+        announce = ui.announce if ui else None
+        with running(
+            each, exchange, seconds=schedule.seconds, drain=loop.drain, progress=progress, ui=announce
+        ) as outcome:
+            run = _merged(outcome, endpoint, schedule, payload, client.cores)
             run.save(folder)
             if ui and not outcome.interrupted:
                 with interrupts.answering():
-                    time.sleep(ui_seconds)
+                    time.sleep(ui.seconds)
     _interrupt(outcome, folder)
     return run
 
@@ -96,10 +109,7 @@ def saturate(
     seconds: float,
     concurrency: int,
     folder: Path,
-    warmup: int = 16,
-    cores: Sequence[int] = (),
-    own_target: bool = False,
-    abort: AbortRules | None = None,
+    client: ClientSetup = CLIENT,
     progress: Progress | None = None,
 ) -> Saturation:
     """Keep `concurrency` requests in flight for `seconds`, closed loop: the most that the server can do.
@@ -108,11 +118,11 @@ def saturate(
 
     Raises: as `load`.
     """
-    _check(endpoint, payload, seconds, concurrency, 1, own_target)
-    given = parameters.closed_loop(concurrency, seconds, warmup=warmup)
+    _check(endpoint, payload, seconds, concurrency, 1, client.own_target)
+    given = parameters.closed_loop(concurrency, seconds, warmup=client.warmup)
     with _exchange(folder, payload) as exchange, _regions(endpoint, payload):
         given |= parameters.load_process(
-            endpoint, payload.protocol, exchange, worker=0, workers=1, cores=cores, abort=abort
+            endpoint, payload.protocol, exchange, worker=0, workers=1, cores=client.cores, abort=client.abort
         )
         with running([given], exchange, seconds=seconds, drain=0.0, progress=progress) as outcome:
             [(about, arrays)] = [result for result in outcome.results if result]
@@ -125,7 +135,8 @@ def saturate(
                 start=about["start"],
                 target=endpoint.url + endpoint.path,
                 reasons=_reasons([about]),
-                about=_versions(about) | {"protocol": payload.protocol},
+                about=_versions(about)
+                | {"protocol": payload.protocol, "client_wait": about["wait_s"] / about["elapsed_s"]},
                 faults=outcome.faults,
             )
             saturation.save(folder)
@@ -160,7 +171,7 @@ def _regions(endpoint: Endpoint, payload: Payload) -> AbstractContextManager[obj
 def _interrupt(outcome: Outcome, folder: Path) -> None:
     if outcome.interrupted:
         interrupt = KeyboardInterrupt()
-        interrupt.add_note(f"stopped early; what was measured lies in {folder}")
+        interrupt.add_note(f"stopped early; partial results are in {folder}")
         raise interrupt
 
 
@@ -174,7 +185,7 @@ def _merged(
     """
     abouts = [result[0] for result in outcome.results if result]
     if any(about["schedule"] != schedule.digest for about in abouts):
-        raise LoadError("a load process sent another schedule than it was given", next_step="run it again")
+        raise LoadError("a load process sent another schedule than the one assigned to it", next_step="run it again")
     count, workers = len(schedule), len(outcome.results)
     arrays = {
         "intended": schedule.offsets,
@@ -201,6 +212,7 @@ def _merged(
             "workers": workers,
             "real_time": all(about["real_time"] for about in abouts),
             "protocol": payload.protocol,
+            "client_wait": max(about["wait_s"] / about["elapsed_s"] for about in abouts),
             "cores": client_cores(cores),
             "server_cores": server_cores(endpoint),
         },

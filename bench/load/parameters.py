@@ -1,4 +1,4 @@
-"""What a load process is told: plain JSON values, the same for one started by `on_locust` and one started by hand.
+"""Parameters of a load process: plain JSON values, identical for `on_locust` and manual starts.
 
 Pure; the other side is `locustfile`.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from optimize.errors import ConfigError
+from seatrial.optimize.errors import ConfigError
 
 from ..schedule import Schedule
 from ..targets import Endpoint
@@ -31,9 +31,10 @@ def open_loop(
     """
     if not len(schedule):
         raise ConfigError("the schedule has no arrivals", next_step="raise the rate or lengthen the run")
-    if schedule.rate > MAX_RATE or peak(schedule) > MAX_RATE * CHANCE:
+    rate = len(schedule) / max(schedule.seconds, 1.0)
+    if rate > MAX_RATE or peak(schedule) > MAX_RATE * CHANCE:
         raise ConfigError(
-            f"{max(schedule.rate, peak(schedule)):.0f}/s is above the hard cap of {MAX_RATE:.0f}/s",
+            f"{max(rate, peak(schedule)):.0f}/s is above the hard cap of {MAX_RATE:.0f}/s",
             next_step="lower the rate",
         )
     return {

@@ -13,15 +13,17 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from optimize.artifact import TensorSpec, digest_bytes
-from optimize.errors import ConfigError, IntegrityError
+from seatrial.optimize.artifact import TensorSpec, digest_bytes
+from seatrial.optimize.errors import ConfigError, IntegrityError
 
 from ..targets import DATATYPES, Endpoint
 from . import messages, shared_memory
 from .messages import Array
 from .wire import WIRES, Wire
 
-_MAX_BYTES = 1 << 30  # all requests together are held in memory, twice
+MAX_BYTES = 1 << 30  # of all requests together, which are held in memory two or three times
+DISTINCT = 64  # requests that a load sends in turn, where they are small:
+DISTINCT_BYTES = 1 << 28  # of those together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +50,14 @@ class Payload:
         endpoint: Endpoint,
         inputs: Mapping[str, Array],
         batch: int = 1,
-        count: int = 64,
+        count: int | None = None,
         *,
         protocol: Wire = "http",
     ) -> "Payload":
         """Cut up to `count` distinct requests of `batch` samples from arrays whose first axis is the sample.
 
-        Where there are fewer distinct windows of samples than `count`, fewer requests are made. A model whose input
+        Without `count` they are 64, or as many as fit into memory. Where there are fewer distinct windows of samples,
+        fewer requests are made. A model whose input
         has no batch axis (its rank is one below the array's) gets one sample per request.
 
         Raises:
@@ -67,11 +70,18 @@ class Payload:
                 next_step=f"its inputs are {sorted(arrays)}",
             )
         lengths = {len(array) for array in arrays.values()}
-        if len(lengths) != 1 or 0 in lengths or batch < 1 or count < 1:
+        if len(lengths) != 1 or 0 in lengths or batch < 1 or (count is not None and count < 1):
             raise ConfigError(
                 f"cannot cut {count} requests of {batch} samples from arrays of lengths {sorted(lengths)}"
             )
         samples = lengths.pop()
+        each = batch * sum(
+            array[:1].size * messages.item_bytes(spec.dtype, protocol)
+            for spec, array in ((spec, arrays[spec.name]) for spec in endpoint.inputs)
+        )
+        if each * min(count or 1, samples) > MAX_BYTES:
+            raise too_large(each, count or 1)
+        count = count or max(1, min(DISTINCT, DISTINCT_BYTES // max(each, 1)))
         cut = [
             {
                 spec.name: _rows(arrays[spec.name], (np.arange(batch) + index * batch) % samples, len(spec.shape))
@@ -79,12 +89,6 @@ class Payload:
             }
             for index in range(min(count, samples // gcd(samples, batch)))
         ]
-        size = sum(tensor.nbytes for tensors in cut for tensor in tensors.values())
-        if size > _MAX_BYTES:
-            raise ConfigError(
-                f"{len(cut)} requests of {size // len(cut)} bytes would not fit into memory",
-                next_step="build fewer requests or smaller batches",
-            )
         return cls(batch=batch, protocol=protocol, **_encoded(endpoint, cut, batch, protocol))
 
     def save(self, path: Path) -> None:
@@ -102,13 +106,40 @@ class Payload:
             IntegrityError: the file is no payload.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with (
+                path.open("rb") as stream,
+                np.load(stream, allow_pickle=False) as stored,
+            ):  # it leaves a broken file open
                 data, ends = stored["data"].tobytes(), np.cumsum(stored["lengths"]).tolist()
                 batch, protocol = int(stored["batch"]), cast(Wire, str(stored["protocol"]))
         except (OSError, EOFError, BadZipFile, ValueError, KeyError) as error:
-            raise IntegrityError(f"not a payload: {error}", where=str(path), next_step="build it again") from error
+            raise IntegrityError(
+                f"not a valid payload: {error}", where=str(path), next_step="build it again"
+            ) from error
         requests = tuple(data[start:end] for start, end in zip([0, *ends], ends, strict=False))
         return cls(requests=requests, batch=batch, protocol=protocol)
+
+
+def too_large(each: int, count: int) -> ConfigError:
+    """The refusal of requests that do not fit into memory."""
+    said = f"{count} requests of {each} bytes each" if count > 1 else f"requests of {each} bytes"
+    return ConfigError(
+        f"{said} exceed the limit of {MAX_BYTES} bytes in memory",
+        next_step="send smaller batches or samples; JSON takes several times as many bytes as http or grpc",
+    )
+
+
+def _as_bfloat16(array: Array, where: str) -> Array:
+    """Floats as the bits of bfloat16; uint16 is taken for such bits."""
+    if array.dtype == np.uint16:
+        return array
+    if array.dtype.kind != "f":
+        raise ConfigError(
+            f"samples must be floats, got {array.dtype}",
+            where=where,
+            next_step="provide floats, or bfloat16 bits as uint16",
+        )
+    return messages.bfloat16(array.astype(np.float32))
 
 
 def _rows(array: Array, rows: Any, rank: int) -> Array:
@@ -130,7 +161,7 @@ def _encoded(endpoint: Endpoint, cut: Sequence[Mapping[str, Array]], batch: int,
         case "shm":
             requests, regions = shared_memory.laid_out(endpoint, cut, batch)
             return {"requests": requests, "regions": regions}
-    raise ConfigError(f"no such protocol: {protocol!r}", next_step=f"choose one of {', '.join(WIRES)}")
+    raise ConfigError(f"unknown protocol {protocol!r}", next_step=f"choose one of {', '.join(WIRES)}")
 
 
 def _checked(spec: TensorSpec, array: Array | None, batch: int) -> Array:
@@ -141,9 +172,9 @@ def _checked(spec: TensorSpec, array: Array | None, batch: int) -> Array:
     """
     where = f"input {spec.name!r} takes {spec.dtype} {list(spec.shape)}"
     if array is None:
-        raise ConfigError(f"no samples for input {spec.name!r}", where=where)
-    if spec.dtype not in DATATYPES or spec.dtype == "bfloat16":
-        raise ConfigError(f"numpy has no {spec.dtype}, so no request can be made", where=where)
+        raise ConfigError(f"there are no samples for input {spec.name!r}", where=where)
+    if spec.dtype not in DATATYPES:
+        raise ConfigError(f"numpy has no type for {spec.dtype}, so no request can be made", where=where)
     row = spec.shape if array.ndim == len(spec.shape) + 1 else spec.shape[1:]
     unbatched = row is spec.shape
     fixed = None if unbatched or not spec.shape or isinstance(spec.shape[0], str) else spec.shape[0]
@@ -158,13 +189,17 @@ def _checked(spec: TensorSpec, array: Array | None, batch: int) -> Array:
 def _converted(array: Array, spec: TensorSpec, where: str) -> Array:
     if spec.dtype == "object":
         if array.dtype.kind not in "OSU" or not all(isinstance(each, str | bytes) for each in array.ravel().tolist()):
-            raise ConfigError(f"samples of {array.dtype} are no strings or bytes", where=where)
+            raise ConfigError(f"samples must be strings or bytes, got {array.dtype}", where=where)
         return array
+    if spec.dtype == "bfloat16":
+        return _as_bfloat16(array, where)
     wanted = np.dtype(spec.dtype)
     if array.dtype == wanted:
         return array
     if array.dtype.kind not in "biuf" or (array.dtype.kind == "f") != (wanted.kind == "f"):
-        raise ConfigError(f"samples are {array.dtype}", where=where, next_step="convert them in the loader")
+        raise ConfigError(
+            f"samples must be numbers, got {array.dtype}", where=where, next_step="convert them in the loader"
+        )
     with np.errstate(over="ignore"):
         converted = array.astype(wanted)
     kept = np.isfinite(converted) == np.isfinite(array) if wanted.kind == "f" else converted == array

@@ -1,4 +1,4 @@
-"""The load processes of one run: started, told when to begin, waited for, and ended whatever happens.
+"""The load processes of one run: started, given the start time, awaited, and always ended.
 
 One worker is a Locust by itself; several, or a web UI, have a Locust master that adds their tables up. Talks to them
 through files in one folder. Never imports Locust: its gevent patches would reach into the process that judges.
@@ -20,17 +20,17 @@ from typing import Any
 
 import numpy as np
 
-from optimize import guarding
-from optimize.interrupts import held
-from optimize.store import write_atomically
+from seatrial.optimize import guarding
+from seatrial.optimize.interrupts import held
+from seatrial.optimize.store import write_atomically
 
 from ..errors import LoadError, TargetError
 
 Progress = Callable[[float], None]
-"""Called with the share of the run that is over, 0 to 1."""
+"""Called with the completed fraction of the run, 0 to 1."""
 Process = subprocess.Popen[bytes]
 Result = tuple[dict[str, Any], dict[str, Any]]
-"""What a worker says about its run, and its raw arrays."""
+"""A worker's report on its run, and its raw arrays."""
 
 _LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 _READY_SECONDS = 90.0  # starting Python and Locust, connecting, warming
@@ -44,7 +44,7 @@ _UI_SECONDS = 600.0  # longest that a web UI stays after the run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What the workers left, in their order (None: lost); why the run may not be believed; whether it was cut short."""
+    """Results of the workers in order (None: lost), reasons against the run, and whether it was cut short."""
 
     results: tuple[Result | None, ...]
     faults: tuple[str, ...]
@@ -87,7 +87,9 @@ def running(
             _start(processes, exchange, f"worker-{worker}", given, role)
         _wait(processes, exchange, "ready.json", time.monotonic() + _READY_SECONDS)
         if lead and lead[0].poll() is not None:
-            raise LoadError("Locust's master ended", where=_tail(exchange / "master.log"), next_step="run it again")
+            raise LoadError(
+                "Locust's master ended", where=_tail(exchange / "master.log"), next_step="run the load again"
+            )
         start = time.monotonic() + _LEAD_SECONDS
         write_atomically(exchange / "go.json", json.dumps({"start": start}).encode())
         outcome = _outcome(processes, exchange, (start, seconds, drain), progress)
@@ -145,7 +147,7 @@ def _start(processes: list[Process], exchange: Path, name: str, given: dict[str,
 def _started(exchange: Path, name: str, given: dict[str, Any], role: Sequence[str]) -> Process:
     """One Locust in a process group of its own, so that a Ctrl-C at the terminal reaches it through us alone."""
     write_atomically(exchange / f"{name}.json", json.dumps(given).encode())
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
     environment = inherited | {
         "PYTHONPATH": os.pathsep.join(filter(None, (root, inherited.get("PYTHONPATH", "")))),
@@ -192,12 +194,12 @@ def _wait(
                 if name == "ready.json":
                     raise TargetError(
                         f"the target cannot be loaded: {lost[worker]}",
-                        next_step="check that the server is up, the model ready, and the samples fit its inputs",
+                        next_step="check that the server runs, the model is ready, and the samples fit its inputs",
                     )
             elif worker in ended:
                 lost[worker] = f"its process ended ({_ending(processes[worker])})"
             elif time.monotonic() > deadline:
-                lost[worker] = "it took too long"
+                lost[worker] = "it timed out"
         missing -= set(lost)
         if lost and (name == "ready.json" or len(lost) == len(processes)):
             worker, why = next(iter(lost.items()))
@@ -205,7 +207,7 @@ def _wait(
             raise LoadError(
                 f"nothing was measured, a load process was lost: {why}",
                 where="" if told else _tail(exchange / f"worker-{worker}.log"),
-                next_step="free processor time and disk, or lower the rate; then run it again",
+                next_step="free processor time and disk, or lower the rate; then run the load again",
             )
         if tick:
             tick()

@@ -1,4 +1,4 @@
-"""What one load run left behind: raw times of every arrival, kept whole so that any statistic can be computed later.
+"""Results of one load run: raw times of every arrival, stored so that any statistic can be computed later.
 
 Pure values and their files; draws no conclusion. Times are seconds after the start, on one monotonic clock.
 """
@@ -13,21 +13,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optimize.errors import IntegrityError
-from optimize.reading import damage, decode, read_object
-from optimize.store import write_atomically
+from seatrial.optimize.errors import IntegrityError
+from seatrial.optimize.reading import damage, decode, read_object
+from seatrial.optimize.store import write_atomically
 
 from ..arrays import read_arrays
 from ..schedule import Schedule
+from .status import CENSORED, NO_RESULT, OK, TRANSPORT, UNRECORDED
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int16]
 
+__all__ = [
+    "CENSORED",
+    "NO_RESULT",
+    "OK",
+    "SCHEMA",
+    "TRANSPORT",
+    "UNRECORDED",
+    "Floats",
+    "Integers",
+    "LoadRun",
+    "Saturation",
+]
+
 SCHEMA = 1
-OK = 200
-TRANSPORT = 0
-CENSORED = -1
-UNRECORDED = -2
 _AGAIN = "restore the folder from a copy, or run the load again"
 
 
@@ -39,9 +49,10 @@ class LoadRun:
     requests in flight was reached), `done` when its reply was complete. `status` is the HTTP status, 0 for a broken
     connection, -1 (censored) for an arrival that was never sent or had no reply when the run ended; `done` is then the
     end of the run, so that ``done - intended`` is a lower bound. -2 (unrecorded) is an arrival of which nothing is
-    known, because the run was stopped before it was due or its load process was lost; `done` is NaN there. `faults`
-    says why such a run may not be believed. `client_cpu` is the busiest load process's share of one core. `start` is
-    the monotonic clock of this machine at second 0, to line other recordings up.
+    known, because the run was stopped before it was due or its load process was lost; `done` is NaN there. -3 (no
+    result) is a reply of status 200 that holds no inference result: it is empty, or reports an error. `faults` says why
+    such a run may not be believed. `client_cpu` is the busiest load process's share of one core. `start` is the
+    monotonic clock of this machine at second 0, to line other recordings up.
     """
 
     intended: Floats
@@ -137,7 +148,7 @@ class LoadRun:
             decode(_About, {each.name: getattr(run, each.name) for each in fields(_About)}, where="")
             known = schedule.digest
         if known != digest or len({len(array) for array in arrays.values()}) != 1:
-            raise _broken(folder, "its arrivals are not those of its schedule")
+            raise _broken(folder, "its arrivals do not match its schedule")
         return run
 
 
@@ -221,13 +232,13 @@ class Saturation:
             run = cls(**arrays, **known, reasons=reasons, faults=tuple(record.get("faults", ())))
             decode(_Closed, {each.name: getattr(run, each.name) for each in fields(_Closed)}, where="")
             if run.seconds <= 0 or len({len(array) for array in arrays.values()}) != 1:
-                raise ValueError("not the values of a closed loop")
+                raise ValueError("the values do not belong to a closed loop")
         return run
 
 
 @dataclass(frozen=True, kw_only=True)
 class _About:
-    """What both kinds of runs say beside their arrays, by types."""
+    """Typed fields of both kinds of runs besides their arrays."""
 
     batch: int
     client_cpu: float
@@ -240,7 +251,7 @@ class _About:
 
 @dataclass(frozen=True, kw_only=True)
 class _Closed(_About):
-    """What a closed loop says besides."""
+    """Further fields of a closed loop."""
 
     seconds: float
     concurrency: int
@@ -259,9 +270,9 @@ def _read(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
         record = read_object(folder / f"{name}.json", schema=SCHEMA, next_step=_AGAIN)
         arrays = read_arrays(folder / f"{name}.npz", names, next_step=_AGAIN)
     except FileNotFoundError as error:
-        raise _broken(folder, f"no {Path(str(error.filename)).name}") from error
+        raise _broken(folder, f"missing file {Path(str(error.filename)).name}") from error
     if record.get("kind") != kind:
-        raise _broken(folder, f"kind {record.get('kind')!r}; this reads {kind}")
+        raise _broken(folder, f"kind is {record.get('kind')!r}, expected {kind}")
     return record, arrays
 
 

@@ -1,7 +1,7 @@
 """System shared memory between this client and a Triton on the same machine: laid out, registered, and cleared away.
 
 Inputs are written once, so that requests carry only the names of regions. Sends no inference. What a killed process
-left registered is unregistered by the next load of ours on that server, once the region is gone or nobody holds it.
+left registered is unregistered by the next load of ours on that server, once the region is gone or unlocked.
 """
 
 import fcntl
@@ -19,8 +19,8 @@ from uuid import uuid4
 
 import numpy as np
 
-from optimize.errors import MachineError
-from optimize.interrupts import held
+from seatrial.optimize.errors import MachineError
+from seatrial.optimize.interrupts import held
 
 from ..errors import TargetError
 from ..targets import Endpoint
@@ -81,7 +81,7 @@ def registered(endpoint: Endpoint, regions: Sequence[Region]) -> Iterator[Callab
     needed = sum(region.size for region in regions)
     if needed > free.f_bavail * free.f_frsize:
         raise MachineError(
-            f"{needed} bytes of shared memory are needed, {free.f_bavail * free.f_frsize} are free",
+            f"{needed} bytes of shared memory are needed, but only {free.f_bavail * free.f_frsize} are free",
             where=_SHM,
             next_step="build fewer requests, send smaller batches, or use another protocol",
         )
@@ -125,7 +125,7 @@ def registrations(endpoint: Endpoint) -> tuple[str, ...]:
 
 
 def _abandoned(name: str, *, locked: bool) -> bool:
-    """Tell whether a region is gone, or is of a kind that its user locks and nobody has locked."""
+    """Tell whether a region is gone, or is of a kind that its user locks and is unlocked."""
     try:
         handle = os.open(f"{_SHM}/{name}", os.O_RDWR | os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -169,7 +169,7 @@ def _register(endpoint: Endpoint, region: Region) -> None:
     )
     if status != 200:
         raise TargetError(
-            f"the server does not take shared memory: HTTP {status} {text}",
+            f"the server refused shared memory: HTTP {status} {text}",
             where=endpoint.url,
             next_step="run the load where the server runs (the same /dev/shm), or use http or grpc",
         )

@@ -1,4 +1,4 @@
-"""How a load run looks, on a terminal and as JSON: its scenario's figure, and what surrounds it. Decides nothing."""
+"""Presentation of a load run on a terminal and as JSON: the scenario's result and its context. Decides nothing."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -8,12 +8,14 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from ..measuring.scenarios import Scenario, Score, score
-from .run import OK, TRANSPORT, LoadRun, Saturation
+from ..scenarios import Scenario
+from .run import CENSORED, NO_RESULT, OK, TRANSPORT, LoadRun, Saturation
+from .score import Score, score
 from .summary import SCHEMA, LoadSummary, steady_lines, summarise
 from .validity import saturation_breaches
 
 Line = tuple[str, str, str]
+_ENDS = {TRANSPORT: "broken", CENSORED: "no reply", NO_RESULT: "no result"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,7 @@ class Reading:
 
 
 def read(scenario: Scenario, run: LoadRun | Saturation) -> Reading:
-    """What people want to know of a run."""
+    """Return the summary of a run."""
     found = score(scenario, run)
     head = _score_line(found)
     if isinstance(run, LoadRun):
@@ -78,12 +80,17 @@ def lines(summary: LoadSummary) -> list[Line]:
         ("scheduled", f"{summary.scheduled_rate:.1f}/s", f"schedule {summary.schedule.removeprefix('sha256:')[:12]}"),
         ("errors", str(sum(failure.count for failure in summary.failures)), ""),
     ]
-    rows += [("", str(failure.count), f"status {failure.status}: {failure.reason}") for failure in summary.failures]
+    rows += [("", str(failure.count), ended(failure.status, failure.reason)) for failure in summary.failures]
     rows += [
-        ("lag p99", milliseconds(summary.lag_p99), "sends behind schedule, the client's own"),
+        ("lag p99", milliseconds(summary.lag_p99), "sends behind schedule, caused by the client"),
         ("client", f"{summary.client_cpu:.0%}", "of one core"),
     ]
     return rows + (steady_lines(summary.steady) if summary.steady else [])
+
+
+def ended(status: int, reason: str) -> str:
+    """Return how requests ended that got no result: an HTTP status, or in words what had none."""
+    return f"{_ENDS.get(status, f'status {status}')}: {reason}"
 
 
 def milliseconds(seconds: float | None) -> str:
@@ -95,11 +102,15 @@ def _score_line(found: Score) -> Line:
     if found.samples_per_second is not None:
         return found.scenario, f"{found.samples_per_second:.1f}/s", "samples"
     if found.tail is None:
-        return found.scenario, "-", "nothing was answered"
+        return found.scenario, "-", "no request was answered"
     percent = f"p{found.tail.quantile * 100:g}"
     if found.tail.upper is None:
-        return found.scenario, f"{percent} {milliseconds(found.tail.observed)}", f"no bound from {found.tail.n} queries"
-    bound = f"at most {milliseconds(found.tail.upper)} (99 % confidence, {found.tail.n} queries)"
+        return (
+            found.scenario,
+            f"{percent} {milliseconds(found.tail.observed)}",
+            f"no bound from {found.tail.n} requests",
+        )
+    bound = f"at most {milliseconds(found.tail.upper)} (99 % confidence, {found.tail.n} requests)"
     return found.scenario, f"{percent} {milliseconds(found.tail.observed)}", bound
 
 
@@ -133,16 +144,16 @@ def _closed_values(run: Saturation) -> dict[str, Any]:
 def _closed_lines(run: Saturation) -> list[Line]:
     p50, p95, p99 = _percentiles(run)
     statuses, counts = np.unique(run.status[run.status != OK], return_counts=True)
-    said = {TRANSPORT: "connection broke"} | dict(run.reasons)
+    said = {TRANSPORT: "connection failed"} | dict(run.reasons)
     return [
-        ("p50", milliseconds(p50), f"latency of a closed loop, {run.concurrency} in flight"),
+        ("p50", milliseconds(p50), f"latency in a closed loop, {run.concurrency} in flight"),
         ("p95", milliseconds(p95), ""),
         ("p99", milliseconds(p99), ""),
         ("requests", f"{run.requests_per_second:.1f}/s", f"{run.completed} answered in {run.seconds:g} s"),
         ("samples", f"{run.inferences_per_second:.1f}/s", f"{run.batch} per request"),
         ("errors", str(run.errors), ""),
         *(
-            ("", str(count), f"status {status}: {said.get(status, '')}")
+            ("", str(count), ended(status, said.get(status, "")))
             for status, count in zip(statuses.tolist(), counts.tolist(), strict=True)
         ),
         ("client", f"{run.client_cpu:.0%}", "of one core"),

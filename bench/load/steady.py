@@ -1,4 +1,4 @@
-"""Whether a load run reached a steady state, and how many independent requests its percentiles rest on.
+"""Steady state of a load run, and the number of independent requests behind its percentiles.
 
 Pure. A percentile describes a server only where the run has settled: warm-up cut off, no backlog growing, both halves
 alike. A run in which the backlog grows says "overload": the server cannot keep up, and no repetition will help; what
@@ -27,7 +27,7 @@ _BIN = 0.1  # seconds, of the completions that are watched for warm-up
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SteadyState:
-    """What the arrivals after the warm-up say; None where there were too few to say anything.
+    """Statistics of the arrivals after the warm-up; None where there were too few.
 
     `cut` is the warm-up in seconds, `counted` the arrivals after it, `effective` how many independent ones they are
     worth: counted / `autocorrelation`, the integrated autocorrelation time of "slower than the 99th percentile".
@@ -70,12 +70,12 @@ def steady_state(run: LoadRun) -> SteadyState:
     intended, done = run.intended[order], run.done[order]
     unanswered = int(np.count_nonzero(run.status == CENSORED))
     if len(intended) < MIN_ARRIVALS:
-        return SteadyState(label="too short", reasons=(f"{len(intended)} of {MIN_ARRIVALS} arrivals",))
+        return SteadyState(label="too short", reasons=(f"{len(intended)} arrivals, {MIN_ARRIVALS} are needed",))
     cut, warm = warm_up(intended, done, seconds)
     kept = intended >= cut
     latency = done[kept] - intended[kept]
     if len(latency) < MIN_ARRIVALS:
-        return SteadyState(label="too short", reasons=(f"{len(latency)} arrivals after {cut:.1f} s of warm-up",))
+        return SteadyState(label="too short", reasons=(f"only {len(latency)} arrivals after {cut:.1f} s of warm-up",))
     backlog, scatter = growth(intended, done, cut, seconds)
     level = in_flight(intended, done, np.array([cut, seconds]))[0]
     arrived, ended = len(latency), int(np.count_nonzero((done >= cut) & (done < seconds)))
@@ -86,15 +86,15 @@ def steady_state(run: LoadRun) -> SteadyState:
     allowed = max(COMPLETED * arrived, 3 * sqrt(2) * scatter)  # in flight at the one end and not at the other
     overload = backlog[1] > 0 and (arrived - ended > allowed or unanswered > 0)
     if overload:
-        reasons.append(f"the backlog grows by {backlog[0]:.3g} requests each second")
+        reasons.append(f"the backlog grows by {backlog[0]:.3g} requests per second")
     if not warm:
         reasons.append(f"still warming up after {cut:.1f} s")
     if abs(ended - arrived) > allowed:
-        reasons.append(f"{ended} requests were completed while {arrived} arrived")
+        reasons.append(f"{ended} requests completed while {arrived} arrived")
     if abs(little) > LITTLE:
-        reasons.append(f"Little's law fails by {little:+.1%}")
+        reasons.append(f"Little's law is violated by {little:+.1%}")
     if halves[2] < 1 - HALVES or halves[1] > 1 + HALVES:
-        reasons.append(f"the second half's median is {halves[0] - 1:+.1%} against the first's")
+        reasons.append(f"the median of the second half differs by {halves[0] - 1:+.1%} from the first half's")
     label: Label = "overload" if overload else "warming" if not warm else "unsettled" if reasons else "steady"
     return SteadyState(
         label=label,
@@ -125,7 +125,7 @@ def warm_up(intended: Floats, done: Floats, seconds: float) -> tuple[float, bool
 
 
 def mser(values: Floats) -> int:
-    """How many leading values to discard so that the mean of the rest has the least standard error; at most half.
+    """Return how many leading values to discard for the least standard error of the mean; at most half.
 
     ``argmin_d sum_{i>=d} (z_i - mean_d)^2 / (n - d)^2``: White, Cobb and Spratt, Winter Simulation Conference 2000;
     over means of five values it is MSER-5.

@@ -8,21 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from .run import CENSORED, OK, TRANSPORT, LoadRun
+from ..load_limits import LoadLimits
+from .run import CENSORED, NO_RESULT, OK, TRANSPORT, LoadRun
 from .steady import SteadyState, steady_state
-from .validity import LoadLimits, breaches, caveats
+from .validity import breaches, caveats
 
 SCHEMA = 1
 MIN_FOR_P99 = 662
-"""From so many requests on, the second highest lies above the true 99th percentile with 99 % confidence.
-
+"""Smallest number of requests whose second largest value exceeds the true 99th percentile with 99 % confidence.
 (Smallest n with P(Binomial(n, 0.01) <= 1) <= 0.01, the early-stopping rule of MLPerf.)
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failures:
-    """Requests that ended alike: HTTP status (0 broken connection, -1 no reply), how many, the first one's reason."""
+    """Requests that ended alike: HTTP status (0 broken connection, -1 no reply, -3 no result), how many, why."""
 
     status: int
     count: int
@@ -103,11 +103,11 @@ def steady_lines(steady: SteadyState) -> list[tuple[str, str, str]]:
     return [
         ("steady state", steady.label, "; ".join(steady.reasons) or f"after {steady.cut:.1f} s of warm-up"),
         ("in flight", f"{steady.in_flight:.2f}", f"growing by {slope:+.2g}/s ({low:+.2g} to {high:+.2g})"),
-        ("", f"{steady.completed:.1%}", f"completions per arrival; Little's law holds to {abs(steady.little):.1%}"),
+        ("", f"{steady.completed:.1%}", f"completions per arrival; Little's law holds within {abs(steady.little):.1%}"),
         (
             "independent",
             str(steady.effective),
-            f"requests of {steady.counted}, where the slowest hundredth comes in runs",
+            f"requests of {steady.counted}; the slowest hundredth is clustered",
         ),
     ]
 
@@ -118,7 +118,7 @@ def _quantile(values: np.ndarray[Any, np.dtype[np.float64]], q: float) -> float 
 
 def _failures(run: LoadRun) -> tuple[Failures, ...]:
     statuses, counts = np.unique(run.status[run.status != OK], return_counts=True)
-    said = {CENSORED: "no reply when the run ended", TRANSPORT: "connection broke"} | dict(run.reasons)
+    said = {CENSORED: "no reply when the run ended", TRANSPORT: "connection failed"} | dict(run.reasons)
     return tuple(
         Failures(status=status, count=count, reason=said.get(status, ""))
         for status, count in zip(statuses.tolist(), counts.tolist(), strict=True)
@@ -128,13 +128,13 @@ def _failures(run: LoadRun) -> tuple[Failures, ...]:
 def _notes(run: LoadRun, answered: int, steady: SteadyState) -> tuple[str, ...]:
     notes = []
     if answered < MIN_FOR_P99:
-        notes.append(f"too few for p99: {answered} of the {MIN_FOR_P99} answers that it takes")
+        notes.append(f"too few for p99: {answered} answers, {MIN_FOR_P99} are needed")
     elif steady.effective < MIN_FOR_P99:
-        notes.append(f"p99 rests on {steady.effective} independent requests, of the {MIN_FOR_P99} that it takes")
+        notes.append(f"p99 rests on {steady.effective} independent requests, {MIN_FOR_P99} are needed")
     if steady.overloaded:
-        notes.append(f"overload: {steady.reasons[0]}, so every percentile grows with the length of the run")
+        notes.append(f"overload: {steady.reasons[0]}, so every percentile grows with the duration of the run")
     if censored := int(np.count_nonzero(run.status == CENSORED)):
         notes.append(f"percentiles are lower bounds: {censored} arrivals had no reply")
-    if errors := int(np.count_nonzero(run.status > 0) - answered):
-        notes.append(f"percentiles leave out {errors} error replies")
+    if errors := int(np.count_nonzero((run.status > 0) | (run.status == NO_RESULT)) - answered):
+        notes.append(f"percentiles exclude {errors} error replies")
     return tuple(notes)

@@ -1,56 +1,25 @@
-"""Whether a load run may be believed: was the promised load really offered, and by a client with time to spare.
+"""Validity of a load run: was the promised load offered, by a client with capacity to spare?
 
 Pure. Looks at the client's side alone: slow or failed replies are the server's and belong into the verdict, while a run
 whose client lagged says nothing about any server. Limits after MLPerf and wrk2.
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from math import exp, sqrt
 
 import numpy as np
 
-from optimize.errors import ConfigError
-
+from ..load_limits import LoadLimits
 from ..schedule import Schedule
 from .run import CENSORED, TRANSPORT, Floats, LoadRun, Saturation
 
 MIN_GAPS = 100  # fewer say nothing about a distribution
 PRECISION = 0.001
-"""Seconds that a gap may be off under laws whose gaps pile up at one length: gamma, constant, replay."""
+"""Tolerance in seconds for gaps of laws whose gaps share one length: gamma, constant, replay."""
+BURST = 50e-6
+"""Seconds between two sends of one load process that are due at once; the time a send takes is not counted as lag."""
 LAG_OF_TAIL = 0.02
-"""A lag beyond this share of the 99th percentile is told; it breaks no rule."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadLimits:
-    """What a load run may not break. Shares are 0 to 1, times in seconds.
-
-    `offered` is the least share of scheduled arrivals that was sent in time. The 99th percentile of the lag may reach
-    `lag` or `lag_of_p50` times the median latency, whichever is more: lag is part of every latency, so it must stay
-    small against what is measured. The default of `lag` is three to four times what two busy virtual cores mostly
-    reach (p99 0.2 to 0.35 ms at 150 to 300 requests/s with real-time priority; where the host takes the core away it is
-    1 to 2 ms, and such a run should not count). `client_cpu` is the share of one core beyond
-    which the client itself queues. `dropped` and `transport` are numbers of arrivals never sent or never answered, and
-    of broken connections. Realised gaps between sends are called wrong where Kolmogorov and Smirnov's p is below
-    `arrival_p` and their distance from the schedule's law above `arrival_distance`: with many arrivals p alone would
-    object to microseconds.
-    """
-
-    offered: float = 0.995
-    lag: float = 0.001
-    lag_of_p50: float = 0.05
-    client_cpu: float = 0.7
-    dropped: int = 0
-    transport: int = 0
-    arrival_p: float = 0.001
-    arrival_distance: float = 0.05
-
-    def __post_init__(self) -> None:
-        shares = (self.offered, self.client_cpu, self.arrival_p, self.arrival_distance)
-        others = (self.lag, self.lag_of_p50, self.dropped, self.transport)
-        if not all(0 <= share <= 1 for share in shares) or min(others) < 0:
-            raise ConfigError(f"limits of a load run out of range: {self}", where="load")
+"""Lag beyond this fraction of the 99th percentile is reported; it breaks no rule."""
 
 
 def breaches(run: LoadRun, limits: LoadLimits | None = None) -> tuple[str, ...]:
@@ -70,7 +39,10 @@ def breaches(run: LoadRun, limits: LoadLimits | None = None) -> tuple[str, ...]:
     dropped = int(np.count_nonzero((run.status == CENSORED) & np.isnan(run.sent)))
     unanswered = int(np.count_nonzero((run.status == CENSORED) & ~np.isnan(run.sent)))
     if dropped > limits.dropped:
-        found.append(f"dropped: {dropped} arrivals were never sent, too many were in flight (limit {limits.dropped})")
+        found.append(
+            f"dropped: {dropped} arrivals were never sent, because too many requests were in flight "
+            f"(limit {limits.dropped})"
+        )
     if unanswered > limits.dropped:
         found.append(f"unanswered: {unanswered} requests had no reply when the run ended (limit {limits.dropped})")
     found.append(_transport(int(np.count_nonzero(run.status == TRANSPORT)), run.reasons.get(TRANSPORT, ""), limits))
@@ -82,7 +54,7 @@ def saturation_breaches(run: Saturation, limits: LoadLimits | None = None) -> tu
     limits = limits or LoadLimits()
     found = [
         *run.faults,
-        _client_cpu(run.client_cpu, limits),
+        _client_cpu(run.client_cpu, limits) or _client_busy(run, limits),
         _transport(int(np.count_nonzero(run.status == TRANSPORT)), run.reasons.get(TRANSPORT, ""), limits),
         "" if run.completed else "offered: no request was completed",
     ]
@@ -96,7 +68,7 @@ def lag_limit(run: LoadRun, limits: LoadLimits) -> float:
 
 
 def caveats(run: LoadRun) -> tuple[str, ...]:
-    """What weakens the run's figures without making it invalid: lag against the tail, cores shared with the server.
+    """Return caveats that do not invalidate the run: lag against the tail, cores shared with the server.
 
     Cores are known where `run.about` names them, as ``cores`` and ``server_cores``.
     """
@@ -104,13 +76,39 @@ def caveats(run: LoadRun) -> tuple[str, ...]:
     if len(run.lag) and len(run.latency):
         lag, tail = float(np.quantile(run.lag, 0.99)), float(np.quantile(run.latency, 0.99))
         if lag > LAG_OF_TAIL * tail > 0:
-            found.append(f"the client's lag is {lag / tail:.1%} of p99 (told from {LAG_OF_TAIL:.0%} on)")
+            found.append(f"the client's lag is {lag / tail:.1%} of p99 (reported from {LAG_OF_TAIL:.0%})")
+    found.append(_bursts(run))
     found.append(shared_cores(run.about.get("cores", ()), run.about.get("server_cores", ())))
     return tuple(caveat for caveat in found if caveat)
 
 
+def feasible(run: LoadRun) -> Floats:
+    """Return the earliest send time of each arrival; simultaneous ones go one after the other (`BURST`)."""
+    spacing = BURST / max(1, int(run.about.get("workers", 1)))
+    order = np.argsort(run.intended, kind="stable")
+    steps = spacing * np.arange(len(run))
+    found = np.empty(len(run))
+    found[order] = np.maximum.accumulate(run.intended[order] - steps) + steps
+    return np.maximum(found, run.intended)  # not below it by rounding
+
+
+def _bursts(run: LoadRun) -> str:
+    """Describe the delay of simultaneous arrivals, with advice if a recording caused it."""
+    held = float(np.max(feasible(run) - run.intended, initial=0.0))
+    if held <= PRECISION:
+        return ""
+    said = (
+        f"arrivals due at the same time are sent one after the other, the last {held * 1e3:.1f} ms "
+        "late, and wait that much longer"
+    )
+    offsets = run.schedule.offsets * float(run.schedule.shape.get("speed", 1.0))
+    if run.schedule.law == "replay" and len(offsets) > 1 and np.allclose(offsets % 1.0, offsets[0] % 1.0, atol=1e-6):
+        said += "; the recording has whole seconds: --spread 1 distributes its bursts, more workers send them faster"
+    return said
+
+
 def shared_cores(client: Collection[int], server: Collection[int]) -> str:
-    """That client and server may run on the same cores, or nothing.
+    """Report that client and server may share cores; empty if not.
 
     A server that takes the processor from its own client shows as lag of the client, so as an invalid run.
     """
@@ -119,7 +117,7 @@ def shared_cores(client: Collection[int], server: Collection[int]) -> str:
 
 
 def arrival_distance(sent: Floats, schedule: Schedule, precision: float = PRECISION) -> tuple[float, float]:
-    """How far the gaps between sends lie from the schedule's law (Kolmogorov-Smirnov), and the p of such a distance.
+    """Return the Kolmogorov-Smirnov distance of the send gaps from the schedule's law, and its p-value.
 
     Poisson and ramp: gaps on the scale of expected arrivals against the unit exponential (time-rescaling, Brown et al.,
     Neural Computation 14, 2002). Gamma: against its own law. Constant and replay have no chance in them: against the
@@ -160,7 +158,8 @@ def kolmogorov_smirnov(values: Floats, law: Callable[[Floats], Floats], precisio
 
 def _offered(run: LoadRun, limits: LoadLimits) -> str:
     """An arrival counts as offered when it was sent before the schedule's end, give or take the allowed lag."""
-    in_time = np.count_nonzero(run.sent <= run.schedule.seconds + lag_limit(run, limits))  # NaN compares false
+    latest = np.maximum(run.schedule.seconds, feasible(run))
+    in_time = np.count_nonzero(run.sent <= latest + lag_limit(run, limits))  # NaN compares false
     share = float(in_time / len(run))
     if share >= limits.offered:
         return ""
@@ -168,7 +167,7 @@ def _offered(run: LoadRun, limits: LoadLimits) -> str:
 
 
 def _lag(run: LoadRun, limits: LoadLimits) -> str:
-    lag = run.lag
+    lag = (run.sent - feasible(run))[~np.isnan(run.sent)]
     if not len(lag):
         return "lag: nothing was sent"
     reached, limit = float(np.quantile(lag, 0.99)), lag_limit(run, limits)
@@ -185,10 +184,22 @@ def _client_cpu(share: float, limits: LoadLimits) -> str:
     return f"client cpu: the load process used {share:.0%} of a core (limit {limits.client_cpu:.0%})"
 
 
+def _client_busy(run: Saturation, limits: LoadLimits) -> str:
+    """Tell where a closed loop measures its own client: one that never rests does not wait for the server."""
+    waited = float(run.about.get("client_wait", 0.0))
+    busy = run.client_cpu + waited
+    if busy <= limits.busy:
+        return ""
+    return (
+        f"client busy: the load process ran or waited for a core {busy:.0%} of the time ({waited:.0%} "
+        f"waiting), so the rate is the client's limit, not the server's (limit {limits.busy:.0%})"
+    )
+
+
 def _transport(count: int, reason: str, limits: LoadLimits) -> str:
     if count <= limits.transport:
         return ""
-    return f"transport: {count} connections broke (limit {limits.transport}), the first: {reason}"
+    return f"transport: {count} connections failed (limit {limits.transport}), the first: {reason}"
 
 
 def _arrivals(run: LoadRun, limits: LoadLimits) -> str:
@@ -199,6 +210,7 @@ def _arrivals(run: LoadRun, limits: LoadLimits) -> str:
     if p >= limits.arrival_p or distance <= limits.arrival_distance:
         return ""
     return (
-        f"arrivals: the gaps between sends are not those of a {run.schedule.law} schedule of {run.schedule.rate:g}/s, "
-        f"distance {distance:.3f} (limit {limits.arrival_distance:g}), p {p:.1g}"
+        f"arrivals: the gaps between sends do not follow a {run.schedule.law} schedule of "
+        f"{run.schedule.rate:g}/s: distance {distance:.3f} (limit {limits.arrival_distance:g}), p "
+        f"{p:.1g}"
     )

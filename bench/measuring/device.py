@@ -1,4 +1,4 @@
-"""What an accelerator did while a block ran: peak memory above a baseline, and energy above idling.
+"""Accelerator usage while a block runs: peak memory above a baseline, and energy above idling.
 
 Watches through `bench.measuring.on_nvml`; judges nothing. Where there is no GPU or a counter is missing, the result is
 ``unavailable`` with the reason: a figure that was not measured is never 0.
@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from optimize.errors import MachineError
+from seatrial.optimize.errors import MachineError
 
-from .processes import tree
+from ..processes import tree
 
 if TYPE_CHECKING:
     from .on_nvml import Gpu, Nvml
@@ -92,7 +92,7 @@ class DeviceProbe:
         return {
             "peak": sum(each["peak"] for each in told.values()),
             "last": sum(each["last"] for each in told.values()),
-            "baseline": "empty server" if self.before else "begin of the measurement",
+            "baseline": "empty server" if self.before else "start of the measurement",
             "gpus": told,
         }
 
@@ -169,7 +169,7 @@ class EnergyMeter:
         if self._unavailable:
             return {"unavailable": self._unavailable}
         if self._joules <= 0 or inferences <= 0:
-            return {"unavailable": "the energy counter did not move, or nothing was inferred"}
+            return {"unavailable": "the energy counter did not advance, or nothing was inferred"}
         net = self._joules - self._idle_watts * self._seconds
         short = self._seconds < SURE_SECONDS
         return {
@@ -178,7 +178,7 @@ class EnergyMeter:
             "seconds": self._seconds,
             "net_joules": net,
             "per_inference": net / inferences,
-            "note": f"window under {SURE_SECONDS:.0f} s: the counter's granularity may show" if short else "",
+            "note": f"window under {SURE_SECONDS:.0f} s: the counter's granularity may be visible" if short else "",
         }
 
     def _read(self) -> tuple[float, float] | None:

@@ -1,4 +1,4 @@
-"""What runs in the measured process: opens an artifact's session and takes MLPerf's closed-loop scenarios on it.
+"""Measurement inside the measured process: opens an artifact's session and runs MLPerf's closed-loop scenarios.
 
 Called through `isolate`, in a process that does nothing else. Takes raw times and looks at its own memory;
 computes no statistic.
@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from optimize.artifact import Artifact
-from optimize.errors import ConfigError
-from optimize.samples import Array
-from optimize.sessions.session import Session, open_session
-from optimize.store import Store
+from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.samples import Array
+from seatrial.optimize.sessions.session import Session, open_session
+from seatrial.optimize.store import Store
 
-from .processes import resident
+from ..processes import resident
 
 LEAST = 10  # inferences per scenario, however slow the model
 MOST = 200_000
@@ -79,13 +79,13 @@ def measure(artifact: Artifact, store: Store, samples: dict[str, Array], plan: P
         StageError: the engine refuses the file or the samples.
     """
     with suppress(ImportError):  # the session says what is missing
-        import_module(f"optimize.sessions.{_ENGINES[artifact.format]}")
+        import_module(f"seatrial.optimize.sessions.{_ENGINES[artifact.format]}")
     phases = {"started": _memory()}
     began = time.perf_counter()
     session = open_session(artifact, store, threads=plan.threads)
     load_time = time.perf_counter() - began
     phases["loaded"] = _memory()
-    fixed = fixed_batch(artifact)
+    fixed = fixed_batch(artifact, samples)
     target, batch = InProcess(session=session, samples=samples), fixed or plan.batch
     first = target.ask(0, fixed or 1)
     target.ask(0, batch)
@@ -106,19 +106,20 @@ def measure(artifact: Artifact, store: Store, samples: dict[str, Array], plan: P
     }
 
 
-def fixed_batch(artifact: Artifact) -> int | None:
-    """The batch that the artifact's inputs prescribe; None where any will do."""
-    sizes = {spec.shape[0] for spec in artifact.inputs if spec.shape}
-    numbers = [size for size in sizes if isinstance(size, int)]
-    return numbers[0] if numbers else None
+def fixed_batch(artifact: Artifact, samples: Mapping[str, Array]) -> int | None:
+    """The batch that the artifact's inputs prescribe; None where any will do, or where a run takes one sample."""
+    sizes = {spec.shape[0] if spec.shape else None for spec in artifact.inputs}
+    whole = all(samples[spec.name].ndim > len(spec.shape) for spec in artifact.inputs if spec.name in samples)
+    first = next(iter(sizes)) if len(sizes) == 1 and not whole else None
+    return first if isinstance(first, int) else None
 
 
 def allocators() -> dict[str, Any]:
-    """What the engines' own allocators held at most, in bytes; or why they do not tell."""
+    """Return the peak bytes of the engines' own allocators, or the reason why they are unavailable."""
     torch = sys.modules.get("torch")
-    told: dict[str, Any] = {"onnxruntime": "unavailable: its Python interface tells no arena statistics"}
+    told: dict[str, Any] = {"onnxruntime": "unavailable: its Python interface reports no arena statistics"}
     if torch is None or not torch.cuda.is_available():
-        return told | {"torch": "unavailable: torch counts only what it allocates on a GPU, and none is in use"}
+        return told | {"torch": "unavailable: torch counts only its GPU allocations, and no GPU is in use"}
     return told | {
         "torch": {
             "allocated": int(torch.cuda.max_memory_allocated()),

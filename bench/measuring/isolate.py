@@ -17,22 +17,22 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import IO, Any, TypeVar
 
-from optimize.errors import MachineError, SeatrialError
-from optimize.interrupts import held
+from seatrial.optimize.errors import MachineError, SeatrialError
+from seatrial.optimize.interrupts import held
 
 from ..errors import CallError
 
 Result = TypeVar("Result")
 
 Watch = Callable[[int], AbstractContextManager[Any]]
-"""From the number of the process to what watches it while it runs (a `MemoryProbe`)."""
+"""Maps the process id to a probe that watches the process while it runs (a `MemoryProbe`)."""
 
 Tick = Callable[[float], None]
-"""Told about ten times a second how many seconds the call has run."""
+"""Called about ten times a second with the seconds that the call has run."""
 
 _TICK = 0.1  # seconds
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, see prctl(2)
-_START = "from bench.measuring.isolate import _child; _child()"
+_START = "from seatrial.bench.measuring.isolate import _child; _child()"
 
 
 def isolated(
@@ -56,7 +56,7 @@ def isolated(
     missing = sorted(set(cores) - os.sched_getaffinity(0))
     if missing:
         raise MachineError(
-            f"there are no cores {missing} to pin to",
+            f"cores {missing} do not exist, so the call cannot be pinned to them",
             where=f"cores here: {sorted(os.sched_getaffinity(0))}",
             next_step="name cores of this machine",
         )
@@ -94,7 +94,7 @@ def _started(asked: IO[bytes], said: IO[bytes]) -> "subprocess.Popen[bytes]":
 
 
 def _answer(process: "subprocess.Popen[bytes]", timeout: float, tick: Tick | None, where: str) -> bytes:
-    """What the process wrote, once it has ended."""
+    """Return the output of the process, once it has ended."""
     began = time.monotonic()
     while True:
         try:
@@ -105,7 +105,7 @@ def _answer(process: "subprocess.Popen[bytes]", timeout: float, tick: Tick | Non
                 tick(ran)
             if ran > timeout:
                 raise CallError(
-                    f"the call did not end within {timeout:g} seconds, and was ended",
+                    f"the call did not end within {timeout:g} seconds and was terminated",
                     where=where,
                     next_step="allow more time, or measure less",
                 ) from None
@@ -132,7 +132,7 @@ def _result(reply: bytes, code: int, said: IO[bytes], where: str) -> Any:
         raise CallError(
             f"the process of the call ended without a result ({how}){': ' + last[0] if last else ''}",
             where=where,
-            next_step="mend what was called" if code > 0 else "see whether memory ran out, and measure less at once",
+            next_step="fix the called code" if code > 0 else "check whether memory ran out, and measure less at once",
         )
     kind, value = pickle.loads(reply)
     if kind == "error":
@@ -141,7 +141,7 @@ def _result(reply: bytes, code: int, said: IO[bytes], where: str) -> Any:
 
 
 def _child() -> None:
-    """What runs in the new process: read the call, make it, write what came of it.
+    """Run in the new process: read the call, make it, write its result.
 
     An error that is not one of ours ends the process as it ends any other; its last line is what the parent quotes.
     """

@@ -1,4 +1,4 @@
-"""Which class of machine a figure was taken on: what speed depends on, without what tells two alike machines apart.
+"""Class of machine of a measurement: the properties that determine speed, without those of one specimen.
 
 Library versions are not in it: what a new library does to a figure is what a trend is for. Reads an environment's JSON,
 looks at nothing itself.
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from optimize.artifact import canonical, digest_bytes
+from seatrial.optimize.artifact import canonical, digest_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

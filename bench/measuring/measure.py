@@ -12,16 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from optimize.artifact import Artifact
-from optimize.environment import environment, now
-from optimize.errors import StageError
-from optimize.samples import Array
-from optimize.store import Store
+from seatrial.optimize import experimental
+from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.environment import environment, now
+from seatrial.optimize.errors import StageError
+from seatrial.optimize.samples import Array
+from seatrial.optimize.store import Store
 
-from ..load.on_locust import load
+from ..load.on_locust import ClientSetup, load
 from ..load.payload import Payload
 from ..load.run import CENSORED, OK, LoadRun
 from ..measurement import METRICS, Measurement, Metric
+from ..processes import listener, spelled
 from ..schedule import Schedule
 from ..server_statistics import mean_compute, mean_queue, window
 from ..targets import Endpoint
@@ -31,14 +33,13 @@ from .in_process import Plan
 from .isolate import isolated
 from .measured import ACHIEVED, LATENCY, MODEL_MEMORY, SERVICE, Summary
 from .probes import MemoryProbe
-from .processes import listener, spelled
 
 Progress = Callable[[float], None]
-"""Called with the share of the measurement that is over, 0 to 1."""
+"""Called with the completed fraction of the measurement, 0 to 1."""
 
 Taken = list[tuple[Metric, str, Sequence[float]]]
 
-_ELSEWHERE = "the server's process is not to be found on this machine"
+_ELSEWHERE = "the server's process was not found on this machine"
 _GRACE = 120.0  # seconds for starting, opening the model and the first inferences, beside the scenarios
 _SHARE_OF_START = 2.0  # seconds that progress allows for the start
 
@@ -64,6 +65,8 @@ def measure_artifact(
         CallError: the process was killed or overran its time.
     """
     samples = fitting(artifact, samples)
+    if artifact.format == "tensorrt":  # the process that opens it reports nothing
+        experimental.used(experimental.TENSORRT)
     measured.open_run(folder)
     cores = tuple(cores) or default_cores(plan.threads)
     expected = _SHARE_OF_START + plan.seconds * 2 * (1 + in_process.WARM)
@@ -128,7 +131,8 @@ def measure_endpoint(
             if progress is not None:
                 progress(share)
 
-        run = load(endpoint, schedule, payload, folder=folder / measured.LOAD, own_target=own_target, progress=tell)
+        client = ClientSetup(own_target=own_target)
+        run = load(endpoint, schedule, payload, folder=folder / measured.LOAD, client=client, progress=tell)
     answered = run.done[run.status == OK]
     memory.answered(run.start + answered)
     about = {
@@ -145,7 +149,7 @@ def measure_endpoint(
 
 
 def default_cores(threads: int) -> tuple[int, ...]:
-    """One core per thread, the last ones: the first serve the machine's interrupts and everybody else's threads."""
+    """One core per thread, the last ones: the first serve the machine's interrupts and other threads."""
     return tuple(sorted(os.sched_getaffinity(0))[-threads:])
 
 
@@ -169,26 +173,26 @@ def fitting(artifact: Artifact, samples: Mapping[str, Array]) -> dict[str, Array
     found = {}
     for spec in artifact.inputs:
         array = samples.get(spec.name)
+        whole = array is not None and array.ndim == len(spec.shape) + 1  # one run takes one sample
+        row = spec.shape if whole else spec.shape[1:]
         fits = (
             array is not None
-            and array.ndim == len(spec.shape)
-            and all(
-                isinstance(dim, str) or dim == size for dim, size in zip(spec.shape[1:], array.shape[1:], strict=True)
-            )
+            and array.ndim == len(row) + 1
+            and all(isinstance(dim, str) or dim == size for dim, size in zip(row, array.shape[1:], strict=True))
         )
         if array is None or not fits:
             has = "none" if array is None else f"samples of shape {list(array.shape)}"
             raise StageError(
-                f"input {spec.name!r} takes {spec.dtype} {list(spec.shape)}, and there are {has}",
+                f"input {spec.name!r} takes {spec.dtype} {list(spec.shape)}, but the samples have {has}",
                 where=artifact.short,
-                next_step="give the recipe that the artifact was built from",
+                next_step="pass the recipe that the artifact was built from",
             )
         found[spec.name] = np.ascontiguousarray(array, dtype=spec.dtype)
     return found
 
 
 def check_inputs(artifact: Artifact) -> None:
-    """Whether samples of the artifact's inputs can be made at all.
+    """Check that samples of the artifact's inputs can be made.
 
     Raises:
         StageError: numpy has no such dtype.
@@ -196,7 +200,7 @@ def check_inputs(artifact: Artifact) -> None:
     for spec in artifact.inputs:
         if spec.dtype == "bfloat16":
             raise StageError(
-                f"input {spec.name!r} is bfloat16, which numpy does not know",
+                f"input {spec.name!r} is bfloat16, which numpy does not support",
                 where=artifact.short,
                 next_step="export the model with inputs of float32 and cast inside",
             )
@@ -207,7 +211,7 @@ def _single(batch: int) -> str:
 
 
 def _ran(told: Mapping[str, Any], artifact: Artifact, seen_from_outside: int) -> Taken:
-    """What an isolated measurement tells. The process knows its own high-water mark to the last moment, the probe
+    """Return the values of an isolated measurement. The process knows its own high-water mark exactly, the probe
     outside may miss that moment."""
     offline, phases = f"Offline, batches of {told['batch']}", told["phases"]
     first, last = phases["started"], phases["largest_last"]
@@ -216,15 +220,15 @@ def _ran(told: Mapping[str, Any], artifact: Artifact, seen_from_outside: int) ->
         (METRICS["throughput"], offline, [told["batch"] / seconds for seconds in told["offline"]]),
         (METRICS["load_time"], "a fresh process", [told["load_time"]]),
         (METRICS["first_inference"], "a fresh process", [told["first_inference"]]),
-        (METRICS["file_size"], "in the store", [artifact.size]),
+        (METRICS["file_size"], "in the artifact store", [artifact.size]),
         (METRICS["peak_memory"], "the whole process", [max(seen_from_outside, last["high_water"])]),
         (METRICS["steady_memory"], "after the last inference", [last["now"]]),
-        (MODEL_MEMORY, "the model's own part", [last["high_water"] - first["now"]]),
+        (MODEL_MEMORY, "the model's own share", [last["high_water"] - first["now"]]),
     ]
 
 
 def _loaded(run: LoadRun, scenario: str, batch: int, about: Mapping[str, Any]) -> Taken:
-    """What an open-loop run and the probes beside it tell, as far as they tell it."""
+    """Return the available values of an open-loop run and the probes beside it."""
     kept = (run.status == OK) | (run.status == CENSORED)
     done = run.done[run.status == OK]
     span = max(run.schedule.seconds, float(np.max(done, initial=0.0)))

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from optimize.errors import ConfigError, IntegrityError, MissingError
-from optimize.reading import damage, read_object
-from optimize.store import write_atomically
+from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
+from seatrial.optimize.reading import damage, read_object
+from seatrial.optimize.store import write_atomically
 
 from .. import server_statistics
 from ..load.run import LoadRun
@@ -35,7 +35,10 @@ _AGAIN = "restore the folder from a copy, or measure again"
 LATENCY = Metric(name="latency", unit="s", direction="lower", summary="seconds of each request or inference")
 SERVICE = Metric(name="service", unit="s", direction="lower", summary="seconds from the actual send to the reply")
 MODEL_MEMORY = Metric(
-    name="model_memory", unit="B", direction="lower", summary="high water above the process with its engine, no model"
+    name="model_memory",
+    unit="B",
+    direction="lower",
+    summary="high-water mark above the process with its engine and no model",
 )
 ACHIEVED = Metric(name="achieved", unit="1/s", direction="higher", summary="answered inferences per second offered")
 
@@ -61,7 +64,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a measured run says. `breaches` make it invalid; `notes` weaken a figure; `about` is the run's header
+    """Summary of a measured run. `breaches` make it invalid; `notes` weaken a value; `about` is the run's header
     without the series of memory."""
 
     about: Mapping[str, Any]
@@ -88,7 +91,9 @@ def open_run(folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / HEADER).exists():
-        raise ConfigError("this folder holds a run already", where=str(folder), next_step="name another, or none")
+        raise ConfigError(
+            "this folder already holds a run", where=str(folder), next_step="name another folder, or none"
+        )
 
 
 def write(folder: Path, about: Mapping[str, Any], measurements: Sequence[Measurement]) -> Summary:
@@ -101,7 +106,7 @@ def write(folder: Path, about: Mapping[str, Any], measurements: Sequence[Measure
 
 
 def is_measured(folder: Path) -> bool:
-    """Whether that folder holds a run of this kind."""
+    """Return whether that folder holds a run of this kind."""
     return (folder / HEADER).is_file()
 
 
@@ -134,12 +139,12 @@ def read(folder: Path) -> tuple[dict[str, Any], tuple[Measurement, ...]]:
     """
     if not is_measured(folder):
         raise MissingError(
-            "no measured run there", where=str(folder), next_step="name a folder that `seatrial measure` wrote"
+            "there is no measured run", where=str(folder), next_step="name a folder that `seatrial measure` wrote"
         )
     try:
         about, values = (read_object(folder / name, schema=SCHEMA, next_step=_AGAIN) for name in (HEADER, VALUES))
     except FileNotFoundError as error:
-        raise IntegrityError("a run without its values", where=str(folder / VALUES), next_step=_AGAIN) from error
+        raise IntegrityError("the run lacks its values", where=str(folder / VALUES), next_step=_AGAIN) from error
     del about["schema"]
     with damage(folder / VALUES, _AGAIN):
         measured = tuple(Measurement.from_json(each) for each in values["measurements"])
@@ -191,7 +196,10 @@ def _rate_interval(rates: npt.NDArray[np.float64]) -> tuple[float, float] | None
 
 def _notes(about: Mapping[str, Any], figures: Sequence[Figure]) -> list[str]:
     notes = [
-        f"{each.scenario}: {each.n} latencies, worth {each.n_effective} independent ones, are too few to bound p99"
+        (
+            f"{each.scenario}: {each.n} latencies, equivalent to {each.n_effective} independent ones, are "
+            "too few to bound p99"
+        )
         for each in figures
         if each.metric == "latency" and each.p99_upper is None
     ]

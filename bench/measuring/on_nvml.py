@@ -1,7 +1,7 @@
 """NVML: what the driver says about each GPU. Reads only, and maps NVML's errors; locks no clock, judges nothing.
 
 What a card, a driver or a container does not tell is None, never 0: many virtual GPUs have no energy counter, and per
-process figures are often hidden from containers.
+process figures are often hidden from containers. Experimental (`optimize.experimental.GPU`).
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +11,8 @@ from typing import Any
 
 import pynvml
 
-from optimize.errors import MachineError
+from seatrial.optimize import experimental
+from seatrial.optimize.errors import MachineError
 
 THROTTLES = {
     "idle": 0x1,
@@ -89,6 +90,7 @@ def opened() -> Iterator[Nvml]:
         nvml = Nvml()
         if not nvml.used():
             raise MachineError("the NVIDIA driver sees no GPU", where="NVML", next_step=_NEXT)
+        experimental.used(experimental.GPU)
         yield nvml
     finally:
         pynvml.nvmlShutdown()
@@ -99,7 +101,7 @@ def _mapped() -> Iterator[None]:
     try:
         yield
     except pynvml.NVMLError as error:
-        raise MachineError(f"the NVIDIA driver says: {error}", where="NVML", next_step=_NEXT) from error
+        raise MachineError(f"the NVIDIA driver reports: {error}", where="NVML", next_step=_NEXT) from error
 
 
 _NEXT = "measure on a machine with an NVIDIA GPU and its driver; nvidia-smi must list it"

@@ -1,4 +1,4 @@
-"""What can be said of one stream of latencies without assuming a law: ranks, and bounds by counting.
+"""Order statistics of one stream of latencies without a distribution: ranks, and bounds by counting.
 
 Pure. Each bound is an order statistic whose rank follows from the binomial law; dependence in time makes the stream
 count as fewer values (`effective_size`), never as more.
@@ -39,7 +39,7 @@ def quantiles(values: npt.ArrayLike) -> Quantiles:
     """
     stream = np.asarray(values, np.float64)
     if stream.ndim != 1 or not stream.size or not np.isfinite(stream).all():
-        raise ValueError(f"finite values are needed, got {stream.size} of shape {stream.shape}")
+        raise ValueError(f"finite values in one dimension are needed, got {stream.size} of shape {stream.shape}")
     tail, middle = effective_size(stream, 0.99), effective_size(stream, 0.5)
     low, high = lower_bound(stream, 0.5, 0.975, middle), upper_bound(stream, 0.5, 0.975, middle)
     return Quantiles(
@@ -74,7 +74,7 @@ def lower_bound(values: Floats, q: float, confidence: float, size: int | None = 
 
 
 def effective_size(values: Floats, q: float) -> int:
-    """How many independent values a stream is worth for its q-quantile: ``n / tau``.
+    """Return the effective number of independent values of a stream for its q-quantile: ``n / tau``.
 
     tau is the integrated autocorrelation time of "above the quantile or not", summed over the initial positive sequence
     of pairs of lags (Geyer, Statistical Science 7:473-483, 1992); at least 1, so that nothing gains by it.

@@ -1,6 +1,6 @@
 """Probes that look at a server while it works: the memory of its process tree, and a control workload for the machine.
 
-Only looks, from outside, through `bench.measuring.processes`; asks the server nothing and judges nothing.
+Only looks, from outside, through `bench.processes`; asks the server nothing and judges nothing.
 """
 
 import os
@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from optimize.errors import MachineError
+from seatrial.optimize.errors import MachineError
 
+from ..processes import alive as alive
+from ..processes import forget_high_water, group_peak, proportional, resident, tree
 from .growth import growth
-from .processes import alive as alive
-from .processes import forget_high_water, group_peak, proportional, resident, tree
 
 INTERVAL = 0.02  # seconds between looks
 POINTS = 300  # of the series that is kept, at most twice as many
@@ -147,14 +147,14 @@ class MemoryProbe:
 
     @property
     def result(self) -> Memory:
-        """What was seen so far.
+        """Return the values seen so far.
 
         Raises:
             MachineError: no process was ever seen.
         """
         if not self._high:
             raise MachineError(
-                "no process to measure memory of",
+                "there is no process whose memory can be measured",
                 where=f"process ids {list(self.pids)}",
                 next_step="the server must run on this machine, as this user",
             )

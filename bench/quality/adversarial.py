@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from optimize.artifact import Artifact
-from optimize.errors import ConfigError
-from optimize.samples import Samples
-from optimize.store import Store
+from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.samples import Samples
+from seatrial.optimize.store import Store
 
+from ..checks import Check
 from . import served
-from .checks import Check
 from .quantities import Array
 from .suite import Suite, attacks, spread
 
@@ -58,16 +58,18 @@ def craft(
     """
     wanted = attacks(checks)
     if source is None or source.format != "torch":
-        given = "there is no artifact to find it by" if source is None else f"{source.short} is {source.format}"
+        given = (
+            "no artifact is available to find it" if source is None else f"{source.short} has format {source.format}"
+        )
         raise ConfigError(
             f"an attack needs the source's gradients, and {given}",
             where=wanted[0].label,
             next_step="drop the adversarial checks, or start the recipe from a torch factory",
         )
     if samples.labels is None:
-        raise ConfigError("an attack needs labels to lead away from", where=samples.split)
+        raise ConfigError("an attack needs labels", where=samples.split)
     if not any(array.dtype.kind == "f" for array in samples.inputs.values()):
-        raise ConfigError("no input is a float, so there is nothing to perturb", where=wanted[0].label)
+        raise ConfigError("an attack needs a float input, and there is none", where=wanted[0].label)
     from .on_torch import attacked, module_of
 
     module, made = module_of(source, store), {}

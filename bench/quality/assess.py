@@ -7,29 +7,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
+from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.sessions.answers import answers
+from seatrial.optimize.sessions.session import open_session
+from seatrial.optimize.store import Store
 
-from optimize.artifact import Artifact
-from optimize.sessions.session import open_session
-from optimize.store import Store
-
-from ..gating.judge import decide
+from ..decision import decide
 from ..targets import Endpoint
 from ..verdict import EXIT_CODES, Finding, Outcome
 from . import served
 from .evidence import Evidence, gathered
 from .findings import findings_of
-from .quantities import Array
 from .suite import Ask, Suite, shares
 
 Progress = Callable[[str, float], None]
-_PARTS = 10  # shares of the set: what progress is told by
+_PARTS = 10  # shares of the set, for progress reports
 _BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class Assessment:
-    """What a suite showed. `outcome` is None where no check gates: then it only tells."""
+    """Result of a suite. `outcome` is None if no check gates; the result is then informational."""
 
     outcome: Outcome | None
     findings: tuple[Finding, ...]
@@ -79,7 +77,7 @@ def assess(
 
 
 def answering(target: Artifact | Endpoint, store: Store, batch: int = _BATCH) -> Ask:
-    """What answers for an artifact (opened here, one thread) or an endpoint (over HTTP).
+    """Return the answer function of an artifact (opened here, one thread) or an endpoint (over HTTP).
 
     Raises:
         SeatrialError: the artifact cannot run on this machine.
@@ -87,16 +85,4 @@ def answering(target: Artifact | Endpoint, store: Store, batch: int = _BATCH) ->
     if isinstance(target, Endpoint):
         return lambda inputs: served.answers(target, inputs, batch)
     session = open_session(target, store)
-    first = target.inputs[0].shape[0] if target.inputs and target.inputs[0].shape else "batch"
-    size = first if isinstance(first, int) else batch
-
-    def ask(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        n = len(next(iter(inputs.values())))
-        parts = []
-        for start in range(0, n, size):
-            rows = np.minimum(np.arange(start, start + size), n - 1)  # the last batch is filled up
-            rows = rows if isinstance(first, int) else rows[: n - start]
-            parts.append(session.run({name: array[rows] for name, array in inputs.items()}))
-        return {name: np.concatenate([part[name] for part in parts])[:n] for name in parts[0]}
-
-    return ask
+    return lambda inputs: answers(session, target.inputs, inputs, batch, target.outputs)

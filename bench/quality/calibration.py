@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from .checks import CalibrationCheck
+from ..checks import CalibrationCheck
 from .evidence import Evidence
 from .metrics import predicted
 from .quantities import Array, Quantity, Scores, SetStatistic
@@ -49,14 +49,16 @@ def probabilities(output: Array) -> Array:
     predicted(output)
     if output.shape[1] == 1:
         output = np.concatenate([np.zeros_like(output), output], axis=1)
-    if (output >= 0).all() and np.allclose(output.sum(axis=1), 1, atol=_SUM):
+    if ((output >= 0) & (output <= 1 + _SUM)).all() and np.allclose(output.sum(axis=1), 1, atol=_SUM):
         return output
     return softmax(output)
 
 
 def softmax(logits: Array) -> Array:
-    """Softmax over the last axis."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    """Softmax over the last axis; infinite logits share a row, and a row of nothing but minus infinity is uniform."""
+    peak = logits.max(axis=-1, keepdims=True)
+    bounded = np.where(np.isfinite(peak), logits, np.where(logits == peak, 0.0, -np.inf))
+    shifted = np.exp(bounded - np.where(np.isfinite(peak), peak, 0.0))
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
 
 

@@ -13,9 +13,9 @@ from zlib import crc32
 
 import numpy as np
 
-from optimize.errors import ConfigError
+from seatrial.optimize.errors import ConfigError
 
-from .checks import BYTES, IMAGE, NUMERIC
+from ..checks import BYTES, IMAGE, NUMERIC
 
 Array = np.ndarray[Any, np.dtype[Any]]
 STRENGTHS: Mapping[str, tuple[float, float, float, float, float]] = {
@@ -35,7 +35,7 @@ STRENGTHS: Mapping[str, tuple[float, float, float, float, float]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """What an input's numbers look like over the whole evaluation set; shares of it must not differ in strength."""
+    """Range of an input's numbers over the whole evaluation set, so that corruption strength is constant."""
 
     low: float
     high: float
@@ -89,7 +89,7 @@ def applicable(inputs: Mapping[str, Array]) -> list[str]:
 
 
 def applies(kind: str, array: Array) -> bool:
-    """Whether an input is of the sort that the corruption is about.
+    """Return whether the corruption applies to an input.
 
     Images are [n, c, h, w] or [n, h, w, c] with 1, 3 or 4 channels; numbers are floats or bytes of a picture; tokens
     are integers [n, length]; byte records are text or bytes.

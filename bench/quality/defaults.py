@@ -1,6 +1,6 @@
-"""Which checks a first look asks where no budget names any: one of every kind that the samples allow. Told, not judged.
+"""Default checks without a budget: one of every kind that the samples allow. Informational.
 
-The allowances are placeholders: nobody's margins but a budget's decide anything.
+The margins are placeholders: only a budget's margins decide.
 """
 
 from collections.abc import Mapping
@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from optimize.samples import Samples
+from seatrial.optimize.samples import Samples
 
-from .checks import Check, check_from_json
+from ..checks import Check, check_from_json
 from .corruption import applicable
 from .quantities import Array
 

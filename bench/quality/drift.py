@@ -5,9 +5,11 @@ Needs no labels, so it sees what accuracy forgives: answers that moved and still
 
 import numpy as np
 
-from optimize.errors import ConfigError
+from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.parity.measures import beyond, misplaced
 
-from .checks import DriftCheck
+from ..checks import DriftCheck
+from ..errors import AnswerError
 from .evidence import Evidence
 from .metrics import predicted
 from .quantities import Array, Quantity, Scores, SetStatistic, Worst
@@ -23,13 +25,16 @@ def quantity(check: DriftCheck, evidence: Evidence) -> Quantity:
     Raises:
         ConfigError: there is no base.
         SourceError: the output is not one row per sample.
+        AnswerError: values are NaN, infinite or masked in one arm alone.
     """
     base, candidate = evidence.outputs(check.output)
     if base is None:
-        raise ConfigError("drift is against a reference", where=check.label, next_step="give one (--against)")
+        raise ConfigError("a drift check needs a reference", where=check.label, next_step="pass one (--against)")
+    given = base, candidate
+    base, candidate = _numbers(base, candidate, check.label)
     match check.statistic:
         case "flips":
-            moved = predicted(base) != predicted(candidate)
+            moved = predicted(given[0]) != predicted(given[1])
             return Scores(name="flips", base=None, candidate=moved.astype(np.float64), higher_is_better=False)
         case "cosine":
             return Scores(name="cosine", base=None, candidate=cosine(base, candidate))
@@ -37,13 +42,30 @@ def quantity(check: DriftCheck, evidence: Evidence) -> Quantity:
             moved = np.abs(base - candidate).reshape(len(base), -1).mean(axis=1)
             return Scores(name="difference", base=None, candidate=moved, higher_is_better=False)
         case "jensen_shannon":
-            return _joint("jensen_shannon", class_rows(base, candidate))
+            return _joint("jensen_shannon", class_rows(*given))
         case "ks" | "psi" as name:
             one, other = base.reshape(len(base), -1), candidate.reshape(len(base), -1)
             chosen = np.unique(np.linspace(0, one.shape[1] - 1, min(_COLUMNS, one.shape[1])).astype(int))
             rows = threshold_rows if name == "ks" else bin_rows
             parts = [_joint(name, rows(one[:, at], other[:, at]), f"{name} of element {at}") for at in chosen]
             return Worst(name=check.label, parts=parts)
+
+
+def _numbers(base: Array, candidate: Array, where: str) -> tuple[Array, Array]:
+    """Both arms' outputs without what is not finite, or stands for it, in both: 0 there."""
+    if base.shape != candidate.shape or not base.size:
+        return base, candidate
+    one, other = (array.reshape(len(array), -1) for array in (base, candidate))
+    wrong, ok = misplaced(one, other, beyond(one))
+    if wrong:
+        raise AnswerError(
+            f"{wrong} of {base.size} values are NaN, infinite or masked in only one arm",
+            where=where,
+            next_step="inspect the candidate's outputs: seatrial parity --bisect names the first wrong node",
+        )
+    held = (np.where(ok, array, 0.0).reshape(base.shape) for array in (one, other))
+    first, second = held
+    return first, second
 
 
 def _joint(name: str, rows: Array, text: str = "") -> SetStatistic:

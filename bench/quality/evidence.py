@@ -1,4 +1,4 @@
-"""What was answered, as the checks read it: one arm beside the other over the whole set; kept as JSON values.
+"""Answers as input of the checks: both arms over the whole evaluation set, stored as JSON values.
 
 Arrays travel as base64 of their bytes: exact, and a fraction of a list of numbers. Measures nothing, judges nothing.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from optimize.errors import ConfigError, IntegrityError, SourceError
+from seatrial.optimize.errors import ConfigError, IntegrityError, SourceError
 
 from .quantities import Array
 
@@ -48,10 +48,12 @@ class Evidence:
         """
         known = list(self.candidate.outputs)
         if not known:
-            raise ConfigError("no outputs were kept: they hold no numbers, or too many", next_step="ask fewer samples")
+            raise ConfigError("no outputs were kept: they are not numeric, or too many", next_step="use fewer samples")
         chosen = name or known[0]
         if chosen not in known:
-            raise ConfigError(f"a check names output {chosen!r}", next_step=f"kept are {', '.join(known)}")
+            raise ConfigError(
+                f"the check names the unknown output {chosen!r}", next_step=f"kept outputs: {', '.join(known)}"
+            )
         base = None if self.base is None else self.base.outputs[chosen].astype(np.float64)
         return base, self.candidate.outputs[chosen].astype(np.float64)
 
@@ -62,7 +64,9 @@ class Evidence:
             ConfigError: that variant was not asked.
         """
         if variant not in self.candidate.scores:
-            raise ConfigError(f"{variant!r} was not measured in this run", next_step="run it again with this check")
+            raise ConfigError(
+                f"{variant!r} was not measured in this run", next_step="run the gate again with this check"
+            )
         return None if self.base is None else self.base.scores[variant], self.candidate.scores[variant]
 
     def classes(self) -> Array:
@@ -100,7 +104,7 @@ def unpacked(value: Mapping[str, Any]) -> Array:
         raw = np.frombuffer(base64.b64decode(value["data"], validate=True), np.dtype(value["dtype"]))
         return raw.reshape(value["shape"])
     except (KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"an array that cannot be read: {error}", next_step="measure again") from error
+        raise IntegrityError(f"an array cannot be read: {error}", next_step="measure again") from error
 
 
 def gathered(base: Sequence[Mapping[str, Any]] | None, candidate: Sequence[Mapping[str, Any]]) -> Evidence:
@@ -110,10 +114,12 @@ def gathered(base: Sequence[Mapping[str, Any]] | None, candidate: Sequence[Mappi
         IntegrityError: the arms were not asked the same, or a share is missing.
     """
     if not candidate or any(not share for share in (*candidate, *(base or ()))):
-        raise IntegrityError("a share of the evaluation set lacks the checks' values", next_step="run the gate again")
+        raise IntegrityError(
+            "a part of the evaluation set lacks the values of the checks", next_step="run the gate again"
+        )
     for one, other in zip(base or candidate, candidate, strict=True):
         if one["asked"] != other["asked"]:
-            raise IntegrityError("the two arms were not asked the same samples", next_step="run the gate again")
+            raise IntegrityError("the two arms did not receive the same samples", next_step="run the gate again")
     asked = [share["asked"] for share in candidate]
     sizes = [len(unpacked(each["labels"])) for each in asked]
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)

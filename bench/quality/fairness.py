@@ -10,10 +10,10 @@ from itertools import permutations
 
 import numpy as np
 
-from optimize.errors import ConfigError
+from seatrial.optimize.errors import ConfigError
 
 from .. import stats
-from .checks import FairnessCheck
+from ..checks import FairnessCheck
 from .evidence import Evidence
 from .metrics import predicted
 from .quantities import Array, Estimate, Quantity, Scores, Worst
@@ -23,7 +23,7 @@ _MOST = 40  # groups whose gaps are looked at pair by pair
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
-    """How far one group's rate lies above another's; each `Scores` holds one group's samples."""
+    """Gap between the rates of two groups; each `Scores` holds one group's samples."""
 
     high: Scores
     low: Scores
@@ -36,7 +36,7 @@ class Gap:
 
     @property
     def paired(self) -> bool:
-        """Whether there is a base to compare with."""
+        """Return whether there is a base to compare with."""
         return self.high.paired and self.low.paired
 
     def level(self, limit: float, alpha: float) -> Estimate:
@@ -52,7 +52,7 @@ class Gap:
         return self._normal(value, spread, limit, alpha)
 
     def worsening(self, margin: float, alpha: float) -> Estimate:
-        """How much the gap grew: the paired change of one group minus that of the other."""
+        """Estimate the growth of the gap: the paired change of one group minus that of the other."""
         (up, first), (down, second) = _change(self.high), _change(self.low)
         return self._normal(up - down, math.hypot(first, second), margin, alpha)
 
@@ -107,7 +107,7 @@ def groups(check: FairnessCheck, evidence: Evidence) -> list[Scores]:
         raise ConfigError(
             f"no column {check.by!r} in the samples",
             where=check.label,
-            next_step=f"there are {there}; a loader gives more as its third part",
+            next_step=f"available columns: {there}; a loader returns more as its third value",
         )
     base, candidate, counted = _rates(check, evidence)
     parts = []
@@ -118,9 +118,9 @@ def groups(check: FairnessCheck, evidence: Evidence) -> list[Scores]:
             parts.append(Scores(name=f"{check.by} {value}", base=first, candidate=candidate[member]))
     if len(parts) < 2:
         raise ConfigError(
-            f"{len(parts)} groups by {check.by!r} have {check.minimum} samples",
+            f"only {len(parts)} groups by {check.by!r} have {check.minimum} samples",
             where=check.label,
-            next_step="ask more evaluation samples, or lower minimum",
+            next_step="use more evaluation samples, or lower minimum",
         )
     return parts
 
@@ -143,7 +143,7 @@ def _rates(check: FairnessCheck, evidence: Evidence) -> tuple[Array | None, Arra
 def wilson(successes: int, n: int, z: float) -> tuple[float, float]:
     """Wilson's score interval of a proportion, `z` standard errors to either side."""
     if n < 1 or not 0 <= successes <= n:
-        raise ValueError(f"{successes} of {n}")
+        raise ValueError(f"{successes} successes of {n} trials are impossible")
     p, square = successes / n, z * z
     middle = (p + square / (2 * n)) / (1 + square / n)
     reach = z / (1 + square / n) * math.sqrt(p * (1 - p) / n + square / (4 * n * n))
@@ -168,7 +168,7 @@ def _newcombe_p(counts: tuple[int, int, int, int], limit: float) -> float:
 
 
 def _crossing(counts: tuple[int, int, int, int], limit: float, side: int) -> float:
-    """How many standard errors the bound on one side of the difference must go to reach the limit."""
+    """Return the number of standard errors at which a one-sided bound of the difference reaches the limit."""
     low, high = 0.0, 40.0
     for _ in range(60):
         z = (low + high) / 2
@@ -185,7 +185,7 @@ def _change(group: Scores) -> tuple[float, float]:
     24:729-740, 2005), so that a group in which nothing changed is not thereby known exactly.
     """
     if group.base is None:
-        raise ValueError(f"{group.name} has no base")
+        raise ValueError(f"{group.name} has no base to compare with")
     difference, n = group.candidate - group.base, group.candidate.size
     mean = float(difference.mean())
     if stats.is_binary(group.base) and stats.is_binary(group.candidate):

@@ -9,16 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from optimize.errors import SeatrialError
+from seatrial.optimize.errors import SeatrialError
 
 from .. import stats
-from ..budget import Budget
-from ..gating.findings import complete_pairs
-from ..gating.pairs import GateRun
-from ..measurement import spell
-from ..verdict import Finding
-from . import calibration, drift, fairness, metrics, segments
-from .checks import (
+from ..checks import (
     AdversarialCheck,
     CalibrationCheck,
     Check,
@@ -28,20 +22,11 @@ from .checks import (
     MetricCheck,
     SegmentsCheck,
 )
-from .evidence import CLEAN, Evidence, gathered
+from ..measurement import spell
+from ..verdict import Finding
+from . import calibration, drift, fairness, metrics, segments
+from .evidence import CLEAN, Evidence
 from .quantities import Array, Estimate, Quantity, Scores
-
-
-def check_findings(run: GateRun, budget: Budget) -> list[Finding]:
-    """The findings of a gate's run about every check of its budget; none where the budget has no checks."""
-    if not budget.checks:
-        return []
-    pairs = sorted(complete_pairs(run), key=lambda pair: pair[0].quality_start)
-    try:
-        evidence = gathered([base.checks for base, _ in pairs], [candidate.checks for _, candidate in pairs])
-    except SeatrialError as error:
-        return [_blank(check, rule, error.what) for check in budget.checks for rule in check.rules]
-    return findings_of(budget.checks, evidence, alpha_pass=budget.alpha_pass, alpha_fail=budget.alpha_fail)
 
 
 def findings_of(checks: Sequence[Check], evidence: Evidence, *, alpha_pass: float, alpha_fail: float) -> list[Finding]:
@@ -54,7 +39,7 @@ def findings_of(checks: Sequence[Check], evidence: Evidence, *, alpha_pass: floa
 
 
 def quantity_of(check: Check, evidence: Evidence, rule: str) -> Quantity:
-    """What the check is about, as a quantity.
+    """Return the quantity that the check examines.
 
     Raises:
         ConfigError, SourceError: the samples or outputs do not have what it needs.
@@ -113,7 +98,8 @@ def _rows(check: CorruptionCheck | AdversarialCheck, evidence: Evidence) -> Arra
     return rows
 
 
-def _blank(check: Check, rule: str, why: str) -> Finding:
+def blank_finding(check: Check, rule: str, why: str) -> Finding:
+    """Return the finding of a rule that says nothing yet: INVALID, for that reason."""
     return Finding(
         metric=check.label,
         unit="share" if isinstance(check, DriftCheck) and check.statistic == "flips" else "score",
@@ -128,7 +114,7 @@ def _blank(check: Check, rule: str, why: str) -> Finding:
 def _finding(
     check: Check, rule: str, margin: float, evidence: Evidence, alpha_pass: float, alpha_fail: float
 ) -> Finding:
-    blank = _blank(check, rule, "no values, so nothing can be said.")
+    blank = blank_finding(check, rule, "no values were measured.")
     try:
         quantity = quantity_of(check, evidence, rule)
         if rule == "max_drop" and not quantity.paired:
@@ -138,7 +124,7 @@ def _finding(
     except SeatrialError as error:
         return replace(blank, reason=f"{check.label}: {error.what}.")
     except ValueError as error:
-        return replace(blank, reason=f"{check.label}: too little to judge by ({error}).")
+        return replace(blank, reason=f"{check.label}: too few samples to judge ({error}).")
     sign = -1.0 if quantity.higher_is_better else 1.0
     filled = replace(
         blank,
@@ -178,22 +164,22 @@ def _reason(finding: Finding, estimate: Estimate) -> str:
     if finding.rule == "max_drop":
         before = spell(estimate.base or 0.0, finding.unit)
         return (
-            f"{finding.metric}{about} went from {before} to {value} over {finding.n} samples; at worst it is "
-            f"{max(estimate.upper, 0):.4f} worse, {finding.margin:.4f} is allowed."
+            f"{finding.metric}{about} went from {before} to {value} over {finding.n} samples; upper bound "
+            f"of the drop {max(estimate.upper, 0):.4f}, margin {finding.margin:.4f}."
         )
     worst = spell(estimate.upper if finding.rule == "at_most" else estimate.lower, finding.unit)
-    side = finding.rule.replace("_", " ")
+    bound, side = "upper" if finding.rule == "at_most" else "lower", finding.rule.replace("_", " ")
     return (
-        f"{finding.metric}{about} is {value} over {finding.n} samples, at worst {worst}; {side} "
-        f"{spell(finding.margin, finding.unit)} is allowed."
+        f"{finding.metric}{about} is {value} over {finding.n} samples, {bound} bound {worst}; allowed "
+        f"{side} {spell(finding.margin, finding.unit)}."
     )
 
 
 def _note(check: Check, evidence: Evidence) -> str:
-    """What helps to act on the finding: the temperature that would mend calibration, the score at each severity."""
+    """Return details for acting on the finding: the best temperature for calibration, the score at each severity."""
     if isinstance(check, CalibrationCheck):
         _, output = evidence.outputs(check.output)
-        return f" Dividing its logits by {calibration.temperature(output, evidence.classes()):.2f} would fit best."
+        return f" The best temperature for its logits is {calibration.temperature(output, evidence.classes()):.2f}."
     if isinstance(check, CorruptionCheck):
         arms = [by_variant(check, evidence, arm) for arm in (0, 1)]
         told = [

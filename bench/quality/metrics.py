@@ -5,12 +5,13 @@ Pure. Held against scikit-learn in the tests; not computed by it, because interv
 
 import numpy as np
 
-from optimize.errors import ConfigError, SourceError
+from seatrial.optimize.errors import ConfigError, SourceError
 
-from .checks import MetricCheck
+from ..checks import MetricCheck
 from .evidence import Evidence
 from .quantities import Array, Quantity, Scores, SetStatistic
 
+_ANOTHER = "choose an output that is finite"
 _BLOCK = 256  # rows of the similarity matrix at once
 _MOST = 20_000_000  # samples times classes that F1 is computed over: half a gigabyte
 
@@ -57,7 +58,8 @@ def predicted(output: Array) -> Array:
     """
     if output.ndim != 2:
         raise SourceError(
-            f"this check needs [n, classes], the output is {list(output.shape)}", next_step="name another output"
+            f"this check needs an output of shape [n, classes], got {list(output.shape)}",
+            next_step="choose another output",
         )
     if output.shape[1] == 1:
         return np.asarray(output[:, 0] > 0, dtype=np.int64)
@@ -99,6 +101,8 @@ def r2(means: Array) -> Array:
 def neighbours(vectors: Array, known: Array, k: int) -> Array:
     """1 where one of the `k` nearest other samples by cosine has the same label, else 0; vectors [n, d] give [n]."""
     flat = vectors.reshape(len(vectors), -1)
+    if not np.isfinite(flat).all():
+        raise SourceError("the output contains infinities; a cosine needs finite numbers", next_step=_ANOTHER)
     unit = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
     found = np.zeros(len(flat))
     for start in range(0, len(flat), _BLOCK):
@@ -117,7 +121,7 @@ def _scores(check: MetricCheck, output: Array, evidence: Evidence) -> Array:
     known = evidence.classes()
     if check.metric == "retrieval":
         if len(known) <= check.k:
-            raise ConfigError(f"{len(known)} samples have no {check.k} neighbours each", where=check.label)
+            raise ConfigError(f"{len(known)} samples are too few for {check.k} neighbours each", where=check.label)
         return neighbours(output, known, check.k)
     if check.metric == "accuracy":
         return np.asarray(predicted(output) == known, dtype=np.float64)
@@ -134,10 +138,14 @@ def _targets(output: Array, labels: Array) -> tuple[Array, Array]:
     """
     known = labels.reshape(len(labels), -1).astype(np.float64)
     given = output.reshape(len(output), -1)
+    if not np.isfinite(given).all():
+        raise SourceError(
+            "the output contains infinities; a regression metric needs finite numbers", next_step=_ANOTHER
+        )
     if known.shape != given.shape:
         raise SourceError(
-            f"labels {list(labels.shape)} against an output {list(output.shape)}",
-            next_step="a regression metric needs one label per output number",
+            f"labels of shape {list(labels.shape)} do not match an output of shape {list(output.shape)}",
+            next_step="provide one label per output number for a regression metric",
         )
     return known, given
 

@@ -1,4 +1,4 @@
-"""Plots of an assessment as HTML fragments, in the house's look (`optimize.on_plotly`). Draws what it is given."""
+"""Plots of an assessment as HTML fragments, in the house's look (`optimize.report`). Draws what it is given."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from optimize.on_plotly import fragment
+from seatrial.optimize.report.on_plotly import fragment
 
 from ..on_plotly import BASE_COLOUR, CANDIDATE_COLOUR
 
@@ -20,7 +20,7 @@ def reliability(curves: Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[
     figure = go.Figure()
     low = min(float(min(x.min(), y.min())) for x, y in curves.values())
     figure.add_scatter(
-        x=[low, 1], y=[low, 1], mode="lines", line={"color": BASE_COLOUR, "dash": "dot"}, name="as sure as right"
+        x=[low, 1], y=[low, 1], mode="lines", line={"color": BASE_COLOUR, "dash": "dot"}, name="perfectly calibrated"
     )
     for name, (x, y) in curves.items():
         figure.add_scatter(
@@ -29,10 +29,10 @@ def reliability(curves: Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[
             mode="lines+markers",
             name=name,
             line={"color": _COLOURS[name], "width": 2.5},
-            hovertemplate=f"{name}: %{{x:.1%}} sure, %{{y:.1%}} right<extra></extra>",
+            hovertemplate=f"{name}: confidence %{{x:.1%}}, accuracy %{{y:.1%}}<extra></extra>",
         )
     figure.update_xaxes(title="mean confidence", tickformat=".0%")
-    figure.update_yaxes(title="share right", tickformat=".0%")
+    figure.update_yaxes(title="accuracy", tickformat=".0%")
     return fragment(figure, 360)
 
 

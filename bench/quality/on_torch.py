@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from optimize.artifact import Artifact
-from optimize.errors import SourceError
-from optimize.sessions.on_torch import call, open_module, outputs_of
-from optimize.store import Store
+from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.errors import SourceError
+from seatrial.optimize.sessions.on_torch import call, open_module, outputs_of
+from seatrial.optimize.store import Store
 
 from .quantities import Array
 
@@ -71,7 +71,7 @@ def _moved(
         except RuntimeError as error:  # autograd's only type
             raise SourceError(
                 f"the source gives no gradient to its inputs: {error}",
-                next_step="let its forward keep the graph, or drop the adversarial checks",
+                next_step="keep the autograd graph in its forward, or drop the adversarial checks",
             ) from error
         for name, slope in zip(bounds, slopes, strict=True):
             low, high = bounds[name]

@@ -44,17 +44,17 @@ class Quantity(Protocol):
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Return its display name."""
         ...
 
     @property
     def higher_is_better(self) -> bool:
-        """Which way it is good."""
+        """Return whether higher values are better."""
         ...
 
     @property
     def paired(self) -> bool:
-        """Whether there is a base to compare with."""
+        """Return whether there is a base to compare with."""
         ...
 
     def level(self, limit: float, alpha: float) -> Estimate:
@@ -62,7 +62,7 @@ class Quantity(Protocol):
         ...
 
     def worsening(self, margin: float, alpha: float) -> Estimate:
-        """How much worse the candidate is (positive = worse); `p` is small where that exceeds the margin."""
+        """Estimate how much worse the candidate is (positive = worse); `p` is small if that exceeds the margin."""
         ...
 
 
@@ -77,7 +77,7 @@ class Scores:
 
     @property
     def paired(self) -> bool:
-        """Whether there is a base to compare with."""
+        """Return whether there is a base to compare with."""
         return self.base is not None
 
     def level(self, limit: float, alpha: float) -> Estimate:
@@ -100,7 +100,7 @@ class Scores:
     def worsening(self, margin: float, alpha: float) -> Estimate:
         """Tango's interval for scores of 0 and 1, else the paired t interval."""
         if self.base is None:
-            raise ValueError(f"{self.name} has no base")
+            raise ValueError(f"{self.name} has no base to compare with")
         good, other = (self.base, self.candidate) if self.higher_is_better else (self.candidate, self.base)
         found = stats.paired_drop(good, other, margin, alpha=alpha)
         unseen = _unseen(found.n, alpha) if found.lower == found.upper else 0.0
@@ -134,7 +134,7 @@ class SetStatistic:
 
     @property
     def paired(self) -> bool:
-        """Whether there is a base to compare with."""
+        """Return whether there is a base to compare with."""
         return self.base is not None
 
     def level(self, limit: float, alpha: float) -> Estimate:
@@ -147,7 +147,7 @@ class SetStatistic:
     def worsening(self, margin: float, alpha: float) -> Estimate:
         """Candidate against base, over the same resamples."""
         if self.base is None:
-            raise ValueError(f"{self.name} has no base")
+            raise ValueError(f"{self.name} has no base to compare with")
         base, value = self._value(self.base), self._value(self.candidate)
         sign = -1.0 if self.higher_is_better else 1.0
         drawn = sign * (self._drawn - self._drawn_base)
@@ -177,7 +177,7 @@ def _resampled(rows: Array, combine: Callable[[Array], Array]) -> Array:
 
 @lru_cache(maxsize=2)
 def _counts(n: int) -> Array:
-    """How often each of n samples is drawn, uint8 [RESAMPLES, n]."""
+    """Draw the counts of each of n samples, uint8 [RESAMPLES, n]."""
     random = np.random.default_rng(0)
     drawn = (np.bincount(random.integers(0, n, n), minlength=n) for _ in range(RESAMPLES))
     return np.stack([each.astype(np.uint8) for each in drawn])
@@ -222,7 +222,7 @@ class Worst:
 
     @property
     def paired(self) -> bool:
-        """Whether there is a base to compare with."""
+        """Return whether there is a base to compare with."""
         return all(part.paired for part in self.parts)
 
     def level(self, limit: float, alpha: float) -> Estimate:

@@ -10,9 +10,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from optimize.errors import ConfigError
+from seatrial.optimize.errors import ConfigError
 
-from .checks import SegmentsCheck
+from ..checks import SegmentsCheck
 from .evidence import Evidence
 from .quantities import Array, Quantity, Scores, Worst
 
@@ -54,9 +54,9 @@ def confirmed(check: SegmentsCheck, evidence: Evidence, *, against_base: bool) -
         parts.append(Scores(name=segment.text, base=first, candidate=candidate[members]))
     if not parts:
         raise ConfigError(
-            f"no segment holds {check.support} samples in either half of {len(candidate)}",
+            f"no segment has {check.support} samples in either half of {len(candidate)}",
             where=check.label,
-            next_step="ask more evaluation samples, or lower support",
+            next_step="use more evaluation samples, or lower support",
         )
     return parts
 
@@ -69,14 +69,18 @@ def columns_of(check: SegmentsCheck, evidence: Evidence) -> dict[str, Array]:
     """
     known = {**evidence.derived, **evidence.columns}
     if missing := [name for name in check.columns if name not in known]:
-        raise ConfigError(f"no column {missing[0]!r}", where=check.label, next_step=f"there are {', '.join(known)}")
+        raise ConfigError(
+            f"there is no column {missing[0]!r} in the samples",
+            where=check.label,
+            next_step=f"available columns: {', '.join(known)}",
+        )
     if check.columns:
         return {name: known[name] for name in check.columns}
     return dict(evidence.columns or evidence.derived)
 
 
 def search_half(n: int) -> Array:
-    """Which samples the search may look at: a seeded half, bool [n]."""
+    """Select the samples for the search: a seeded half, bool [n]."""
     chosen = np.zeros(n, dtype=bool)
     chosen[np.random.default_rng(n).permutation(n)[: n // 2]] = True
     return chosen

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from optimize.errors import SourceError
+from seatrial.optimize.errors import SourceError
 
 from ..errors import AnswerError
+from ..load import messages
 from ..load.payload import Payload
 from ..targets import DTYPES, Endpoint
 
@@ -35,15 +36,17 @@ def answers(endpoint: Endpoint, inputs: Mapping[str, Array], batch: int) -> dict
 
     Raises:
         ConfigError: the samples do not fit the model's inputs.
-        AnswerError: no answer, a refusal, another shape or dtype than promised, NaN or infinity.
+        AnswerError: no answer, a refusal, another shape or dtype than promised, NaN or plus infinity.
     """
     count = len(next(iter(inputs.values())))
-    size = fixed_batch(endpoint, inputs) or min(batch, count)
+    size, single = fixed_batch(endpoint, inputs) or min(batch, count), whole(endpoint, inputs)
     payload = Payload.build(endpoint, inputs, batch=size, count=ceil(count / size))
     parts: list[dict[str, Array]] = []
     with _connection(endpoint) as connection:
         for request in payload.requests:
-            parts.append(_checked(endpoint, _exchange(connection, request, endpoint), size))
+            parts.append(_checked(endpoint, _exchange(connection, request, endpoint), None if single else size))
+    if single:
+        return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
     return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
 
 
@@ -73,13 +76,13 @@ def scores(metric: Metric, outputs: Mapping[str, Array], labels: Array) -> Array
         raise
     except Exception as error:  # the user's code may raise anything
         raise SourceError(
-            f"the metric raised {type(error).__name__}: {error}", where=name, next_step="mend that code"
+            f"the metric raised {type(error).__name__}: {error}", where=name, next_step="fix the metric's code"
         ) from error
     if given.shape != (len(labels),) or not np.isfinite(given).all():
         raise SourceError(
             f"the metric returned shape {given.shape} for {len(labels)} samples, or numbers that are not finite",
             where=name,
-            next_step="return one finite score per sample, higher being better",
+            next_step="return one finite score per sample; higher must be better",
         )
     return given
 
@@ -91,6 +94,15 @@ def fixed_batch(endpoint: Endpoint, inputs: Mapping[str, Array]) -> int | None:
     if array is not None and array.ndim == len(spec.shape) + 1:
         return 1
     return spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else None
+
+
+def whole(endpoint: Endpoint, inputs: Mapping[str, Array]) -> bool:
+    """Return whether a request holds the whole tensors of one sample: every array has one axis more than its input."""
+    return all(
+        inputs[spec.name].ndim == len(spec.shape) + 1 or (spec.shape == (1,) and inputs[spec.name].ndim == 1)
+        for spec in endpoint.inputs
+        if spec.name in inputs
+    ) and any(inputs[spec.name].ndim > 1 for spec in endpoint.inputs if spec.name in inputs)
 
 
 @contextmanager
@@ -115,7 +127,7 @@ def _exchange(connection: socket.socket, request: bytes, endpoint: Endpoint) -> 
         body = reply.read()
     except (OSError, http.client.HTTPException) as error:
         raise AnswerError(
-            f"the server broke off: {type(error).__name__}: {error}",
+            f"the connection to the server failed: {type(error).__name__}: {error}",
             where=endpoint.url + endpoint.path,
             next_step="read the server's log",
         ) from error
@@ -128,7 +140,7 @@ def _exchange(connection: socket.socket, request: bytes, endpoint: Endpoint) -> 
     try:
         return decoded(body, reply.getheader("Inference-Header-Content-Length"))
     except (ValueError, KeyError, TypeError) as error:
-        raise AnswerError(f"an answer that is not KServe v2: {error}", where=endpoint.url) from error
+        raise AnswerError(f"the answer is not valid KServe v2: {error}", where=endpoint.url) from error
 
 
 def decoded(body: bytes, header: str | None) -> dict[str, Array]:
@@ -152,6 +164,8 @@ def decoded(body: bytes, header: str | None) -> dict[str, Array]:
 
 def tensor(datatype: str, shape: tuple[int, ...], raw: bytes) -> Array:
     """An array from a KServe datatype, its shape and its bytes, as HTTP and gRPC both carry them."""
+    if datatype == "BF16":
+        return messages.from_bfloat16(np.frombuffer(raw, "<u2")).reshape(shape)
     dtype = np.dtype(DTYPES[datatype])
     if dtype.kind == "O":
         return _strings(raw).reshape(shape)
@@ -167,8 +181,8 @@ def _strings(raw: bytes) -> Array:
     return np.array(elements, dtype=object)
 
 
-def _checked(endpoint: Endpoint, outputs: dict[str, Array], batch: int) -> dict[str, Array]:
-    """The outputs with the sample as first axis, after checking them against the model's metadata.
+def _checked(endpoint: Endpoint, outputs: dict[str, Array], batch: int | None) -> dict[str, Array]:
+    """The outputs with the sample as first axis (None: whole tensors), after checking them against the metadata.
 
     Raises:
         AnswerError: an output is missing or has another dtype or shape; a float is NaN or infinite.
@@ -177,19 +191,23 @@ def _checked(endpoint: Endpoint, outputs: dict[str, Array], batch: int) -> dict[
         given = outputs.get(spec.name)
         where = f"output {spec.name!r} of {endpoint.model}"
         if given is None:
-            raise AnswerError("an output is missing from the answer", where=where)
-        if given.dtype != np.dtype(spec.dtype):
-            raise AnswerError(f"answered {given.dtype}, promised {spec.dtype}", where=where)
+            raise AnswerError("the answer lacks an output", where=where)
+        if given.dtype != np.dtype("float32" if spec.dtype == "bfloat16" else spec.dtype):
+            raise AnswerError(f"the answer has type {given.dtype}, the metadata promises {spec.dtype}", where=where)
         fits = given.ndim == len(spec.shape) and all(
             isinstance(size, str) or size in (actual, -1) for size, actual in zip(spec.shape, given.shape, strict=True)
         )
         if not fits:
-            raise AnswerError(f"answered shape {list(given.shape)}, promised {list(spec.shape)}", where=where)
-        if given.dtype.kind == "f" and not np.isfinite(given).all():
-            bad = int((~np.isfinite(given)).sum())
-            raise AnswerError(f"{bad} of {given.size} numbers in an answer are NaN or infinite", where=where)
+            raise AnswerError(
+                f"the answer has shape {list(given.shape)}, the metadata promises {list(spec.shape)}", where=where
+            )
+        bad = int((np.isnan(given) | np.isposinf(given)).sum()) if given.dtype.kind == "f" else 0
+        if bad:  # minus infinity is a masked logit
+            raise AnswerError(f"the answer contains {bad} NaN or infinite numbers of {given.size}", where=where)
+        if batch is None:
+            continue
         if batch == 1 and (given.ndim == 0 or given.shape[0] != 1):
             outputs[spec.name] = given[None]
         elif given.ndim == 0 or given.shape[0] != batch:
-            raise AnswerError(f"answered {list(given.shape)} to {batch} samples", where=where)
+            raise AnswerError(f"the answer has shape {list(given.shape)} for {batch} samples", where=where)
     return outputs

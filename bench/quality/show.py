@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optimize.pages import environment
-from optimize.store import write_atomically
+from seatrial.optimize.report.pages import environment
+from seatrial.optimize.store import write_atomically
 
+from ..checks import CalibrationCheck, Check, CorruptionCheck, FairnessCheck, SegmentsCheck
 from ..measurement import spell
-from ..report import MEANINGS, STYLES
+from ..outcomes import MEANINGS, STYLES
 from ..verdict import Finding
 from . import calibration, segments
 from .assess import Assessment
-from .checks import CalibrationCheck, Check, CorruptionCheck, FairnessCheck, SegmentsCheck
 from .fairness import groups
 from .findings import by_variant
 from .quantities import Scores
@@ -44,7 +44,7 @@ class Row:
 
 
 def rows(assessment: Assessment) -> list[Row]:
-    """The findings as text, in the checks' order; one that does not gate is only told."""
+    """Return the findings as text, in the checks' order; those without a gate are informational."""
     judged = assessment.outcome is not None
     return [_row(finding, "told" if judged else "") for finding in assessment.findings]
 
@@ -74,7 +74,7 @@ def _row(finding: Finding, told: str) -> Row:
 
 
 def table(assessment: Assessment) -> "Table":
-    """The findings for the terminal; columns that nobody filled are left out."""
+    """Return the findings for the terminal; empty columns are omitted."""
     from rich.table import Table
     from rich.text import Text
 
@@ -83,7 +83,7 @@ def table(assessment: Assessment) -> "Table":
     columns = {
         "outcome": "",
         "check": "check",
-        "about": "where it is worst",
+        "about": "worst at",
         "base": "base",
         "candidate": "candidate" if any(row.base for row in told) else "value",
         "change": "change",
@@ -104,13 +104,13 @@ def write_html(
     path: Path, *, title: str, assessment: Assessment, checks: Sequence[Check], facts: Mapping[str, str]
 ) -> None:
     """One page that needs no network: findings first, then reliability, corruption and groups as plots."""
-    from optimize.on_plotly import library
+    from seatrial.optimize.report.on_plotly import library
 
     templates = environment(Path(__file__).parent.with_name("templates"))
     page = templates.get_template("quality.html.j2").render(
         title=title,
         outcome=assessment.outcome,
-        meaning=MEANINGS[assessment.outcome] if assessment.outcome else "Told, not judged: no budget named a margin.",
+        meaning=MEANINGS[assessment.outcome] if assessment.outcome else "Informational: no budget named a margin.",
         rows=rows(assessment),
         plots=plots(assessment, checks),
         facts=facts,
@@ -130,22 +130,22 @@ def plots(assessment: Assessment, checks: Sequence[Check]) -> list[tuple[str, st
         known = assessment.evidence.classes()
         arms = _arms(assessment.evidence.outputs(ece.output))
         curves = {name: calibration.reliability(output, known, ece.bins) for name, output in arms.items()}
-        lead = "Confidence against the share that was right, in bins of equally many samples. Below the line: too sure."
+        lead = "Confidence against accuracy, in bins of equal size. Points below the line are overconfident."
         made.append(("Reliability", lead, on_plotly.reliability(curves)))
     spoilt = {str(check.corruption): check for check in usable if isinstance(check, CorruptionCheck)}
     if spoilt:
-        lead = "Mean score by severity, from the clean set (0) on; the candidate in blue, the base in grey."
+        lead = "Mean score by severity, starting with the clean set (0); the candidate in blue, the base in grey."
         curves_ = {kind: _severities(assessment, check) for kind, check in spoilt.items()}
         made.append(("Corrupted inputs", lead, on_plotly.severities(curves_)))
     for check in usable:
         if isinstance(check, FairnessCheck) and check.statistic == "worst":
-            lead = "The rate in every group, both arms."
+            lead = "The rate of every group in both arms."
             shown = on_plotly.groups(_means(groups(check, assessment.evidence)))
             made.append((f"{check.rate.capitalize()} by {check.by}", lead, shown))
         if isinstance(check, SegmentsCheck):
             lost = assessment.evidence.base is not None
             found = segments.confirmed(check, assessment.evidence, against_base=lost)
-            lead = "Segments that one half of the samples suggested, with their scores on the other half."
+            lead = "Segments found on one half of the samples, with their scores on the other half."
             made.append(("Segments", lead, on_plotly.groups(_means(found))))
     return made
 

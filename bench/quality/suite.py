@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from optimize.artifact import digest_bytes
-from optimize.errors import ConfigError, SeatrialError
-from optimize.samples import Samples
+from seatrial.optimize.artifact import digest_bytes
+from seatrial.optimize.errors import ConfigError, SeatrialError
+from seatrial.optimize.samples import Samples
 
+from ..checks import AdversarialCheck, Check, CorruptionCheck, FairnessCheck
 from . import served
-from .checks import AdversarialCheck, Check, CorruptionCheck, FairnessCheck
 from .corruption import Range, corrupted
 from .evidence import CLEAN, packed
 from .quantities import Array
 from .segments import derived
 
 Ask = Callable[[Mapping[str, Array]], Mapping[str, Array]]
-"""Answers inputs of any number of samples: outputs by name, first axis the sample."""
+"""Returns the outputs by name for inputs of any number of samples; the first axis is the sample."""
 
 MOST = 1 << 25  # bytes of outputs that one share may keep; wider ones are not kept, and checks on them INVALID
 
@@ -58,34 +58,34 @@ class Suite:
         for attack in attacks(self.checks):
             if missing := [name for name in attack.variants if name not in self.crafted]:
                 raise ConfigError(
-                    f"no attacked inputs {missing[0]!r}",
+                    f"there are no attacked inputs {missing[0]!r}",
                     where=attack.label,
-                    next_step="an attack needs the recipe's source: run the gate verb, or drop the check",
+                    next_step="use the gate verb, since an attack needs the recipe's source, or drop the check",
                 )
         known = ("class", *self.samples.columns)
         for check in self.checks:
             if isinstance(check, FairnessCheck) and check.by not in known:
                 raise ConfigError(
-                    f"no column {check.by!r} in the samples",
+                    f"there is no column {check.by!r} in the samples",
                     where=check.label,
-                    next_step=f"there are {', '.join(known)}; a loader gives more as its third part",
+                    next_step=f"available columns: {', '.join(known)}; a loader returns more as its third value",
                 )
         for name in self._variants:
             self._inputs(name, self._rows(name)[:1])
 
     def measure(self, ask: Ask, answers: Mapping[str, Array], start: int, stop: int) -> dict[str, Any]:
-        """One share's raw values; `answers` are those to samples `start` to `stop` as they are. Empty without checks.
+        """One share's raw values; `answers` are those to samples `start` to `stop` as they are.
+
+        Without checks these are labels, columns and scores alone: what tells the worst class and segment.
 
         Raises:
             SourceError: the metric raised.
             AnswerError: the model does not answer spoiled inputs, or with NaN; says with which.
         """
-        if not self.checks:
-            return {}
         share = self.samples.take(start, stop)
         labels = np.asarray(share.labels)
         kept = {name: array for name, array in answers.items() if array.dtype.kind in "iuf"}
-        if sum(array.nbytes for array in kept.values()) > MOST:
+        if not self.checks or sum(array.nbytes for array in kept.values()) > MOST:
             kept = {}
         scores = {CLEAN: served.scores(self.metric, answers, labels)}
         rows, digests = {CLEAN: np.arange(len(labels))}, {}
@@ -101,12 +101,12 @@ class Suite:
             try:
                 scores[name] = served.scores(self.metric, ask(inputs), labels[rows[name]])
             except SeatrialError as error:
-                error.where = f"asked with {name}: {error.where}"
+                error.where = f"inputs of {name}: {error.where}"
                 raise
         return {
             "asked": {
                 "start": start,
-                "labels": packed(labels),
+                "labels": packed(_plain(labels)),
                 "columns": _packed(share.columns),
                 "derived": _packed(derived(share.inputs, labels)),
                 "rows": _packed(rows),
@@ -142,6 +142,11 @@ class Suite:
         clean = {name: array[chosen] for name, array in self.samples.inputs.items()}
         severity = int(variant.split(":")[1])
         return corrupted(clean, self._ranges, check.corruption, severity, check.seed * 1_000_003 + int(chosen[0]))
+
+
+def _plain(labels: Array) -> Array:
+    """Labels that can be kept: of arbitrary objects, their text."""
+    return labels if labels.dtype.kind != "O" else np.array([str(each) for each in labels.ravel().tolist()], np.str_)
 
 
 def _packed(arrays: Mapping[str, Array]) -> dict[str, Any]:

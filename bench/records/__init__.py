@@ -1,1 +1,1 @@
-"""What outlives a run: baselines, histories, archives of trials and accepted losses, each in a journal of its own."""
+"""Records beyond a single run: baselines, histories, trial archives and accepted losses, each in its own journal."""

@@ -1,7 +1,7 @@
 """Accepted losses on disk: one journal per ledger, written when a candidate becomes a release.
 
 Once for each candidate and never by judging again. A gate reads what the ledger holds before its first slot and keeps
-that in the run, so that its verdict stays the same offline; what follows from it is `bench.records.ledger`'s business.
+that in the run, so that its verdict stays the same offline; what follows from it is `bench.gating.ledger`'s business.
 """
 
 from dataclasses import asdict, dataclass
@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from optimize.names import checked
-from optimize.reading import decode
+from seatrial.optimize.names import checked
+from seatrial.optimize.reading import decode
 
 from ..budget import LedgerLimits, budget_from_json
+from ..gating.ledger import real_loss
 from ..gating.pairs import GateRun
 from ..verdict import Verdict
 from . import journal
-from .ledger import real_loss
 
 SCHEMA = 1
 _MOST = 100.0  # on the log scale; no regression is e^100
@@ -56,14 +56,14 @@ def entries(home: Path, name: str) -> list[Entry]:
 def _entry(line: dict[str, Any]) -> Entry:
     found = decode(Entry, {key: value for key, value in line.items() if key != "schema"}, where="")
     if datetime.fromisoformat(found.at).tzinfo is None:
-        raise ValueError(f"{found.at!r} names no time zone")
+        raise ValueError(f"{found.at!r} has no time zone")
     if not 0 < found.loss < _MOST or not -_MOST < found.lower <= found.upper < _MOST:
-        raise ValueError(f"a loss of {found.loss:g} in {found.lower:g} to {found.upper:g}")
+        raise ValueError(f"a loss of {found.loss:g} lies outside its interval {found.lower:g} to {found.upper:g}")
     return found
 
 
 def held(home: Path, limits: LedgerLimits | None, at: datetime | None = None) -> dict[str, float]:
-    """What a budget's ledger holds by metric (log scale) over its window that ends now, or at `at`."""
+    """Return the ledger's loss by metric (log scale) over the window that ends now, or at `at`."""
     if limits is None:
         return {}
     start = (at or datetime.now(UTC)) - timedelta(days=limits.days)

@@ -1,80 +1,19 @@
-"""The archive of trials: how noisy this class of machine is, and how often its gates cried wolf or slept.
+"""Archive of trials: noise, false-alarm and miss rates per machine class.
 
 One journal per machine class (`optimize.environment.Environment.fingerprint`) under the home. Every line is one `aa` or
 `drill` with the spread of each metric between slots, the time a slot took, and how its gates ended. Judges nothing.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 
-import numpy as np
+from seatrial.optimize.environment import Environment
 
-from optimize.environment import Environment
-from optimize.reading import decode
-
-from .. import stats
-from ..gating.findings import complete_pairs, slot_values
-from ..gating.pairs import GateRun
-from ..measurement import METRICS
+from ..gating.noise import SCHEMA, Trial
 from . import journal
-
-SCHEMA = 1
-NOISY = ("p50", "p99", "throughput", "peak_memory", "startup", "cost")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Noise:
-    """The spread of one metric: `sd` of a pair's log ratio with `df` degrees of freedom, `typical` value of a slot."""
-
-    sd: float
-    df: int
-    typical: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """One `aa` or `drill`: real gates and how they ended, and what they say about the machine.
-
-    `injected` is the slow-down of a drill (0 in an A/A run). `outcomes` counts the verdicts of the real gates,
-    `resampled` those of pseudo-gates made of their slots (`bench.gating.resample`). `ratios` are candidate over base by
-    metric, the geometric mean over the gates: what an injected slow-down really did. `slot_seconds` is a slot's median
-    time.
-    """
-
-    kind: Literal["aa", "drill"]
-    model: str
-    format: str
-    rate: float
-    seconds: float
-    pairs: int
-    injected: float = 0.0
-    outcomes: Mapping[str, int]
-    resampled: Mapping[str, int] = field(default_factory=dict)
-    ratios: Mapping[str, float]
-    noise: Mapping[str, Noise]
-    slot_seconds: float
-    machine: Mapping[str, Any]
-    runs: tuple[str, ...]
-    at: str
-
-    def to_json(self) -> dict[str, Any]:
-        """One line of the journal."""
-        return {"schema": SCHEMA} | asdict(self) | {"runs": list(self.runs)}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Trial":
-        """Read what `to_json` wrote.
-
-        Raises:
-            IntegrityError: fields that are missing or unknown.
-        """
-        return decode(cls, {key: item for key, item in value.items() if key != "schema"}, where="")
 
 
 def path_of(home: Path, machine: Environment) -> Path:
-    """Where the trials of that class of machine lie."""
+    """Return the path of the trials of that class of machine."""
     return home / "trials" / f"{machine.fingerprint.removeprefix('sha256:')[:16]}.jsonl"
 
 
@@ -86,30 +25,3 @@ def append(home: Path, machine: Environment, trial: Trial) -> None:
 def trials(home: Path, machine: Environment) -> list[Trial]:
     """All trials of that class of machine, oldest first."""
     return journal.records(path_of(home, machine), SCHEMA, Trial.from_json)
-
-
-def noise_of(runs: Sequence[GateRun]) -> dict[str, Noise]:
-    """Pooled spread of every metric that varies between slots, over the pairs of these runs.
-
-    Taken about each run's own effect and order effect, so a drill says as much about noise as an A/A run.
-    """
-    found = {}
-    for metric in NOISY:
-        parts, typical = [], []
-        for run in runs:
-            base, candidate, order = slot_values(run, metric)
-            if len(base) < 4 or sum(order) != 0 or min(*base, *candidate) <= 0:
-                continue
-            estimate = stats.paired(stats.log_ratios(base, candidate, METRICS[metric].sign), order)
-            parts.append((estimate.sd, estimate.df))
-            typical.append(float(np.median(base)))
-        if parts:
-            sd, df = stats.pooled_sd(parts)
-            found[metric] = Noise(sd=sd, df=df, typical=float(np.median(typical)))
-    return found
-
-
-def slot_seconds(runs: Sequence[GateRun]) -> float:
-    """The median time of a slot over these runs; 0 where none was usable."""
-    times = [slot.seconds for run in runs for pair in complete_pairs(run) for slot in pair]
-    return float(np.median(times)) if times else 0.0

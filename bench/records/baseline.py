@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from optimize.artifact import digest_bytes, digest_file
-from optimize.environment import now
-from optimize.errors import ConfigError, MissingError
-from optimize.names import checked, file_name
-from optimize.reading import decode
+from seatrial.optimize.artifact import digest_bytes, digest_file
+from seatrial.optimize.environment import now
+from seatrial.optimize.errors import ConfigError, MissingError
+from seatrial.optimize.names import checked, file_name
+from seatrial.optimize.reading import decode
 
 from ..gating.findings import complete_pairs, slot_value
 from ..gating.pairs import ARMS, Arm, GateRun
@@ -45,7 +45,7 @@ class Baseline:
         return MachineClass.of(self.measurements[0].environment)
 
     def of(self, metric: str) -> Measurement | None:
-        """What was measured of that metric."""
+        """Return the measurement of that metric."""
         return next((each for each in self.measurements if each.metric.name == metric), None)
 
     def to_json(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Baseline:
         about = decode(_Line, {key: item for key, item in value.items() if key != "schema"}, where="")
         measured = tuple(Measurement.from_json(each) for each in about.measurements)
         if not measured or not all(each.values for each in measured):
-            raise ValueError("a baseline without values")
+            raise ValueError("the baseline has no values")
         return cls(name=about.name, model=about.model, run=about.run, at=about.at, measurements=measured)
 
 
@@ -94,7 +94,7 @@ class Movement:
 
     @property
     def outside(self) -> bool:
-        """Whether now lies beyond everything that the stored slots gave."""
+        """Return whether the new value lies outside the range of the stored slots."""
         return not self.lowest <= self.now <= self.highest
 
 
@@ -108,8 +108,10 @@ def record(home: Path, name: str, measurements: Sequence[Measurement], *, model:
     checked(name, "baseline name", where="--name")
     classes = {MachineClass.of(each.environment) for each in measurements if each.values}
     if len(classes) != 1:
-        what = "nothing was measured" if not classes else f"values of {len(classes)} classes of machine"
-        raise ConfigError(f"no baseline: {what}", where=run, next_step="record a run that measured one machine")
+        what = "nothing was measured" if not classes else f"the values come from {len(classes)} machine classes"
+        raise ConfigError(
+            f"the run gives no baseline: {what}", where=run, next_step="record a run that measured on one machine"
+        )
     made = Baseline(
         name=name, model=model, run=run, measurements=tuple(each for each in measurements if each.values), at=now()
     )
@@ -131,13 +133,15 @@ def read(home: Path, model: str, name: str, machine: MachineClass) -> Baseline:
     if every:
         others = "; ".join(sorted({str(each.machine) for each in every}))
         raise ConfigError(
-            f"baseline {name!r} of {model} is of another class of machine: {others}",
-            where=f"this one is {machine}",
-            next_step="figures of different machines do not compare; record a baseline here",
+            f"baseline {name!r} of {model} was measured on another machine class: {others}",
+            where=f"this machine: {machine}",
+            next_step="values of different machines cannot be compared; record a baseline here",
         )
     names = ", ".join(sorted({f"{each.model} {each.name}" for each in known(home)})) or "none"
     raise MissingError(
-        f"no baseline {name!r} of {model}", where=str(home), next_step=f"seatrial baseline record; known: {names}"
+        f"there is no baseline {name!r} of {model}",
+        where=str(home),
+        next_step=f"record one with seatrial baseline record; known: {names}",
     )
 
 
@@ -148,7 +152,7 @@ def known(home: Path) -> list[Baseline]:
 
 
 def compare(stored: Baseline, measured: Sequence[Measurement]) -> list[Movement]:
-    """How every metric that both have moved; a trend's step, not a verdict.
+    """Compare every common metric; an informational change, not a verdict.
 
     Raises:
         ConfigError: measured on another class of machine.
@@ -156,9 +160,9 @@ def compare(stored: Baseline, measured: Sequence[Measurement]) -> list[Movement]
     for each in measured:
         if MachineClass.of(each.environment) != stored.machine:
             raise ConfigError(
-                f"baseline {stored.name!r} is of another class of machine: {stored.machine}",
+                f"baseline {stored.name!r} was measured on another machine class: {stored.machine}",
                 where=f"measured on {MachineClass.of(each.environment)}",
-                next_step="figures of different machines do not compare",
+                next_step="values of different machines cannot be compared; use a baseline of the same class",
             )
     both = [(old, new) for new in measured if new.values and (old := stored.of(new.metric.name)) is not None]
     return [
@@ -177,7 +181,7 @@ def compare(stored: Baseline, measured: Sequence[Measurement]) -> list[Movement]
 def spread(stored: Baseline, metric: str) -> float | None:
     """The standard deviation of the logarithm between slots, for a forecast; None from fewer than three slots."""
     measured = stored.of(metric)
-    if measured is None or len(measured.values) < 3 or min(measured.values) <= 0:
+    if measured is None or len(measured.values) < 3 or not all(0 < each < math.inf for each in measured.values):
         return None
     return float(np.std(np.log(measured.values), ddof=1))
 
@@ -194,7 +198,7 @@ def as_limits(stored: Baseline, headroom: float) -> str:
 
 
 def measurements_of(run: GateRun, arm: Arm) -> list[Measurement]:
-    """What a gate measured of one arm: a value per usable slot and metric that has one."""
+    """Return the measurements of one arm of a gate: one value per usable slot and metric."""
     design, named = run.header.budget["design"], run.header.base if arm == "base" else run.header.candidate
     found = []
     for metric in PER_SLOT:
@@ -221,5 +225,5 @@ def digest_of(folder: Path) -> str:
 
 
 def path_of(home: Path, machine: MachineClass, model: str) -> Path:
-    """Where the baselines of a model on a class of machine lie."""
+    """Return the path of a model's baselines on a class of machine."""
     return home / "baselines" / machine.key / f"{file_name(model)}.jsonl"

@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from optimize.names import file_name
-from optimize.reading import decode
+from seatrial.optimize.names import file_name
+from seatrial.optimize.reading import decode
 
 from ..gating.pairs import GateRun
 from ..measuring.machine_class import MachineClass
@@ -101,5 +101,5 @@ def models(home: Path, machine: MachineClass) -> list[str]:
 
 
 def path_of(home: Path, machine: MachineClass, model: str) -> Path:
-    """Where the history of a model on a class of machine lies."""
+    """Return the path of a model's history on a class of machine."""
     return home / "history" / machine.key / f"{file_name(model)}.jsonl"

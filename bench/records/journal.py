@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from filelock import FileLock
 
-from optimize.errors import IntegrityError, MachineError
-from optimize.reading import damage, parse_json, read_bytes
+from seatrial.optimize.errors import IntegrityError, MachineError
+from seatrial.optimize.reading import damage, parse_json, read_bytes
 
 T = TypeVar("T")
 
@@ -31,11 +31,15 @@ def append(path: Path, value: Mapping[str, Any]) -> None:
             size = _untorn(stream)
             if stream.write(line) != len(line):
                 stream.truncate(size)
-                raise MachineError("no space left for a line", where=str(path), next_step="free space, run again")
+                raise MachineError(
+                    "no space is left to append a line", where=str(path), next_step="free space, then run again"
+                )
             os.fsync(stream.fileno())
     except OSError as error:
         raise MachineError(
-            f"cannot append: {error.strerror or error}", where=str(path), next_step="free space or set SEATRIAL_HOME"
+            f"cannot append a line: {error.strerror or error}",
+            where=str(path),
+            next_step="free space or set SEATRIAL_HOME",
         ) from error
 
 
@@ -78,10 +82,10 @@ def _lines(path: Path, schema: int) -> list[tuple[int, dict[str, Any]]]:
                 continue  # torn where an inner object ends
             raise
         if not isinstance(value, dict):
-            raise IntegrityError("a line that is no record", where=where, next_step=_step(number))
+            raise IntegrityError("a line is not a valid record", where=where, next_step=_step(number))
         if value.get("schema") != schema:
             raise IntegrityError(
-                f"a line of schema {value.get('schema')!r}; this version reads {schema}",
+                f"a line has schema {value.get('schema')!r}; this version reads {schema}",
                 where=where,
                 next_step="use the version of seatrial that wrote it, or move the file away",
             )
@@ -90,7 +94,7 @@ def _lines(path: Path, schema: int) -> list[tuple[int, dict[str, Any]]]:
 
 
 def _step(number: int) -> str:
-    return f"restore the file from a copy, or delete line {number}: what it recorded is then forgotten"
+    return f"restore the file from a copy, or delete line {number} and lose what it recorded"
 
 
 def _untorn(stream: Any) -> int:

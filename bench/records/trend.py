@@ -1,4 +1,4 @@
-"""What a metric's history adds up to: steps, drift, or neither. Pure; positive values in order of time.
+"""Trend of a metric's history: steps, drift, or neither. Pure; positive values in order of time.
 
 A step needs both sides: enough points before and after, medians that differ by far more than the noise, and ranks that
 agree. So one spike is no step, and the newest points cannot be one yet: this explains, it never blocks.
@@ -39,7 +39,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trend:
-    """What was found: confirmed `steps`, `drift` (last over first on a fitted line) or None, and notes for people.
+    """Trend with confirmed `steps`, `drift` (last over first on a fitted line) or None, and notes for readers.
 
     `pending` is the index of a possible step that too few points follow yet. `noise` is one point's relative spread.
     """
@@ -61,7 +61,7 @@ def trend(values: Sequence[float]) -> Trend:
     if not (np.all(np.isfinite(x)) and np.all(x > 0)):
         raise ValueError("a trend needs finite, positive values")
     if x.size < NEEDED:
-        return Trend(notes=(f"too few points to tell: {x.size} of the {NEEDED} that it takes",))
+        return Trend(notes=(f"too few points for a trend: {x.size}, {NEEDED} are needed",))
     logs = np.log(x)
     noise = spread(logs)
     calm = _calmed(logs, noise)
@@ -69,9 +69,13 @@ def trend(values: Sequence[float]) -> Trend:
     drift = _drift(calm, [step.index for step in steps])
     if drift is not None:
         change = math.exp(drift) - 1
-        return Trend(drift=math.exp(drift), noise=noise, notes=(f"drifts: {change:+.1%} over {x.size} gates",))
+        return Trend(drift=math.exp(drift), noise=noise, notes=(f"drift of {change:+.1%} over {x.size} gates",))
     pending = _pending(calm, steps[-1].index if steps else 0, noise)
-    late = (f"the last {x.size - pending} may be a new level; {LEAST} make it one",) if pending is not None else ()
+    late = (
+        (f"the last {x.size - pending} points may be a new level; {LEAST} are needed to confirm it",)
+        if pending is not None
+        else ()
+    )
     return Trend(steps=tuple(steps), pending=pending, noise=noise, notes=late)
 
 
@@ -145,7 +149,7 @@ def _bic(residual: Array, parameters: int) -> float:
 
 
 def _pending(calm: Array, start: int, noise: float) -> int | None:
-    """Where the newest points, fewer than a step takes, all lie beyond everything before them since the last step."""
+    """Return the index of the newest points that all lie beyond their predecessors but are too few for a step."""
     for newest in range(LEAST - 1, 1, -1):
         old, new = calm[start : calm.size - newest], calm[calm.size - newest :]
         if old.size < LEAST:
@@ -157,7 +161,7 @@ def _pending(calm: Array, start: int, noise: float) -> int | None:
 
 
 def _scipy() -> Any:
-    """scipy.stats takes most of a second to import, so nobody pays for it before it is needed."""
+    """Import scipy.stats lazily, because it takes most of a second."""
     from scipy import stats
 
     return stats

@@ -4,11 +4,12 @@ Shows what the gate decided, with the evidence of the run beside it; decides not
 here does one form or one piece of evidence; this one only gathers their names.
 """
 
+from ..outcomes import MEANINGS, STYLES
 from .advice import gate_cost, next_steps
 from .junit import to_junit
 from .markdown import to_markdown
 from .page import StageRow, write_html
-from .rows import MEANINGS, STYLES, Row, rows
+from .rows import Row, rows
 from .terminal import print_verdict
 
 __all__ = [

@@ -20,6 +20,7 @@ OTHERS = ("throughput", "peak_memory")
 def from_gate(run: GateRun) -> dict[str, Any]:
     """The run as pytest-benchmark's JSON; metrics that a complete pair lacks are left out."""
     header, environment = run.header, run.header.environment
+    commit, dirty, _ = str(environment.get("commit") or "unknown").partition("-dirty")
     return {
         "machine_info": {
             "node": "",
@@ -29,7 +30,7 @@ def from_gate(run: GateRun) -> dict[str, Any]:
             "python_version": environment.get("python", ""),
             "cpu": {"brand_raw": environment.get("cpu", ""), "count": environment.get("cores", 0)},
         },
-        "commit_info": {"id": environment.get("commit") or "unknown", "dirty": False, "project": "seatrial"},
+        "commit_info": {"id": commit, "dirty": bool(dirty), "project": "unknown"},
         "benchmarks": list(_benchmarks(run)),
         "datetime": header.at,
         "version": VERSION,

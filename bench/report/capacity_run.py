@@ -1,12 +1,12 @@
-"""What a capacity search left in a folder: the same result again from its probes."""
+"""Report of a stored capacity search: the same result, recomputed from its probes."""
 
 from pathlib import Path
 
 from ..capacity import run, show
-from .told import Told, recomputed
+from .run_report import RunReport, recomputed
 
 
-def told(folder: Path) -> Told:
+def told(folder: Path) -> RunReport:
     """The capacity of a search again, from every probe's raw run.
 
     Raises:

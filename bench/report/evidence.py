@@ -1,4 +1,4 @@
-"""What a run holds besides its findings, brought into the shape that plots and tables take. Draws nothing."""
+"""Data of a run besides its findings, in the form of plots and tables. Draws nothing."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ def ratio_rows(verdict: Verdict, run: GateRun) -> list[RatioRow]:
 
 
 def batch_sizes(run: GateRun, arm: Arm) -> dict[int, int]:
-    """How many executions of each batch size the servers of an arm made; empty where none was recorded."""
+    """Return the executions by batch size of an arm's servers; empty if none was recorded."""
     found: dict[int, int] = {}
     for slot in usable(run, arm):
         sizes = slot.server.get("batch_sizes")

@@ -9,11 +9,11 @@ from .junit import to_junit
 from .markdown import to_markdown
 from .page import write_html
 from .rows import title
+from .run_report import RunReport
 from .terminal import print_verdict
-from .told import Told
 
 
-def told(folder: Path) -> Told:
+def told(folder: Path) -> RunReport:
     """Judge the run in a folder again.
 
     Raises:
@@ -22,7 +22,7 @@ def told(folder: Path) -> Told:
     """
     gate.rejudge(folder)
     run, verdict = gate.read_gate(folder)
-    return Told(
+    return RunReport(
         kind="gate",
         exit_code=verdict.exit_code,
         document=verdict.to_json(),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree as xml
 
-from optimize.visible import visible
+from seatrial.optimize.visible import visible
 
 from ..gating.pairs import GateRun
 from ..verdict import Finding, Verdict
@@ -36,7 +36,7 @@ class Case:
 
 
 def to_junit(verdict: Verdict, run: GateRun | None = None, *, inconclusive: Inconclusive = "skip") -> str:
-    """The verdict as a JUnit document; `inconclusive` says what becomes of a rule that could not be told."""
+    """Return the verdict as a JUnit document; `inconclusive` is the status of an undecided rule."""
     known = facts(verdict, run) if run is not None else [("budget", verdict.budget), ("measured", verdict.at)]
     return document(
         title(verdict),
@@ -102,9 +102,9 @@ def _case(verdict: Verdict, finding: Finding, inconclusive: Inconclusive) -> Cas
     if finding.outcome == "INCONCLUSIVE" and inconclusive == "fail":
         tag = "failure"
     if tag is not None and verdict.outcome == "INVALID" and verdict.reasons:
-        tag, message = "skipped", f"the run carries no verdict. {message}"
+        tag, message = "skipped", f"the run has no verdict. {message}"
     elif tag is not None and not finding.gating:
-        tag, message = "skipped", f"told only, decides nothing: {finding.outcome}. {message}"
+        tag, message = "skipped", f"informational, does not gate: {finding.outcome}. {message}"
     return Case(
         name=f"{named(finding)} {finding.rule} {finding.margin:g}",
         tag=tag,

@@ -1,4 +1,4 @@
-"""Which kind of run lies in a folder, and what tells it. Recognises runs by the header that each writes first."""
+"""Kinds of stored runs and their reports. Recognises runs by the header that each writes first."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -6,24 +6,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optimize.artifact import canonical
-from optimize.errors import ConfigError, IntegrityError, MissingError, SeatrialError
-from optimize.reading import RESTORE, damage, read_json
+from seatrial.optimize.artifact import canonical
+from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError, SeatrialError
+from seatrial.optimize.reading import RESTORE, damage, read_json
 
 from . import capacity_run, gate_run, load_run, measured_run
-from .told import Told
+from .run_report import RunReport
 
-KINDS: Mapping[str, Callable[[Path], Told]] = {
+KINDS: Mapping[str, Callable[[Path], RunReport]] = {
     "gate": gate_run.told,
     "open loop": load_run.told,
     "closed loop": load_run.told_saturation,
     "measure": measured_run.told,
     "capacity run": capacity_run.told,
 }
-"""By the ``kind`` in a run's header. What has ``to_json`` is told by ``told.recomputed(kind, folder, result)``."""
+"""Readers by the ``kind`` in a run's header. A result with ``to_json`` is reported by ``told.recomputed(kind, folder,
+result)``.
+"""
 
 
-def tell(folder: Path) -> Told:
+def tell(folder: Path) -> RunReport:
     """Compute a run's results again from its raw values, offline.
 
     Raises:
@@ -34,9 +36,9 @@ def tell(folder: Path) -> Told:
     kind = kind_of(folder)
     if kind not in KINDS:
         raise ConfigError(
-            f"a run of kind {kind!r}, which cannot be reported",
+            f"runs of kind {kind!r} cannot be reported",
             where=str(folder),
-            next_step=f"known are {', '.join(KINDS)}; a newer version of seatrial may know it",
+            next_step=f"known kinds: {', '.join(KINDS)}; a newer version of seatrial may know it",
         )
     with damage(folder):
         told = KINDS[kind](folder)
@@ -44,7 +46,7 @@ def tell(folder: Path) -> Told:
     return _guarded(told, folder)
 
 
-def _guarded(told: Told, folder: Path) -> Told:
+def _guarded(told: RunReport, folder: Path) -> RunReport:
     """The same report, each of its forms an `IntegrityError` where the run's values allow none."""
 
     def guard(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,12 +75,17 @@ def kind_of(folder: Path) -> str:
             return "gate"
     if folder.is_dir():
         raise MissingError(
-            "no run there: the folder holds no results, as where a run was ended before its first one",
+            (
+                "there is no run: the folder holds no results, for example because the run was ended before "
+                "its first one"
+            ),
             where=str(folder),
             next_step="run it again, or name a folder that seatrial gate, load or measure wrote",
         )
     raise MissingError(
-        "no run there", where=str(folder), next_step="name a folder that seatrial gate, load or measure wrote"
+        "there is no run in this folder",
+        where=str(folder),
+        next_step="name a folder that seatrial gate, load or measure wrote",
     )
 
 

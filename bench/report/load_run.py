@@ -1,20 +1,24 @@
 """A load run's figures, computed again from its raw arrays: open loop with latencies, closed loop with its rate."""
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..load.folder import reading
 from ..load.run import LoadRun, Saturation
+from ..load.show import Reading
 from ..load.summary import LoadSummary, summarise
 from ..measurement import spell
+from ..server_statistics import lines as server_lines
 from .junit import document
 from .page import write_page
-from .told import Told, exit_case, markdown_lines, recomputed
+from .run_report import RunReport, exit_case, markdown_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def told(folder: Path) -> Told:
+def told(folder: Path) -> RunReport:
     """Summarise an open-loop run again; exit 4 where it broke its own rules, 1 where requests were refused.
 
     Raises:
@@ -22,17 +26,56 @@ def told(folder: Path) -> Told:
     """
     run = LoadRun.read(folder)
     summary = summarise(run)
-    name = f"load on {run.target}"
-    outcome = "INVALID" if summary.breaches else "FAIL" if summary.failures else ""
+    arrivals = ("arrivals", ", ".join(f"{name} {value}" for name, value in run.schedule.parameters.items()))
+    return _told(
+        "open loop",
+        *reading(folder, run),
+        target=run.target,
+        failures=[f"{each.count} requests ended with status {each.status}: {each.reason}" for each in summary.failures],
+        figures=_figures(summary),
+        sections=lambda: _sections(run),
+        more=[arrivals, ("batch", str(run.batch))],
+    )
+
+
+def told_saturation(folder: Path) -> RunReport:
+    """The figures of a closed-loop run again; exit codes as those of an open loop."""
+    run = Saturation.read(folder)
+    found, counted = reading(folder, run)
+    return _told(
+        "closed loop",
+        found,
+        counted,
+        target=run.target,
+        failures=[f"{run.errors} requests got no result"] if run.errors else [],
+        figures=[("samples", spell(run.inferences_per_second, "1/s"))],
+        sections=list,
+        more=[],
+    )
+
+
+def _told(
+    kind: str,
+    found: Reading,
+    counted: Mapping[str, Any],
+    *,
+    target: str,
+    failures: Sequence[str],
+    figures: Sequence[tuple[str, str]],
+    sections: Callable[[], list[tuple[str, str, str]]],
+    more: Sequence[tuple[str, str]],
+) -> RunReport:
+    """Every form of a load run, from what the load verb itself shows of it."""
+    rows = (*found.lines, *(server_lines(counted) if counted else ()))
+    lines = [(what, f"{value}, {about}" if about else value) for what, value, about in rows]
+    outcome = "INVALID" if found.breaches else "FAIL" if found.failed else ""
     exit_code = {"INVALID": 4, "FAIL": 1, "": 0}[outcome]
-    failures = [f"{each.count} requests ended with status {each.status}: {each.reason}" for each in summary.failures]
-    reasons = [*summary.breaches, *failures]
-    lines = [(what, f"{value}, {about}" if about else value) for what, value, about in _lines(summary)]
-    return Told(
-        kind="open loop",
+    name, reasons = f"load on {target}", [*found.breaches, *failures]
+    return RunReport(
+        kind=kind,
         exit_code=exit_code,
-        document=summary.to_json(),
-        show=lambda console: _show(console, summary),
+        document=found.to_json() | {"server": dict(counted)},
+        show=lambda console: _show(console, rows, found.breaches),
         markdown=lambda: markdown_lines(name, [*((outcome, reason) for reason in reasons), *lines]),
         junit=lambda inconclusive: document(
             name, "load", [exit_case("load", exit_code, inconclusive, reasons)], properties=lines
@@ -44,58 +87,20 @@ def told(folder: Path) -> Told:
             title=name,
             outcome=outcome,
             reasons=reasons,
-            figures=_figures(summary),
-            sections=_sections(run),
-            lines=[
-                *lines,
-                ("arrivals", ", ".join(f"{name} {value}" for name, value in run.schedule.parameters.items())),
-                ("batch", str(run.batch)),
-            ],
+            figures=figures,
+            sections=sections(),
+            lines=[*lines, *more],
         ),
     )
 
 
-def told_saturation(folder: Path) -> Told:
-    """The figures of a closed-loop run."""
-    run = Saturation.read(folder)
-    return recomputed("closed loop", folder, _Closed(run))
-
-
-class _Closed:
-    """A closed-loop run's figures as a document; exit 1 where replies were errors."""
-
-    def __init__(self, run: Saturation) -> None:
-        self._run = run
-        self.exit_code = 1 if run.errors else 0
-
-    def to_json(self) -> dict[str, Any]:
-        run = self._run
-        return {
-            "target": run.target,
-            "inferences_per_second": run.inferences_per_second,
-            "requests_per_second": run.requests_per_second,
-            "completed": run.completed,
-            "errors": run.errors,
-            "seconds": run.seconds,
-            "concurrency": run.concurrency,
-            "batch": run.batch,
-            "client_cpu": run.client_cpu,
-        }
-
-
-def _lines(summary: LoadSummary) -> list[tuple[str, str, str]]:
-    from ..load.show import lines
-
-    return lines(summary)
-
-
-def _show(console: "Console", summary: LoadSummary) -> None:
+def _show(console: "Console", rows: Sequence[tuple[str, str, str]], breaches: Sequence[str]) -> None:
     from rich.text import Text
 
     from ..load.show import table
 
-    console.print(table(_lines(summary)))
-    for breach in summary.breaches:
+    console.print(table(rows))
+    for breach in breaches:
         console.print(Text.assemble(("INVALID ", "bold red"), breach))
 
 
@@ -116,12 +121,12 @@ def _sections(run: LoadRun) -> list[tuple[str, str, str]]:
     return [
         (
             "Latency",
-            "From the intended send, so that a stall counts for everybody who waited; the tail is stretched.",
+            ("From the intended send time, so that a stall counts for every waiting request; the tail is stretched."),
             on_plotly.latency_curve(waited),
         ),
         (
             "Over the run",
-            "Every request at the time it was due; of many the slowest of each moment are drawn.",
+            "Every request at its intended time; where there are many, the slowest of each moment are drawn.",
             on_plotly.latency_over_time(run.intended, kept),
         ),
     ]

@@ -2,15 +2,16 @@
 
 import re
 
-from optimize.visible import visible
+from seatrial.optimize.visible import visible
 
 from ..gating.findings import complete_pairs
 from ..gating.pairs import GateRun
+from ..outcomes import MEANINGS
 from ..verdict import Verdict
 from . import waterfall
 from .advice import next_steps
 from .evidence import facts
-from .rows import MEANINGS, Row, interval_name, rows, short, signed, span, title
+from .rows import Row, interval_name, rows, short, signed, span, title
 
 _MARKS = re.compile(r"[\\|`*\[\]]")
 SIGNS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "❔", "INVALID": "⚠️"}

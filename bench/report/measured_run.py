@@ -1,12 +1,12 @@
-"""What `bench.measuring.measure` left in a folder, computed again from its raw values."""
+"""Report of a run of `bench.measuring.measure`, recomputed from its raw values."""
 
 from pathlib import Path
 
 from ..measuring import measured
-from .told import Told, recomputed
+from .run_report import RunReport, recomputed
 
 
-def told(folder: Path) -> Told:
+def told(folder: Path) -> RunReport:
     """Every figure of a measured run again, and its raw values for a baseline.
 
     Raises:

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optimize.pages import environment
-from optimize.store import write_atomically
+from seatrial.optimize.report.pages import environment
+from seatrial.optimize.store import write_atomically
 
 from ..gating.findings import complete_pairs
 from ..gating.pairs import GateRun
 from ..measurement import spell
+from ..outcomes import MEANINGS
 from ..verdict import Verdict
 from . import evidence, waterfall
 from .advice import next_steps, spell_cost
-from .rows import MEANINGS, interval_name, rows, short, signed, span
+from .rows import interval_name, rows, short, signed, span
 from .rows import title as heading
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def write_page(path: Path, template: str | Path, **values: Any) -> None:
 
     A floor above names a file of its own, which may extend this floor's.
     """
-    from optimize.on_plotly import library
+    from seatrial.optimize.report.on_plotly import library
 
     file = _TEMPLATES / template
     templates = environment(file.parent, _TEMPLATES)

@@ -1,23 +1,10 @@
 """A verdict's findings as text, the same in every form of the report. Computes nothing and knows no form."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..measurement import spell
+from ..outcomes import MEANINGS
 from ..verdict import Finding, Outcome, Verdict
-
-STYLES: Mapping[Outcome, str] = {
-    "PASS": "bold green",
-    "FAIL": "bold red",
-    "INCONCLUSIVE": "bold yellow",
-    "INVALID": "bold magenta",
-}
-MEANINGS: Mapping[Outcome, str] = {
-    "PASS": "Every gating metric is shown to be within its budget.",
-    "FAIL": "At least one gating metric is shown to be beyond its budget.",
-    "INCONCLUSIVE": "The data show neither: not a pass, not a failure.",
-    "INVALID": "The run cannot carry a verdict.",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +25,7 @@ class Row:
     @property
     def label(self) -> str:
         """The metric, and whether it decides."""
-        return self.metric if self.gating else f"{self.metric} (told only)"
+        return self.metric if self.gating else f"{self.metric} (informational)"
 
 
 def rows(verdict: Verdict) -> list[Row]:
@@ -68,12 +55,12 @@ def named(finding: Finding) -> str:
 
 
 def title(verdict: Verdict) -> str:
-    """Who is held against whom."""
+    """Return the names of candidate and base."""
     return f"{verdict.candidate['name']} against {verdict.base['name']}"
 
 
 def interval_name(verdict: Verdict) -> str:
-    """What the intervals cover, as a column is headed."""
+    """Return the column header of the intervals, with their coverage."""
     return f"{100 * verdict.confidence:g} % interval"
 
 

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from ..outcomes import MEANINGS, STYLES
 from ..verdict import Verdict
 from .advice import next_steps
-from .rows import MEANINGS, STYLES, interval_name, rows, title
+from .rows import interval_name, rows, title
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -59,7 +59,7 @@ def series(points: Sequence[Point], *, ratio: bool, only: Collection[str] = ()) 
 
 
 def sentences(one: Series) -> list[str]:
-    """What the trend found, a sentence for each."""
+    """Return the findings of the trend, one sentence each."""
     steps = [
         f"step of {step.ratio - 1:+.1%} from {one.spell(step.before)} to {one.spell(step.after)} "
         f"with the gate of {one.at[step.index]}"
@@ -95,7 +95,7 @@ def write_html(path: Path, model: str, machine: str, found: Sequence[Series]) ->
         outcome="",
         reasons=[],
         figures=[(one.metric, one.spell(one.values[-1])) for one in found],
-        sections=[(one.metric, ". ".join(sentences(one)) or "Neither step nor drift.", _plot(one)) for one in found],
+        sections=[(one.metric, ". ".join(sentences(one)) or "No step and no drift.", _plot(one)) for one in found],
         lines=[
             ("machine", machine),
             ("gates", str(max(len(one.values) for one in found))),

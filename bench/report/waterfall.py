@@ -1,4 +1,4 @@
-"""Where a request's time goes, and how its mean changed from base to candidate, in parts that add up to the whole.
+"""Waterfall of a request's mean time: the change from base to candidate, in parts that add up to the total.
 
 Pure arithmetic. Means, because only means of parts add up to the mean of the whole; quantiles do not.
 """
@@ -13,11 +13,11 @@ from ..load.run import OK
 
 LAG, NETWORK, QUEUE, COPIES, COMPUTE, SERVICE = "client lag", "network", "queue", "copies", "compute", "service"
 ABOUT: Mapping[str, str] = {
-    LAG: "sent later than intended: the client's own",
-    NETWORK: "service seen by the client, less what the server accounts for: transport, protocol, front end",
+    LAG: "sent later than intended, caused by the client",
+    NETWORK: "service time seen by the client minus the server's own account: transport, protocol, front end",
     QUEUE: "waiting in the server for an instance or a batch",
-    COPIES: "putting inputs in and taking outputs out",
-    COMPUTE: "the model itself",
+    COPIES: "copying inputs in and outputs out",
+    COMPUTE: "the model's own execution",
     SERVICE: "from the send to the reply; the server's own account was not recorded",
 }
 

@@ -7,36 +7,39 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optimize import environment as machine
-from optimize.cli import Json, echo, emit, out
-from optimize.errors import ConfigError
-from optimize.terminal import led
-from optimize.visible import visible
+from seatrial.optimize import environment as machine
+from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.terminal import Json, echo, emit, led, out
+from seatrial.optimize.visible import visible
 
 if TYPE_CHECKING:
     from ..measurement import Measurement
     from ..records.baseline import Baseline
 
-app = typer.Typer(no_args_is_help=True, help="Keep what a model measures on this class of machine; never a gate's arm.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help=("Store measured values of a model per machine class, for comparison. A gate never uses them as an arm."),
+)
 Run = Annotated[Path, typer.Argument(help="A run's folder, for instance .seatrial/runs/gate-...")]
-Name = Annotated[str, typer.Option(help="The baseline's name, for instance the branch that it stands for.")]
+Name = Annotated[str, typer.Option(help="The baseline's name, for instance the branch that it represents.")]
 
 
 class Side(StrEnum):
-    """Which arm of a gate's run is meant."""
+    """Arm of a gate's run."""
 
     BASE = "base"
     CANDIDATE = "candidate"
 
 
-Arm = Annotated[Side, typer.Option(help="The arm of a gate's run whose values are meant.")]
+Arm = Annotated[Side, typer.Option(help="The arm of a gate's run whose values are used.")]
 
 
 @app.command()
 def record(run: Run, name: Name = "main", arm: Arm = Side.CANDIDATE, json_: Json = False) -> None:
-    """Keep what RUN measured, slot by slot, as the model's baseline of that name on RUN's class of machine.
+    """Store the values of RUN, slot by slot, as a named baseline of the model on RUN's machine class.
 
-    For trends, absolute limits and forecasts. A gate always measures its base anew: stored figures drift.
+    Baselines serve trends, absolute limits and forecasts. A gate always measures its base again, because stored values
+    drift.
     """
     from ..records import baseline
 
@@ -50,14 +53,15 @@ def record(run: Run, name: Name = "main", arm: Arm = Side.CANDIDATE, json_: Json
 
 @app.command()
 def show(
-    model: Annotated[str, typer.Argument(help="Only this model's.")] = "",
+    model: Annotated[str, typer.Argument(help="Only this model.")] = "",
     limits: Annotated[
-        float | None, typer.Option("--as-limits", help="Print absolute limits for a budget, this much beyond (0.1).")
+        float | None,
+        typer.Option("--as-limits", help="Print absolute limits for a budget, with this margin (0.1 = 10 %)."),
     ] = None,
     name: Annotated[str, typer.Option(help="Only baselines of this name.")] = "",
     json_: Json = False,
 ) -> None:
-    """Show the baselines that are kept: typical values, range and spread between slots, by class of machine."""
+    """Show the stored baselines: typical values, range and spread between slots, by machine class."""
     from ..records import baseline
 
     found = [each for each in baseline.known(machine.home()) if model in ("", each.model) and name in ("", each.name)]
@@ -69,23 +73,23 @@ def show(
             title = visible(f"# {each.name} of {each.model}, {each.at}, {each.machine}", one_line=True)
             echo(f"{title}\n{baseline.as_limits(each, limits)}")
     elif not newest:
-        out.print("no baselines yet: seatrial baseline record RUN", highlight=False)
+        out.print("There are no baselines yet: seatrial baseline record RUN", highlight=False)
     for each in newest if not json_ and limits is None else ():
         _print(each)
 
 
 @app.command()
 def compare(run: Run, name: Name = "main", arm: Arm = Side.CANDIDATE, json_: Json = False) -> None:
-    """Say how RUN's values have moved from a baseline: a step of a trend, not a verdict.
+    """Compare RUN's values with a baseline; the result is informational, not a verdict.
 
-    Refused (exit 2) where the baseline is of another class of machine.
+    Refused (exit 2) if the baseline belongs to another machine class.
     """
     from ..measuring.machine_class import MachineClass
     from ..records import baseline
 
     model, measured = _measured(run, arm)
     if not measured:
-        raise ConfigError("the run measured nothing of that arm", where=str(run), next_step="name a run that ended")
+        raise ConfigError("the run holds no values of that arm", where=str(run), next_step="name a completed run")
     stored = baseline.read(machine.home(), model, name, MachineClass.of(measured[0].environment))
     moved = baseline.compare(stored, measured)
     if json_:
@@ -95,7 +99,7 @@ def compare(run: Run, name: Name = "main", arm: Arm = Side.CANDIDATE, json_: Jso
         )
         return
     _table(
-        ("metric", "then", "now", "change", "slots gave"),
+        ("metric", "then", "now", "change", "values per slot"),
         [
             (
                 each.metric,
@@ -108,7 +112,10 @@ def compare(run: Run, name: Name = "main", arm: Arm = Side.CANDIDATE, json_: Jso
         ],
     )
     out.print(
-        f"{name} of {model} was recorded {stored.at}. Stored figures drift: seatrial gate decides, this does not.",
+        (
+            f"{name} of {model} was recorded {stored.at}. This comparison is informational; use seatrial "
+            "gate for a decision."
+        ),
         highlight=False,
     )
 
@@ -119,7 +126,7 @@ def _measured(run: Path, arm: Side) -> tuple[str, list["Measurement"]]:
     told = tell(run)
     if told.measured is None:
         raise ConfigError(
-            f"a run of kind {told.kind!r} holds no baseline", where=str(run), next_step="name a gate's run"
+            f"a run of kind {told.kind!r} cannot become a baseline", where=str(run), next_step="name a gate's run"
         )
     return told.measured(arm.value)
 
@@ -141,7 +148,7 @@ def _print(stored: "Baseline") -> None:
                 str(len(values)),
             )
         )
-    _table(("metric", "typical", "slots gave", "spread", "slots"), rows)
+    _table(("metric", "typical", "values per slot", "spread", "slots"), rows)
 
 
 def _spell(value: float, unit: str) -> str:

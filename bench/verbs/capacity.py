@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optimize.cli import Json, emit, out, progress
-from optimize.errors import ConfigError
-from optimize.terminal import led
+from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.terminal import Json, emit, led, out, progress
 
 from ..runs import run_folder
 from . import samples
@@ -18,20 +17,20 @@ if TYPE_CHECKING:
 
 Url = Annotated[str, typer.Argument(help="A KServe v2 server: http://127.0.0.1:8000, or .../v2/models/NAME.")]
 ObjectiveText = Annotated[str, typer.Option("--slo", help='The objective, such as "p99<=20ms".')]
-MaxRate = Annotated[float, typer.Option(help="Never offer more requests per second than this.")]
-Seconds = Annotated[float, typer.Option(help="How long to offer load in all.")]
-ProbeSeconds = Annotated[float, typer.Option(help="How long to look at one rate before taking its estimate.")]
-Concurrency = Annotated[int, typer.Option(help="Requests in flight while saturating, which says where to start.")]
+MaxRate = Annotated[float, typer.Option(help="The highest rate to offer, in requests per second.")]
+Seconds = Annotated[float, typer.Option(help="Total seconds of load.")]
+ProbeSeconds = Annotated[float, typer.Option(help="Most seconds at one rate before its estimate is used.")]
+Concurrency = Annotated[int, typer.Option(help="Requests in flight during saturation, which gives the starting rate.")]
 PriceName = Annotated[str | None, typer.Option(help="A pinned price (bench/prices.toml): print $ per million.")]
-Traffic = Annotated[float | None, typer.Option(help="Your peak in inferences per second: print fleet and month.")]
-Headroom = Annotated[float, typer.Option(help="Share of every machine's capacity to keep free.")]
+Traffic = Annotated[float | None, typer.Option(help="Peak traffic in inferences per second: print fleet and month.")]
+Headroom = Annotated[float, typer.Option(help="Fraction of every machine's capacity to keep free.")]
 
 
 def capacity(
     url: Url,
     slo: ObjectiveText,
-    model: Annotated[str | None, typer.Option(help="The model; may be left out where only one is ready.")] = None,
-    version: Annotated[str, typer.Option(help="Its version; default: the highest that is ready.")] = "",
+    model: Annotated[str | None, typer.Option(help="The model; optional if only one is ready.")] = None,
+    version: Annotated[str, typer.Option(help="Its version; default: the highest ready one.")] = "",
     max_rate: MaxRate = 20_000.0,
     seconds: Seconds = 600.0,
     probe_seconds: ProbeSeconds = 60.0,
@@ -43,15 +42,18 @@ def capacity(
     traffic: Traffic = None,
     headroom: Headroom = 0.3,
     own_target: samples.OwnTarget = False,
-    out_folder: Annotated[Path | None, typer.Option("--out", help="Folder for every probe's raw latencies.")] = None,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the raw latencies of every probe.")
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Find the largest Poisson rate within the objective, with an interval, the cliff, and latencies below it.
+    """Find the largest Poisson rate within the objective, with an interval, the cliff, and the latencies below it.
 
-    Looks at every rate until 99 % sure or out of time. Exit 0 where it is found, 1 where no rate is within the
-    objective, 3 where the probes do not say, 4 where the client could not offer the load. The page lies in the run.
+    Probes each rate until 99 % confidence or the end of the time budget. Exit codes: 0 found, 1 no rate meets the
+    objective, 3 the probes are not sufficient, 4 the client could not offer the load. The page is in the run's folder.
     """
     from .. import cost
+    from ..capacity.run import CapacitySetup
     from ..capacity.run import capacity as measure
     from ..capacity.search import Plan
     from ..capacity.show import write_html
@@ -71,9 +73,7 @@ def capacity(
             objective,
             folder=folder,
             plan=plan,
-            seed=seed,
-            concurrency=concurrency,
-            own_target=own_target,
+            setup=CapacitySetup(seed=seed, concurrency=concurrency, own_target=own_target),
             progress=lambda what, share: report("capacity", share, what),
         )
     bill = None
@@ -92,7 +92,7 @@ def _pinned(name: str | None, traffic: float | None, headroom: float) -> "Price 
     if (traffic is not None and (name is None or traffic <= 0)) or not 0 <= headroom < 1:
         raise ConfigError(
             f"cannot size a fleet for {traffic}/s at price {name!r} with {headroom} headroom",
-            next_step="--traffic is positive and goes with --price NAME, --headroom lies between 0 and 1",
+            next_step="use a positive --traffic with --price NAME, and --headroom between 0 and 1",
         )
     return None if name is None else cost.price_list().of(name)
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from optimize import environment as machine
-from optimize.cli import Json, emit, err, out, progress, store
-from optimize.terminal import led
+from seatrial.optimize import environment as machine
+from seatrial.optimize.terminal import Json, emit, err, led, named, out, progress, store
 
 from ..runs import run_folder
 
@@ -19,29 +18,31 @@ if TYPE_CHECKING:
     from ..verdict import Verdict
 
 Hosting = Callable[[Path | None, Path, float], tuple["Host", int | None]]
-"""From a deployment file (None: the default), a scratch folder and the share by which a drill slows every execution
-(else 0) to the gate's host and the batches that it takes."""
+"""Maps a deployment file (None: the default), a scratch folder and a slow-down (0: none) to the gate's host and the
+batches that it accepts.
+"""
 
 
 def add_verbs(app: typer.Typer, panel: str, hosting: Hosting) -> None:
     """Put the verbs that start servers into the command."""
 
     def gate(
-        base: Annotated[str, typer.Argument(help="The artifact that is good today, for instance scenes-int8.fp32.")],
-        candidate: Annotated[str, typer.Argument(help="The artifact that wants its place, for instance scenes-int8.")],
-        budget: Annotated[Path, typer.Option(help="What the candidate may cost (TOML), bench/budgets/*.toml.")],
+        base: Annotated[str, typer.Argument(help="The reference: an artifact (scenes-int8.fp32) or an ONNX file.")],
+        candidate: Annotated[str, typer.Argument(help="The replacement: an artifact (scenes-int8) or an ONNX file.")],
+        budget: Annotated[Path, typer.Option(help="Limits for the candidate (TOML), bench/budgets/*.toml.")],
         recipe: Annotated[
-            Path | None, typer.Option(help="Recipe with samples and metric; default: the one that the budget names.")
+            Path | None, typer.Option(help="Recipe with samples and metric; default: the one named in the budget.")
         ] = None,
         deployment: Annotated[
-            Path | None, typer.Option(help="How both are served (TOML); default: the Python backend, batches to 32.")
+            Path | None, typer.Option(help="Deployment of both (TOML); default: the Python backend, batches to 32.")
         ] = None,
         out_folder: Annotated[Path | None, typer.Option("--out", help="Folder for the raw results.")] = None,
         plan: Annotated[
-            bool, typer.Option("--plan", help="Only say what it could certify, and how long it takes.")
+            bool, typer.Option("--plan", help="Only print what the gate could certify and how long it takes.")
         ] = False,
         on_inconclusive: Annotated[
-            Literal["block", "warn"], typer.Option(help="What INCONCLUSIVE means to CI: exit 3, or 0 with a warning.")
+            Literal["block", "warn"],
+            typer.Option(help="Result of INCONCLUSIVE in CI: exit 3 (block), or 0 with a warning."),
         ] = "block",
         json_: Json = False,
     ) -> None:
@@ -70,30 +71,33 @@ def add_verbs(app: typer.Typer, panel: str, hosting: Hosting) -> None:
 def _run(
     base: str, candidate: str, budget: "Budget", recipe: Path, hosted: tuple["Host", int | None], folder: Path
 ) -> "Verdict":
-    from optimize.data import Data
-    from optimize.quality import metric
-    from optimize.recipe import load_recipe
+    from seatrial.optimize.quality import metric
+    from seatrial.optimize.recipe.data import Data
+    from seatrial.optimize.recipe.recipe import load_recipe
 
     from ..gating import gate as gating
+    from ..gating.gate_setup import GateSetup
     from ..quality import adversarial
     from ..records import accepted, baseline, history
 
     loaded, kept = load_recipe(recipe), store()
     samples = Data(loaded, kept, machine.environment()).samples("evaluation")
-    one, other, score = kept.get(base), kept.get(candidate), metric(loaded)
+    one, other, score = named(base), named(candidate), metric(loaded)
     with progress() as report, kept_on_interrupt(folder):
         source = adversarial.source_of((one, other), kept)
         verdict = gating.gate(
             one,
             other,
             budget,
-            host=hosted[0],
-            max_batch=hosted[1],
-            samples=samples,
-            metric=score,
+            GateSetup(
+                host=hosted[0],
+                max_batch=hosted[1],
+                samples=samples,
+                metric=score,
+                folder=folder,
+                progress=lambda what, share: report("gate", share, what),
+            ),
             suite=adversarial.prepared(budget.checks, samples, score, source, kept),
-            folder=folder,
-            progress=lambda what, share: report("gate", share, what),
             ledger=accepted.held(machine.home(), budget.ledger),
         )
     history.record(machine.home(), *gating.read_gate(folder), baseline.digest_of(folder))
@@ -102,11 +106,11 @@ def _run(
 
 @contextmanager
 def kept_on_interrupt(folder: Path) -> Iterator[None]:
-    """Let an interruption say where the slots lie that were measured."""
+    """Add the folder of the measured slots to the message of an interruption."""
     try:
         yield
     except KeyboardInterrupt as error:
-        error.add_note(f"every slot that was finished is kept in {folder}")
+        error.add_note(f"completed slots are kept in {folder}")
         raise
 
 
@@ -128,7 +132,7 @@ def _forecast(base: str, budget: "Budget", folder: Path, *, plan: bool, json_: b
     from ..records import archive
 
     known = archive.trials(machine.home(), machine.environment())
-    artifact = store().get(base)
+    artifact = named(base)
     made = forecast(budget, known, artifact.name, artifact.format)
     if plan and json_:
         emit(show.forecast_json(made) | {"preflight": list(preflight(budget, folder))})

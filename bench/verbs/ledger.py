@@ -6,25 +6,24 @@ from typing import Annotated
 
 import typer
 
-from optimize import environment as machine
-from optimize.cli import Json, emit, out
+from seatrial.optimize import environment as machine
+from seatrial.optimize.terminal import Json, emit, out
 
 
 def ledger(
     name: Annotated[str, typer.Argument(help="The ledger's name, as the budget's \\[ledger] table gives it.")],
     budget: Annotated[
-        Path | None, typer.Option(help="Show how full it is by this budget's \\[ledger] table (TOML).")
+        Path | None, typer.Option(help="Show its level against this budget's \\[ledger] table (TOML).")
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Show what ledger NAME holds: regressions that were real, within their margin, and released all the same.
+    """Show ledger NAME: significant regressions that were released because they were within their margin.
 
-    A line is written when a release is registered whose gate passed although a metric is really worse. A gate whose
-    candidate would bring the sum of a window over its limit fails.
+    A line is written when a release is registered whose gate passed although a metric is significantly worse. A gate
+    fails if its candidate would raise the sum of a window above the limit.
     """
     from ..budget import load_budget
-    from ..gating import show
-    from ..records import accepted
+    from ..records import accepted, show
 
     found = accepted.entries(machine.home(), name)
     limits = load_budget(budget).ledger if budget is not None else None

@@ -6,45 +6,46 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from optimize.cli import Json, emit, err, out, progress
-from optimize.errors import ConfigError
-from optimize.terminal import led
+from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.terminal import Json, emit, err, led, out, progress
 
 from ..load.wire import Wire
 from ..runs import run_folder
 from ..targets import Endpoint, endpoint_of
 from . import samples, schedules
 
-if TYPE_CHECKING:  # numpy, which is not worth a tenth of a second to whoever only asks for help
+if TYPE_CHECKING:  # numpy, whose import takes a tenth of a second, needless for --help
+    from seatrial.optimize.samples import Array
+
     from ..load.payload import Payload
     from ..load.run import LoadRun, Saturation
     from ..load.show import Reading
-    from ..measuring.scenarios import Scenario
+    from ..scenarios import Scenario
     from ..schedule import Schedule
 
 Name = Literal["server", "single-stream", "multi-stream", "offline"]
 
 Url = Annotated[str, typer.Argument(help="A KServe v2 server: http://127.0.0.1:8000, or .../v2/models/NAME.")]
 ScenarioName = Annotated[
-    Name, typer.Option(help="Poisson arrivals; one user; one user with 8 samples a query; all samples back to back.")
+    Name, typer.Option(help="Poisson arrivals; one user; one user with 8 samples per query; all samples back to back.")
 ]
-Model = Annotated[str | None, typer.Option(help="The model; may be left out where only one is ready.")]
-Version = Annotated[str, typer.Option(help="Its version; default: the highest that is ready.")]
+Model = Annotated[str | None, typer.Option(help="The model; optional if only one is ready.")]
+Version = Annotated[str, typer.Option(help="Its version; default: the highest ready one.")]
 Protocol = Annotated[
     Wire, typer.Option(help="Binary tensors over HTTP; JSON; gRPC; shared memory with a server on this machine.")
 ]
-GrpcUrl = Annotated[str | None, typer.Option(help="The server's gRPC side, as grpc://127.0.0.1:8001.")]
+GrpcUrl = Annotated[str | None, typer.Option(help="The server's gRPC endpoint, as grpc://127.0.0.1:8001.")]
 Seed = Annotated[int, typer.Option(help="Seed of the arrival times.")]
-Batch = Annotated[int | None, typer.Option(help="Samples per request; default 1, multi-stream and offline 8.")]
+Batch = Annotated[int | None, typer.Option(help="Samples per request; default: 1, multi-stream and offline 8.")]
 Concurrency = Annotated[int, typer.Option(help="Requests always in flight (offline).")]
-Workers = Annotated[int, typer.Option(help="Locust workers; from 2 on under a Locust master (server).")]
-Ui = Annotated[bool, typer.Option("--ui", help="Show the run in Locust's web UI, which stays 5 minutes after it.")]
-Slo = Annotated[float | None, typer.Option(help="Latency that 99 % of the requests must keep, in milliseconds.")]
-AbortP99 = Annotated[float, typer.Option(help="Stop early when p99 exceeds so many times --slo.")]
-AbortErrors = Annotated[float, typer.Option(help="Stop early when a larger share of the requests fails.")]
+Workers = Annotated[int, typer.Option(help="Locust workers; with 2 or more under a Locust master (server).")]
+Ui = Annotated[bool, typer.Option("--ui", help="Show the run in Locust's web UI, which stays up 5 minutes afterwards.")]
+Slo = Annotated[float | None, typer.Option(help="Latency limit for 99 % of the requests, in milliseconds.")]
+AbortP99 = Annotated[float, typer.Option(help="Stop early when p99 exceeds this multiple of --slo.")]
+AbortErrors = Annotated[float, typer.Option(help="Stop early when a larger fraction of the requests fails.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for the raw latencies.")]
 
-_UI = "Locust's web UI: {} (stays 5 minutes after the run; Ctrl-C closes it and prints the figures)"
+_UI = "Locust's web UI: {} (stays 5 minutes after the run; Ctrl-C closes it and prints the results)"
 
 
 def load(
@@ -52,10 +53,11 @@ def load(
     scenario: ScenarioName = "server",
     rate: schedules.Rate = None,
     seconds: schedules.Seconds = None,
-    law: schedules.Laws = schedules.Law.POISSON,
+    law: schedules.Laws = None,
     burstiness: schedules.Burstiness = None,
     to_rate: schedules.ToRate = None,
     recorded: schedules.Recorded = None,
+    spread: schedules.Spread = None,
     model: Model = None,
     version: Version = "",
     protocol: Protocol = "http",
@@ -73,36 +75,76 @@ def load(
     out_folder: Out = None,
     json_: Json = False,
 ) -> None:
-    """Put a server under load and print latencies from the intended send, with the scenario's own figure.
+    """Put a server under load and print latencies from the intended send time, with the scenario's own metric.
 
-    The same seed sends at the same times. Says INVALID (exit 4) where the client could not keep its schedule (such a
-    latency would be the client's), where the run was stopped early or a worker was lost. Exit 1 where the server
-    refused requests.
+    The same seed gives the same send times. The run is INVALID (exit 4) if the client could not keep its schedule, if
+    the run was stopped early, or if a worker was lost. Exit 1 if the server refused requests.
     """
-    from ..load.guard import AbortRules
-    from ..load.payload import Payload
-    from ..load.show import read
-    from ..server_statistics import window
-
     schedule = schedules.schedule_of(
-        law, rate=rate, seconds=seconds, seed=seed, burstiness=burstiness, to_rate=to_rate, recorded=recorded
+        law,
+        rate=rate,
+        seconds=seconds,
+        seed=seed,
+        burstiness=burstiness,
+        to_rate=to_rate,
+        recorded=recorded,
+        spread=spread,
     )
     chosen = _scenario(scenario, schedule.rate, batch, concurrency, workers, ui)
     endpoint = endpoint_of(url, model, version)
     endpoint = replace(endpoint, grpc_url=grpc_url or endpoint.grpc_url)
-    inputs = samples.inputs_for(endpoint, recipe, batch=chosen.batch, seed=seed)
-    payload = Payload.build(endpoint, inputs, chosen.batch, protocol=protocol)
-    folder = out_folder or run_folder("load")
-    rules = AbortRules(errors=abort_errors, p99=None if slo is None else abort_p99 * slo / 1e3)
+    inputs = samples.inputs_for(endpoint, recipe, batch=chosen.batch, seed=seed, protocol=protocol)
+    _offer(
+        endpoint,
+        chosen,
+        schedule,
+        inputs,
+        protocol=protocol,
+        workers=workers,
+        ui=ui,
+        folder=out_folder or run_folder("load"),
+        own_target=own_target,
+        abort={"errors": abort_errors, "p99": None if slo is None else abort_p99 * slo / 1e3},
+        json_=json_,
+    )
+
+
+def _offer(
+    endpoint: Endpoint,
+    scenario: "Scenario",
+    schedule: "Schedule",
+    inputs: "dict[str, Array]",
+    *,
+    protocol: Wire,
+    workers: int,
+    ui: bool,
+    folder: Path,
+    own_target: bool,
+    abort: dict[str, float | None],
+    json_: bool,
+) -> None:
+    """Make the requests, send them, keep what came of it, and print it."""
+    from ..load import folder as kept
+    from ..load.guard import AbortRules
+    from ..load.load_setup import ClientSetup
+    from ..load.payload import Payload
+    from ..load.show import read
+    from ..server_statistics import window
+
+    payload = Payload.build(endpoint, inputs, scenario.batch, protocol=protocol)
+    rules = AbortRules(**abort)  # type: ignore[arg-type]
+    what = f"{scenario.name}, {schedule}" if scenario.name == "server" else scenario.name
     with progress() as report, window(endpoint) as counting:
 
         def told(share: float) -> None:
             counting.begin()
-            report("load", share, f"{chosen.name}, {schedule}" if scenario == "server" else chosen.name)
+            report("load", share, what)
 
-        common = {"folder": folder, "own_target": own_target, "abort": rules, "progress": told}
-        run = _run(endpoint, chosen, payload, schedule, workers=workers, ui=ui, common=common)
-    _print(read(chosen, run), counting.counted, folder, json_)
+        client = ClientSetup(own_target=own_target, abort=rules)
+        common = {"folder": folder, "client": client, "progress": told}
+        run = _run(endpoint, scenario, payload, schedule, workers=workers, ui=ui, common=common)
+    kept.keep(folder, scenario, counting.counted)
+    _print(read(scenario, run), counting.counted, folder, json_)
 
 
 def _run(
@@ -116,7 +158,7 @@ def _run(
     common: dict[str, Any],
 ) -> "LoadRun | Saturation":
     from ..load import on_locust
-    from ..measuring.scenarios import Server
+    from ..scenarios import Server
 
     def announce(address: str) -> None:
         err.print(_UI.format(address), soft_wrap=True)
@@ -125,7 +167,8 @@ def _run(
         return on_locust.saturate(
             endpoint, payload, seconds=schedule.seconds, concurrency=scenario.concurrency, **common
         )
-    return on_locust.load(endpoint, schedule, payload, workers=workers, ui=announce if ui else None, **common)
+    loop, shown = on_locust.OpenLoopSetup(workers=workers), on_locust.WebUi(announce=announce) if ui else None
+    return on_locust.load(endpoint, schedule, payload, loop=loop, ui=shown, **common)
 
 
 def _print(reading: "Reading", counted: dict[str, Any], folder: Path, as_json: bool) -> None:
@@ -144,12 +187,12 @@ def _print(reading: "Reading", counted: dict[str, Any], folder: Path, as_json: b
 
 
 def _scenario(name: Name, rate: float, batch: int | None, concurrency: int, workers: int, ui: bool) -> "Scenario":
-    from ..measuring.scenarios import MultiStream, Offline, Server, SingleStream
+    from ..scenarios import MultiStream, Offline, Server, SingleStream
 
     if name != "server" and (workers > 1 or ui):
         raise ConfigError(
-            f"{name} is a closed loop, which one process runs without a web UI",
-            next_step="leave --workers and --ui out, or choose --scenario server",
+            f"{name} is a closed loop, which runs in one process without a web UI",
+            next_step="omit --workers and --ui, or choose --scenario server",
         )
     match name:
         case "single-stream":

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optimize import environment as machine
-from optimize.cli import Json, emit, out, progress, store
-from optimize.terminal import led
+from seatrial.optimize import environment as machine
+from seatrial.optimize.terminal import Json, emit, led, named, out, progress, store
 
 from ..runs import run_folder
 
 if TYPE_CHECKING:
-    from optimize.samples import Array
+    from seatrial.optimize.samples import Array
 
     from ..measuring.measure import Progress
     from ..measuring.measured import Summary
@@ -26,32 +25,34 @@ _HOST_AND_PORT = re.compile(r"(?!sha256:)(\[[\da-fA-F:]+\]|[\w.-]+):\d+(/.*)?")
 def measure(
     subject: Annotated[
         str,
-        typer.Argument(metavar="REF|URL", help="An artifact (tag or digest), or http://127.0.0.1:8000/v2/models/NAME."),
+        typer.Argument(
+            metavar="REF|FILE|URL",
+            help="An artifact (tag or digest), an ONNX file, or http://127.0.0.1:8000/v2/models/NAME.",
+        ),
     ],
     recipe: Annotated[
         Path | None, typer.Option(help="Measure on this recipe's evaluation samples instead of random numbers.")
     ] = None,
-    seconds: Annotated[float, typer.Option(help="How long each scenario lasts.")] = 5.0,
+    seconds: Annotated[float, typer.Option(help="Seconds per scenario.")] = 5.0,
     batch: Annotated[
-        int, typer.Option(min=0, help="Samples at once. 0: batches of 32 in process, one per request of a server.")
+        int, typer.Option(min=0, help="Samples per batch. 0: batches of 32 in process, one per request to a server.")
     ] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="In process: threads of the engine, each with a core.")] = 1,
-    rate: Annotated[float, typer.Option(help="Of a server: mean arrivals per second (Poisson).")] = 50.0,
+    threads: Annotated[int, typer.Option(min=1, help="In process: threads of the engine, one core each.")] = 1,
+    rate: Annotated[float, typer.Option(help="For a server: mean arrivals per second (Poisson).")] = 50.0,
     seed: Annotated[int, typer.Option(help="Seed of random samples and arrival times.")] = 1,
     metrics_url: Annotated[
-        str | None, typer.Option(help="Of a server: where its Prometheus counters are, http://127.0.0.1:8002/metrics.")
+        str | None, typer.Option(help="For a server: URL of its Prometheus counters, http://127.0.0.1:8002/metrics.")
     ] = None,
-    own_target: Annotated[
-        bool, typer.Option("--i-own-this-target", help="Allow a server that is not on this machine.")
-    ] = False,
+    own_target: Annotated[bool, typer.Option("--i-own-this-target", help="Allow a server on another machine.")] = False,
     out_folder: Annotated[Path | None, typer.Option("--out", help="Folder for the raw values.")] = None,
     json_: Json = False,
 ) -> None:
     """Measure latency, throughput and memory of an artifact in a fresh pinned process, or of a running server.
 
-    REF runs MLPerf's SingleStream and Offline with no server in between; URL takes an open-loop load. Every raw value
-    stays in the run's folder, with the environment; p99 comes with an upper bound that holds with 99 % confidence.
-    Exit 1 where requests failed, 4 where the load broke a rule of validity.
+    REF runs MLPerf's SingleStream and Offline without a server; URL uses an open-loop load. Every raw value is stored
+    in the run's folder with the environment; p99 has an upper bound with 99 % confidence. Memory,
+    clocks and energy of a GPU are read through NVML (experimental). Exit codes: 1 requests
+    failed, 4 the load broke a validity rule.
     """
     from ..measuring import measured
     from ..targets import endpoint_of
@@ -80,7 +81,7 @@ def measure(
 
 
 def is_url(subject: str) -> bool:
-    """Whether that names a server rather than an artifact: a scheme, or a host with a port."""
+    """Return whether the text names a server rather than an artifact: a scheme, or a host with a port."""
     return "://" in subject or _HOST_AND_PORT.fullmatch(subject) is not None
 
 
@@ -92,6 +93,8 @@ def _artifact(
     folder: Path,
     tell: "Progress",
 ) -> "Summary":
+    from seatrial.optimize.draft.finished import tried_on
+
     from ..load.inputs import random_inputs
     from ..measuring import in_process
     from ..measuring import measure as measuring
@@ -99,13 +102,13 @@ def _artifact(
 
     seconds, batch, threads = plan
     kept = store()
-    artifact = kept.get(ref)
+    artifact = named(ref)
     measuring.check_inputs(artifact)
     if recipe is not None:
         samples = _evaluation(recipe)
     else:
         shapes = Endpoint(url="", model=artifact.name, version="", inputs=artifact.inputs, outputs=artifact.outputs)
-        samples = random_inputs(shapes, 2 * max(batch, in_process.fixed_batch(artifact) or 1), seed)
+        samples = tried_on(artifact, 2 * batch, seed) or random_inputs(shapes, 2 * batch, seed)
     wanted = in_process.Plan(seconds=seconds, batch=batch, threads=threads)
     return measuring.measure_artifact(artifact, kept, samples, wanted, folder=folder, progress=tell)
 
@@ -119,18 +122,18 @@ def _endpoint(
     folder: Path,
     tell: "Progress",
 ) -> "Summary":
-    from ..load.inputs import random_inputs
+    from ..load.inputs import distinct_inputs
     from ..measuring import measure as measuring
     from ..schedule import poisson
 
-    samples = _evaluation(recipe) if recipe is not None else random_inputs(endpoint, 64 * batch, arrivals[2])
+    samples = _evaluation(recipe) if recipe is not None else distinct_inputs(endpoint, batch, arrivals[2])
     return measuring.measure_endpoint(
         endpoint, poisson(*arrivals), samples, folder=folder, batch=batch, own_target=own_target, progress=tell
     )
 
 
 def _evaluation(recipe: Path) -> dict[str, "Array"]:
-    from optimize.data import Data
-    from optimize.recipe import load_recipe
+    from seatrial.optimize.recipe.data import Data
+    from seatrial.optimize.recipe.recipe import load_recipe
 
     return dict(Data(load_recipe(recipe), store(), machine.environment()).samples("evaluation").inputs)

@@ -5,16 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optimize import environment as machine
-from optimize.cli import Json, emit, out, progress, store
-from optimize.terminal import led
+from seatrial.optimize import environment as machine
+from seatrial.optimize.terminal import Json, emit, led, named, out, progress, store
 
 if TYPE_CHECKING:
-    from optimize.artifact import Artifact
-    from optimize.store import Store
+    from seatrial.optimize.artifact import Artifact
 
+    from ..checks import Check
     from ..quality.assess import Assessment
-    from ..quality.checks import Check
     from ..targets import Endpoint
 
 Target = Annotated[str, typer.Argument(help="An artifact, or a served model: http://127.0.0.1:8000/v2/models/NAME.")]
@@ -24,18 +22,18 @@ def quality(
     target: Target,
     recipe: Annotated[Path, typer.Option(help="The recipe whose evaluation samples and metric are used.")],
     against: Annotated[
-        str | None, typer.Option(help="The artifact or served model that it is compared with, sample by sample.")
+        str | None, typer.Option(help="The artifact or served model to compare with, sample by sample.")
     ] = None,
     budget: Annotated[
-        Path | None, typer.Option(help="Judge by this budget's checks; default: a look at everything, judging nothing.")
+        Path | None, typer.Option(help="Judge by this budget's checks; default: an informational overview.")
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with plots here.")] = None,
     json_: Json = False,
 ) -> None:
-    """Look at TARGET beyond its mean: calibration, weak segments, corrupted and attacked inputs, groups, drift.
+    """Examine TARGET beyond its mean: calibration, weak segments, corrupted and attacked inputs, groups, drift.
 
-    Without --budget every figure is told and none judged (exit 0). With it PASS (0), FAIL (1), INCONCLUSIVE (3) or
-    INVALID (4), by the same rules as in a gate. Attacks need the source: an artifact whose recipe started from torch.
+    Without --budget all results are informational (exit 0). With it: PASS (0), FAIL (1), INCONCLUSIVE (3) or INVALID
+    (4), by the rules of a gate. Attacks need the source: an artifact whose recipe started from torch.
     """
     from ..quality import show
 
@@ -46,7 +44,7 @@ def quality(
     if json_:
         emit(facts | found.to_json())
     else:
-        out.print(led("bold", found.outcome or "told, not judged", f" {title}"))
+        out.print(led("bold", found.outcome or "informational", f" {title}"))
         out.print(show.table(found))
         for name in ("samples", "attacks"):
             out.print(f"{name}: {facts[name]}", style="dim", highlight=False)
@@ -58,15 +56,15 @@ def quality(
 def _look(
     target: str, against: str | None, recipe: Path, budget: Path | None
 ) -> tuple["Assessment", tuple["Check", ...], dict[str, str]]:
-    """What was found, by which checks, and what a reader should know of how.
+    """Return the findings, their checks, and facts about the method.
 
     Raises:
         ConfigError: the budget has no checks, or one that cannot be asked of these samples.
     """
-    from optimize.data import Data
-    from optimize.errors import ConfigError
-    from optimize.quality import metric
-    from optimize.recipe import load_recipe
+    from seatrial.optimize.errors import ConfigError
+    from seatrial.optimize.quality import metric
+    from seatrial.optimize.recipe.data import Data
+    from seatrial.optimize.recipe.recipe import load_recipe
 
     from ..budget import load_budget
     from ..quality import adversarial
@@ -77,8 +75,8 @@ def _look(
     loaded, kept = load_recipe(recipe), store()
     limits = load_budget(budget) if budget is not None else None
     if limits is not None and not limits.checks:
-        raise ConfigError("the budget has no checks", where=str(budget), next_step="add [[checks]], or leave it out")
-    one, other = _target(target, kept), None if against is None else _target(against, kept)
+        raise ConfigError("the budget has no checks", where=str(budget), next_step="add [[checks]], or omit the budget")
+    one, other = _target(target), None if against is None else _target(against)
     samples = Data(loaded, kept, machine.environment()).samples("evaluation")
     source = adversarial.source_of((one, other), kept)
     attackable = source is not None and source.format == "torch"
@@ -99,14 +97,14 @@ def _look(
         "candidate": target,
         "base": against or "none",
         "samples": f"{len(samples)}, {samples.digest}",
-        "budget": limits.digest if limits else "none: told, not judged",
-        "attacks": "on the source's gradients" if attacks(checks) else "never run",
+        "budget": limits.digest if limits else "none (informational)",
+        "attacks": "on the source's gradients" if attacks(checks) else "not executed",
     }
     return found, checks, facts
 
 
-def _target(text: str, kept: "Store") -> "Artifact | Endpoint":
-    """What a target names: a URL is a served model, anything else an artifact of the store."""
+def _target(text: str) -> "Artifact | Endpoint":
+    """Return what a target names: a URL is a served model, anything else an artifact of the store or an ONNX file."""
     from ..targets import endpoint_of
 
-    return endpoint_of(text) if "://" in text else kept.get(text)
+    return endpoint_of(text) if "://" in text else named(text)

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from optimize.cli import Json, echo, emit, out
-from optimize.errors import ConfigError
+from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.terminal import Json, echo, emit, out
 
-Run = Annotated[Path, typer.Argument(help="A run's folder, for instance .seatrial/runs/gate-...: gate or load.")]
+Run = Annotated[Path, typer.Argument(help="A run's folder, for instance .seatrial/runs/gate-...")]
 
 
 class Inconclusive(StrEnum):
-    """What a CI system is shown where the data could not tell."""
+    """JUnit status of an undecided rule."""
 
     SKIP = "skip"
     FAIL = "fail"
@@ -27,20 +27,20 @@ def report(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")] = False,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here: one case per rule.")] = None,
     inconclusive: Annotated[
-        Inconclusive, typer.Option(help="How JUnit shows a rule that could not be told.")
+        Inconclusive, typer.Option(help="The JUnit status of an undecided rule.")
     ] = Inconclusive.SKIP,
     benchmark: Annotated[
-        Path | None, typer.Option("--pytest-benchmark", help="Write a gate's slots as a file of pytest-benchmark.")
+        Path | None, typer.Option("--pytest-benchmark", help="Write a gate's slots as a pytest-benchmark file.")
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Compute a run's results again from its raw values, and write its report. Exit code as the run's own.
+    """Recompute a run's results from its raw values and write its report. The exit code is that of the run.
 
-    Works offline, on any machine, wherever the folder was moved to; a gate's verdict is the same bit for bit.
+    Works offline, on any machine, after the folder was moved; a gate's verdict is identical bit for bit.
     """
     import json
 
-    from optimize.store import write_atomically
+    from seatrial.optimize.store import write_atomically
 
     from ..report.kinds import tell
 

@@ -2,13 +2,14 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optimize.errors import ConfigError
+from seatrial.optimize.errors import ConfigError
 
-from ..schedule import Schedule
+if TYPE_CHECKING:  # numpy, needless for --help
+    from ..schedule import Schedule
 
 
 class Law(StrEnum):
@@ -22,19 +23,27 @@ class Law(StrEnum):
 
 
 Rate = Annotated[float | None, typer.Option(help="Mean arrivals per second; default: 50, or a recording's own.")]
-Seconds = Annotated[float | None, typer.Option(help="How long to send; default: 10, or the whole recording.")]
-Laws = Annotated[Law, typer.Option(help="How arrivals are spread over time.")]
-Burstiness = Annotated[
-    float | None, typer.Option(help="gamma: shape of the gaps; 1 is Poisson, 0.25 comes in bursts, 4 is evener.")
+Seconds = Annotated[float | None, typer.Option(help="Seconds of load; default: 10, or the whole recording.")]
+Laws = Annotated[
+    Law | None,
+    typer.Option(help="Distribution of arrivals over time; default: poisson, or the law of another option."),
 ]
-ToRate = Annotated[float | None, typer.Option(help="ramp: the rate reached at the end; --rate is where it begins.")]
+Burstiness = Annotated[
+    float | None, typer.Option(help="gamma: shape of the gaps; 1 is Poisson, 0.25 bursty, 4 more regular.")
+]
+ToRate = Annotated[float | None, typer.Option(help="ramp: the final rate; --rate is the initial one.")]
+Spread = Annotated[
+    float | None,
+    typer.Option(help="replay: distribute each arrival over this many seconds, 1 for a log of whole seconds."),
+]
 Recorded = Annotated[
-    Path | None, typer.Option("--replay", help="replay: arrivals in seconds (CSV or npz); --rate scales its time.")
+    Path | None,
+    typer.Option("--replay", help="replay: file of arrivals in seconds (CSV or npz); --rate scales its time."),
 ]
 
 
 def schedule_of(
-    law: Law,
+    law: Law | None,
     *,
     rate: float | None,
     seconds: float | None,
@@ -42,14 +51,17 @@ def schedule_of(
     burstiness: float | None = None,
     to_rate: float | None = None,
     recorded: Path | None = None,
+    spread: float | None = None,
     default_rate: float = 50.0,
     default_seconds: float = 10.0,
-) -> Schedule:
-    """The schedule that these options ask for; a recording without `rate` and `seconds` is played as it was.
+) -> "Schedule":
+    """Return the schedule for these options; a recording without `rate` and `seconds` is replayed unchanged.
+
+    Without a law it is the one that needs a given option, else Poisson.
 
     Raises:
-        ConfigError: an option that the law needs is missing, one that it does not know is given, or as the law itself.
-        MissingError: no such recording.
+        ConfigError: an option is missing or does not belong to the law, or the law itself refuses its values.
+        MissingError: the recording does not exist.
     """
     from .. import recording, schedule
 
@@ -58,12 +70,19 @@ def schedule_of(
         Law.RAMP: ("--to-rate", to_rate),
         Law.REPLAY: ("--replay", recorded),
     }
+    if spread is not None and recorded is None:
+        raise ConfigError("--spread needs --replay", where="--spread", next_step="see --help")
+    law = law or next((owner for owner, (_, value) in needs.items() if value is not None), Law.POISSON)
     for owner, (option, value) in needs.items():
         if (value is not None) != (owner is law):
-            said = f"--law {law} needs {option}" if owner is law else f"{option} goes with --law {owner}, not {law}"
+            said = (
+                f"--law {law} needs {option}"
+                if owner is law
+                else f"{option} belongs to --law {owner}, but --law is {law}"
+            )
             raise ConfigError(said, where=option, next_step=f"see --help; --law is one of {', '.join(Law)}")
     if recorded is not None:
-        return recording.read(recorded).schedule(seconds=seconds, rate=rate)
+        return recording.read(recorded).schedule(seconds=seconds, rate=rate, spread=spread or 0.0, seed=seed)
     rate, seconds = rate or default_rate, seconds or default_seconds
     if law is Law.CONSTANT:
         return schedule.constant(rate, seconds)

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optimize import environment as machine
-from optimize.cli import Json, emit, out
-from optimize.errors import MissingError
+from seatrial.optimize import environment as machine
+from seatrial.optimize.errors import MissingError
+from seatrial.optimize.terminal import Json, emit, out
 
 if TYPE_CHECKING:
     from ..report.trend_page import Series
 
 
 class Of(StrEnum):
-    """What of a gate is followed over time."""
+    """Value of a gate that is followed over time."""
 
     VALUE = "value"
     RATIO = "ratio"
@@ -24,19 +24,19 @@ class Of(StrEnum):
 
 def trend(
     model: Annotated[
-        str, typer.Argument(help="The candidate's name, as the gates named it; by default all are listed.")
+        str, typer.Argument(help="The candidate's name as recorded by the gates; default: list all.")
     ] = "",
     metric: Annotated[list[str] | None, typer.Option(help="Only this metric; may be given several times.")] = None,
-    of: Annotated[Of, typer.Option(help="The candidate's value, or its ratio to the base beside it.")] = Of.VALUE,
+    of: Annotated[Of, typer.Option(help="Follow the candidate's value, or its ratio to the base.")] = Of.VALUE,
     add: Annotated[
-        list[Path] | None, typer.Option(help="Append this gate's run first; one that is there already is left alone.")
+        list[Path] | None, typer.Option(help="Append this gate's run first; a recorded run is not added twice.")
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page with the plots here.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with plots here.")] = None,
     json_: Json = False,
 ) -> None:
-    """Show how a model's metrics went over its gates on this class of machine, and where they stepped or drifted.
+    """Show a model's metrics over its gates on this machine class, with steps and drift.
 
-    A step takes five gates on either side, so it explains and never blocks; a single spike is none.
+    A step needs five gates on either side. It is informational and never blocks; a single spike is not a step.
     """
     from ..measuring.machine_class import MachineClass
     from ..records import history
@@ -47,7 +47,7 @@ def trend(
     if not model:
         known = history.models(machine.home(), here)
         emit({"models": known, "added": added}) if json_ else out.print(
-            f"with a history on {here}: {', '.join(known) or 'none'}", highlight=False
+            f"names with a history on {here}: {', '.join(known) or 'none'}", highlight=False
         )
         return
     points = history.points(machine.home(), model, here)
@@ -55,9 +55,9 @@ def trend(
     if not found:
         known_models = ", ".join(history.models(machine.home(), here)) or "none"
         raise MissingError(
-            f"no history of {model} on {here}",
+            f"there is no history of {model} on {here}",
             where=str(history.path_of(machine.home(), here, model)),
-            next_step=f"seatrial trend --add RUN after a gate; known: {known_models}",
+            next_step=f"add one with seatrial trend --add RUN after a gate; known: {known_models}",
         )
     if html is not None:
         trend_page.write_html(html, model, str(here), found)

@@ -1,27 +1,33 @@
 """The trials' verbs: `aa` and `drill` try the gate itself on this machine, and keep what they found."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optimize import environment as machine
-from optimize.cli import Json, Ref, emit, err, out, progress, store
-from optimize.terminal import led
+from seatrial.optimize import environment as machine
+from seatrial.optimize.terminal import Json, Ref, emit, err, led, named, out, progress, store
 
 from ..runs import run_folder
 from .gate import Hosting, kept_on_interrupt
 
-Budgeted = Annotated[Path, typer.Option(help="The budget whose design and limits are tried (TOML).")]
-Recipe = Annotated[Path | None, typer.Option(help="Recipe with samples and metric; default: the one the budget names.")]
-Deployed = Annotated[Path | None, typer.Option(help="How it is served (TOML); default: Python backend, batches to 32.")]
-Gates = Annotated[int, typer.Option(min=1, help="Real gates, one after the other, each as long as the budget's.")]
-Pairs = Annotated[int, typer.Option(min=0, help="Pairs of a gate; 0 takes the budget's. More make longer sessions.")]
-Resample = Annotated[int, typer.Option(min=0, help="Pseudo-gates from the recorded slots, judged like real ones.")]
+if TYPE_CHECKING:
+    from ..gating.noise import Trial
+
+Budgeted = Annotated[Path, typer.Option(help="The budget whose design and limits are tested (TOML).")]
+Recipe = Annotated[
+    Path | None, typer.Option(help="Recipe with samples and metric; default: the one named in the budget.")
+]
+Deployed = Annotated[Path | None, typer.Option(help="Its deployment (TOML); default: Python backend, batches to 32.")]
+Gates = Annotated[int, typer.Option(min=1, help="Number of real gates, run in sequence, each as long as the budget's.")]
+Pairs = Annotated[int, typer.Option(min=0, help="Pairs per gate; 0 uses the budget's. More make longer sessions.")]
+Resample = Annotated[
+    int, typer.Option(min=0, help="Number of pseudo-gates from the recorded slots, judged like real ones.")
+]
 
 
 def add_verbs(app: typer.Typer, panel: str, hosting: Hosting) -> None:
-    """Put the verbs that try the gate into the command."""
+    """Add the verbs that test the gate itself to the command."""
 
     def aa(
         ref: Ref,
@@ -44,7 +50,7 @@ def add_verbs(app: typer.Typer, panel: str, hosting: Hosting) -> None:
     def drill(
         ref: Ref,
         budget: Budgeted,
-        slow: Annotated[float, typer.Option(min=0.001, help="How much longer each execution takes; 0.10 is 10 %.")],
+        slow: Annotated[float, typer.Option(min=0.001, help="Slow-down of each execution; 0.10 is 10 %.")],
         gates: Gates = 1,
         pairs: Pairs = 0,
         resample: Resample = 0,
@@ -76,23 +82,24 @@ def _run(
     *,
     json_: bool,
 ) -> None:
-    """What both verbs do."""
-    from optimize.data import Data
-    from optimize.quality import metric
-    from optimize.recipe import load_recipe
+    """Run the common part of both verbs."""
+    from seatrial.optimize.quality import metric
+    from seatrial.optimize.recipe.data import Data
+    from seatrial.optimize.recipe.recipe import load_recipe
 
     from ..budget import load_budget
     from ..gating import show, trials
+    from ..gating.gate_setup import GateSetup
     from ..records import archive
 
     limits = load_budget(budget)
     loaded = load_recipe(recipe or limits.recipe_path(budget))
     counts = {"gates": gates, "pairs": pairs, "resample": resample}
     home, kept, work = machine.home(), store(), machine.home() / "work"
-    artifact, folder = kept.get(ref), run_folder("drill" if slow else "aa")
+    artifact, folder = named(ref), run_folder("drill" if slow else "aa")
     host, max_batch = hosting(deployment, work, 0.0)
     with progress() as report, kept_on_interrupt(folder):
-        means = trials.Means(
+        means = GateSetup(
             host=host,
             samples=Data(loaded, kept, machine.environment()).samples("evaluation"),
             metric=metric(loaded),
@@ -109,17 +116,22 @@ def _run(
     if json_:
         emit(show.trial_json(trial) | {"archive": str(archive.path_of(home, machine.environment()))})
     else:
-        out.print(show.trial_table([trial]))
-        out.print(show.noise_table(trial))
-        if trial.resampled:
-            out.print(
-                "resampled: pseudo-gates from the same slots; they say nothing about another day", highlight=False
-            )
-        elif resample:
-            out.print(
-                "not resampled: too few usable slots in a row; record a longer session with --pairs", highlight=False
-            )
-        out.print(f"archive: {archive.path_of(home, machine.environment())}", soft_wrap=True, highlight=False)
+        _print(trial, archive.path_of(home, machine.environment()), resample=resample)
     if complaint := trials.complaint(trial, limits):
         err.print(led("red", complaint))
     raise typer.Exit(trials.exit_code(trial, limits))
+
+
+def _print(trial: "Trial", path: Path, *, resample: int) -> None:
+    """Print how the gates ended, the noise of the machine and where that is kept."""
+    from ..gating import show
+
+    out.print(show.trial_table([trial]))
+    out.print(show.noise_table(trial))
+    if trial.resampled:
+        out.print("resampled: pseudo-gates from the same slots; they do not cover other days", highlight=False)
+    elif resample:
+        out.print(
+            "not resampled: too few consecutive usable slots; record a longer session with --pairs", highlight=False
+        )
+    out.print(f"archive: {path}", soft_wrap=True, highlight=False)

@@ -1,1 +1,1 @@
-"""Pruning: what to remove and how small to become. Knows nothing of the store, of training or of recipes."""
+"""Pruning: selection and removal of units. Independent of the store, of training and of recipes."""

@@ -21,11 +21,11 @@ class Reading:
     high: float
 
     def misses(self, target: float) -> float:
-        """How far the reading lies from the target, relative to the target."""
+        """Return the distance of the reading from the target, relative to the target."""
         return abs(self.share / target - 1)
 
     def misses_at_most(self, target: float) -> float:
-        """How far the farther end of the interval lies from the target, relative to the target."""
+        """Return the distance of the interval's farther end from the target, relative to the target."""
         return max(abs(self.low / target - 1), abs(self.high / target - 1))
 
     def to_json(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Heads are grouped by shape and call order, not by layers' names: three Linear layers of one width (or one of three
 times the width) inside a module that knows its number of heads, and the Linear that is called next on that width.
-Whatever was guessed is proven: the smaller module must answer as the whole one does with the same units switched off.
+Whatever was guessed is proven: the smaller module must compute what the whole one does with these units off.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from ..errors import StageError
 from ..samples import Array
-from .on_layers import Tensors, answers, called, cut_columns, cut_rows, kept_by
-from .widths import Scope, choose, kept
+from .on_cut import cut, switch_off, tensors_of
+from .on_layers import Tensors, called, kept_by
+from .on_proof import prove
+from .widths import WidthReduction, choose
 
 HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads", "nhead", "num_key_value_heads")
 HEAD_SIZE = ("head_dim", "attention_head_size", "head_size", "dim_head", "dim_per_head", "d_head")
 WIDTHS = ("all_head_size", "attn_dim", "inner_dim", "embed_dim", "hidden_size", "d_model", "dim")
-_TOLERANCE = 1e-4
 Layers = Mapping[str, Any]  # modules by name; what each of them is was checked when it was found
 
 
@@ -40,11 +42,11 @@ class Units:
     owner: str | None = None
 
     def columns(self, units: Array) -> torch.Tensor:
-        """Columns of `out` that belong to these units."""
+        """Return the columns of `out`, [units * size], that belong to `units` [units]."""
         return (torch.from_numpy(units)[:, None] * self.size + torch.arange(self.size)).flatten()
 
     def rows(self, units: Array) -> torch.Tensor:
-        """Rows of each layer of `into` that belong to these units."""
+        """Return the rows of each layer of `into`, [parts * units * size], that belong to `units` [units]."""
         width = self.count * self.size
         return torch.cat([self.columns(units) + part * width for part in range(self.parts)])
 
@@ -70,7 +72,7 @@ def find_units(
 
 
 def has_attention(module: torch.nn.Module) -> bool:
-    """Whether any layer is attention, of torch's own kind or a module that knows its heads."""
+    """Return True if any layer is attention: torch's own, or a module with a number of heads."""
     return any(
         isinstance(layer, torch.nn.MultiheadAttention) or (_head_count(layer, 0) and _linears(layer))
         for layer in module.modules()
@@ -99,69 +101,98 @@ def scores(module: torch.nn.Module, units: Units, importance: Literal["magnitude
 def prune_units(
     module: torch.nn.Module,
     units: Sequence[Units],
+    reduction: WidthReduction,
     *,
-    share: float,
-    original: Mapping[str, int],
-    multiple: int,
     importance: Literal["magnitude", "taylor"],
-    scope: Scope,
     tensors: Tensors,
     outputs: tuple[str, ...],
 ) -> None:
-    """Remove units in place until at most ``1 - share`` of each `original` count stays, and prove the result.
+    """Remove units in place as far as the reduction says, and prove the result.
 
     Raises:
         StageError: the smaller module does not answer as the whole one with these units switched off.
     """
     if not units:
         return
-    counts = [min(unit.count, kept(original[unit.name], share, multiple)) for unit in units]
-    chosen = choose([scores(module, unit, importance) for unit in units], counts, multiple, scope)
+    _check_plain(module, units)
     layers: Layers = dict(module.named_modules())
-    for unit, stays in zip(units, chosen, strict=True):
-        off = torch.ones(unit.count * unit.size, dtype=torch.bool)
-        off[unit.columns(stays)] = False
-        layers[unit.out].weight.data[:, off] = 0
-    expected = answers(module, tensors, outputs)
-    for unit, stays in zip(units, chosen, strict=True):
-        _cut(layers, unit, stays)
-    _prove(module, tensors, expected, units)
-
-
-def _cut(layers: Layers, unit: Units, stays: Array) -> None:
-    for name in unit.into:
-        cut_rows(layers[name], unit.rows(stays))
-    cut_columns(layers[unit.out], unit.columns(stays))
-    if unit.owner is None:
+    shared = _shared(layers, units)
+    multiple = reduction.multiple
+    counts = [min(alike[0].count, reduction.kept(alike[0].name, multiple)) for alike in shared]
+    ranks = [np.mean([scores(module, unit, importance) for unit in alike], axis=0) for alike in shared]
+    chosen = choose(ranks, counts, multiple, reduction.scope)
+    stays = [(unit, units) for alike, units in zip(shared, chosen, strict=True) for unit in alike]
+    stays = [(unit, units) for unit, units in stays if len(units) < unit.count]
+    if not stays:
         return
-    owner = layers[unit.owner]
-    for names, old, new in (
-        (HEADS, unit.count, len(stays)),
-        (WIDTHS, unit.count * unit.size, len(stays) * unit.size),
-    ):
-        for name in names:
-            if getattr(owner, name, None) == old:
-                setattr(owner, name, new)
+    prove(
+        module,
+        lambda whole: switch_off(
+            whole, {f"{unit.out}.weight": {1: unit.columns(left).numpy()} for unit, left in stays}
+        ),
+        lambda smaller: _cut(smaller, stays),
+        tensors,
+        outputs,
+        ", ".join(unit.name for unit, _ in stays),
+    )
+    _cut(module, stays)
 
 
-def _prove(
-    module: torch.nn.Module, tensors: Tensors, expected: Mapping[str, torch.Tensor], units: Sequence[Units]
-) -> None:
-    names = ", ".join(unit.name for unit in units)
-    hint = "name them under keep, or let forward take sizes from the layers (view with -1), not from the input"
-    try:
-        got = answers(module, tensors, tuple(expected))
-    except (RuntimeError, ValueError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise StageError(f"the module fails with units removed: {reason}", where=names, next_step=hint) from error
-    for name, whole in expected.items():
-        error_size = float((got[name] - whole).abs().max() / whole.abs().max().clamp_min(1e-12))
-        if not error_size <= _TOLERANCE:
+def _check_plain(module: torch.nn.Module, units: Sequence[Units]) -> None:
+    tensors = tensors_of(module)
+    computed = [name for unit in units for name in (*unit.into, unit.out) if f"{name}.weight" not in tensors]
+    if computed:
+        raise StageError(
+            "computed (parametrized) weights cannot be pruned",
+            where=", ".join(computed),
+            next_step="name these layers under keep, or fold the parametrization in the factory",
+        )
+
+
+def _shared(layers: Layers, units: Sequence[Units]) -> list[list[Units]]:
+    """Units of layers that share a weight together: they lose the same."""
+    found: list[tuple[set[int], list[Units]]] = []
+    for unit in units:
+        own = {id(layers[name].weight) for name in (*unit.into, unit.out)}
+        joined = [pair for pair in found if pair[0] & own]
+        if clash := [
+            other for _, alike in joined for other in alike if (other.count, other.size) != (unit.count, unit.size)
+        ]:
             raise StageError(
-                f"output {name!r} with units removed is {error_size:.1e} from the same units switched off",
-                where=names,
-                next_step=hint,
+                f"{unit.name} and {clash[0].name} share a weight but differ in units",
+                where=f"{unit.name}, {clash[0].name}",
+                next_step="name both under keep",
             )
+        found = [pair for pair in found if pair not in joined]
+        found.append((own.union(*(pair[0] for pair in joined)), [*(u for pair in joined for u in pair[1]), unit]))
+    return [alike for _, alike in found]
+
+
+def _cut(module: torch.nn.Module, stays: Sequence[tuple[Units, Array]]) -> None:
+    layers: Layers = dict(module.named_modules())
+    slices: dict[str, dict[int, Array]] = {}
+    known = {name: id(tensor) for name, tensor in tensors_of(module).items()}
+    first: dict[int, str] = {}
+
+    def note(name: str, axis: int, stay: torch.Tensor) -> None:
+        if name in known:
+            slices.setdefault(first.setdefault(known[name], name), {})[axis] = stay.numpy()
+
+    for unit, left in stays:
+        for name in unit.into:
+            note(f"{name}.weight", 0, unit.rows(left))
+            note(f"{name}.bias", 0, unit.rows(left))
+        note(f"{unit.out}.weight", 1, unit.columns(left))
+    cut(module, slices)
+    for unit, left in stays:
+        owner = None if unit.owner is None else layers[unit.owner]
+        for names, old, new in (
+            (HEADS, unit.count, len(left)),
+            (WIDTHS, unit.count * unit.size, len(left) * unit.size),
+        ):
+            for name in names:
+                if owner is not None and getattr(owner, name, None) == old:
+                    setattr(owner, name, new)
 
 
 def _attention(name: str, layers: Layers, order: Sequence[str], keep: Sequence[str]) -> Units | None:

@@ -8,6 +8,9 @@ import torch
 from ..errors import StageError
 from ..sessions.on_torch import KEPT, call, drop_blocks
 from .on_layers import Tensors, kept_by, watched
+from .on_proof import prove
+
+_PROVEN = 2  # samples of the proof
 
 
 def find_stacks(module: torch.nn.Module) -> dict[str, int]:
@@ -24,7 +27,7 @@ def find_stacks(module: torch.nn.Module) -> dict[str, int]:
 
 
 def effects(module: torch.nn.Module, tensors: Tensors, stacks: Mapping[str, int]) -> dict[tuple[str, int], float]:
-    """How much every block changes what passes through it: 1 - mean cosine of input and output over samples.
+    """Return the effect of every block: 1 - mean cosine of its input and output over samples.
 
     Blocks whose output has another shape than their input cannot be left out and are not in the result.
     """
@@ -49,7 +52,7 @@ def effects(module: torch.nn.Module, tensors: Tensors, stacks: Mapping[str, int]
 
 
 def least(found: Mapping[tuple[str, int], float], stacks: Mapping[str, int], share: float) -> dict[str, list[int]]:
-    """Which blocks of every stack stay when that share of all blocks goes, at least one block; never a whole stack."""
+    """Select the blocks to keep by stack when that share of all is removed: at least one goes, one per stack stays."""
     count = max(1, round(share * sum(stacks.values())))
     stays = {stack: list(range(length)) for stack, length in stacks.items()}
     for stack, index in sorted(found, key=lambda block: (found[block], block)):
@@ -59,11 +62,13 @@ def least(found: Mapping[tuple[str, int], float], stacks: Mapping[str, int], sha
     return {stack: kept for stack, kept in stays.items() if len(kept) < stacks[stack]}
 
 
-def prune_blocks(module: torch.nn.Module, tensors: Tensors, share: float, keep: Sequence[str]) -> dict[str, list[int]]:
+def prune_blocks(
+    module: torch.nn.Module, tensors: Tensors, outputs: tuple[str, ...], share: float, keep: Sequence[str]
+) -> dict[str, list[int]]:
     """Drop blocks in place; returns what stays of each stack that became shorter.
 
     Raises:
-        StageError: there is nothing that can be dropped, or the model fails without it.
+        StageError: there is nothing that can be dropped, or the model without it is not the one that passes by it.
     """
     stacks = {name: length for name, length in find_stacks(module).items() if not kept_by(name, keep)}
     found = {
@@ -75,26 +80,37 @@ def prune_blocks(module: torch.nn.Module, tensors: Tensors, share: float, keep: 
     if not stays:
         raise StageError(
             "no block can be dropped: no ModuleList or Sequential of equal blocks that keep their input's shape",
-            next_step="leave layers out of this stage",
+            next_step="remove layers from this stage",
         )
-    for name, kept in stays.items():
-        drop_blocks(module, name, kept)
-    try:
-        with torch.no_grad():
-            call(module.eval(), tensors)
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise StageError(
-            f"the model fails without blocks: {str(error).splitlines()[0]}",
-            where=", ".join(stays),
-            next_step="name these stacks under keep, or leave layers out",
-        ) from error
+
+    few = {name: tensor[:_PROVEN] for name, tensor in tensors.items()}
+
+    def drop(smaller: torch.nn.Module) -> None:
+        for name, kept in stays.items():
+            drop_blocks(smaller, name, kept)
+
+    prove(module, lambda whole: _pass_by(whole, stays), drop, few, outputs, ", ".join(stays) or "the model")
+    drop(module)
     return stays
+
+
+def _pass_by(module: torch.nn.Module, stays: Mapping[str, Sequence[int]]) -> None:
+    """Let the blocks that go return what they are given."""
+
+    def hook(layer: torch.nn.Module, given: tuple[Any, ...], named: dict[str, Any], result: Any) -> Any:
+        came = next(value for value in (*given, *named.values()) if isinstance(value, torch.Tensor))
+        return (came, *result[1:]) if isinstance(result, tuple) else came
+
+    for stack, kept in stays.items():
+        for index, block in enumerate(module.get_submodule(stack).children()):
+            if index not in kept:
+                block.register_forward_hook(hook, with_kwargs=True)
 
 
 def without(sizes: Mapping[str, Mapping[str, Any]], stays: Mapping[str, Sequence[int]]) -> dict[str, dict[str, Any]]:
     """An architecture's recorded sizes after blocks went: names move up, and stacks remember what is left of all.
 
-    A stack's ``kept`` counts blocks as the factory makes them, so a second removal is told in the first one's terms.
+    A stack's ``kept`` counts blocks as the factory makes them, so a second removal uses the numbers of the first one.
     """
     record: dict[str, dict[str, Any]] = {}
     for name, changed in sizes.items():

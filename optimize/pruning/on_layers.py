@@ -1,13 +1,15 @@
-"""Layers: what pruning must see of a module (call order, output layers, cost) and the two cuts of a Linear."""
+"""Layers: what pruning must see of a module: names under globs, outputs, call order, cost."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from fnmatch import fnmatch
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..errors import ConfigError
 from ..sessions.on_torch import call, outputs_of
 
 Tensors = Mapping[str, torch.Tensor]
@@ -15,9 +17,30 @@ Hook = Callable[[str, torch.nn.Module, tuple[Any, ...], Any], None]
 
 
 def kept_by(name: str, keep: Iterable[str]) -> bool:
-    """Whether a module is under one of the globs, itself or by what it lies in."""
+    """Return True if one of the globs matches the module or a module that contains it."""
     parts = name.split(".")
     return any(fnmatch(".".join(parts[: depth + 1]), glob) for depth in range(len(parts)) for glob in keep)
+
+
+def check_globs(module: torch.nn.Module, globs: Iterable[str], where: str) -> None:
+    """Check that every glob fits a module or a parameter of its own.
+
+    Raises:
+        ConfigError: one fits none; the next step lists near names.
+    """
+    names = [name for name, _ in module.named_modules() if name]
+    names += [name for name, _ in module.named_parameters(recurse=False)]
+    for glob in globs:
+        if any(kept_by(name, [glob]) for name in names):
+            continue
+        near = get_close_matches(glob.strip("*."), names, n=4, cutoff=0.4) or names[:8]
+        raise ConfigError(f"no module fits {glob!r}", where=where, next_step=f"there are: {', '.join(near)}")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
 
 
 def answers(module: torch.nn.Module, tensors: Tensors, outputs: tuple[str, ...]) -> dict[str, torch.Tensor]:
@@ -52,22 +75,8 @@ def called(module: torch.nn.Module, tensors: Tensors) -> list[str]:
     return list(order)
 
 
-def output_layers(module: torch.nn.Module, tensors: Tensors, outputs: tuple[str, ...]) -> list[torch.nn.Module]:
-    """Layers whose result is one of the model's outputs: their channels are the answer and stay."""
-    made: list[tuple[torch.nn.Module, torch.Tensor]] = []
-    leaves = {name: layer for name, layer in module.named_modules() if not list(layer.children())}
-
-    def note(name: str, layer: torch.nn.Module, given: tuple[Any, ...], result: Any) -> None:
-        if isinstance(result, torch.Tensor):
-            made.append((layer, result))
-
-    with watched(leaves, note):
-        results = list(answers(module, tensors, outputs).values())
-    return [layer for layer, tensor in made if any(tensor.data_ptr() == result.data_ptr() for result in results)]
-
-
 def parameters_of(module: torch.nn.Module) -> int:
-    """How many parameters a module has."""
+    """Count the parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -78,17 +87,3 @@ def macs_of(module: torch.nn.Module, tensors: Tensors) -> int:
     with FlopCounterMode(display=False) as counter, torch.enable_grad():
         call(module, tensors)
     return int(counter.get_total_flops()) // (2 * rows)
-
-
-def cut_rows(layer: torch.nn.Linear, index: torch.Tensor) -> None:
-    """Keep these outputs of a Linear."""
-    layer.weight = torch.nn.Parameter(layer.weight.detach()[index].clone())
-    if layer.bias is not None:
-        layer.bias = torch.nn.Parameter(layer.bias.detach()[index].clone())
-    layer.out_features = len(index)
-
-
-def cut_columns(layer: torch.nn.Linear, index: torch.Tensor) -> None:
-    """Keep these inputs of a Linear."""
-    layer.weight = torch.nn.Parameter(layer.weight.detach()[:, index].clone())
-    layer.in_features = len(index)

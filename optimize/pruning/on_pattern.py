@@ -8,17 +8,31 @@ import torch
 from torch.nn.utils import prune
 
 from . import pattern
+from .on_cut import ties
 from .on_layers import kept_by
 
 
 def eligible(module: torch.nn.Module, keep: Sequence[str]) -> dict[str, Any]:
-    """Linear and convolution layers, by name, whose inputs come in whole groups of four."""
+    """Linear and convolution layers, by name, whose inputs come in whole groups of four.
+
+    Weights that are computed, or shared with a layer that has no pattern, are left out.
+    """
     kinds = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
-    return {
+    layers = dict(module.named_modules())
+    found = {
         name: layer
-        for name, layer in module.named_modules()
-        if isinstance(layer, kinds) and pattern.fits(tuple(layer.weight.shape), 1) and not kept_by(name, keep)
+        for name, layer in layers.items()
+        if isinstance(layer, kinds)
+        and "weight" in layer._parameters  # not computed by a parametrization
+        and pattern.fits(tuple(layer.weight.shape), 1)
+        and not kept_by(name, keep)
     }
+    shared = {name for names in ties(module) for name in names if any(_layer(other) not in found for other in names)}
+    return {name: layer for name, layer in found.items() if f"{name}.weight" not in shared}
+
+
+def _layer(parameter: str) -> str:
+    return parameter.rpartition(".")[0]
 
 
 @contextmanager

@@ -12,12 +12,14 @@ GROUP, NONZERO = 4, 2
 
 
 def fits(shape: tuple[int, ...], axis: int) -> bool:
-    """Whether the input axis can be cut into whole groups of four."""
+    """Return True if the input axis divides into whole groups of four."""
     return len(shape) >= 2 and shape[axis] % GROUP == 0
 
 
 def mask(weight: Array, axis: int = 1) -> Array:
-    """True where a weight stays: the two of largest magnitude of every four along `axis`; ties keep the earlier."""
+    """Mark the weights to keep, in the shape of `weight`: the two of largest magnitude of every four along `axis`.
+    Ties keep the earlier one.
+    """
     groups = _groups(np.abs(weight), axis)
     order = np.argsort(-groups, axis=-1, kind="stable")
     chosen = np.zeros(groups.shape, dtype=bool)
@@ -27,13 +29,13 @@ def mask(weight: Array, axis: int = 1) -> Array:
 
 
 def holds(weight: Array, axis: int = 1) -> bool:
-    """Whether no group of four along `axis` has more than two numbers other than zero."""
+    """Return True if no group of four along `axis` has more than two nonzero numbers."""
     if not fits(weight.shape, axis):
         return False
     return bool((np.count_nonzero(_groups(weight, axis), axis=-1) <= NONZERO).all())
 
 
 def _groups(weight: Array, axis: int) -> Array:
-    """[..., inputs / 4, 4]"""
+    """Return the weight as groups, [..., inputs / 4, 4], with `axis` moved to the end."""
     moved = np.moveaxis(weight, axis, -1)
     return moved.reshape(*moved.shape[:-1], -1, GROUP)

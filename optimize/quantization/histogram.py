@@ -24,8 +24,8 @@ _DIGITS = 24  # bins finer than float32's own spacing would only make large indi
 class Histogram:
     """Counts of values: bin i of `counts` [n] holds ``[(first + i) * width, (first + i + 1) * width)``.
 
-    `low` and `high` are the exact smallest and largest value. Values that are not finite are left out and counted
-    in `not_finite`.
+    `low` and `high` are the exact smallest and largest value, `zeros` of the values are exactly zero. Values that are
+    not finite are left out and counted in `not_finite`.
     """
 
     exponent: int
@@ -34,6 +34,7 @@ class Histogram:
     low: float
     high: float
     not_finite: int = 0
+    zeros: int = 0
 
     @property
     def width(self) -> float:
@@ -48,7 +49,7 @@ class Histogram:
 
     @property
     def total(self) -> int:
-        """How many finite values were counted."""
+        """Number of finite values that were counted."""
         return int(self.counts.sum())
 
     @classmethod
@@ -71,7 +72,8 @@ class Histogram:
             np.floor(indices, out=indices)
             indices -= first
             counts += np.bincount(indices.astype(np.int64), minlength=len(counts))
-        return cls(exponent=exponent, first=first, counts=counts, low=low, high=high, not_finite=lost)
+        zeros = int(flat.size - np.count_nonzero(flat))
+        return cls(exponent=exponent, first=first, counts=counts, low=low, high=high, not_finite=lost, zeros=zeros)
 
     def merge(self, other: "Histogram") -> "Histogram":
         """The histogram of both streams together; neither the order nor the grouping of merges matters."""
@@ -85,6 +87,7 @@ class Histogram:
                 low=some.low,
                 high=some.high,
                 not_finite=lost,
+                zeros=some.zeros,
             )
         low, high = min(self.low, other.low), max(self.high, other.high)
         exponent = _exponent(low, high)
@@ -93,10 +96,13 @@ class Histogram:
         counts = np.zeros(max(start + len(part) for start, part in parts) - first, np.int64)
         for start, part in parts:
             counts[start - first : start - first + len(part)] += part
-        return Histogram(exponent=exponent, first=first, counts=counts, low=low, high=high, not_finite=lost)
+        zeros = self.zeros + other.zeros
+        return Histogram(
+            exponent=exponent, first=first, counts=counts, low=low, high=high, not_finite=lost, zeros=zeros
+        )
 
     def magnitudes(self) -> Array:
-        """Counts of |value| in bins of the same width from zero upwards."""
+        """Return counts of |value|, [bins], in bins of the same width from zero upwards."""
         indices = self.first + np.arange(len(self.counts))
         folded = np.where(indices < 0, -1 - indices, indices)
         return np.bincount(folded, weights=self.counts)
@@ -110,6 +116,7 @@ class Histogram:
             "low": self.low,
             "high": self.high,
             "not_finite": self.not_finite,
+            "zeros": self.zeros,
         }
 
     @classmethod

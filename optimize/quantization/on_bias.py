@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from ..graphs.on_onnx import add_constant, array, constants, consumers, drop_unused
 from ..samples import Array, Samples
 from .on_calibration import means
-from .on_graph import add_constant, array, attribute, constants, consumers, drop_unused
+from .on_graph import attribute
 from .on_twins import Twin, channel_means, with_twins
 
 

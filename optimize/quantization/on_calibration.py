@@ -54,7 +54,9 @@ def means(
         values = session.run(batch.inputs)
         seen += len(batch)
         for name in tensors:
-            totals[name] = totals.get(name, 0.0) + values[name].astype(np.float64) * len(batch)
+            mean = values[name].astype(np.float64)
+            mean = mean.mean(axis=0) if mean.ndim > 1 else mean  # a run for each sample, stacked
+            totals[name] = totals.get(name, 0.0) + mean * len(batch)
     return {name: total / seen for name, total in totals.items()}
 
 

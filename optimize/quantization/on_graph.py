@@ -1,19 +1,21 @@
 """Reading ONNX graphs before they are quantized: the prepared model, its weighted nodes, its float tensors."""
 
-import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnxruntime.quantization.shape_inference import quant_pre_process
+import onnxruntime as ort
 
 from ..errors import StageError
-from ..samples import Array
+from ..graphs.on_onnx import add_constant, array, constants, name_nodes, set_types
+from ..sessions.on_ort_graph import element_types
+from .on_opset import raised
+from .on_origin import WEIGHTED, Origins, origins
+from .on_source import loaded
 
 _WHOLE = ("LayerNormalization", "SkipLayerNormalization", "Attention", "MultiHeadAttention", "RMSNormalization")
-WEIGHTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,63 +28,63 @@ class Product:
 
 
 def prepare(source: Path, folder: Path, opset: int) -> onnx.ModelProto:
-    """Fold, fuse and infer shapes, name every node, and raise the opset where the target needs it.
+    """The model of `traced`, without the origins of its nodes."""
+    return traced(source, folder, opset)[0]
+
+
+def traced(source: Path, folder: Path, opset: int) -> tuple[onnx.ModelProto, Origins]:
+    """Raise the opset where the target needs it, fold and fuse, name every node, and state the type of every tensor.
 
     Without folding and fusing first, Q/DQ land inside patterns that the runtime would have fused.
 
     Raises:
-        StageError: ONNX Runtime cannot read the graph.
+        StageError: the graph is quantized already, or ONNX Runtime cannot read it.
     """
-    source, path = source.absolute(), folder.absolute() / "prepared.onnx"
-    with contextlib.chdir(folder):  # where symbolic inference fails, it leaves its last graph in the working directory
-        try:
-            quant_pre_process(str(source), str(path), skip_symbolic_shape=False)
-        except Exception:  # noqa: BLE001  symbolic inference raises anything on legal graphs; the plain one is enough
-            try:
-                quant_pre_process(str(source), str(path), skip_symbolic_shape=True)
-            except Exception as error:  # see above
-                raise StageError(f"the graph cannot be prepared: {error}", next_step="check the ONNX file") from error
-    model = onnx.load(str(path))
-    path.unlink()
-    if next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")) < opset:
-        model = _raised(model, opset)
-    taken = {node.name for node in model.graph.node}
-    for number, node in enumerate(model.graph.node):
-        if not node.name:
-            node.name = fresh(f"{node.op_type}_{number}", taken)
-    return model
+    given = loaded(source)
+    model = _optimized(raised(given, opset), folder.absolute() / "prepared.onnx")
+    name_nodes(model)
+    found = origins(given, model)
+    _flatten_biases(model)
+    set_types(model, element_types(model))
+    return model, found
 
 
-def _raised(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+def _optimized(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(path)
     try:
-        return onnx.shape_inference.infer_shapes(onnx.version_converter.convert_version(model, opset))
-    except Exception as error:  # the converter raises RuntimeError and its own ConvertError, which share no base
+        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnx.load(str(path))
+    except Exception as error:  # ONNX Runtime's and protobuf's exceptions share no base below Exception
         raise StageError(
-            f"the graph cannot be raised to opset {opset}: {str(error).strip().splitlines()[0]}",
-            next_step="export it with that opset, or remove the override that needs it",
+            f"ONNX Runtime cannot open the graph: {str(error).strip().splitlines()[0][:300]}",
+            next_step="check that the file runs in ONNX Runtime alone",
         ) from error
+    finally:
+        path.unlink(missing_ok=True)
 
 
-def fresh(name: str, taken: set[str]) -> str:
-    """A name that is not taken yet; it is taken now."""
-    free, number = name, 0
-    while free in taken:
-        number += 1
-        free = f"{name}_{number}"
-    taken.add(free)
-    return free
+def _flatten_biases(model: onnx.ModelProto) -> None:
+    """Give each Gemm a bias [n]: [1, n] and a single number are legal, and no quantizer takes them.
 
-
-def names(model: onnx.ModelProto) -> set[str]:
-    """Every name of a node or tensor in the graph."""
-    found = {tensor.name for tensor in model.graph.initializer} | {value.name for value in model.graph.input}
+    A bias that differs from row to row is none; such a node stays in float (`is_layer`).
+    """
+    known = constants(model)
     for node in model.graph.node:
-        found.update((node.name, *node.input, *node.output))
-    return found
+        if node.op_type != "Gemm" or len(node.input) < 3 or node.input[1] not in known:
+            continue
+        width = known[node.input[1]].dims[0 if attribute(node, "transB", 0) else 1]
+        bias = known.get(node.input[2])
+        if bias is None or list(bias.dims) == [width] or (len(bias.dims) == 2 and bias.dims[0] != 1):
+            continue
+        flat = np.broadcast_to(array(bias).reshape(-1), [width]).copy()
+        node.input[2] = add_constant(model, f"{bias.name}_flat", flat)
 
 
 def operators(model: onnx.ModelProto, wanted: tuple[str, ...], suggested: tuple[str, ...]) -> tuple[str, ...]:
-    """What to quantize: what the user wants, what the target suggests, or what suits the graph (empty: everything).
+    """Select the operators to quantize: the user's choice, the target's, or those that suit the graph (empty: all).
 
     In a transformer everything but the weighted operators stays float: integers between them cost far more accuracy
     than time, and embeddings are looked up, not multiplied.
@@ -90,22 +92,6 @@ def operators(model: onnx.ModelProto, wanted: tuple[str, ...], suggested: tuple[
     if wanted or suggested:
         return wanted or suggested
     return WEIGHTED if any(node.op_type in _WHOLE for node in model.graph.node) else ()
-
-
-def constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
-    """Initializers by name."""
-    return {tensor.name: tensor for tensor in model.graph.initializer}
-
-
-def consumers(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
-    """The nodes that read each tensor; a graph output counts as read by a node without a name."""
-    found: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for name in dict.fromkeys(node.input):
-            found.setdefault(name, []).append(node)
-    for value in model.graph.output:
-        found.setdefault(value.name, []).append(onnx.NodeProto())
-    return found
 
 
 def attribute(node: onnx.NodeProto, name: str, default: float) -> float:
@@ -147,23 +133,3 @@ def float_tensors(model: onnx.ModelProto, nodes: Iterable[str]) -> list[str]:
     floats = {value.name for value in values if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
     touched = [name for node in graph.node if node.name in wanted for name in (*node.input, *node.output)]
     return [name for name in dict.fromkeys(touched) if name in floats and name not in known]
-
-
-def array(tensor: onnx.TensorProto) -> Array:
-    """The values of an initializer, free to be changed."""
-    return np.array(onnx.numpy_helper.to_array(tensor))
-
-
-def add_constant(model: onnx.ModelProto, name: str, values: Array) -> str:
-    """Add an initializer under a free name, which is returned."""
-    free = fresh(name, names(model))
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(values), free))
-    return free
-
-
-def drop_unused(model: onnx.ModelProto) -> None:
-    """Remove initializers that no node reads any more."""
-    used = {name for node in model.graph.node for name in node.input} | {value.name for value in model.graph.output}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)

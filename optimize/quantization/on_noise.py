@@ -1,4 +1,4 @@
-"""Noise: how much integers disturb each weighted node's output, all nodes in one run over the samples.
+"""Int8 noise of each weighted node's output, all nodes measured in one run over the samples.
 
 A node's noise is the mean square of its error over the variance of its output (one over the signal-to-noise ratio;
 variance, since what is the same for every sample tells none apart), against its twin on the float model's own

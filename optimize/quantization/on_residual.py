@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from .on_graph import add_constant, constants, consumers, fresh, names
+from ..graphs.on_onnx import add_constant, constants, consumers, fresh, names
 from .ranges import Range
 
 _REACH = 127  # integers on either side of zero
@@ -26,7 +26,7 @@ class Residual:
 
 
 def residuals(model: onnx.ModelProto, nodes: Collection[str]) -> tuple[Residual, ...]:
-    """Every Add of a quantized convolution's output (read by nobody else) and another activation.
+    """Every Add of a quantized convolution's output (read by no other node) and another activation.
 
     Of two such convolutions the later one is fused: the other is the shortcut.
     """

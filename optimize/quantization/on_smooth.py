@@ -1,6 +1,6 @@
 """SmoothQuant on a graph: divides the inputs of matrix products per channel and multiplies their weights.
 
-The division is folded into the layer normalization or affine constants before it where nobody else reads that tensor,
+The division is folded into the layer normalization or affine constants before it where no other node reads that tensor,
 and is an explicit Mul otherwise. Products that share an input share its divisors.
 """
 
@@ -9,8 +9,9 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import onnx
 
+from ..graphs.on_onnx import add_constant, array, constants, consumers, drop_unused, fresh, names
 from ..samples import Array
-from .on_graph import Product, add_constant, array, constants, consumers, drop_unused, fresh, names, products
+from .on_graph import Product, products
 from .smooth import divisors
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from .on_graph import add_constant, attribute, constants, fresh, names
+from ..graphs.on_onnx import add_constant, constants, fresh, names
+from .on_graph import attribute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +97,7 @@ def channel_means(model: onnx.ModelProto, node: onnx.NodeProto, tensor: str) -> 
     """Add the mean per output channel, [channels], of a tensor shaped like the node's output; returns its name."""
     flat, mean = (f"{tensor}_{part}" for part in ("flat", "mean"))
     convolution = node.op_type == "Conv"
-    width = -1 if convolution else int(constants(model)[node.input[1]].dims[0 if attribute(node, "transB", 0) else 1])
-    shape = [0, 0, -1] if convolution else [-1, width]
+    shape = [0, 0, -1] if convolution else [-1, _width(node, constants(model)[node.input[1]])]
     into = add_constant(model, f"{tensor}_shape", np.array(shape, np.int64))
     axes = [0, 2] if convolution else [0]
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
@@ -108,3 +108,10 @@ def channel_means(model: onnx.ModelProto, node: onnx.NodeProto, tensor: str) -> 
     else:
         model.graph.node.append(onnx.helper.make_node("ReduceMean", [flat], [mean], keepdims=0, axes=axes))
     return mean
+
+
+def _width(node: onnx.NodeProto, weight: onnx.TensorProto) -> int:
+    """Return how many columns the product has: a vector as weight makes one."""
+    if len(weight.dims) < 2:
+        return 1
+    return int(weight.dims[0 if attribute(node, "transB", 0) else -1])

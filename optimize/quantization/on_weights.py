@@ -1,46 +1,31 @@
-"""Quantization without ranges: 8-bit weights under activations measured at run time, or weights alone in blocks."""
+"""Weights alone in integers, under float activations: in blocks, or with a scale for each channel."""
 
-import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import QuantType, quantize_dynamic
-from onnxruntime.quantization.onnx_model import ONNXModel
 
-from .on_graph import add_constant, array, constants, consumers, drop_unused, fresh, names, products
+from ..graphs.on_onnx import add_constant, array, constants, drop_unused, fresh, names
+from ..quiet import quiet
+from . import on_dynamic
+from .on_graph import attribute
+from .on_held import hold, release
 
-DYNAMIC = ("MatMul", "Gemm", "Attention")  # embeddings (Gather) only where they are named, convolutions never pay
 WEIGHT_ONLY = ("MatMul", "Gemm")
+CHANNELS = ("MatMul", "Gemm", "LSTM", "GRU", "RNN", "Attention", "Gather")
+
+
+def default(storage: str) -> tuple[str, ...]:
+    """The operators whose weights are stored so where the recipe names none."""
+    return WEIGHT_ONLY if storage == "blocks" else ("MatMul", "Gemm", "LSTM", "GRU", "RNN", "Attention")
 
 
 def dynamic(
     model: onnx.ModelProto, nodes: Collection[str], *, per_channel: bool, reduce_range: bool, folder: Path
 ) -> onnx.ModelProto:
-    """A copy of the model whose named nodes multiply in 8 bits.
-
-    Raises:
-        Exception: whatever ONNX Runtime's quantizer raises; it shares no base.
-    """
-    plain = _products_only(model)
-    wanted = _renamed(nodes)
-    operators = sorted({node.op_type for node in plain.graph.node if node.name in wanted})
-    path = folder / "dynamic.onnx"
-    quantize_dynamic(
-        plain,
-        str(path),
-        op_types_to_quantize=operators,
-        per_channel=per_channel,
-        reduce_range=reduce_range,
-        weight_type=QuantType.QInt8,
-        nodes_to_exclude=[node.name for node in plain.graph.node if node.name not in wanted],
-        extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
-    )
-    made = onnx.load(str(path))
-    path.unlink()
-    return made
+    """A copy of the model whose named nodes multiply in 8 bits (`on_dynamic`)."""
+    return on_dynamic.dynamic(model, nodes, per_channel=per_channel, reduce_range=reduce_range)
 
 
 def weight_only(
@@ -51,11 +36,15 @@ def weight_only(
     Raises:
         Exception: whatever ONNX Runtime's quantizer raises; it shares no base.
     """
-    quantizer_type = _quietly_imported()
-    made = _products_only(model)
+    with quiet():  # importing it turns logging on for the whole process
+        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    _as_products(made, bits)
+    held = hold(made)
     for width in sorted(set(bits.values())):
-        wanted = _renamed([name for name, value in bits.items() if value == width])
-        quantizer = quantizer_type(
+        wanted = {name for name, value in bits.items() if value == width}
+        quantizer = MatMulNBitsQuantizer(
             made,
             bits=width,
             block_size=block_size,
@@ -65,61 +54,67 @@ def weight_only(
         )
         quantizer.process()
         made = quantizer.model.model
+    release(made, held)
     return made
 
 
 def channels(model: onnx.ModelProto, nodes: Collection[str]) -> onnx.ModelProto:
-    """A copy of the model in which the named products read int8 weights, a scale per output channel, dequantized.
+    """A copy of the model in which the named nodes read int8 weights, a scale per output channel, dequantized.
 
-    Weights are symmetric and rounded to nearest, the widest of a channel at 127.
+    Weights are symmetric and rounded to nearest, the widest of a channel at 127. Tables are dequantized row by row,
+    after the rows are looked up.
     """
     made = onnx.ModelProto()
     made.CopyFrom(model)
-    readers = []
-    for product in products(made, nodes):
-        weights = array(product.weight)
-        axis = 0 if product.transposed else 1
-        scales = np.abs(weights).max(axis=1 - axis, keepdims=True) / 127
-        scales[scales == 0] = 1.0  # a channel of zeros
-        name = f"{product.node.name}_weight"
-        integers = add_constant(made, f"{name}_int8", np.rint(weights / scales).astype(np.int8))
-        scale = add_constant(made, f"{name}_scale", scales.reshape(-1).astype(np.float32))
-        restored = fresh(f"{name}_restored", names(made))
-        node = onnx.helper.make_node("DequantizeLinear", [integers, scale], [restored], f"{restored}_node", axis=axis)
-        product.node.input[1] = restored
-        readers.append(node)
-    for node in reversed(readers):
-        made.graph.node.insert(0, node)
-    drop_unused(made)
+    work = on_dynamic.Rewriter(made, per_channel=True, largest=127)
+    for node in list(made.graph.node):
+        slots = (1, 2) if node.op_type in ("LSTM", "GRU", "RNN") else (1,)
+        if node.name not in nodes:
+            continue
+        if node.op_type == "Gather" and _floats(node, (0,), work.known):
+            work.look_up(node)
+            work.done.add(node.name)
+        elif node.op_type in CHANNELS and _floats(node, slots, work.known):
+            work.restore_weights(node, slots, _channel(node, len(work.known[node.input[1]].dims)))
+    on_dynamic.finish(made, work.done, work.added, foreign=False)
     return made
 
 
-def _quietly_imported() -> Any:
-    """ONNX Runtime's quantizer of weights in blocks; importing it turns logging on for the whole process otherwise."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    from onnxruntime.quantization import matmul_nbits_quantizer
-
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    return matmul_nbits_quantizer.MatMulNBitsQuantizer
+def _floats(node: onnx.NodeProto, slots: tuple[int, ...], known: Mapping[str, onnx.TensorProto]) -> bool:
+    found = [known.get(node.input[slot]) for slot in slots if slot < len(node.input)]
+    return len(found) == len(slots) and all(
+        one is not None and one.data_type == onnx.TensorProto.FLOAT for one in found
+    )
 
 
-def _renamed(nodes: Collection[str]) -> set[str]:
-    """The names, and those that ONNX Runtime gives to the products it makes of Gemm nodes."""
-    return {*nodes, *(f"{name}_MatMul" for name in nodes)}
+def _channel(node: onnx.NodeProto, rank: int) -> int | None:
+    """The axis of the weights along which outputs lie; None for a vector."""
+    if node.op_type in ("LSTM", "GRU", "RNN"):
+        return 1
+    if node.op_type == "Gemm" and attribute(node, "transB", 0):
+        return 0
+    return rank - 1 if rank > 1 else None
 
 
-def _products_only(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in which every Gemm is a MatMul and an Add, each with a weight of its own.
-
-    ONNX Runtime transposes a Gemm's weight in place, so one that two nodes read would be turned twice.
-    """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    readers, known = consumers(copy), constants(copy)
-    for node in copy.graph.node:
-        if node.op_type == "Gemm" and node.input[1] in known and len(readers[node.input[1]]) > 1:
-            node.input[1] = add_constant(copy, f"{node.name}_weight", array(known[node.input[1]]))
-    ONNXModel(copy).replace_gemm_with_matmul()
-    return copy
+def _as_products(model: onnx.ModelProto, nodes: Collection[str]) -> None:
+    """Make of each named Gemm a MatMul of its name, with a weight of its own, and an Add."""
+    known, taken = constants(model), names(model)
+    made = []
+    for node in model.graph.node:
+        weight = known.get(node.input[1]) if node.op_type == "Gemm" and node.name in nodes else None
+        plain = weight is not None and not attribute(node, "transA", 0) and attribute(node, "beta", 1.0) == 1.0
+        if not plain or weight is None:
+            made.append(onnx.NodeProto.FromString(node.SerializeToString()))
+            continue
+        values = array(weight) * np.float32(attribute(node, "alpha", 1.0))
+        values = values.T if attribute(node, "transB", 0) else values
+        name = add_constant(model, fresh(f"{weight.name}_matrix", taken), values)
+        bias = node.input[2] if len(node.input) > 2 else ""
+        result = fresh(f"{node.output[0]}_product", taken) if bias else node.output[0]
+        made.append(onnx.helper.make_node("MatMul", [node.input[0], name], [result], node.name))
+        if bias:
+            addition = fresh(f"{node.name}_bias", taken)
+            made.append(onnx.helper.make_node("Add", [result, bias], [node.output[0]], addition))
+    del model.graph.node[:]
+    model.graph.node.extend(made)
+    drop_unused(model)

@@ -15,6 +15,9 @@ from .histogram import Histogram
 Method = Literal["minmax", "percentile", "entropy", "mse"]
 Range = tuple[float, float]
 _LEVELS = 256  # integers of eight bits
+_BEYOND = 1e15  # a sentinel, whatever else the tensor holds
+_MASK = 9.9e3  # the least that is in use to stand for minus infinity is -1e4
+_SENTINEL, _FEW, _APART, _NOTICED = 100.0, 4, 64, 0.01  # of a tensor in two clusters, see `too_wide`
 _SHARES = np.linspace(1.0, 0.02, 50)  # how far a side is drawn in, as a share of what was seen
 
 
@@ -47,6 +50,32 @@ def squared_error(histogram: Histogram, interval: Range, *, symmetric: bool, lev
         return float(np.average(values**2, weights=histogram.counts))
     integers = np.clip(np.rint(values / scale) + zero, lowest, highest)
     return float(np.average((values - (integers - zero) * scale) ** 2, weights=histogram.counts))
+
+
+def too_wide(histogram: Histogram, interval: Range, *, symmetric: bool) -> str:
+    """Return why no 8-bit scale holds these values; empty where one does.
+
+    A mask written as a very low number beside scores leaves the scores a few of 256 steps; so does a feature in
+    millions beside one of ones. What is not finite has no integer at all.
+    """
+    if histogram.not_finite:
+        return f"{histogram.not_finite} of its values are not finite"
+    bound = max(abs(end) for end in interval)
+    if bound > _BEYOND:
+        return f"it reaches {bound:.3g}"
+    step = bound / (_LEVELS // 2 - 1) if symmetric else (max(interval[1], 0.0) - min(interval[0], 0.0)) / (_LEVELS - 1)
+    if bound < _SENTINEL or not step:
+        return ""
+    sizes, counts = np.abs(histogram.centres), histogram.counts
+    near, far = sizes <= _FEW * step, sizes >= _APART * step
+    if counts[~near & ~far].any() or not counts[far].any():
+        return ""
+    if bound < _MASK and counts[far].sum() < _NOTICED * histogram.total:
+        return ""  # a few outliers, which ranges, smoothing and mixed precision are for
+    lost = int(counts[near].sum()) - histogram.zeros
+    if lost < _NOTICED * histogram.total:
+        return ""
+    return f"it reaches {bound:.3g} while {lost / histogram.total:.0%} of its values lie within {_FEW} steps of zero"
 
 
 def _minmax(histogram: Histogram, symmetric: bool) -> Range:
@@ -114,7 +143,7 @@ def _entropy(histogram: Histogram, symmetric: bool) -> Range:
 
 
 def _divergence(counts: Array, stop: int, levels: int) -> float:
-    """KL divergence of the clipped counts from the same counts told with `levels` numbers; infinite where undefined."""
+    """KL divergence of the clipped counts from the same counts in `levels` numbers; infinite where undefined."""
     kept = counts[:stop]
     expected = kept.copy()
     expected[-1] += counts[stop:].sum()

@@ -1,4 +1,4 @@
-"""What calibration keeps of a model's activations: one histogram per tensor, and largest magnitudes per channel.
+"""Calibration statistics of a model's activations: one histogram per tensor, and largest magnitudes per channel.
 
 Small enough for a note in the build's cache, and complete enough that another target, range method or smoothing
 strength needs no second look at the samples.
@@ -14,7 +14,7 @@ from ..samples import Array
 from .histogram import Histogram
 from .ranges import Method, Range, range_of
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -6,12 +6,15 @@ from typing import Any
 
 import onnxruntime as ort
 
+from .. import experimental
 from ..artifact import TensorSpec
 from ..errors import StageError
 from ..samples import Array
+from .rows import in_runs
 
-ort.set_default_logger_severity(3)
+ort.set_default_logger_severity(4)  # failures are raised; other log lines are not for users
 
+GPU_PROVIDERS = {"CUDAExecutionProvider", "TensorrtExecutionProvider"}
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -40,6 +43,8 @@ class OrtSession:
         providers: Sequence[str] = ("CPUExecutionProvider",),
         optimize: bool = True,
     ) -> None:
+        if set(providers) & GPU_PROVIDERS:
+            experimental.used(experimental.GPU)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -52,11 +57,14 @@ class OrtSession:
             raise StageError(
                 f"ONNX Runtime cannot open the model: {_first_line(error)}", where=str(path), next_step="check the file"
             ) from error
-        self.inputs = tuple(_spec(value) for value in self._session.get_inputs())
-        self.outputs = tuple(_spec(value) for value in self._session.get_outputs())
+        self.inputs = tuple(spec_of(value) for value in self._session.get_inputs())
+        self.outputs = tuple(spec_of(value) for value in self._session.get_outputs())
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Infer once on the named arrays."""
+        """Infer on the named arrays: once, or in as many runs as a model needs that does not batch (`rows`)."""
+        return dict(in_runs(self.inputs, inputs, self._run))
+
+    def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         try:
             values = self._session.run(None, dict(inputs))
         except Exception as error:  # see above
@@ -67,9 +75,16 @@ class OrtSession:
         return {spec.name: value for spec, value in zip(self.outputs, values, strict=True)}
 
 
-def _spec(value: Any) -> TensorSpec:
-    shape = tuple(dim if isinstance(dim, int | str) else f"dim_{axis}" for axis, dim in enumerate(value.shape))
+def spec_of(value: Any) -> TensorSpec:
+    """Return an input or output of a session as one of ours, every free axis with a name."""
+    named = enumerate(value.shape)
+    shape = tuple(dim if isinstance(dim, int) else _named(dim, f"{value.name}.{axis}") for axis, dim in named)
     return TensorSpec(name=value.name, dtype=_DTYPES.get(value.type, value.type), shape=shape)
+
+
+def _named(dim: str | None, own: str) -> str:
+    """The axis's name where it has one: exporters write ``?`` for several axes that are not the same."""
+    return dim if dim and dim != "?" else own
 
 
 def _first_line(error: Exception) -> str:

@@ -17,15 +17,24 @@ import onnxruntime as ort
 from .. import scratch
 from ..artifact import TensorSpec
 from ..errors import StageError
-from ..executed import Graph, Operation, Tensor, in_order
+from ..graphs.execution_graph import Graph, Operation, Tensor, in_order
+from ..graphs.on_onnx import captured
 from ..samples import Array
+from .on_ort import spec_of
+from .rows import first_run, in_runs
 
 _TYPES = {"float": "float32", "double": "float64"}
 _CPU = ("CPUExecutionProvider",)
+_BESIDE = "session.model_external_initializers_file_folder_path"
+_APART = "session.optimized_model_external_initializers_"
+_PADDING = ["NchwcTransformer"]
+_ELEMENTS = {name.lower(): number for name, number in onnx.TensorProto.DataType.items()}
 
 
 def executed(path: Path, inputs: Mapping[str, Array], *, providers: Sequence[str] = _CPU) -> Graph:
     """The graph that the provider runs for this file, with the shapes of one run on `inputs`.
+
+    Its blocked layout of float convolutions is left out: it pads channels to 8 or 16, which are not the model's work.
 
     Raises:
         StageError: ONNX Runtime cannot open the model, or cannot run it on the inputs.
@@ -34,8 +43,11 @@ def executed(path: Path, inputs: Mapping[str, Array], *, providers: Sequence[str
         optimized = folder / "optimized.onnx"
         options = _options()
         options.optimized_model_filepath = str(optimized)
+        if _has_weights_apart(path):  # they may be more than one file holds
+            options.add_session_config_entry(f"{_APART}file_name", "optimized.data")
+            options.add_session_config_entry(f"{_APART}min_size_in_bytes", "1024")
         try:
-            ort.InferenceSession(str(path), options, providers=list(providers))
+            ort.InferenceSession(str(path), options, providers=list(providers), disabled_optimizers=_PADDING)
         except Exception as error:  # ONNX Runtime's exceptions share no base below Exception
             raise _refused(error, path) from error
         return Exposed(optimized, providers=providers).graph(inputs)
@@ -53,7 +65,8 @@ class Exposed:
         options = _options()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            self._model = onnx.load(str(path))
+            self._model = onnx.load(str(path), load_external_data=False)
+            options.add_session_config_entry(_BESIDE, str(path.absolute().parent))
             self.outputs = tuple(value.name for value in self._model.graph.output)
             inner = {name for node in self._model.graph.node for name in node.output if name} - set(self.outputs)
             self._model.graph.output.extend([onnx.ValueInfoProto(name=name) for name in sorted(inner)])
@@ -61,6 +74,7 @@ class Exposed:
             self._session = ort.InferenceSession(data, options, providers=list(providers))
         except Exception as error:  # neither ONNX Runtime's nor protobuf's exceptions share a base
             raise _refused(error, path) from error
+        self._inputs = tuple(spec_of(value) for value in self._session.get_inputs())
         self._engine = f"ONNX Runtime's {providers[0]}"
 
     def graph(self, inputs: Mapping[str, Array]) -> Graph:
@@ -69,6 +83,7 @@ class Exposed:
         Raises:
             StageError: ONNX Runtime cannot run the model on the inputs.
         """
+        inputs = first_run(self._inputs, inputs)
         values = self._run(None, inputs)
         found = _constants(self._model)
         found |= {name: Tensor(dtype=str(array.dtype), shape=array.shape) for name, array in inputs.items()}
@@ -89,8 +104,12 @@ class Exposed:
         Raises:
             StageError: ONNX Runtime cannot run the model on the inputs.
         """
-        values = self._run(list(names), inputs)
-        return {name: value.numpy() for name, value in zip(names, values, strict=True)}
+
+        def run(arrays: Mapping[str, Array]) -> dict[str, Array]:
+            values = self._run(list(names), arrays)
+            return {name: value.numpy() for name, value in zip(names, values, strict=True)}
+
+        return dict(in_runs(self._inputs, inputs, run))
 
     def _run(self, names: list[str] | None, inputs: Mapping[str, Array]) -> list[Any]:
         try:
@@ -103,11 +122,42 @@ class Exposed:
             raise _refused(error, self._path) from error
 
 
+def element_types(model: onnx.ModelProto) -> dict[str, int]:
+    """Element types of the tensors that the outer graph makes, as ONNX Runtime finds them on opening the model.
+
+    It knows its own operators and local functions, where ONNX's inference stops. What is no tensor is left out.
+
+    Raises:
+        StageError: ONNX Runtime cannot open the model.
+    """
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    known = {value.name for value in shown.graph.output}
+    made = dict.fromkeys(name for node in shown.graph.node for name in node.output if name and name not in known)
+    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
+    options = _options()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = ort.InferenceSession(shown.SerializeToString(), options, providers=list(_CPU))
+    except Exception as error:  # neither ONNX Runtime's nor protobuf's exceptions share a base
+        raise _refused(error, Path(model.graph.name or "the graph")) from error
+    found = {}
+    for value in (*session.get_inputs(), *session.get_outputs()):
+        text = value.type.removeprefix("tensor(").removesuffix(")")
+        if value.type.startswith("tensor(") and text in _ELEMENTS:
+            found[value.name] = _ELEMENTS[text]
+    return found
+
+
 def example_inputs(specs: Sequence[TensorSpec], *, length: int = 8) -> dict[str, Array]:
-    """One row per input, symbolic axes after the first `length` long: integers are 1, floats rise from 0 to 1."""
+    """One row per input, other symbolic axes `length` long: integers are 1, floats rise from 0 to 1.
+
+    A fixed first axis is what it is, and where the first axes differ there is no batch.
+    """
     made: dict[str, Array] = {}
     for spec in specs:
-        shape = [1 if axis == 0 else dim if isinstance(dim, int) else length for axis, dim in enumerate(spec.shape)]
+        row = 1 if spec.shape[:1] == specs[0].shape[:1] else length
+        shape = [dim if isinstance(dim, int) else length if axis else row for axis, dim in enumerate(spec.shape)]
         kind = np.dtype(spec.dtype)
         count = int(np.prod(shape))
         made[spec.name] = (
@@ -135,10 +185,15 @@ def _rounded(model: onnx.ModelProto) -> onnx.ModelProto:
     return made
 
 
+def _has_weights_apart(path: Path) -> bool:
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer)
+
+
 def _options() -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3  # it warns that an optimized file is for this machine only; that is the point
+    options.log_severity_level = 4  # failures are raised; other log lines are not for users
     return options
 
 
@@ -169,7 +224,7 @@ def _operation(node: onnx.NodeProto) -> Operation:
     return Operation(
         name=node.name,
         kind=node.op_type,
-        inputs=tuple(node.input),
+        inputs=(*node.input, *captured(node)),
         outputs=tuple(node.output),
         attributes={key: value.decode() if isinstance(value, bytes) else value for key, value in attributes.items()},
     )

@@ -1,7 +1,8 @@
-"""TensorRT 10.16 and 11.x: carries a build plan out, and runs the engine. Never run: no builder library was at hand.
+"""TensorRT 10.16 and 11.x: carries a build plan out, and runs the engine.
 
-Written from the documentation and from the names in both versions' binding wheels; tests hold every call against those
-names. What differs between versions is asked with ``hasattr``, never by number.
+Experimental (`optimize.experimental.TENSORRT`), since no builder library was at hand. Written from the documentation
+and from the names in both versions' binding wheels; tests hold every call against those names. What differs between
+versions is asked with ``hasattr``, never by number.
 """
 
 import importlib.util
@@ -14,22 +15,23 @@ from typing import Any
 import numpy as np
 import torch
 
+from .. import experimental
 from ..artifact import TensorSpec, digest_file
-from ..engine import ENGINE, LAYERS, MODEL, PLAN, TIMING, EnginePlan
 from ..errors import ContractError, IntegrityError, MachineError, StageError
 from ..samples import Array
+from ..tensorrt.plan import ENGINE, LAYERS, MODEL, PLAN, TIMING, EnginePlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
-    """What a plan became: the files that were written, and the version that wrote them."""
+    """Result of building a plan: the files that were written, and the version that wrote them."""
 
     files: tuple[str, ...]
     version: str
 
 
 def at_hand() -> bool:
-    """Whether TensorRT is installed; found out without importing it."""
+    """Return True if TensorRT is installed; does not import it."""
     return importlib.util.find_spec("tensorrt") is not None
 
 
@@ -51,7 +53,7 @@ def library() -> Any:
 def carry_out(plan: EnginePlan, onnx: Path, folder: Path, *, trt: Any = None) -> Carried:
     """Build the engine that the plan describes into `folder`: engine, timing cache and the inspector's layers.
 
-    A timing cache that lies in `folder` already is started from. Never run.
+    A timing cache that lies in `folder` already is started from.
 
     Raises:
         IntegrityError: the ONNX file is not the one that was planned for.
@@ -62,7 +64,7 @@ def carry_out(plan: EnginePlan, onnx: Path, folder: Path, *, trt: Any = None) ->
         raise IntegrityError(
             f"the plan is for an ONNX file {plan.model[:19]}, this is {found[:19]}",
             where=str(onnx),
-            next_step="carry the plan out on the file that lies beside it",
+            next_step="build the plan from the ONNX file beside it",
         )
     trt = trt or library()
     logger = trt.Logger(trt.Logger.WARNING)
@@ -71,7 +73,9 @@ def carry_out(plan: EnginePlan, onnx: Path, folder: Path, *, trt: Any = None) ->
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(onnx)):
         raise StageError(
-            f"TensorRT's parser refused the graph: {_complaints(parser)}", where=str(onnx), next_step="mend the node"
+            f"TensorRT's parser refused the graph: {_complaints(parser)}",
+            where=str(onnx),
+            next_step="fix the node that the message names",
         )
     config = _configured(trt, builder, plan, folder / TIMING)
     serialized = builder.build_serialized_network(network, config)
@@ -79,7 +83,7 @@ def carry_out(plan: EnginePlan, onnx: Path, folder: Path, *, trt: Any = None) ->
         raise StageError(
             "TensorRT's builder made no engine; its log above says why",
             where=str(onnx),
-            next_step="mend the graph, or give the builder more workspace",
+            next_step="fix the graph, or give the builder more workspace",
         )
     data = bytes(serialized)
     (folder / ENGINE).write_bytes(data)
@@ -126,7 +130,7 @@ def _configured(trt: Any, builder: Any, plan: EnginePlan, timing: Path) -> Any:
 def _member(owner: Any, name: str, what: str) -> Any:
     if not hasattr(owner, name):
         raise MachineError(
-            f"this TensorRT has no {what} {name}", next_step="leave it out of the stage, or use another version"
+            f"this TensorRT has no {what} {name}", next_step="remove it from the stage, or use another TensorRT version"
         )
     return getattr(owner, name)
 
@@ -143,13 +147,13 @@ def _deserialized(trt: Any, logger: Any, data: bytes, plan: EnginePlan) -> Any:
     if engine is None:
         raise ContractError(
             "TensorRT cannot read this engine here: it was built for another version or GPU",
-            next_step="carry the plan out on this machine",
+            next_step="build the plan on this machine",
         )
     return engine
 
 
 class EngineSession:
-    """An engine behind the session protocol, buffers in torch, one CUDA stream of its own. Never run.
+    """An engine behind the session protocol, buffers in torch, one CUDA stream of its own.
 
     `file` finds an artifact's file by name. A stripped engine gets its weights back from the ONNX file; weight
     streaming takes the budget that TensorRT proposes.
@@ -164,6 +168,7 @@ class EngineSession:
         device: str = "cuda",
         trt: Any = None,
     ) -> None:
+        experimental.used(experimental.TENSORRT)
         trt = trt or library()
         logger = trt.Logger(trt.Logger.WARNING)
         plan = EnginePlan.from_json(json.loads(file(PLAN).read_text()))
@@ -196,7 +201,7 @@ class EngineSession:
                 results[spec.name] = torch.empty(shape, dtype=getattr(torch, spec.dtype), device=self._device)
                 self._context.set_tensor_address(spec.name, results[spec.name].data_ptr())
             if not self._context.execute_async_v3(handle):
-                raise StageError("the engine refused to run", where=f"shapes {shapes}")
+                raise StageError("the engine failed to run", where=f"shapes {shapes}")
             return {name: tensor.cpu().numpy() for name, tensor in results.items()}  # waits for the stream
 
     def _choose(self, shapes: Mapping[str, tuple[int, ...]], handle: int) -> None:
@@ -212,13 +217,13 @@ class EngineSession:
                     self._context.set_optimization_profile_async(number, handle)
                 return
         raise StageError(
-            f"no optimization profile holds the shapes {dict(shapes)}",
+            f"no optimization profile covers the shapes {dict(shapes)}",
             next_step="widen batch or profiles in the compile stage",
         )
 
 
 def within(shape: tuple[int, ...], low: tuple[int, ...], high: tuple[int, ...]) -> bool:
-    """Whether every axis lies in its range, both ends included."""
+    """Return True if every axis lies in its range, both ends included."""
     return len(shape) == len(low) == len(high) and all(
         least <= dim <= most for least, dim, most in zip(low, shape, high, strict=True)
     )
@@ -229,7 +234,7 @@ def _refit(trt: Any, logger: Any, engine: Any, onnx: Path) -> None:
     parser = trt.OnnxParserRefitter(refitter, logger)
     if not parser.refit_from_file(str(onnx)) or not refitter.refit_cuda_engine():
         raise StageError(
-            f"TensorRT cannot put the weights back: {_complaints(parser)}",
+            f"TensorRT cannot refit the weights: {_complaints(parser)}",
             where=str(onnx),
-            next_step="carry the plan out again on this machine",
+            next_step="build the plan again on this machine",
         )

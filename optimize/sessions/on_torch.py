@@ -4,7 +4,6 @@ The architecture record names the factory and its arguments, and the attributes 
 the factory makes: pruning leaves its channel counts there. Weights are safetensors.
 """
 
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,14 +18,16 @@ from ..errors import IntegrityError, SourceError, StageError
 from ..samples import Array
 from ..store import Store
 from ..user_code import Reference
+from .on_calls import invoke, named, style_of, unservable
 
 WEIGHTS = "weights.safetensors"
 ARCHITECTURE = "architecture.json"
 SOURCE = "source.py"
 KEPT = "kept"  # in a stack's sizes: which of the factory's blocks are left
+TENSORS = "tensors"  # in a layer's sizes: shapes of its own parameters and buffers
 _SIZES = (
     *("in_channels", "out_channels", "groups", "num_features", "in_features", "out_features", "normalized_shape"),
-    *("num_channels", "num_parameters", "num_embeddings", "embedding_dim"),
+    *("num_channels", "num_groups", "num_parameters", "num_embeddings", "embedding_dim"),
     *("num_heads", "num_attention_heads", "num_key_value_heads", "n_heads", "n_head", "heads", "nhead"),
     *("all_head_size", "attn_dim", "inner_dim", "embed_dim", "hidden_size", "d_model", "dim"),
 )
@@ -34,7 +35,7 @@ _SIZES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """How to build the empty module: `factory` is ``source.py:name`` (kept in the artifact) or ``module:name``.
+    """Recipe of the empty module: `factory` is ``source.py:name`` (kept in the artifact) or ``module:name``.
 
     `sizes` maps module names to the attributes that differ from what the factory makes.
     """
@@ -52,7 +53,7 @@ class Architecture:
     def from_json(cls, value: Mapping[str, Any]) -> "Architecture":
         """Read what `to_json` wrote."""
         if value.get("schema") != 1:
-            raise IntegrityError("an architecture record of another schema", next_step="build the artifact again")
+            raise IntegrityError("the architecture record has an unknown schema", next_step="build the artifact again")
         return cls(factory=value["factory"], arguments=value["arguments"], sizes=value["sizes"])
 
 
@@ -76,46 +77,50 @@ class TorchSession:
         """Infer once on the named arrays, with this session's number of threads."""
         before = torch.get_num_threads()
         torch.set_num_threads(self._threads)
+        shapes = {name: array.shape for name, array in inputs.items()}
         try:
             with torch.inference_mode():
                 tensors = {name: torch.from_numpy(inputs[name]) for name in self._names}
-                values = outputs_of(call(self._module, tensors), self._outputs)
-            return {name: value.numpy() for name, value in values.items()}
-        except (RuntimeError, TypeError, ValueError, KeyError) as error:
-            shapes = {name: array.shape for name, array in inputs.items()}
+                result = call(self._module, tensors)
+        except (RuntimeError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
             raise StageError(f"the module refused the inputs: {error}", where=f"shapes {shapes}") from error
         finally:
             torch.set_num_threads(before)
+        return self._arrays(result, shapes)
+
+    def _arrays(self, result: Any, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+        try:
+            values = outputs_of(result, self._outputs)
+        except ValueError as error:
+            raise StageError(
+                f"the module does not return the named outputs: {error}", where=f"shapes {shapes}"
+            ) from error
+        for name, value in values.items():
+            if why := unservable(name, value):
+                raise StageError(f"the module's result cannot be served: {why}", where=f"shapes {shapes}")
+        return {name: value.detach().numpy().copy() for name, value in values.items()}  # it may be an input or a buffer
 
 
 def call(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> Any:
-    """Call a module by keyword where its forward knows every name, by position (in the samples' order) otherwise."""
-    return module(**tensors) if by_keyword(module, tensors) else module(*tensors.values())
+    """Call a module as its forward takes its inputs: by keyword, by position (in the samples' order) or as a mapping.
+
+    The module gets copies, since its forward may write into what it is given.
+    """
+    return invoke(module, module, {name: tensor.clone() for name, tensor in tensors.items()})
 
 
 def by_keyword(module: torch.nn.Module, tensors: Mapping[str, Any]) -> bool:
-    """Whether the module's forward has a parameter for every input name."""
-    known = inspect.signature(module.forward).parameters  # sees through decorators, as Hugging Face's forwards wear
-    return all(name in known for name in tensors)
+    """Return whether the module's forward takes every input by its name."""
+    return style_of(module, list(tensors)) == "keyword"
 
 
 def outputs_of(result: Any, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    """A module's result under the outputs' names: a tensor, a sequence by position, else by key or attribute.
+    """A module's result under the outputs' names: by key or attribute where it has them, else in order.
 
     Raises:
         ValueError: the result does not hold what the names promise.
     """
-    if isinstance(result, torch.Tensor):
-        result = (result,)
-    if isinstance(result, Mapping):
-        if missing := [name for name in names if name not in result]:
-            raise ValueError(f"it returns {list(result)}, not {missing}")
-        return {name: result[name] for name in names}
-    if not isinstance(result, tuple | list) and all(hasattr(result, name) for name in names):
-        return {name: getattr(result, name) for name in names}
-    if not isinstance(result, tuple | list) or len(result) < len(names):
-        raise ValueError(f"it returns {type(result).__name__}, the recipe names the outputs {list(names)}")
-    return dict(zip(names, result, strict=False))
+    return named(result, names)
 
 
 def build_module(factory: Reference, arguments: Mapping[str, Any]) -> torch.nn.Module:
@@ -145,7 +150,7 @@ def load_weights(module: torch.nn.Module, path: Path) -> None:
         raise SourceError(
             f"the weights do not fit the module: {' '.join(line.strip() for line in lines[:3])}",
             where=str(path),
-            next_step="give the safetensors file of exactly this module's state dict",
+            next_step="give the safetensors file of this module's state dict",
         ) from error
 
 
@@ -184,17 +189,25 @@ def rebuild(record: Architecture, source: Path | None, weights: Path) -> torch.n
 
 
 def sizes_of(module: torch.nn.Module) -> dict[str, dict[str, Any]]:
-    """The sizes of every layer, by module name."""
-    found = {}
+    """The sizes of every layer and the shapes of its own tensors, by module name."""
+    found: dict[str, dict[str, Any]] = {}
     for name, layer in module.named_modules():
         sizes = {key: getattr(layer, key) for key in _SIZES if isinstance(getattr(layer, key, None), int | tuple)}
-        if sizes:
-            found[name] = {key: list(size) if isinstance(size, tuple) else size for key, size in sizes.items()}
+        shapes = {key: list(tensor.shape) for key, tensor in _own(layer).items()}
+        found[name] = {key: list(size) if isinstance(size, tuple) else size for key, size in sizes.items()}
+        if shapes:
+            found[name][TENSORS] = shapes
     return found
 
 
+def _own(layer: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers that the layer itself holds."""
+    held = {**layer._parameters, **layer._buffers}
+    return {name: tensor for name, tensor in held.items() if tensor is not None}
+
+
 def resized(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What differs between two `sizes_of`: the record that `resize` applies."""
+    """Return the difference of two `sizes_of`: the record that `resize` applies."""
     return {
         name: changed
         for name, sizes in after.items()
@@ -208,17 +221,25 @@ def resize(module: torch.nn.Module, sizes: Mapping[str, Mapping[str, Any]]) -> N
         if KEPT in changed:
             drop_blocks(module, name, changed[KEPT])
     layers = dict(module.named_modules())
+    emptied: dict[tuple[int, tuple[int, ...]], torch.Tensor] = {}  # a tensor that two layers share stays shared
+    kept: list[torch.Tensor] = []  # alive, so that no other tensor gets its id
     for name, changed in sizes.items():
         layer = layers[name]
         for key, size in changed.items():
-            if key != KEPT:
+            if key not in (KEPT, TENSORS):
                 setattr(layer, key, tuple(size) if isinstance(size, list) else size)
-        for parameter, shape in _shapes(layer).items():
-            old = getattr(layer, parameter, None)
-            if old is not None and tuple(old.shape) != shape:
-                empty = torch.empty(shape, dtype=old.dtype)
-                new = torch.nn.Parameter(empty) if isinstance(old, torch.nn.Parameter) else empty
-                setattr(layer, parameter, new)
+        shapes = _shapes(layer) | {key: tuple(shape) for key, shape in changed.get(TENSORS, {}).items()}
+        for attribute, old in _own(layer).items():
+            shape = shapes.get(attribute, tuple(old.shape))
+            if tuple(old.shape) != shape:
+                new = emptied.setdefault((id(old), shape), _empty(old, shape))
+                setattr(layer, attribute, new)
+                kept.append(old)
+
+
+def _empty(old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    empty = torch.empty(shape, dtype=old.dtype)
+    return torch.nn.Parameter(empty, requires_grad=old.requires_grad) if isinstance(old, torch.nn.Parameter) else empty
 
 
 def drop_blocks(module: torch.nn.Module, name: str, kept: Sequence[int]) -> None:

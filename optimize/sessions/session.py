@@ -1,6 +1,6 @@
-"""The one protocol of all engines, and the door that picks the engine for an artifact.
+"""Protocol of all engines, and the choice of the engine for an artifact.
 
-The format decides, save that an ONNX file has two engines: ONNX Runtime, and OpenVINO where it is asked for.
+The format decides, except that an ONNX file has two engines: ONNX Runtime, and OpenVINO on request.
 ``openvino-bf16`` computes in bfloat16 what the file says in float32: faster where the processor can, and not the same.
 """
 
@@ -10,12 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol
 
-from ..artifact import Artifact, Format
+from ..artifact import Artifact, Format, TensorSpec
 from ..environment import environment
 from ..errors import ContractError
+from ..recipe.targets import check
 from ..samples import Array
 from ..store import Store
-from ..targets import check
 
 Engine = Literal["onnxruntime", "openvino", "openvino-bf16"]
 
@@ -42,7 +42,7 @@ def open_session(artifact: Artifact, store: Store, *, threads: int = 1, engine: 
     """
     if artifact.planned:
         raise ContractError(
-            "this is the plan of a TensorRT engine, not an engine",
+            "the artifact is only the plan of a TensorRT engine",
             where=artifact.short,
             next_step="build the same recipe where TensorRT is installed, or run plan.json's trtexec line there",
         )
@@ -91,10 +91,17 @@ def open_new(artifact: Artifact, folder: Path, *, threads: int = 1) -> Session:
 
     Where the stage left an emulation, since this machine has no kernels for the real file, that is opened.
     """
-    if artifact.format == "tensorrt":
+    return open_files(artifact.format, artifact.inputs, artifact.outputs, folder, threads=threads)
+
+
+def open_files(
+    format_: Format, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], folder: Path, *, threads: int = 1
+) -> Session:
+    """Open files in `folder` of that format; see `open_new`."""
+    if format_ == "tensorrt":
         from .on_tensorrt import EngineSession
 
-        return EngineSession(lambda name: folder / name, artifact.inputs, artifact.outputs)
+        return EngineSession(lambda name: folder / name, inputs, outputs)
     from .on_ort import OrtSession
 
     emulated = folder / "emulated.onnx"

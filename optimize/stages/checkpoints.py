@@ -22,7 +22,7 @@ from .sealed import sealed, unsealed
 
 FILE = "training.safetensors"
 _SCHEMA = 1
-_STALE_SECONDS = 30 * 24 * 3600.0  # nobody came back for a checkpoint that old
+_STALE_SECONDS = 30 * 24 * 3600.0  # an abandoned checkpoint
 
 Schedule = torch.optim.lr_scheduler.LRScheduler
 
@@ -128,7 +128,7 @@ class Stop:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if self.asked:  # what the block did not raise itself, because its last step was done, is raised now
+        if self.asked:  # raise now, if the block did not raise because its last step was done
             interrupts.pass_on(self._number, raised=kind is not None)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:

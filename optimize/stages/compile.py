@@ -1,20 +1,22 @@
 """Compile: a typed ONNX graph to a TensorRT engine, or, where TensorRT is not at hand, to the plan of building it.
 
 The graph and the profiles are checked by `legality` on either machine. A planned artifact holds the graph and the plan
-and no engine; it says so itself (`Artifact.planned`) and nothing opens it.
+and no engine; it says so itself (`Artifact.planned`) and nothing opens it. Experimental
+(`optimize.experimental.TENSORRT`).
 """
 
 import json
 import shutil
 from typing import Any
 
+from .. import experimental
 from ..artifact import Artifact, digest_file
-from ..engine import MODEL, PLAN, EnginePlan, plan_engine
 from ..errors import StageError
-from ..legality import check, enforce
-from ..on_onnx import describe
+from ..recipe.configs import CompileConfig
 from ..sessions import on_tensorrt
-from .configs import CompileConfig
+from ..tensorrt.legality import check, enforce
+from ..tensorrt.on_onnx import describe
+from ..tensorrt.plan import MODEL, PLAN, EnginePlan, plan_engine
 from .stage import Context, Made
 
 VERSIONS = ">=10.16,<12"
@@ -25,8 +27,9 @@ def run(config: CompileConfig, parent: Artifact, context: Context) -> Made:
 
     Raises:
         ConfigError: a dynamic axis without a range.
-        StageError: the linter's breaches, each with rule, node, reason and mend; or TensorRT itself refused.
+        StageError: the linter's breaches, each with rule, node, reason and fix; or TensorRT itself refused.
     """
+    experimental.used(experimental.TENSORRT)
     files = _copied(parent, context)
     model = context.folder / MODEL
     plan = plan_engine(config, parent.inputs, digest_file(model))

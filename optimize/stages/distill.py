@@ -1,11 +1,12 @@
-"""Distill: train a smaller student on the source's answers and, where asked, on its inner states."""
+"""Distill: train a smaller student on the source's outputs and, where configured, on its hidden states."""
 
 import torch
 
 from ..artifact import Artifact
-from ..sessions.on_torch import Architecture, build_module, save_module
-from .configs import DistillConfig
-from .lesson import Lesson, learn
+from ..intake.on_state import refuse_state
+from ..recipe.configs import DistillConfig
+from ..sessions.on_torch import Architecture, TorchSession, build_module, save_module
+from .lesson import TrainingJob, learn
 from .stage import Context, Made
 from .workers import learn_in_workers
 
@@ -17,7 +18,7 @@ def run(config: DistillConfig, parent: Artifact, context: Context) -> Made:
     torch.manual_seed(context.seed)
     module = build_module(student, config.arguments)
     samples = context.samples("train")
-    lesson = Lesson(
+    lesson = TrainingJob(
         config=config,
         teacher=parent,
         samples=samples,
@@ -29,6 +30,8 @@ def run(config: DistillConfig, parent: Artifact, context: Context) -> Made:
         loss = learn(lesson, module, context.progress)
     else:
         loss = learn_in_workers(lesson, student, module, context.folder, context.progress)
+    session = TorchSession(module, parent.inputs, parent.outputs)
+    refuse_state(module, session, samples.take(2).inputs, student.text)
     factory = f"source.py:{student.name}" if student.file else student.text
     files = save_module(module, Architecture(factory=factory, arguments=config.arguments), student.file, context.folder)
     return Made(

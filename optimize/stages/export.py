@@ -1,7 +1,7 @@
 """Export: a torch module to one ONNX file through the dynamo exporter, batch axis symbolic, weights inside."""
 
 import contextlib
-import functools
+import inspect
 import io
 import logging
 import warnings
@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..artifact import Artifact, TensorSpec
 from ..errors import StageError
-from ..recipe import Source
-from ..sessions.on_torch import by_keyword, open_module, outputs_of
-from .configs import ExportConfig
+from ..recipe.configs import ExportConfig
+from ..recipe.recipe import Source
+from ..sessions.on_calls import invoke
+from ..sessions.on_torch import open_module, outputs_of
+from .dims import Bounds, bounded
 from .stage import Context, Made
 
 FILE = "model.onnx"
@@ -56,7 +59,7 @@ def to_onnx(
     Raises:
         StageError: the exporter refused, or an axis that must be symbolic came out constant.
     """
-    model = _export(opset, parent, module, source.dynamic)
+    model = bounded(lambda bounds: _export(opset, parent, module, source.dynamic, bounds))
     _clean(model)
     onnx.checker.check_model(model, full_check=True)
     inputs, outputs = _specs(model.graph.input), _specs(model.graph.output)
@@ -80,50 +83,79 @@ def example(parent: Artifact, rows: int = _EXAMPLE, dynamic: int = 8) -> dict[st
 
 
 def _export(
-    opset: int, parent: Artifact, module: torch.nn.Module, dynamic: Mapping[str, Mapping[str, str]]
+    opset: int, parent: Artifact, module: torch.nn.Module, dynamic: Mapping[str, Mapping[str, str]], bounds: Bounds
 ) -> onnx.ModelProto:
     tensors = example(parent)
     names = {"batch", *(name for axes in dynamic.values() for name in axes.values())}
-    dims = {name: torch.export.Dim(name) for name in sorted(names)}
+    dims = {name: torch.export.Dim(name, **bounds.get(name, {})) for name in sorted(names)}
     shapes = {
         name: {0: dims["batch"]} | {int(axis): dims[text] for axis, text in dynamic.get(name, {}).items()}
         for name in tensors
     }
-    keyword = by_keyword(module, tensors)
-    _return_named(module, tuple(spec.name for spec in parent.outputs))
+    outputs = tuple(spec.name for spec in parent.outputs)
+    options: dict[str, Any] = {
+        "dynamic_shapes": tuple(shapes.values()),
+        "input_names": list(tensors),
+        "output_names": list(outputs),
+        "opset_version": opset,
+        "dynamo": True,
+        "external_data": False,
+        "verbose": False,
+    }
     try:
-        with _quiet():
-            program = torch.onnx.export(
-                module,
-                () if keyword else tuple(tensors.values()),
-                kwargs=tensors if keyword else None,
-                dynamic_shapes=shapes if keyword else tuple(shapes.values()),
-                input_names=list(tensors),
-                output_names=[spec.name for spec in parent.outputs],
-                opset_version=opset,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
+        with _quiet(), _plain(module, tuple(tensors), outputs):
+            program = _traced(module, tuple(tensors.values()), options)
     except torch.onnx.errors.OnnxExporterError as error:
         cause = error.__cause__ or error
         reason = next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
-        raise StageError(f"the exporter refused the module: {reason}", next_step="mend the module's forward") from error
+        raise StageError(f"the exporter refused the module: {reason}", next_step="fix the module's forward") from error
     if program is None:
         raise StageError("the exporter returned nothing", next_step="use another opset")
     return program.model_proto
 
 
-def _return_named(module: torch.nn.Module, names: tuple[str, ...]) -> None:
-    """Let a module that returns a record (a mapping, an object) return the named outputs as a tuple."""
-    forward = module.forward
+def _traced(
+    module: torch.nn.Module, tensors: tuple[torch.Tensor, ...], options: Mapping[str, Any]
+) -> torch.onnx.ONNXProgram | None:
+    """Export, a second time with attention as plain products where the exporter refuses the fused kernel.
 
-    @functools.wraps(forward)
-    def named(*arguments: Any, **keywords: Any) -> Any:
-        result = forward(*arguments, **keywords)
-        return result if isinstance(result, torch.Tensor | tuple | list) else (*outputs_of(result, names).values(),)
+    The kernel returns other strides than the products that the exporter replaces it by, so that a reshape behind it,
+    traced as a view, cannot be replayed.
+    """
+    try:
+        return torch.onnx.export(module, tensors, **options)
+    except torch.onnx.errors.OnnxExporterError as error:
+        try:
+            with sdpa_kernel(SDPBackend.MATH):
+                return torch.onnx.export(module, tensors, **options)
+        except torch.onnx.errors.OnnxExporterError:
+            raise error from error.__cause__
 
-    module.forward = named
+
+@contextlib.contextmanager
+def _plain(module: torch.nn.Module, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Iterator[None]:
+    """Let a module take its inputs by position and return the named outputs alone, as a tuple.
+
+    What else it returns is left out of the graph, and what lies in a record or a mapping becomes a tensor of its own.
+    """
+    own = module.forward
+
+    def plain(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        module.forward = own
+        try:
+            result = invoke(module, own, dict(zip(inputs, tensors, strict=True)))
+        finally:
+            module.forward = plain
+        return tuple(outputs_of(result, outputs).values())
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    names = [name if name.isidentifier() else f"input_{number}" for number, name in enumerate(inputs)]
+    plain.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])  # type: ignore[attr-defined]
+    module.forward = plain
+    try:
+        yield
+    finally:
+        module.forward = own
 
 
 def _clean(model: onnx.ModelProto) -> None:

@@ -1,4 +1,4 @@
-"""Fake quantizers turned into fixed integer grids: the same arithmetic, in the operators that export to Q/DQ.
+"""Conversion of fake quantizers to fixed scales: the same arithmetic, in the operators that export to Q/DQ.
 
 A trained module goes in; what comes out holds int8 weights and int32 biases and no longer observes anything.
 """
@@ -11,34 +11,42 @@ import torch.ao.quantization.fx._decomposed  # registers the operators below
 from torch.ao.quantization import FakeQuantize
 
 from ..errors import StageError
-from ..targets import Contract
+from ..recipe.targets import Contract
 
 _INT32 = (-(2**31), 2**31 - 1, torch.int32)
 _INT8 = (-128, 127, torch.int8)
 
 
 def fix(trained: torch.fx.GraphModule, contract: Contract) -> torch.fx.GraphModule:
-    """A copy with grids in the place of fake quantizers, and folded layers in the place of those that were trained.
+    """Return a copy with fixed scales in place of fake quantizers, and folded layers in place of trained ones.
 
     Raises:
         StageError: a quantized layer is fed by something that is not.
     """
     fixed = copy.deepcopy(trained)
-    scales = {}
-    for node in trained.graph.nodes:
-        if node.op != "call_module" or not hasattr(trained.get_submodule(node.target), "weight_fake_quant"):
+    calls: dict[str, int] = {}
+    for node, other in zip(trained.graph.nodes, fixed.graph.nodes, strict=True):
+        if node.op != "call_module":
             continue
-        feeding = node.args[0]
-        feeder = trained.get_submodule(feeding.target) if feeding.op == "call_module" else None
-        if not isinstance(feeder, FakeQuantize):
-            raise StageError(f"the input of {node.target} is not quantized", next_step=f"exclude {node.target}")
-        scales[node.target] = float(feeder.scale)
-    for name, layer in list(trained.named_modules(remove_duplicate=False)):
-        if name in scales:
-            _replace(fixed, name, _Folded.of(layer, scales[name]))
-        elif isinstance(layer, FakeQuantize) and not name.endswith(".weight_fake_quant"):
-            _replace(fixed, name, Grid(layer, contract))
+        layer = trained.get_submodule(node.target)
+        if isinstance(layer, FakeQuantize):
+            _replace(fixed, node.target, Grid(layer, contract))
+        elif hasattr(layer, "weight_fake_quant"):
+            calls[node.target] = calls.get(node.target, 0) + 1
+            if calls[node.target] > 1:  # called again, at another scale: its bias has that scale
+                other.target = f"{node.target}_call_{calls[node.target]}"
+            _replace(fixed, other.target, _Folded.of(layer, _scale_into(node, trained)))
+    fixed.recompile()
     return fixed.eval()
+
+
+def _scale_into(node: torch.fx.Node, trained: torch.fx.GraphModule) -> float:
+    """The scale of what a quantized layer is fed."""
+    feeding: Any = node.args[0]
+    feeder = trained.get_submodule(feeding.target) if feeding.op == "call_module" else None
+    if not isinstance(feeder, FakeQuantize):
+        raise StageError(f"the input of {node.target} is not quantized", next_step=f"exclude {node.target}")
+    return float(feeder.scale)
 
 
 def _replace(module: torch.nn.Module, name: str, layer: torch.nn.Module) -> None:

@@ -54,7 +54,9 @@ def observe(
         for hook in hooks:
             hook.remove()
     if silent := [name for name in wanted if name not in seen]:
-        raise StageError(f"layers that do not run: {', '.join(silent)}", next_step="name layers that take part")
+        raise StageError(
+            f"these layers do not run in forward: {', '.join(silent)}", next_step="name layers that forward runs"
+        )
     return answer, seen
 
 
@@ -63,7 +65,7 @@ def hidden_of(result: Any, name: str) -> torch.Tensor:
     while isinstance(result, tuple | list | Mapping) and result:
         result = next(iter(result.values())) if isinstance(result, Mapping) else result[0]
     if not isinstance(result, torch.Tensor) or result.ndim < 2:
-        raise StageError(f"layer {name} gives no tensor of two or more axes", next_step="name another layer")
+        raise StageError(f"layer {name} returns no tensor of two or more axes", next_step="name another layer")
     return result
 
 
@@ -71,13 +73,13 @@ def attention_of(result: Any, layer: torch.nn.Module, name: str) -> torch.Tensor
     """An attention layer's probabilities: its second value, or what it holds as ``attention_weights``.
 
     Raises:
-        StageError: it gives none, as when it was told not to (``need_weights=False``, fused kernels).
+        StageError: it gives none, for instance because it is configured so (``need_weights=False``, fused kernels).
     """
     second = result[1] if isinstance(result, tuple | list) and len(result) > 1 else None
     weights = second if second is not None else getattr(layer, "attention_weights", None)
     if not isinstance(weights, torch.Tensor) or weights.ndim not in (3, 4):
         raise StageError(
-            f"layer {name} gives no attention weights [n, (heads,) queries, keys]",
+            f"layer {name} returns no attention weights [n, (heads,) queries, keys]",
             next_step='let it return them (need_weights=True, eager attention), or use maps = "activations"',
         )
     return weights

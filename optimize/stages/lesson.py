@@ -1,4 +1,4 @@
-"""One distillation as a value, and the function that carries it out: in this process, or as one of several workers."""
+"""Distillation job as a value, and the function that runs it: in this process, or as one of several workers."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,18 +6,18 @@ from pathlib import Path
 import torch
 
 from ..artifact import Artifact
+from ..recipe.configs import DistillConfig
 from ..samples import Samples
 from ..sessions.on_torch import open_module
 from ..store import Store
-from .configs import DistillConfig
 from .objective import ANSWERS, Objective, Term, terms_of
 from .teacher import Targets, teacher_answers, teacher_targets
 from .training import Progress, first_inputs, train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lesson:
-    """What is to be learnt (`config`), from whom, on what, and where checkpoints go (a folder; None for none)."""
+class TrainingJob:
+    """Training job: its `config`, teacher, samples, and the folder for checkpoints (None for none)."""
 
     config: DistillConfig
     teacher: Artifact
@@ -27,7 +27,7 @@ class Lesson:
     checkpoint: Path | None
 
 
-def learn(lesson: Lesson, module: torch.nn.Module, progress: Progress) -> float:
+def learn(lesson: TrainingJob, module: torch.nn.Module, progress: Progress) -> float:
     """Train a student in place; returns the last mean loss.
 
     Raises:
@@ -57,8 +57,8 @@ def learn(lesson: Lesson, module: torch.nn.Module, progress: Progress) -> float:
     )
 
 
-def _asked(lesson: Lesson, module: torch.nn.Module, progress: Progress) -> tuple[tuple[Term, ...], Targets]:
-    """What is compared, and what the teacher says of it; the teacher is opened only where it must be."""
+def _asked(lesson: TrainingJob, module: torch.nn.Module, progress: Progress) -> tuple[tuple[Term, ...], Targets]:
+    """Return the compared quantities and the teacher's values for them; opens the teacher only where needed."""
     config, teacher, samples, store = lesson.config, lesson.teacher, lesson.samples, lesson.store
     if not (config.features or config.attention or config.relations):
         answers = teacher_answers(teacher, samples, store, progress)

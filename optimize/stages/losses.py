@@ -29,7 +29,7 @@ def answer_loss(
 
 
 def feature_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """``|student - teacher|^2 / |teacher|^2`` per sample, then the mean: 0 when equal, 1 for a student that says 0."""
+    """Mean over samples of ``|student - teacher|^2 / |teacher|^2`` of tensors [n, ...]: 0 if equal, 1 for zeros."""
     error = (student - teacher).flatten(1).square().sum(1)
     return (error / (teacher.flatten(1).square().sum(1) + _SMALL)).mean()
 
@@ -54,7 +54,7 @@ def attention_map(weights: torch.Tensor) -> torch.Tensor:
 
 
 def attention_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """KL divergence of the student's attention from the teacher's, mean over queries and samples.
+    """KL divergence of the student's attention [n, queries, keys] from the teacher's, mean over queries and samples.
 
     Source: Wang et al., 2020 (MiniLM), equation 5, on means over heads so that heads may differ in number.
     """

@@ -1,4 +1,4 @@
-"""Mixed: int8 wherever quality allows, float where it does not or where int8 is slower, both as measured here."""
+"""Mixed precision: int8 wherever quality allows, float where it does not or where int8 is slower, as measured here."""
 
 import glob
 import shutil
@@ -11,14 +11,14 @@ import onnx
 
 from ..artifact import Artifact
 from ..errors import StageError
-from ..pace import Pace, pace
 from ..quality import scores
 from ..quantization import on_weights
+from ..recipe.configs import MixedConfig
 from ..samples import Array
-from ..sensitivity import Choice, Layers, Point, search, search_by_noise
 from ..sessions.session import Session, open_onnx, open_session
+from ..timing.pace import LatencyRatio, pace
 from . import quantize
-from .configs import MixedConfig
+from .sensitivity import Choice, Layers, Point, search, search_by_noise
 from .stage import Context, Made
 
 _PAIRS, _PAIRS_AGAIN = 8, 24
@@ -34,17 +34,18 @@ def run(config: MixedConfig, parent: Artifact, context: Context) -> Made:
     choice, sensitivities = _searched(trial)
     chosen = choice.chosen
     if chosen is None:
-        raise StageError(_none_within(choice, config), next_step="raise quality_drop, use qat, or leave this stage out")
+        raise StageError(_none_within(choice, config), next_step="raise quality_drop, use qat, or remove this stage")
     if chosen.low >= 1:
-        raise StageError(_slower(chosen.latency, chosen.low, chosen.high), next_step="leave this stage out")
-    context.progress(0.9, "quantizing the choice")
+        raise StageError(_slower(chosen.latency, chosen.low, chosen.high), next_step="remove this stage")
+    context.progress(0.9, "quantizing the chosen layers")
     made = trial.make(chosen.kept, context)
-    context.progress(0.95, "timing the choice again")
-    again = trial.time(context.folder / quantize.FILE, pairs=_PAIRS_AGAIN)  # the fastest of many looks too fast
+    context.progress(0.95, "timing the chosen model again")
+    again = trial.time(context.folder / quantize.FILE, pairs=_PAIRS_AGAIN)  # the fastest of many is biased downwards
     if again.high >= 1:
-        raise StageError(_slower(again.ratio, again.low, again.high), next_step="leave this stage out")
+        raise StageError(_slower(again.ratio, again.low, again.high), next_step="remove this stage")
     notes = {
-        "kept_in_float": choice.reasons | dict.fromkeys(chosen.kept - set(choice.reasons), "the floor asked for it"),
+        "kept_in_float": choice.reasons
+        | dict.fromkeys(chosen.kept - set(choice.reasons), "the quality floor requires it"),
         "sensitivities": {layer: round(value, 6) for layer, value in sensitivities.items()},
         "front": [asdict(point) | {"kept": sorted(point.kept)} for point in choice.front],
         "drop": chosen.drop,
@@ -58,7 +59,7 @@ def run(config: MixedConfig, parent: Artifact, context: Context) -> Made:
 
 
 def _searched(trial: "_Trial") -> tuple[Choice, dict[str, float]]:
-    """What the search found, and by layer what it went by: quality regained in float, or noise in integers."""
+    """Run the search; return its result and the criterion by layer: quality regained in float, or noise in integers."""
     config, progress = trial.config, trial.context.progress
     asked: dict[str, Any] = {
         "floor": config.quality_drop,
@@ -67,7 +68,7 @@ def _searched(trial: "_Trial") -> tuple[Choice, dict[str, float]]:
     }
     folder = trial.within("layers")
     if config.rank == "noise":
-        progress(0.0, "how much integers disturb each layer")
+        progress(0.0, "measuring the int8 noise of each layer")
         noise = quantize.noise(config.quantize, trial.parent, folder)
         return search_by_noise(noise, trial.measure, **asked), dict(sorted(noise.items(), key=lambda each: -each[1]))
     choice = search(quantize.layers(config.quantize, trial.parent, folder), trial.measure, **asked)
@@ -119,7 +120,7 @@ class _Trial:
             kept=kept, drop=float(np.mean(self.before - after)), latency=found.ratio, low=found.low, high=found.high
         )
 
-    def time(self, path: Path, *, pairs: int) -> Pace:
+    def time(self, path: Path, *, pairs: int) -> LatencyRatio:
         """A candidate's file beside the parent, both in the engine that is asked for."""
         candidate = open_onnx(path, threads=1, engine=self.config.engine)
         return pace(self.single, candidate, self.samples, batch=self.config.batch, pairs=pairs)
@@ -133,10 +134,11 @@ class _Trial:
 def _none_within(choice: Choice, config: MixedConfig) -> str:
     best = min(choice.points, key=lambda point: point.drop)
     return (
-        f"of {len(choice.points)} candidates none keeps a drop of {config.quality_drop}; the best drops {best.drop:.4f}"
+        f"of {len(choice.points)} candidates none keeps quality_drop = {config.quality_drop}; "
+        f"the best one drops by {best.drop:.4f}"
     )
 
 
 def _slower(ratio: float, low: float, high: float) -> str:
     found = f"{ratio:.2f} [{low:.2f}, {high:.2f}]"
-    return f"no candidate within the floor is faster than the parent; the best takes {found} of its time"
+    return f"no candidate within the quality floor is faster than the parent; the best takes {found} of its time"

@@ -1,4 +1,4 @@
-"""What a student is trained on: its own answers and inner states, held against the teacher's.
+"""Training objective of a student: its outputs and hidden states, compared with the teacher's.
 
 A `Term` is one compared pair of layers; `Objective` is the student together with its projections and the loss, as one
 module, so that it can be trained, checkpointed and shared among workers like any other.
@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from ..errors import ConfigError, StageError
-from .configs import DistillConfig, Training
+from ..recipe.configs import DistillConfig, Training
 from .layers import attention_of, find_layers, hidden_of, observe
 from .losses import (
     activation_loss,
@@ -75,13 +75,15 @@ def terms_of(config: DistillConfig, student: torch.nn.Module, teacher: torch.nn.
 
 
 def read_layer(kind: Kind, module: torch.nn.Module, name: str, result: Any) -> torch.Tensor:
-    """What a term compares of a layer's result."""
+    """Return the part of a layer's result that a term compares."""
     if kind == "weights":
         return attention_map(attention_of(result, module.get_submodule(name), name))
     hidden = hidden_of(result, name)
     if kind == "activations":
         if hidden.ndim < 3:
-            raise StageError(f"layer {name} has no positions to attend to", next_step="name a convolutional layer")
+            raise StageError(
+                f"layer {name} has no positions for an activation map", next_step="name a convolutional layer"
+            )
         return activation_map(hidden)
     return hidden.flatten(1) if kind == "relations" else hidden
 
@@ -198,8 +200,8 @@ def whole_batch(share: torch.Tensor) -> torch.Tensor:
 def _check_shape(result: torch.Tensor, answers: torch.Tensor) -> None:
     if result.shape != answers.shape:
         raise StageError(
-            f"the student answers {tuple(result.shape)}, the teacher {tuple(answers.shape)}",
-            next_step="give the student the teacher's output shape",
+            f"the student's output has shape {tuple(result.shape)}, the teacher's {tuple(answers.shape)}",
+            next_step="make the student's output shape equal to the teacher's",
         )
 
 

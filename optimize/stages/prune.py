@@ -13,8 +13,11 @@ from ..artifact import Artifact
 from ..errors import StageError
 from ..pruning import on_blocks, on_layers, on_pattern
 from ..pruning.latency import TOLERANCE, Found, Reading, search
+from ..pruning.on_cut import ties
+from ..pruning.on_flow import Group
 from ..pruning.on_graphs import sparse_weights
 from ..pruning.widths import rungs
+from ..recipe.configs import PruneConfig
 from ..samples import Samples
 from ..sessions.on_torch import (
     WEIGHTS,
@@ -28,7 +31,6 @@ from ..sessions.on_torch import (
     save_module,
     sizes_of,
 )
-from .configs import PruneConfig
 from .shrinking import Shrinker
 from .stage import Context, Made
 from .timing import Stopwatch
@@ -40,7 +42,7 @@ _GLOBAL_RUNGS = tuple(number / 64 for number in range(1, 64))  # across layers, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Job:
-    """What every part of the stage works on."""
+    """State that all parts of the stage share."""
 
     config: PruneConfig
     parent: Artifact
@@ -52,26 +54,33 @@ class _Job:
     def tensors(self, rows: int) -> dict[str, torch.Tensor]:
         return {name: torch.from_numpy(array) for name, array in self.samples.take(rows).inputs.items()}
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return tuple(spec.name for spec in self.parent.outputs)
+
     def open(self) -> tuple[torch.nn.Module, Architecture]:
         """The parent's module, without the blocks that go, and its record."""
         module = open_module(self.parent, self.context.store)
         if self.config.layers is None:
             return module, self.architecture
-        stays = on_blocks.prune_blocks(module, self.tensors(64), self.config.layers, self.config.keep)
+        stays = on_blocks.prune_blocks(module, self.tensors(64), self.outputs, self.config.layers, self.config.keep)
         return module, self.recorded(on_blocks.without(self.architecture.sizes, stays))
 
     def recorded(self, sizes: Mapping[str, Mapping[str, Any]]) -> Architecture:
         return Architecture(factory=self.architecture.factory, arguments=self.architecture.arguments, sizes=sizes)
 
-    def shrink(self, module: torch.nn.Module, ratio: float | None, steps: int) -> Shrinker:
-        return Shrinker(self.config, module, self.parent, self.samples, ratio=ratio, steps=steps)
+    def shrink(
+        self, module: torch.nn.Module, ratio: float | None, steps: int, groups: tuple[Group, ...] = ()
+    ) -> Shrinker:
+        return Shrinker(self.config, module, self.parent, self.samples, ratio=ratio, steps=steps, groups=groups)
 
 
 def run(config: PruneConfig, parent: Artifact, context: Context) -> Made:
-    """Make the pruned module's files; fine-tuning learns from the origin's answers.
+    """Make the pruned module's files; fine-tuning learns from the origin's outputs.
 
     Raises:
-        StageError: the module cannot lose what was asked for, or does not open again as it was.
+        ConfigError: a glob under keep fits no module.
+        StageError: the module cannot lose the requested units, or reloads with other outputs.
     """
     torch.manual_seed(context.seed)
     torch.set_num_threads(context.environment.cores)
@@ -84,7 +93,9 @@ def run(config: PruneConfig, parent: Artifact, context: Context) -> Made:
         source=source,
         samples=context.samples("train"),
     )
-    before = _cost(job, open_module(parent, context.store))
+    whole = open_module(parent, context.store)
+    on_layers.check_globs(whole, config.keep, "prune.keep")
+    before = _cost(job, whole)
     if config.pattern is not None:
         module, record, notes = _sparse(job)
     else:
@@ -133,14 +144,15 @@ def _search(job: _Job, watch: Stopwatch, target: float) -> Found:
     def measure(ratio: float) -> Reading:
         module, record = job.open()
         sizes = sizes_of(module)
-        job.shrink(module, ratio, 1).step()
+        job.shrink(module, ratio, 1, groups).step()
         record = job.recorded(_merged(record.sizes, resized(sizes, sizes_of(module))))
         pace = watch.time(module, record, job.source, pairs=_PAIRS)
         job.context.progress(0.02, f"ratio {ratio:.3f} runs in {pace.ratio:.2f} of the parent's time")
         return Reading(ratio=ratio, share=pace.ratio, low=pace.low, high=pace.high)
 
     module, _ = job.open()
-    widths = job.shrink(module, None, 1).widths()
+    first = job.shrink(module, None, 1)
+    widths, groups = first.widths(), first.groups()
     shares = _GLOBAL_RUNGS if job.config.scope == "global" else rungs(widths)
     if not shares:
         raise StageError(
@@ -150,7 +162,7 @@ def _search(job: _Job, watch: Stopwatch, target: float) -> Found:
 
 
 def _told(config: PruneConfig, found: Found, final: Reading) -> dict[str, Any]:
-    """What the artifact says of its target: the final model's own measurement, not the search's.
+    """Return the notes about the latency target: measured on the final model, not during the search.
 
     ``met`` takes the whole 95 % interval within tolerance; ``met_by_estimate`` looks at its middle alone.
     """
@@ -172,7 +184,7 @@ def _sparse(job: _Job) -> tuple[torch.nn.Module, Architecture, dict[str, Any]]:
     module = open_module(job.parent, job.context.store)
     layers = on_pattern.eligible(module, job.config.keep)
     if not layers:
-        raise StageError("no weight has inputs in groups of four", next_step="leave pattern out")
+        raise StageError("no weight's input axis is a multiple of four", next_step="remove pattern")
     for parameter in module.parameters():
         parameter.requires_grad_(True)
     with on_pattern.masked(layers):
@@ -188,7 +200,7 @@ def _sparse(job: _Job) -> tuple[torch.nn.Module, Architecture, dict[str, Any]]:
             f"{len(layers)} weights keep the 2:4 pattern, but only {exported} of {len(weights)} in the exported graph",
             next_step="name the layers that the exporter changes under keep",
         )
-    told = "two of four weights are zero; faster only on sparse tensor cores, a CPU gains nothing"
+    told = "two of four weights are zero; this is faster only on sparse tensor cores, not on a CPU"
     counts = {"pattern": job.config.pattern, "sparse_weights": len(layers), "sparse_weights_exported": exported}
     return module, job.architecture, counts | {"weights_exported": len(weights), "about": told}
 
@@ -210,9 +222,9 @@ def _fine_tune(job: _Job, module: torch.nn.Module, step: int, steps: int) -> Non
 
 
 def _check_outputs(job: _Job, module: torch.nn.Module) -> None:
-    """The pruned module still answers in the parent's shape."""
+    """Check that the pruned module keeps the parent's output shapes."""
     with torch.no_grad():
-        names = tuple(spec.name for spec in job.parent.outputs)
+        names = job.outputs
         results = outputs_of(call(module.eval(), job.tensors(2)), names)
     for spec in job.parent.outputs:
         expected = tuple(dim for dim in spec.shape if isinstance(dim, int))
@@ -233,20 +245,25 @@ def _check_widths(config: PruneConfig, before: Mapping[str, Any], after: Mapping
     }
     if odd:
         raise StageError(
-            f"channel counts that are no multiple of {config.round_to}: {odd}",
-            next_step="give the module widths that are multiples, or lower round_to",
+            f"these channel counts are not multiples of {config.round_to}: {odd}",
+            next_step="use widths in the module that are multiples, or lower round_to",
         )
 
 
 def _check_reopening(job: _Job, module: torch.nn.Module, record: Architecture) -> None:
-    """What was saved opens again, with the same answers bit for bit."""
-    names = tuple(spec.name for spec in job.parent.outputs)
+    """Check that the saved module can be reloaded, with the same outputs bit for bit."""
+    names = job.outputs
     again = rebuild(record, job.source, job.context.folder / WEIGHTS)
     one, other = (on_layers.answers(each, job.tensors(4), names) for each in (module, again))
     if wrong := [name for name in names if not np.array_equal(one[name].numpy(), other[name].numpy(), equal_nan=True)]:
         raise StageError(
-            f"the saved module answers otherwise when opened again: {', '.join(wrong)}",
+            f"the saved module gives different outputs when it is reloaded: {', '.join(wrong)}",
             next_step="name the modules with sizes of their own under keep",
+        )
+    if (shared := ties(module)) != ties(again):
+        raise StageError(
+            f"shared parameters are separate when the module is reloaded: {shared}",
+            next_step="tie them in the factory, not in code that runs after it",
         )
 
 

@@ -5,7 +5,6 @@ up to date while the module is trained on the origin's answers. The file holds i
 """
 
 import warnings
-from fnmatch import fnmatch
 from functools import partial
 
 import onnx
@@ -23,21 +22,23 @@ from torch.ao.quantization import (
 from torch.ao.quantization.quantize_fx import prepare_qat_fx
 
 from ..artifact import Artifact
-from ..errors import StageError
-from ..parity import compare, enforce
+from ..errors import ConfigError, StageError
+from ..parity.parity import compare, enforce
+from ..pruning.on_layers import check_globs, kept_by
+from ..recipe.configs import QatConfig, Tolerance
+from ..recipe.targets import TARGETS, Contract, resolve
 from ..samples import Samples
 from ..sessions.on_ort import OrtSession
 from ..sessions.on_torch import TorchSession, call, open_module
-from ..targets import TARGETS, Contract, resolve
-from .configs import QatConfig, Tolerance
 from .export import FILE, to_onnx
 from .grids import fix
 from .stage import Context, Made
 from .training import fit, teacher_answers
 
 _BATCH = 64
-_SAME = {"*": Tolerance(cosine=0.999)}  # integer kernels round ties otherwise than torch, by one step
-_KEPT_IN_FLOAT = (  # what the kernels of the targets do not run in int8, or only at a loss
+_SAME = {"*": Tolerance(cosine=0.999, spread_error=0.1)}  # integer kernels round ties otherwise than torch, by one step
+_NEVER_ALONE = (torch.nn.modules.batchnorm._NormBase, torch.nn.Dropout, torch.nn.Identity)
+_KEPT_IN_FLOAT = (  # modules that the targets' kernels do not run in int8, or only slower
     torch.nn.LayerNorm,
     torch.nn.GroupNorm,
     torch.nn.Embedding,
@@ -52,11 +53,11 @@ _KEPT_IN_FLOAT = (  # what the kernels of the targets do not run in int8, or onl
 
 
 def run(config: QatConfig, parent: Artifact, context: Context) -> Made:
-    """Make ``model.onnx``; fine-tuning learns from the origin's answers.
+    """Make ``model.onnx``; fine-tuning learns from the origin's outputs.
 
     Raises:
         StageError: the module cannot be traced, nothing in it can be quantized, or training diverged.
-        ParityError: ONNX Runtime answers otherwise than the fake-quantized module.
+        ParityError: ONNX Runtime's outputs differ from the fake-quantized module's.
     """
     torch.manual_seed(context.seed)
     torch.set_num_threads(context.environment.cores)
@@ -108,15 +109,15 @@ def prepare(
     """The module with fake quantizers in the target's integer types, batch normalization folded and frozen.
 
     Raises:
+        ConfigError: a glob under exclude has no effect.
         StageError: tracing refused the module, or nothing is left to quantize.
     """
     tensors = {name: torch.from_numpy(array) for name, array in samples.take(2).inputs.items()}
     mapping = QConfigMapping().set_global(_types(contract))
     for kind in _KEPT_IN_FLOAT:
         mapping.set_object_type(kind, None)
-    for name, _ in module.named_modules():
-        if any(fnmatch(name, glob) for glob in exclude):
-            mapping.set_module_name(name, None)
+    for name in _excluded(module, exclude):
+        mapping.set_module_name(name, None)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the deprecation, and of operators without an int8 kernel
@@ -133,6 +134,27 @@ def prepare(
         parameter.requires_grad_(True)
     prepared.apply(freeze_bn_stats)
     return prepared
+
+
+def _excluded(module: torch.nn.Module, globs: tuple[str, ...]) -> list[str]:
+    """Names of the modules that stay in float, themselves or by what they lie in.
+
+    Raises:
+        ConfigError: a glob fits no module, or only such as are never quantized by themselves.
+    """
+    check_globs(module, globs, "qat.exclude")
+    layers = dict(module.named_modules())
+    for glob in globs:
+        fitting = [layer for name, layer in layers.items() if name and kept_by(name, [glob])]
+        leaves = [layer for layer in fitting if not list(layer.children())]
+        if all(isinstance(layer, _NEVER_ALONE) for layer in leaves):
+            kinds = sorted({type(layer).__name__ for layer in leaves})
+            raise ConfigError(
+                f"{glob!r} fits only {', '.join(kinds)}, which are not quantized on their own",
+                where="qat.exclude",
+                next_step="name the convolution or linear layer that it belongs to",
+            )
+    return [name for name in layers if name and kept_by(name, globs)]
 
 
 def calibrate(module: torch.nn.Module, samples: Samples) -> None:

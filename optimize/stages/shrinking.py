@@ -6,10 +6,12 @@ from torch.nn import functional
 from ..artifact import Artifact
 from ..errors import StageError
 from ..pruning.on_attention import Units, find_units, has_attention, prune_units
-from ..pruning.on_channels import channel_pruner, channel_widths
+from ..pruning.on_channels import multiple_of, prune_channels, removable
+from ..pruning.on_flow import Group
+from ..pruning.widths import WidthReduction
+from ..recipe.configs import PruneConfig
 from ..samples import Samples
 from ..sessions.on_torch import call, outputs_of
-from .configs import PruneConfig
 
 _TAYLOR_BATCH, _TAYLOR_BATCHES = 64, 8
 
@@ -26,35 +28,25 @@ class Shrinker:
         *,
         ratio: float | None,
         steps: int,
+        groups: tuple[Group, ...] = (),
     ) -> None:
         self._config, self._module, self._samples, self._steps = config, module, samples, steps
         self._outputs = tuple(spec.name for spec in parent.outputs)
         self._tensors = {name: torch.from_numpy(array) for name, array in samples.take(2).inputs.items()}
         self._done = 0
+        self._known = groups  # of the same module, found before: tracing takes longer than a cut
         self._by_units = config.heads is not None or config.ffn is not None or has_attention(module)
         self._heads = config.heads if config.heads is not None else ratio
         self._ffn = config.ffn if config.ffn is not None else ratio
         self._counts: dict[str, int] = {}
-        self._prune = None
         for parameter in module.parameters():
             parameter.requires_grad_(True)
-        if not self._by_units and ratio is not None:
-            self._prune = channel_pruner(
-                module,
-                self._tensors,
-                self._outputs,
-                ratio=ratio,
-                steps=steps,
-                round_to=config.round_to,
-                importance=config.importance,
-                scope=config.scope,
-                keep=config.keep,
-            )
 
     def widths(self) -> list[tuple[int, int]]:
         """Width and multiple of everything that a ratio would change."""
         if not self._by_units:
-            return [(width, self._config.round_to) for width in channel_widths(self._module)]
+            round_to = self._config.round_to
+            return [(group.count, multiple_of(group, round_to)) for group in self._groups()]
         heads, columns = self._units()
         return [(unit.count, 1) for unit in heads] + [(unit.count, self._config.round_to) for unit in columns]
 
@@ -69,11 +61,39 @@ class Shrinker:
             return
         if self._config.importance == "taylor":
             self._gradients()
-        if self._prune is not None:
-            self._prune()
-        else:
+        if self._by_units:
             self._step_units()
+        else:
+            self._step_channels()
+        self._known = ()
         self._module.zero_grad(set_to_none=True)
+
+    def groups(self) -> tuple[Group, ...]:
+        """Groups of channels that may go; none where units are heads and columns."""
+        return () if self._by_units else self._groups()
+
+    def _groups(self) -> tuple[Group, ...]:
+        if not self._known:
+            self._known = removable(self._module, self._tensors, self._outputs, self._config.keep)
+        return self._known
+
+    def _step_channels(self) -> None:
+        groups = self._groups()
+        for group in groups:
+            self._counts.setdefault(group.name, group.count)
+        prune_channels(
+            self._module,
+            groups,
+            self._reduction(self._heads or 0.0, self._config.round_to),
+            importance=self._config.importance,
+            tensors=self._tensors,
+            outputs=self._outputs,
+        )
+
+    def _reduction(self, share: float, multiple: int) -> WidthReduction:
+        """The part of a whole share that is due after this step."""
+        due = share * self._done / self._steps
+        return WidthReduction(share=due, original=self._counts, multiple=multiple, scope=self._config.scope)
 
     def _units(self) -> tuple[tuple[Units, ...], tuple[Units, ...]]:
         heads = self._config.ffn is None or self._config.heads is not None
@@ -82,7 +102,9 @@ class Shrinker:
     def _step_units(self) -> None:
         config = self._config
         if config.importance == "bn":
-            raise StageError("importance bn knows no heads", next_step='use importance = "magnitude" or "taylor"')
+            raise StageError(
+                "importance bn does not apply to heads", next_step='use importance = "magnitude" or "taylor"'
+            )
         heads, columns = self._units()
         for share, units, multiple in ((self._heads, heads, 1), (self._ffn, columns, config.round_to)):
             if share is None:
@@ -92,18 +114,15 @@ class Shrinker:
             prune_units(
                 self._module,
                 units,
-                share=share * self._done / self._steps,
-                original=self._counts,
-                multiple=multiple,
+                self._reduction(share, multiple),
                 importance=config.importance,
-                scope=config.scope,
                 tensors=self._tensors,
                 outputs=self._outputs,
             )
         if (config.heads and not heads) or (config.ffn and not columns) or not (heads or columns):
             raise StageError(
-                f"found {len(heads)} attention blocks and {len(columns)} feed-forward pairs, not what was asked for",
-                next_step="leave the missing one out of this stage, or look at keep",
+                f"found {len(heads)} attention blocks and {len(columns)} feed-forward pairs, fewer kinds than named",
+                next_step="remove the key for the missing kind from this stage, or narrow keep",
             )
 
     def _gradients(self) -> None:

@@ -1,7 +1,7 @@
-"""What every stage is: a function from a configuration and a parent to files, and the door that finds it by kind.
+"""Interface of a stage: a function from a configuration and a parent to files, and the lookup by kind.
 
 Stages import torch and ONNX Runtime, so they are loaded only when they run; what the cache needs to know of a stage
-(`code_digest`) is told without importing it.
+(`code_digest`) is computed without importing it.
 """
 
 import importlib
@@ -10,22 +10,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from ..artifact import Artifact, Format, TensorSpec, digest_bytes, digest_file
+from ..artifact import Artifact, Format, TensorSpec
 from ..environment import Environment
+from ..import_closure import own_tree
 from ..quality import Score
-from ..recipe import Source
+from ..recipe.configs import StageConfig
+from ..recipe.recipe import Source
 from ..samples import Samples, Split
 from ..store import Store
 from ..user_code import Reference
-from .configs import StageConfig
 
 Progress = Callable[[float, str], None]
-_ROOM = Path(__file__).parent
+_DECLARED_BY = ("intake.axes", "intake.on_onnx")  # what writes the axes of any result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What a stage may use: an empty folder for its files, the store to read from, samples, the origin as a teacher.
+    """Inputs of a stage: an empty folder for its files, the store to read from, samples, the origin as a teacher.
 
     `progress` takes a share in [0, 1] and a short text. `samples` loads a split on first use. `checkpoints` is where a
     long stage may leave what it goes on from after an interruption; it may not be there yet, and goes when the stage's
@@ -47,7 +48,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """What a stage leaves in its folder: file names, tensors, the hardware contract, and notes for people."""
+    """Result of a stage in its folder: file names, tensors, the hardware contract, and notes for display."""
 
     format: Format
     files: tuple[str, ...]
@@ -72,8 +73,8 @@ def stage(config: StageConfig) -> Stage:
 
 
 def code_digest(config: StageConfig) -> str:
-    """Digest of the code that the stage's result depends on."""
-    return digest_bytes("".join(digest_file(_ROOM / name) for name in config.code).encode())
+    """Digest of the code that the stage's result depends on: its module's imports, and theirs."""
+    return own_tree().digest(f"stages.{config.kind}", *_DECLARED_BY)
 
 
 def libraries(config: StageConfig, environment: Environment) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""The teacher: asked once per sample, its answers and inner states kept in memory and under the store's cache.
+"""The teacher: run once per sample, its outputs and hidden states cached in memory and under the store's cache.
 
 What is kept lies in one safetensors file per quantity, keyed by teacher, samples and quantity, so that a resumed build
-and another recipe do not ask again. The folder is bounded: the files that were unused longest go first. A file that
-cannot be read counts as absent. Nothing here knows what the answers are used for.
+or another recipe reuses it. The folder is bounded: the files that were unused longest go first. A file that cannot be
+read counts as absent. Nothing here depends on the use of the outputs.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ _asked: dict[str, torch.Tensor] = {}  # the last teacher's, for the next stage o
 
 
 class Targets:
-    """What the teacher says of each training sample; what is not kept is computed for the rows asked for."""
+    """Teacher values for each training sample; those that are not stored are computed for the requested rows."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Targets:
 
     @property
     def answers(self) -> torch.Tensor:
-        """The teacher's output for every sample."""
+        """The teacher's output for every sample, [n, ...]."""
         return self._kept[ANSWERS]
 
     @property
@@ -53,7 +53,7 @@ class Targets:
         return tuple(self._kept)
 
     def rows(self, chosen: torch.Tensor, device: str = "cpu") -> dict[str, torch.Tensor]:
-        """Everything that was wanted, by target name, for the samples of those indices."""
+        """Return all target values by name, [m, ...], for the samples with the indices `chosen` [m]."""
         found = {name: tensor[chosen].to(device) for name, tensor in self._kept.items()}
         if self._teacher is not None and self._live:
             tensors = {name: tensor[chosen].to(device) for name, tensor in self._inputs.items()}
@@ -166,7 +166,7 @@ def _ask_all(
         tensors = {name: torch.from_numpy(array) for name, array in batch.inputs.items()}
         for name, tensor in ask(module, output, terms, tensors).items():
             said.setdefault(name, []).append(tensor if name == ANSWERS else tensor.to(precision))
-        progress(number * _BATCH / len(samples), "asking the teacher")
+        progress(number * _BATCH / len(samples), "running the teacher")
     return {name: torch.cat(parts) for name, parts in said.items()}
 
 
@@ -190,7 +190,7 @@ def _read(path: Path, rows: int) -> torch.Tensor | None:
 
 
 def _write(path: Path, tensor: torch.Tensor) -> None:
-    """Keep a quantity where it fits the cache, making room; a disk that refuses only means asking again."""
+    """Keep a quantity where it fits the cache, making room; if the disk refuses, the teacher only runs again."""
     if tensor.nbytes > CACHE_BYTES:
         return
     with contextlib.suppress(OSError):

@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 
 from ..artifact import Artifact, File
-from ..pace import Pace, pace
+from ..recipe.configs import ExportConfig
 from ..samples import Samples
 from ..sessions.on_ort import OrtSession
 from ..sessions.on_torch import Architecture, save_module
 from ..store import Store
+from ..timing.pace import LatencyRatio, pace
 from . import export
-from .configs import ExportConfig
 from .stage import Context
 
 
@@ -39,7 +39,9 @@ class Stopwatch:
         export.run(ExportConfig(kind="export"), artifact, replace(self._context, store=store, folder=folder))
         return folder / export.FILE
 
-    def time(self, module: torch.nn.Module, architecture: Architecture, source: Path | None, *, pairs: int) -> Pace:
+    def time(
+        self, module: torch.nn.Module, architecture: Architecture, source: Path | None, *, pairs: int
+    ) -> LatencyRatio:
         """Export a candidate and time it in interleaved pairs."""
         session = OrtSession(self.candidate(module, architecture, source))
         return pace(self._reference, session, self._samples, batch=self._batch, pairs=pairs)

@@ -12,14 +12,16 @@ from pathlib import Path
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from .. import experimental
 from ..errors import MachineError, StageError
+from ..recipe.configs import Training
 from ..samples import Samples
 from .checkpoints import Stop, read_checkpoint, write_checkpoint
-from .configs import Training
 from .objective import ANSWERS, Objective
 from .teacher import Targets
-from .teacher import teacher_answers as teacher_answers  # for stages that train on answers alone
+from .teacher import teacher_answers as teacher_answers  # for stages that train on outputs alone
 
+_LEAST_STEPS = 5  # with four steps a quarter of warm-up would be 0, and the schedule would divide by it
 Progress = Callable[[float, str], None]
 
 
@@ -39,7 +41,7 @@ def fit(
     A training that `checkpoint` (a folder) says is finished is not repeated: its weights are put back.
 
     Raises:
-        StageError: the loss is no longer finite, or the training asks for several processes.
+        StageError: the loss is no longer finite, or the training needs several processes.
     """
     if training.processes > 1:
         raise StageError("this stage trains in one process", next_step="remove processes from its training")
@@ -71,7 +73,7 @@ def train(
 
     Raises:
         StageError: the loss is no longer finite.
-        KeyboardInterrupt: it was asked for; where there is a checkpoint folder, the next call goes on from there.
+        KeyboardInterrupt: a signal; where there is a checkpoint folder, the next call continues from it.
     """
     rank, world = _place()
     device = _device(training)
@@ -143,7 +145,7 @@ def _optimizer(
     optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
     steps = training.epochs * _per_epoch(count, training)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=training.learning_rate, total_steps=max(2, steps), pct_start=0.25
+        optimizer, max_lr=training.learning_rate, total_steps=max(_LEAST_STEPS, steps), pct_start=0.25
     )
     return optimizer, schedule, steps
 
@@ -175,9 +177,11 @@ def _classes(samples: Samples, answers: torch.Tensor) -> torch.Tensor | None:
 def _device(training: Training) -> str:
     if training.device == "cpu":
         return "cpu"
+    experimental.used(experimental.GPU)
     if not torch.cuda.is_available():
         raise MachineError(
-            "this training asks for a GPU, and torch finds none", next_step='set device = "cpu", or use such a machine'
+            "this training needs a GPU, and torch finds none",
+            next_step='set device = "cpu", or use a machine with a GPU',
         )
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
@@ -190,7 +194,7 @@ def _place() -> tuple[int, int]:
 
 
 def _summed(value: float, asked: bool, device: str) -> tuple[float, bool]:
-    """The sum of all workers' values, and whether any was asked to stop."""
+    """The sum of all workers' values, and whether any was requested to stop."""
     if _place()[1] == 1:
         return value, asked
     both = torch.tensor([value, float(asked)], dtype=torch.float64, device=device)

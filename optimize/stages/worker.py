@@ -1,4 +1,4 @@
-"""One worker of a shared distillation: ``torchrun ... -m optimize.stages.worker JOB``, started by `workers`."""
+"""Worker of a shared distillation: ``torchrun ... -m seatrial.optimize.stages.worker JOB``, started by `workers`."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def main(job: Path) -> int:
     if rank == 0:
         save_file({name: tensor.contiguous().clone() for name, tensor in module.state_dict().items()}, job / WEIGHTS)
         (job / RESULT).write_text(json.dumps({"loss": loss}))
-    torch.distributed.barrier()  # nobody leaves before the result is written: a launcher ends all when one breaks off
+    torch.distributed.barrier()  # all wait until the result is written: a launcher ends all when one exits early
     torch.distributed.destroy_process_group()
     return 0
 

@@ -17,47 +17,49 @@ import torch
 from pydantic import TypeAdapter
 from safetensors.numpy import load_file, save_file
 
-from .. import errors, guarding
+from .. import errors, experimental, guarding
 from ..environment import environment
 from ..errors import MissingError, SeatrialError, StageError
 from ..interrupts import held
-from ..recipe import as_json
+from ..recipe.configs import DistillConfig
+from ..recipe.recipe import as_json
 from ..samples import Samples
 from ..sessions.on_torch import load_weights
 from ..store import Store
 from ..user_code import Reference
-from .configs import DistillConfig
-from .lesson import Lesson
+from .lesson import TrainingJob
 from .training import Progress
 
 JOB, SAMPLES, WEIGHTS, RESULT = "job.json", "samples.safetensors", "student.safetensors", "result.json"
 MARK = "progress\t"  # begins a worker's line that is meant for us
-_GRACE_SECONDS = 40.0  # from the wish to stop to a kill; the launcher itself gives its workers 30
+_GRACE_SECONDS = 40.0  # seconds from the request to stop to a kill; the launcher itself gives its workers 30
 
 
 def learn_in_workers(
-    lesson: Lesson, student: Reference, module: torch.nn.Module, folder: Path, progress: Progress
+    lesson: TrainingJob, student: Reference, module: torch.nn.Module, folder: Path, progress: Progress
 ) -> float:
     """`lesson.learn` in several processes, working in `folder`; fills `module`, returns the last mean loss.
 
     Raises:
         SeatrialError: what a worker raised.
-        StageError: a worker died without saying why; the message ends with its last words.
+        StageError: a worker died without a reason; the message ends with its last output.
     """
     job = folder / "job"
     job.mkdir()
     _write(job, lesson, student)
     processes = lesson.config.training.processes
+    if lesson.config.training.device == "cuda":
+        experimental.used(experimental.GPU)
     progress(0.0, f"starting {processes} workers")
     code = _follow(job, processes, progress)
-    if not (job / RESULT).exists():  # written last: what a worker breaks in taking itself down is no loss
+    if not (job / RESULT).exists():  # written last, so that a crash during shutdown loses nothing
         raise _failure(job, code)
     load_weights(module, job / WEIGHTS)
     return float(json.loads((job / RESULT).read_text())["loss"])
 
 
-def read_job(job: Path) -> tuple[Lesson, Reference]:
-    """What `learn_in_workers` wrote: the lesson and the student's factory.
+def read_job(job: Path) -> tuple[TrainingJob, Reference]:
+    """Read the files of `learn_in_workers`: the training job and the student's factory.
 
     Raises:
         MissingError: the teacher is no longer in the store.
@@ -66,10 +68,10 @@ def read_job(job: Path) -> tuple[Lesson, Reference]:
     store, student = Store(Path(told["store"])), told["student"]
     teacher = store.find(told["teacher"])
     if teacher is None:
-        raise MissingError("the teacher is gone from the store", where=str(store.root), next_step="build again")
+        raise MissingError("the teacher is no longer in the store", where=str(store.root), next_step="build again")
     arrays = load_file(job / SAMPLES)
     inputs = {name: arrays[f"inputs/{name}"] for name in told["inputs"]}  # in the loader's order
-    lesson = Lesson(
+    lesson = TrainingJob(
         config=TypeAdapter(DistillConfig).validate_json(json.dumps(told["config"])),
         teacher=teacher,
         samples=Samples(split=told["split"], inputs=inputs, labels=arrays.get("labels")),
@@ -81,7 +83,7 @@ def read_job(job: Path) -> tuple[Lesson, Reference]:
     return lesson, Reference(text=student["text"], name=student["name"], file=file, module=student["module"])
 
 
-def _write(job: Path, lesson: Lesson, student: Reference) -> None:
+def _write(job: Path, lesson: TrainingJob, student: Reference) -> None:
     samples = lesson.samples
     arrays = {f"inputs/{name}": array for name, array in samples.inputs.items()}
     labels = {} if samples.labels is None else {"labels": samples.labels}
@@ -100,9 +102,17 @@ def _write(job: Path, lesson: Lesson, student: Reference) -> None:
 
 
 def _follow(job: Path, processes: int, progress: Progress) -> int:
-    """Run the workers to their end, passing their progress on; on the way out they are told to stop and save."""
+    """Run the workers to their end, passing their progress on; on exit they are requested to stop and save."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", str(processes)]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "optimize.stages.worker", str(job)]
+    command += [
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        "localhost:0",
+        "-m",
+        "seatrial.optimize.stages.worker",
+        str(job),
+    ]
     threads = max(1, environment().cores // processes)
     paths = os.pathsep.join(str(Path(place).absolute()) for place in sys.path)
     variables = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": paths}
@@ -122,7 +132,7 @@ def _follow(job: Path, processes: int, progress: Progress) -> int:
 
 
 def _failure(job: Path, code: int) -> SeatrialError:
-    """What a worker said before it died, as the error that it was."""
+    """Return a worker's last output as the error that ended it."""
     for path in sorted(job.glob("error-*.json")):
         said: dict[str, Any] = json.loads(path.read_text())
         kind = getattr(errors, said["kind"], StageError)

@@ -35,7 +35,9 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="folder for the attacks that got through")
     own, sys.argv[1:] = parser.parse_known_args()
     options = attack_edge.Options(**vars(own))
-    return run_rows("Attack what serves, and measure what honest callers notice.", rows(options), parents=(parser,))
+    return run_rows(
+        "Attack a running server, and measure the effect on honest callers.", rows(options), parents=(parser,)
+    )
 
 
 if __name__ == "__main__":

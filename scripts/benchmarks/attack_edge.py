@@ -20,7 +20,7 @@ from scripts.benchmarks.hostile import Hostile, made
 from scripts.benchmarks.hostile_verdict import breaches, kind, unlogged
 from scripts.benchmarks.hostile_wire import Outcome
 from scripts.benchmarks.rows import Row
-from serve.traffic.routes import Routes
+from seatrial.serve.traffic.routes import Routes
 
 RATE = 50.0  # honest requests a second
 WINDOW = 10.0  # seconds that the attack is on, and then off
@@ -31,7 +31,7 @@ _SLOWER = 0.20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How long, how many, and from which seed; `keep` is a folder for what got through."""
+    """Duration, number and seed of the attacks; `keep` is a folder for those that got through."""
 
     seconds: float = 600.0
     requests: int = 0
@@ -51,7 +51,7 @@ class Options:
 
 @dataclass(slots=True)
 class Found:
-    """What one run of the honest row showed."""
+    """Results of one run of the honest row."""
 
     lost: list[Asked] = field(default_factory=list)
     in_flight: int = 0

@@ -1,4 +1,4 @@
-"""What a killed verb may not leave: processes, half-made files, regions of shared memory, files that cannot be read.
+"""Checks for leftovers of a killed verb: processes, partial files, shared-memory regions, unreadable files.
 
 Looks at one SEATRIAL_HOME, its working folder and its own TMPDIR; starts and ends nothing.
 """
@@ -13,14 +13,14 @@ from zipfile import BadZipFile
 import numpy as np
 import psutil
 
-from optimize import scratch
-from optimize.artifact import digest_file
-from optimize.errors import SeatrialError
-from optimize.store import Store
-from serve.release.registry import Registry
-from serve.triton.repository.placement import models
-from serve.triton.repository.vouching import check
-from serve.triton.server import read_server
+from seatrial.optimize import scratch
+from seatrial.optimize.artifact import digest_file
+from seatrial.optimize.errors import SeatrialError
+from seatrial.optimize.store import Store
+from seatrial.serve.release.registry import Registry
+from seatrial.serve.triton.repository.placement import models
+from seatrial.serve.triton.repository.vouching import check
+from seatrial.serve.triton.server import read_server
 
 SHM = Path("/dev/shm")
 _REGION = re.compile(r"seatrial[-_]")
@@ -52,12 +52,12 @@ def leftovers(home: Path, folder: Path, temporary: Path) -> list[str]:
     for place in (home, folder):
         found += [
             each
-            for each in place.rglob("*")
+            for each in _files(place)
             if each.name.startswith((".staged", ".load-", ".backends-", ".seatrial-render-", ".seatrial-aside"))
         ]
     for stage in folder.glob(".seatrial/placing/*/*"):
         found += [stage] if stage.is_dir() or stage.suffix == ".file" else []
-    found += [each for each in (home / "releases").rglob("*") if each.suffix[1:].isdigit()]
+    found += [each for each in _files(home / "releases") if each.suffix[1:].isdigit()]
     return sorted({str(each) for each in found if each.exists() and not _held_by_edge(each, home)})
 
 
@@ -80,7 +80,7 @@ def pid_of(record: Path) -> int:
 
 
 def regions() -> set[str]:
-    """Return the names of all regions of ours in shared memory, whoever's they are."""
+    """Return the names of all regions of ours in shared memory, of any process."""
     return {each.name for each in SHM.iterdir() if _REGION.match(each.name)}
 
 
@@ -102,19 +102,25 @@ def damage(home: Path, folder: Path) -> list[str]:
 
 
 def _unreadable(root: Path) -> Iterator[str]:
-    for path in root.rglob("*"):
+    for path in _files(root):
         try:
             if path.suffix == ".json" and path.is_file() and not path.name.startswith("."):
                 json.loads(path.read_bytes())
             elif path.suffix in (".jsonl", ".journal") and path.is_file():
                 _lines(path)
             elif path.suffix == ".npz" and path.is_file():
-                with np.load(path, allow_pickle=False) as stored:
+                with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                     _ = [stored[name] for name in stored.files]
         except FileNotFoundError:
             continue
         except (OSError, ValueError, BadZipFile) as error:
             yield f"{path}: {error}"
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Walk all files and folders below; what goes meanwhile is passed over."""
+    for folder, folders, files in os.walk(root):
+        yield from (Path(folder, name) for name in (*folders, *files))
 
 
 def _lines(path: Path) -> None:
@@ -139,6 +145,8 @@ def _store(home: Path) -> Iterator[str]:
 
 def _releases(home: Path) -> Iterator[str]:
     for name in _children(home / "releases"):
+        if name.name.startswith("."):
+            continue  # second copies
         try:
             Registry(home / "releases").releases(name.name)
         except SeatrialError as error:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optimize.errors import MachineError
+from seatrial.optimize.errors import MachineError
 
 ROOT = Path(__file__).resolve().parents[2]
 NOISY = (0, 3, 4)  # a verdict on a busy machine: could not tell, or not to be believed
@@ -101,6 +101,8 @@ warmup = 1.0
 drain = 1.0
 interval = 0.5
 block = 1.0
+[shadow]
+mirror = 0.0
 [margins]
 mean = 0.9
 p95 = 0.9
@@ -226,7 +228,7 @@ READING: Mapping[str, str] = {
 
 def command(words: Sequence[str]) -> list[str]:
     """Return the words as a command of this checkout."""
-    return [sys.executable, "-m", "serve.cli", *words]
+    return [sys.executable, "-m", "seatrial.serve.cli", *words]
 
 
 def surroundings(folder: Path) -> dict[str, str]:

@@ -21,8 +21,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from optimize import interrupts
-from optimize.errors import MachineError, SeatrialError
 from scripts.benchmarks import attack_kill_checks as checks
 from scripts.benchmarks.attack_kill_jobs import (
     EDGE,
@@ -37,8 +35,10 @@ from scripts.benchmarks.attack_kill_jobs import (
     surroundings,
 )
 from scripts.benchmarks.rows import Row, Rows
-from serve.triton.running.process import free_ports, wait
-from serve.triton.server import Server, read_server
+from seatrial.optimize import interrupts
+from seatrial.optimize.errors import MachineError, SeatrialError
+from seatrial.serve.processes import free_ports, wait
+from seatrial.serve.triton.server import Server, read_server
 
 KILLS = int(os.environ.get("SEATRIAL_KILLS", "200"))
 SEED = int(os.environ.get("SEATRIAL_SEED", "0")) or int(time.time())
@@ -68,7 +68,7 @@ class Kill:
 
 @dataclass(slots=True)
 class Lane:
-    """Where jobs run one after the other: a folder with home, working folder and TMPDIR."""
+    """Folder in which jobs run one after the other, with home, working folder and TMPDIR."""
 
     folder: Path
     origin: Path
@@ -107,14 +107,22 @@ class Lane:
 
 
 def campaign(
-    folder: Path, kills: int, number: int, tell: Callable[[Kill], None], jobs: Sequence[Job] = JOBS
+    folder: Path,
+    kills: int,
+    number: int,
+    tell: Callable[[Kill], None],
+    jobs: Sequence[Job] = JOBS,
+    blows: Sequence[signal.Signals] = SIGNALS,
 ) -> list[Kill]:
     """Kill so many times, spread over verbs by their share and over signals evenly; every kill as it went."""
     origin = folder / "seed"
     if not origin.exists():  # one that is there is taken as it is
         seed(origin)
     shutil.rmtree(origin / "tmp", ignore_errors=True)
-    chosen = plan(kills, random.Random(number), jobs)
+    for ignored in (signal.SIGINT, signal.SIGHUP):  # under nohup or a shell's ``&``, and so by every verb as well
+        if signal.getsignal(ignored) is signal.SIG_IGN:
+            signal.signal(ignored, signal.default_int_handler)
+    chosen = plan(kills, random.Random(number), jobs, blows)
     lanes = [[each for each in chosen if each[0].lane == lane] for lane in ("fresh", "served", "up")]
     parts = [*(lanes[0][first::_FRESH] for first in range(_FRESH)), lanes[1], lanes[2]]
     measured, stopping = folder / "seconds.json", threading.Event()  # of a campaign before, on the same machine
@@ -132,11 +140,13 @@ def campaign(
             measured.write_text(json.dumps(seconds, indent=1))
 
 
-def plan(kills: int, chance: random.Random, jobs: Sequence[Job] = JOBS) -> list[tuple[Job, signal.Signals]]:
+def plan(
+    kills: int, chance: random.Random, jobs: Sequence[Job] = JOBS, blows: Sequence[signal.Signals] = SIGNALS
+) -> list[tuple[Job, signal.Signals]]:
     """Return jobs and signals in random order: every job at least once, then by share; signals in turn."""
     chosen = list(jobs)[:kills]
     chosen += chance.choices(jobs, weights=[job.share for job in jobs], k=max(0, kills - len(chosen)))
-    signals = [SIGNALS[index % len(SIGNALS)] for index in range(len(chosen))]
+    signals = [blows[index % len(blows)] for index in range(len(chosen))]
     chance.shuffle(signals)
     pairs = list(zip(chosen, signals, strict=True))
     chance.shuffle(pairs)
@@ -362,10 +372,13 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=KILLS)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--verb", choices=[job.verb for job in JOBS], action="append", help="only this one, repeatedly")
+    names = [each.name for each in SIGNALS]
+    parser.add_argument("--signal", choices=names, action="append", help="only this one (may be repeated)")
     parser.add_argument("--folder", type=Path, required=True, help="an empty folder with a short path")
     given = parser.parse_args()
     with interrupts.handled():
-        found = campaign(given.folder, given.kills, given.seed, _told, _named(given.verb or ()))
+        blows = tuple(signal.Signals[name] for name in given.signal or names)
+        found = campaign(given.folder, given.kills, given.seed, _told, _named(given.verb or ()), blows)
     made = row(found, given.seed)
     print(table(found))
     print(f"{'met ' if made.met else 'MISS'}  {made.claim}: {made.value} (bar {made.bar})")

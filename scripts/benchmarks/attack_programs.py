@@ -15,7 +15,6 @@ from pathlib import Path
 
 import psutil
 
-from optimize.errors import SeatrialError
 from scripts.benchmarks.attack_edge import Options, p99, say
 from scripts.benchmarks.attack_honest import honest
 from scripts.benchmarks.attack_rollouts import PLAN, reset, rolled_out
@@ -29,11 +28,12 @@ from scripts.benchmarks.hostile_grpc import call, field, framed, message, tensor
 from scripts.benchmarks.hostile_verdict import breaches, kind
 from scripts.benchmarks.hostile_wire import Outcome, perform
 from scripts.benchmarks.rows import Row, Rows
-from serve.traffic.envoy import on_envoy
-from serve.traffic.rollout.machine import Phase
+from seatrial.optimize.errors import SeatrialError
+from seatrial.serve.traffic.envoy import on_envoy
+from seatrial.serve.traffic.rollout.machine import Phase
 
 Verdict = tuple[str, str]
-"""What got through, and a note."""
+"""Requests that got through, and a note."""
 Check = Callable[[World], Verdict]
 _HONEST = 20.0  # requests a second beside a check
 _MEMORY = 300 << 20  # bytes by which Envoy may grow for bodies that never end

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from optimize.artifact import digest_bytes
-from optimize.errors import MachineError
+from seatrial.optimize.artifact import digest_bytes
+from seatrial.optimize.errors import MachineError
 
 from .damage import damaged, replaced, restore
 from .forked_call import Done, call, preload
@@ -77,7 +77,16 @@ def good(rollout):
 def greedy(rollout):
     return Simulated(now=rollout.started, begun=rollout.started, candidate=Candidate(memory=1 << 40)).world()
 """
-VERDICTS = ("FAIL", "ROLLBACK", "come out the same", '"agree"', "errors", "failed", "differs", "INCONCLUSIVE")
+VERDICTS = (
+    "FAIL",
+    "ROLLBACK",
+    "decisions repeated from the log",
+    '"agree"',
+    "errors",
+    "failed",
+    "differs",
+    "INCONCLUSIVE",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +147,7 @@ KINDS: Mapping[str, Kind] = {
 
 @dataclass
 class Site:
-    """Where the records lie: a home, and a folder of runs."""
+    """Locations of the records: a home, and a folder of runs."""
 
     work: Path
 
@@ -221,7 +230,7 @@ def _copied(site: Site) -> None:
 
 @dataclass
 class Tally:
-    """What the calls came to, with an example of each miss."""
+    """Counts of outcomes of the calls, with an example of each miss."""
 
     mutations: int = 0
     calls: int = 0

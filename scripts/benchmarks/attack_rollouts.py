@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from optimize.environment import home
-from optimize.errors import SeatrialError
 from scripts.benchmarks.attack_edge import Options, say
 from scripts.benchmarks.attack_honest import Honest, honest
 from scripts.benchmarks.attack_senders import outcomes, steered
 from scripts.benchmarks.attack_world import FAILING, IDENTICAL, NAME, SLOWER, STABLE, World, settled, up, verb
 from scripts.benchmarks.hostile_verdict import kind
 from scripts.benchmarks.rows import Row, Rows
-from serve.traffic.envoy.router import EnvoyRouter
-from serve.traffic.rollout.machine import Phase
-from serve.traffic.rollout.records import Records
-from serve.traffic.routes import Routes
-from serve.triton.upkeep.switch import forgive
+from seatrial.optimize.environment import home
+from seatrial.optimize.errors import SeatrialError
+from seatrial.serve.traffic.envoy.router import EnvoyRouter
+from seatrial.serve.traffic.rollout.machine import Phase
+from seatrial.serve.traffic.rollout.records import Records
+from seatrial.serve.traffic.routes import Routes
+from seatrial.serve.triton.supervision.switch import forgive
 
 RATE = 100.0  # honest requests a second
 ATTACK = 8.0  # hostile ones
@@ -74,7 +74,7 @@ ATTACKS = {
     "heavy requests steered to the stable version": ("disguised", 0),
 }
 """By name, the kinds of attack and whether they go to the candidate."""
-_WORDS = ("errors", "mean latency", "beyond the baseline's p95", "beyond the baseline's p99")
+_WORDS = ("errors", "mean latency", "exceed the baseline's p95", "exceed the baseline's p99")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from optimize.artifact import Artifact
-from optimize.layout import read_manifest
-from optimize.store import Store
 from scripts.benchmarks.forked import HANG, Ran, forked, preload, run
+from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.layout import read_manifest
+from seatrial.optimize.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "tiny"
@@ -94,7 +94,7 @@ def _release(home: Path) -> None:
 
 
 def contents(home: Path) -> dict[str, str]:
-    """What must come out of a home whole: every artifact by its tags with its files' bytes, every release's bytes."""
+    """Return the contents of a home that must stay intact: artifacts by tag with their bytes, releases with theirs."""
     store = Store(home / "store")
     found = {}
     for tag in TAGS:
@@ -154,7 +154,7 @@ def places(home: Path) -> Iterator[tuple[str, Path]]:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the attacks."""
+    """Counts of outcomes of the attacks."""
 
     tried: int = 0
     found: int = 0
@@ -181,8 +181,8 @@ class Tally:
 
 def release(registry: Path, name: str, artifact: Artifact, run_: Path) -> None:
     """Register a release as a gate that passed would."""
-    from bench.verdict import Verdict
-    from serve.release.registry import Registry
+    from seatrial.bench.verdict import Verdict
+    from seatrial.serve.release.registry import Registry
 
     verdict = Verdict(
         outcome="PASS",

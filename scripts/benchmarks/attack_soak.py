@@ -1,4 +1,4 @@
-"""What a long time costs those who watch: supervise, edge watch and a rollout's controller with few descriptors.
+"""Long runs of the watching processes: supervise, edge watch and a rollout's controller with few descriptors.
 
 Triton and Envoy serve a tiny model to steady callers while the three look 20 times a second, each allowed 256
 descriptors. Every second it is noted what they hold; at the end a model process is killed. The rollout holds a step
@@ -23,18 +23,18 @@ from urllib.request import urlopen
 import numpy as np
 import psutil
 
-from optimize.environment import home
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
 from scripts.benchmarks.steadiness import Slope, slope
 from scripts.benchmarks.trial import NAME, PLAN, Asking, up
-from serve.errors import RequestError, ServerError
-from serve.traffic.rollout.machine import Phase
-from serve.traffic.rollout.records import Records
-from serve.triton.control import Control
-from serve.triton.running import on_pytriton
-from serve.triton.running.process import free_ports, wait
-from serve.triton.running.stubs import stubs
+from seatrial.optimize.environment import home
+from seatrial.serve.errors import RequestError, ServerError
+from seatrial.serve.processes import free_ports, wait
+from seatrial.serve.traffic.rollout.machine import Phase
+from seatrial.serve.traffic.rollout.records import Records
+from seatrial.serve.triton.control import Control
+from seatrial.serve.triton.running import on_pytriton
+from seatrial.serve.triton.running.stubs import stubs
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 1800.0
@@ -53,7 +53,7 @@ _HELD = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What one process held at one time: open descriptors, resident bytes of its own, threads."""
+    """Resources of one process at one time: open descriptors, private resident bytes, threads."""
 
     at: float
     descriptors: int
@@ -103,7 +103,7 @@ def _few(name: str, *words: str) -> Iterator["subprocess.Popen[bytes]"]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     with (home() / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "serve.cli", *words],
+            [sys.executable, "-m", "seatrial.serve.cli", *words],
             cwd=ROOT,
             env=environment,
             stdout=log,
@@ -219,7 +219,7 @@ def main() -> int:
     if arguments.seconds is not None:
         os.environ["SOAK_SECONDS"] = str(arguments.seconds)
     sys.argv[1:] = rest
-    return run_rows("Measure what a long time costs those who watch (--seconds N: shorter).", ROWS)
+    return run_rows("Measure long runs of the watching processes (--seconds N: shorter).", ROWS)
 
 
 if __name__ == "__main__":

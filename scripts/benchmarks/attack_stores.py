@@ -17,12 +17,12 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from optimize.artifact import Artifact, Provenance
-from optimize.plain import STAGED
 from scripts.benchmarks.attack_site import LONGEST, NAME, Site, Tally, contents, made, one_each, parts, places, release
 from scripts.benchmarks.forked import Ran, forked, run, run_all
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
+from seatrial.optimize.artifact import Artifact, Provenance
+from seatrial.optimize.plain import STAGED
 from tests.models.damages import FILES, FOLDERS, Harm
 
 STEP = re.compile(r"seatrial (verify --repair|build \S+)")
@@ -197,8 +197,8 @@ def together(folder: Path) -> Row:
 
 def registered(folder: Path) -> Row:
     """kill -9 at random moments of registrations, and four registrars at once."""
-    from serve.release.registry import Registry
-    from serve.release.registry_check import inspect_releases
+    from seatrial.serve.release.registry import Registry
+    from seatrial.serve.release.registry_check import inspect_releases
 
     random_ = random.Random(int.from_bytes(os.urandom(4), "big"))
     wrong = []
@@ -305,7 +305,7 @@ ROWS: Rows = {
 
 def main() -> int:
     """Run the rows that the command line names."""
-    return run_rows("Damage what is kept, and heal it as the errors say.", ROWS)
+    return run_rows("Damage stored files, and repair them by the steps that the errors name.", ROWS)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from typing import Any
 
 from scripts.benchmarks.attack_world import IDENTICAL, NAME, STABLE, World, edge_of
 from scripts.benchmarks.hostile_bodies import BODIES
-from serve.traffic.edge import Jwt, Lane, Model, RateLimit, Variant
-from serve.traffic.envoy import on_envoy
+from seatrial.serve.traffic.edge import Jwt, Lane, Model, RateLimit, Variant
+from seatrial.serve.traffic.envoy import on_envoy
 
 ISSUER, AUDIENCE, SEGMENT = "https://accounts.example.com", "seatrial", "x-segment"
 PATH = f"/v2/models/{NAME}/infer"

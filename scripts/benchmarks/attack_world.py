@@ -1,4 +1,4 @@
-"""What is attacked: a real Triton with versions of one model, a real edge with keys, the supervisor and the watch.
+"""Target of the attacks: a real Triton with versions of one model, a real edge with keys, supervisor and watch.
 
 The model tells its version with every answer. Versions 1 and 2 are alike but for noise far below any class, 3 is loaded
 and named by no route, 4 fails 2 % of all requests but the supervisor's, 5 is 20 % slower. A second model
@@ -20,22 +20,23 @@ from typing import Any
 
 import psutil
 
-from optimize.artifact import canonical, digest_bytes
-from optimize.environment import home
-from optimize.errors import SeatrialError
-from serve.traffic.edge import Capturing, Edge, Jwt, Keys, Limits, Model
-from serve.traffic.edge import Server as Upstream
-from serve.traffic.envoy import on_envoy
-from serve.traffic.envoy.proxy import Proxy, read, running
-from serve.traffic.envoy.router import EnvoyRouter
-from serve.traffic.routes import Routes
-from serve.triton.control import Control
-from serve.triton.repository.placement import RECORD
-from serve.triton.repository.version_files import digests
-from serve.triton.running import on_pytriton
-from serve.triton.running.process import free_ports, wait
-from serve.triton.server import Server
-from serve.triton.upkeep.switch import switch
+from seatrial.optimize.artifact import canonical, digest_bytes
+from seatrial.optimize.environment import home
+from seatrial.optimize.errors import SeatrialError
+from seatrial.serve.processes import free_ports, wait
+from seatrial.serve.traffic.edge import Capturing, Edge, Jwt, Keys, Limits, Model
+from seatrial.serve.traffic.edge import Server as Upstream
+from seatrial.serve.traffic.envoy import on_envoy
+from seatrial.serve.traffic.envoy.proxy import Proxy, read, running
+from seatrial.serve.traffic.envoy.router import EnvoyRouter
+from seatrial.serve.traffic.routes import Routes
+from seatrial.serve.triton.control import Control
+from seatrial.serve.triton.repository.placement import RECORD
+from seatrial.serve.triton.repository.version_files import digests
+from seatrial.serve.triton.running import on_pytriton
+from seatrial.serve.triton.server import Server
+from seatrial.serve.triton.supervision import lasting
+from seatrial.serve.triton.supervision.switch import switch
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME, OTHER, EDGE = "target", "secret", "attacked"
@@ -91,7 +92,7 @@ _SLOWER = 1.25  # of the sleep, which makes +20 % of what the edge measures
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """Where everything is, and what happened to it."""
+    """Addresses, folders and processes of the target, and the events of a run."""
 
     folder: Path
     server: Server
@@ -217,7 +218,7 @@ def verb(*words: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a verb of the command in a process of its own, ended with the block."""
     log = (home() / "verbs.log").open("ab")
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "serve.cli", *words]
+    command = [sys.executable, "-m", "seatrial.serve.cli", *words]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     try:
         yield process
@@ -259,7 +260,7 @@ def up(folder: Path, versions: Sequence[int] = (STABLE,)) -> Iterator[World]:
     os.environ["SEATRIAL_HOME"] = str(folder / "home")
     repository = put(folder)
     with ExitStack() as stack:
-        server = on_pytriton.up(repository, (NAME, OTHER), foreign=(NAME, OTHER))
+        server = lasting.up(repository, (NAME, OTHER), foreign=(NAME, OTHER))
         stack.callback(_down)
         proxy = on_envoy.up(edge_of(folder, server))
         stack.callback(on_envoy.down, EDGE, drain=0.0)

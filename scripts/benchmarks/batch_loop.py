@@ -1,4 +1,4 @@
-"""What a core gives at most: ONNX Runtime alone, one batch after another, in a process of its own on one core.
+"""Upper bound of one core: ONNX Runtime alone, one batch after another, in a separate process.
 
 ``python -m scripts.benchmarks.batch_loop MODEL.onnx NAME BATCH SECONDS CORE`` prints one JSON line.
 """
@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from optimize.errors import SeatrialError
 from scripts.benchmarks.serving_models import samples
+from seatrial.optimize.errors import SeatrialError
 
 
 def run(model: Path, name: str, *, batch: int, seconds: float, core: int) -> tuple[float, float]:

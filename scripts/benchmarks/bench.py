@@ -22,4 +22,4 @@ ROWS: Rows = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main("Measure what the measuring floor claims.", ROWS))
+    sys.exit(main("Measure the claims of the measuring floor.", ROWS))

@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.capacity.run import capacity
-from bench.capacity.search import Plan
-from bench.capacity.slo import Slo
-from bench.load.on_locust import saturate
-from bench.load.payload import Payload
-from bench.schedule import poisson
-from bench.targets import Endpoint
 from scripts.benchmarks.rows import Row, Rows, main
 from scripts.benchmarks.sleeper import sleeper
+from seatrial.bench.capacity.run import capacity
+from seatrial.bench.capacity.search import Plan
+from seatrial.bench.capacity.slo import Slo
+from seatrial.bench.load.on_locust import saturate
+from seatrial.bench.load.payload import Payload
+from seatrial.bench.schedule import poisson
+from seatrial.bench.targets import Endpoint
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""What the gate promises, measured: false alarms, power, and the time that a gate takes.
+"""Rates of the gate, measured: false alarms, power, and the duration of a gate.
 
 Simulated rows judge thousands of gates with the real judge; real rows start servers, a few minutes each.
 """
@@ -13,17 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.budget import Budget
-from bench.gating import trials
-from bench.gating.judge import judge
-from bench.gating.pairs import GateRun
-from bench.gating.trials import Rate, rate
-from bench.measurement import spell_minutes
-from bench.records.archive import Trial, noise_of
 from scripts.benchmarks import gate_simulation as simulation
 from scripts.benchmarks.gate_real import bench
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
+from seatrial.bench.budget import Budget
+from seatrial.bench.gating import trials
+from seatrial.bench.gating.judge import judge
+from seatrial.bench.gating.noise import Trial, noise_of
+from seatrial.bench.gating.pairs import GateRun
+from seatrial.bench.gating.trials import Rate, rate
+from seatrial.bench.measurement import spell_minutes
 
 GATES = 10_000
 REAL_SECONDS = 210.0  # that a row with real servers may record
@@ -180,7 +180,7 @@ ROWS: Rows = {
 
 def main() -> int:
     """Run the rows that the command line names."""
-    return run_rows("Measure what the gate promises.", ROWS)
+    return run_rows("Measure the error rates of the gate.", ROWS)
 
 
 if __name__ == "__main__":

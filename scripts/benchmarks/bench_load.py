@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from zipfile import ZipFile
@@ -20,16 +21,18 @@ from zipfile import ZipFile
 import numpy as np
 import numpy.typing as npt
 
-from bench.load.on_locust import load, saturate
-from bench.load.payload import Payload
-from bench.load.run import LoadRun
-from bench.schedule import Schedule, poisson
-from bench.targets import Endpoint, endpoint_of
-from optimize.errors import MachineError, MissingError
 from scripts.benchmarks.faulty import Faulty
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run
-from serve.triton.running.on_pytriton import serving
+from seatrial.bench.load.on_locust import ClientSetup, load, saturate
+from seatrial.bench.load.payload import Payload
+from seatrial.bench.load.run import LoadRun
+from seatrial.bench.load.validity import saturation_breaches
+from seatrial.bench.load.wire import Wire
+from seatrial.bench.schedule import Schedule, poisson
+from seatrial.bench.targets import Endpoint, endpoint_of
+from seatrial.optimize.errors import MachineError, MissingError
+from seatrial.serve.triton.running.on_pytriton import serving
 
 SERVICE, STALL, STALL_AFTER, RATE, SECONDS = 0.008, 2.0, 25.0, 50.0, 60.0
 PERIODS = 4  # threads of the sender that measures from the actual send; users of the closed loop
@@ -65,7 +68,7 @@ def stall(folder: Path) -> Row:
     others = [beside("closed loop", closed_loop), beside("actual send", lambda each: actual_send(each, schedule))]
     server = Faulty(service=SERVICE, stall=STALL, stall_after=STALL_AFTER)
     with server.running() as endpoint:
-        found = load(endpoint, schedule, payload_of(endpoint), folder=folder / "run", warmup=0)
+        found = load(endpoint, schedule, payload_of(endpoint), folder=folder / "run", client=ClientSetup(warmup=0))
     for thread in others:
         thread.join()
     truth = float(np.quantile(queued(schedule.offsets, server, found), 0.99))
@@ -81,7 +84,7 @@ def stall(folder: Path) -> Row:
 
 
 def queued(offsets: Times, server: Faulty, found: LoadRun) -> Times:
-    """What each arrival must have waited at a single server that was blocked once (Lindley's recursion)."""
+    """Return the wait of each arrival at a single server that was blocked once (Lindley's recursion)."""
     service, began = median(server.served), server.stalled[0] - found.start
     latency, free, blocked = np.empty(len(offsets)), 0.0, False
     for index, arrival in enumerate(offsets):
@@ -99,7 +102,7 @@ def closed_loop(endpoint: Endpoint) -> Times:
     times: list[float] = []
 
     def user(number: int) -> None:
-        from bench.load.wire import HttpConnection
+        from seatrial.bench.load.wire import HttpConnection
 
         connection = HttpConnection(endpoint.address, socket_connect)
         request, period = payload_of(endpoint).requests[number], PERIODS / RATE
@@ -120,7 +123,7 @@ def actual_send(endpoint: Endpoint, schedule: Schedule) -> Times:
     due = iter(schedule.offsets.tolist())
 
     def sender(number: int) -> None:
-        from bench.load.wire import HttpConnection
+        from seatrial.bench.load.wire import HttpConnection
 
         connection = HttpConnection(endpoint.address, socket_connect)
         request = payload_of(endpoint).requests[number]
@@ -161,14 +164,14 @@ def closed(folder: Path) -> Row:
     """Closed loop, 16 connections, binary HTTP, beside other clients in turn on the same server."""
     figures: dict[str, list[float]] = {name: [] for name in ("seatrial", *RIVALS)}
     with triton(folder) as (endpoint, core):
-        payload = payload_of(endpoint)
+        payload, pinned = payload_of(endpoint), ClientSetup(cores=[core])
         payload.save(folder / "payload.npz")
         for turn in range(ROUNDS):
             order = list(figures) if turn % 2 == 0 else list(reversed(figures))
             for name in order:
                 if name == "seatrial":
                     full = saturate(
-                        endpoint, payload, seconds=3, concurrency=CONCURRENCY, folder=folder / "run", cores=[core]
+                        endpoint, payload, seconds=3, concurrency=CONCURRENCY, folder=folder / "run", client=pinned
                     )
                     figures[name].append(full.requests_per_second / full.client_cpu)
                 else:
@@ -186,8 +189,9 @@ def closed(folder: Path) -> Row:
 def open_loop(folder: Path) -> Row:
     """Open loop, Poisson arrivals, at a rate that a tiny model on one core bears."""
     with triton(folder) as (endpoint, core):
+        pinned = ClientSetup(cores=[core])
         runs = [
-            load(endpoint, poisson(OPEN_RATE, 5, seed), payload_of(endpoint), folder=folder / str(seed), cores=[core])
+            load(endpoint, poisson(OPEN_RATE, 5, seed), payload_of(endpoint), folder=folder / str(seed), client=pinned)
             for seed in range(ROUNDS + 1)
         ]
     worth = median(np.count_nonzero(each.status == 200) / (each.client_cpu * each.elapsed) for each in runs)
@@ -224,34 +228,17 @@ def rival(name: str, endpoint: Endpoint, payload: Path, core: int) -> float:
 def perf_analyzer(folder: Path) -> Row:
     """p99 at 300 Poisson requests a second, in turn with perf_analyzer on the same server, both from the actual send.
 
-    perf_analyzer knows no other time. Ours from the intended send holds the client's lag too, and is told beside it.
+    perf_analyzer has no other time. Ours from the intended send includes the client's lag, and is reported beside it.
     """
-    binary, libraries = perf_analyzer_binary(folder)
     ours, sent, theirs = list[float](), list[float](), list[float]()
     with triton(folder) as (endpoint, core):
-        payload = payload_of(endpoint)
+        payload, arrivals = payload_of(endpoint), ("--request-rate-range", "300", "--request-distribution", "poisson")
+        analyze, pinned = _analyzer(folder, endpoint, core), ClientSetup(cores=[core])
         for turn in range(PA_TURNS):
-            found = load(endpoint, poisson(300, 20, turn), payload, folder=folder / str(turn), cores=[core])
+            found = load(endpoint, poisson(300, 20, turn), payload, folder=folder / str(turn), client=pinned)
             ours.append(float(np.quantile(found.latency, 0.99)))
             sent.append(float(np.quantile(found.service, 0.99)))
-            table = folder / f"{turn}.csv"
-            command = [str(binary), "-m", endpoint.model, "-u", endpoint.url, "-i", "http", "--shape", "x:4"]
-            command += ["-p", "7000", "-r", "6", "-s", "999", "--request-rate-range", "300"]
-            command += ["--request-distribution", "poisson", "-f", str(table)]
-            done = subprocess.run(
-                command,
-                env=os.environ | {"LD_LIBRARY_PATH": str(libraries)},
-                capture_output=True,
-                text=True,
-                timeout=90,
-                check=False,
-                preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-            )
-            if done.returncode:
-                said = " ".join((done.stderr or done.stdout).split())[-300:]
-                raise MachineError(f"perf_analyzer ended with {done.returncode}: {said}", next_step="run it again")
-            with table.open() as stream:
-                theirs.append(float(next(csv.DictReader(stream))["p99 latency"]) / 1e6)
+            theirs.append(float(analyze("http", *arrivals)["p99 latency"]) / 1e6)
     ratio, intended = (median(one / other for one, other in zip(some, theirs, strict=True)) for some in (sent, ours))
     return Row(
         name="perf-analyzer",
@@ -261,6 +248,63 @@ def perf_analyzer(folder: Path) -> Row:
         bar="0.90 to 1.05",
         met=0.90 <= ratio <= 1.05,
     )
+
+
+def closed_grpc(folder: Path) -> Row:
+    """Requests a second of a closed loop over gRPC and HTTP, in turns with perf_analyzer on the same server.
+
+    Client and server share all cores, as they do where someone tries a model: a client that takes more of them than
+    it must shows as a slower server.
+    """
+    found: dict[str, list[float]] = {"http": [], "grpc": []}
+    invalid = 0
+    with triton(folder, pinned=False) as (endpoint, _):
+        analyze = _analyzer(folder, endpoint, None)
+        for turn in range(PA_TURNS):
+            for wire, ratios in found.items():
+                payload = payload_of(endpoint, "grpc" if wire == "grpc" else "http")
+                run = saturate(endpoint, payload, seconds=4, concurrency=4, folder=folder / f"{turn}-{wire}")
+                invalid += bool(saturation_breaches(run))
+                theirs = float(analyze(wire, "--concurrency-range", "4")["Inferences/Second"])
+                ratios.append(run.requests_per_second / theirs)
+    ratio = {wire: median(ratios) for wire, ratios in found.items()}
+    spread = {wire: "/".join(f"{each:.2f}" for each in ratios) for wire, ratios in found.items()}
+    return Row(
+        name="closed-grpc",
+        claim=f"requests/s of a closed loop of 4 over gRPC against perf_analyzer's, {PA_TURNS} turns",
+        value=f"{ratio['grpc']:.2f} ({spread['grpc']}); HTTP {ratio['http']:.2f} ({spread['http']}); "
+        f"{invalid} of {2 * PA_TURNS} runs INVALID",
+        bar="at least 0.90",
+        met=ratio["grpc"] >= 0.9,
+    )
+
+
+def _analyzer(folder: Path, endpoint: Endpoint, core: int | None) -> Callable[..., dict[str, str]]:
+    """Run perf_analyzer with these arguments over a wire, on one core or all; returns the line of its table."""
+    binary, libraries = perf_analyzer_binary(folder)
+    cores = {core} if core is not None else os.sched_getaffinity(0)
+
+    def analyze(wire: str, *arguments: str) -> dict[str, str]:
+        table = folder / "perf_analyzer.csv"
+        url = endpoint.url if wire == "http" else str(endpoint.grpc_url).removeprefix("grpc://")
+        command = [str(binary), "-m", endpoint.model, "-u", url, "-i", wire, "--shape", "x:4", "-f", str(table)]
+        command += ["-p", "7000" if "--request-rate-range" in arguments else "2000", "-r", "6", "-s", "999", *arguments]
+        done = subprocess.run(
+            command,
+            env=os.environ | {"LD_LIBRARY_PATH": str(libraries)},
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )
+        if done.returncode:
+            said = " ".join((done.stderr or done.stdout).split())[-300:]
+            raise MachineError(f"perf_analyzer ended with {done.returncode}: {said}", next_step="run it again")
+        with table.open() as stream:
+            return next(csv.DictReader(stream))
+
+    return analyze
 
 
 def perf_analyzer_binary(folder: Path) -> tuple[Path, Path]:
@@ -304,25 +348,32 @@ def _ms(values: Sequence[float]) -> str:
 
 
 @contextmanager
-def triton(folder: Path) -> Iterator[tuple[Endpoint, int]]:
-    """A real server with the echo example on the first core; the last core is the client's."""
+def triton(folder: Path, *, pinned: bool = True) -> Iterator[tuple[Endpoint, int]]:
+    """A real server with the echo example on the first core, or on all; the last core is the client's."""
     shutil.copytree(ECHO, folder / "repository" / "echo")
     cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[0]})  # the server inherits it
+    os.sched_setaffinity(0, {cores[0]} if pinned else cores)  # the server inherits it
     try:
         with serving(folder / "repository", ["echo"]) as server:
             os.sched_setaffinity(0, cores)
-            yield endpoint_of(server.url, "echo"), cores[-1]
+            yield replace(endpoint_of(server.url, "echo"), grpc_url=server.grpc_url), cores[-1]
     finally:
         os.sched_setaffinity(0, cores)
 
 
-def payload_of(endpoint: Endpoint) -> Payload:
+def payload_of(endpoint: Endpoint, protocol: Wire = "http") -> Payload:
     """The same random samples for everyone."""
-    return Payload.build(endpoint, {"x": np.random.default_rng(0).random((64, 4), dtype=np.float32)})
+    samples = {"x": np.random.default_rng(0).random((64, 4), dtype=np.float32)}
+    return Payload.build(endpoint, samples, protocol=protocol)
 
 
-ROWS: Rows = {"stall": stall, "closed": closed, "open": open_loop, "perf-analyzer": perf_analyzer}
+ROWS: Rows = {
+    "stall": stall,
+    "closed": closed,
+    "open": open_loop,
+    "perf-analyzer": perf_analyzer,
+    "closed-grpc": closed_grpc,
+}
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""What memory and server figures are worth: held against the kernel's own marks, known leaks and known requests.
+"""Accuracy of memory and server figures, against the kernel's own marks, known leaks and known requests.
 
 Real Triton with a Python model that allocates on cue, and small processes that do the same.
 """
@@ -13,16 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.load.on_locust import load
-from bench.load.payload import Payload
-from bench.measuring.probes import Memory, MemoryProbe
-from bench.measuring.processes import resident, tree
-from bench.schedule import constant
-from bench.server_statistics import Window, window
-from bench.targets import Endpoint, endpoint_of
 from scripts.benchmarks import rows
 from scripts.benchmarks.rows import Row, Rows
-from serve.triton.running.on_pytriton import serving
+from seatrial.bench.load.on_locust import load
+from seatrial.bench.load.payload import Payload
+from seatrial.bench.measuring.probes import Memory, MemoryProbe
+from seatrial.bench.processes import resident, tree
+from seatrial.bench.schedule import constant
+from seatrial.bench.server_statistics import Window, window
+from seatrial.bench.targets import Endpoint, endpoint_of
+from seatrial.serve.triton.running.on_pytriton import serving
 
 MIB = 1 << 20
 LEAK = 16 << 10  # bytes a request
@@ -112,7 +112,7 @@ def peak_memory(folder: Path) -> Row:
 
 
 def leak(folder: Path) -> Row:
-    """A known leak, a 64 MiB arena and nothing at all, told apart by the same probe on real Triton."""
+    """A known leak, a 64 MiB arena and no growth, distinguished by the same probe on real Triton."""
     found = {cue: _watched(folder / cue, cue, SECONDS)[0].growth for cue in ("leak", "arena", "steady")}
     slope = found["leak"]["slope"] / 1000
     named = "step" in found["arena"]["note"] and found["arena"]["steps"] >= 1
@@ -145,7 +145,7 @@ def server_counts(folder: Path) -> Row:
 def _process() -> Case:
     """150 MiB for some milliseconds between two looks; the kernel's word is ``VmHWM`` before the process goes.
 
-    Not ``ru_maxrss``: it also remembers the image before ``exec``, so the size of whoever started the process.
+    Not ``ru_maxrss``: it also remembers the image before ``exec``, so the size of the parent process.
     """
     child = subprocess.Popen([sys.executable, "-c", SPIKE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with MemoryProbe((child.pid,), interval=0.5) as probe:
@@ -232,7 +232,7 @@ ROWS: Rows = {"peak-memory": peak_memory, "leak": leak, "server-counts": server_
 
 def main() -> int:
     """Run, print, and exit 0 where every bar was met."""
-    return rows.main("Measure what memory and server figures are worth.", ROWS)
+    return rows.main("Measure the accuracy of memory and server figures.", ROWS)
 
 
 if __name__ == "__main__":

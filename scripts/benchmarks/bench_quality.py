@@ -11,19 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.gating.judge import decide
-from bench.quality.checks import (
-    CalibrationCheck,
-    Check,
-    DriftCheck,
-    FairnessCheck,
-    MetricCheck,
-    SegmentsCheck,
-)
-from bench.quality.evidence import CLEAN, Answers, Evidence
-from bench.quality.findings import findings_of
-from bench.stats import clopper_pearson
-from bench.verdict import Finding, Outcome
+from seatrial.bench.checks import CalibrationCheck, Check, DriftCheck, FairnessCheck, MetricCheck, SegmentsCheck
+from seatrial.bench.decision import decide
+from seatrial.bench.quality.evidence import CLEAN, Answers, Evidence
+from seatrial.bench.quality.findings import findings_of
+from seatrial.bench.stats import clopper_pearson
+from seatrial.bench.verdict import Finding, Outcome
 
 from .rows import Row, Rows, main
 

@@ -1,4 +1,4 @@
-"""What trends and budgets-as-tests promise, on synthetic series with known truth: rates of right and wrong answers."""
+"""Error rates of trends and of budgets as tests, on synthetic series with known truth."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.gating.rounds import Rounds, Rule, Session, decide, judge_rounds
-from bench.records.trend import Trend, trend
-from bench.stats import clopper_pearson
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
+from seatrial.bench.gating.rounds import Rounds, Rule, Session, decide, judge_rounds
+from seatrial.bench.records.trend import Trend, trend
+from seatrial.bench.stats import clopper_pearson
 
 Array = npt.NDArray[np.float64]
 SERIES = 1000

@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.load.payload import Payload
-from optimize.errors import SeatrialError
+from seatrial.bench.load.payload import Payload
+from seatrial.optimize.errors import SeatrialError
 
 _SILENCE_SECONDS = 20.0
 _LENGTH = b"\r\ncontent-length:"  # from the line's start: KServe's "Inference-Header-Content-Length" is another

@@ -19,17 +19,17 @@ import numpy as np
 import torch
 from scipy import stats
 
-from optimize.artifact import Artifact
-from optimize.data import Data
-from optimize.environment import environment, now
-from optimize.quality import accuracy, scores
-from optimize.recipe import Recipe, load_recipe
-from optimize.samples import Samples, checked
-from optimize.sessions.on_torch import TorchSession, build_module
-from optimize.source import make_source
-from optimize.stages.configs import DistillConfig, Training
-from optimize.stages.lesson import Lesson, learn
-from optimize.store import Store
+from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.building.source import make_source
+from seatrial.optimize.environment import environment, now
+from seatrial.optimize.quality import accuracy, scores
+from seatrial.optimize.recipe.configs import DistillConfig, Training
+from seatrial.optimize.recipe.data import Data
+from seatrial.optimize.recipe.recipe import Recipe, load_recipe
+from seatrial.optimize.samples import Samples, checked
+from seatrial.optimize.sessions.on_torch import TorchSession, build_module
+from seatrial.optimize.stages.lesson import TrainingJob, learn
+from seatrial.optimize.store import Store
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPE = ROOT / "optimize" / "recipes" / "scenes-int8.toml"
@@ -50,7 +50,7 @@ class Comparison:
 
     @property
     def better(self) -> bool:
-        """Whether the distilled student is better and the interval excludes zero."""
+        """True if the distilled student is better and the interval excludes zero."""
         return self.low > 0
 
 
@@ -76,7 +76,9 @@ def distilled_and_scratch(
                 config = DistillConfig(kind="distill", student=STUDENT, training=training)
                 torch.manual_seed(seed)
                 module = build_module(recipe.reference(STUDENT), {})
-                lesson = Lesson(config=config, teacher=teacher, samples=scenes, store=store, seed=seed, checkpoint=None)
+                lesson = TrainingJob(
+                    config=config, teacher=teacher, samples=scenes, store=store, seed=seed, checkpoint=None
+                )
                 learn(lesson, module, partial(_show, f"seed {seed} {name}"))
                 session = TorchSession(module, teacher.inputs, teacher.outputs, threads=environment().cores)
                 reached[name].append(

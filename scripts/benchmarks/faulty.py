@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from bench.targets import Endpoint
-from optimize.artifact import TensorSpec
+from seatrial.bench.targets import Endpoint
+from seatrial.optimize.artifact import TensorSpec
+
+_RESULT = b'{"outputs":[{"name":"x","datatype":"FP32","shape":[1],"data":[0.0]}]}'
 
 
 @dataclass
@@ -76,7 +78,7 @@ class Faulty:
                     now = time.monotonic()
                     await asyncio.sleep(self.service)
                     self.served.append(time.monotonic() - now)
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(_RESULT) + _RESULT)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         writer.close()

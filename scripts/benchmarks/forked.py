@@ -12,17 +12,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from optimize.environment import environment
+from seatrial.optimize.environment import environment
 
 PRELOADED = (
-    "serve.cli",
-    "optimize.build",
-    "optimize.figures",
-    "optimize.store_repair",
-    "optimize.sessions.on_ort",
+    "seatrial.serve.cli",
+    "seatrial.optimize.building.build",
+    "seatrial.optimize.building.figures",
+    "seatrial.optimize.store_repair",
+    "seatrial.optimize.sessions.on_ort",
     "torch",
     "scipy.stats",
-    "serve.release.registry_check",
+    "seatrial.serve.release.registry_check",
     "onnxruntime",
     "onnxruntime.quantization",
 )
@@ -32,7 +32,7 @@ HANG = -1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """How a verb ended, and all that it printed; `code` is `HANG` where it had to be killed for taking too long."""
+    """Result of a verb: exit code and output; `code` is `HANG` where it was killed after its time limit."""
 
     code: int
     output: str
@@ -54,7 +54,7 @@ def run(words: tuple[str, ...], home: Path, *, timeout: float = 60.0, kill_after
     """Run one verb under that SEATRIAL_HOME; with `kill_after`, SIGKILL it after so many seconds."""
 
     def verb() -> None:
-        from serve.cli import app
+        from seatrial.serve.cli import app
 
         sys.argv = ["seatrial", *words]
         app(args=list(words), standalone_mode=True)
@@ -67,7 +67,7 @@ def run_all(verbs: Sequence[tuple[str, ...]], home: Path, *, timeout: float = 60
     mark = f"--{os.urandom(8).hex()}-- "
 
     def act() -> None:
-        from serve.cli import app
+        from seatrial.serve.cli import app
 
         for words in verbs:
             sys.argv, code = ["seatrial", *words], 0

@@ -13,21 +13,27 @@ from pathlib import Path
 
 HEAVY = (
     *(
-        "serve.cli",
-        "bench.gating.gate",
-        "bench.gating.forecast",
-        "bench.report",
-        "bench.report.kinds",
-        "bench.on_plotly",
+        "seatrial.serve.cli",
+        "seatrial.bench.gating.gate",
+        "seatrial.bench.gating.forecast",
+        "seatrial.bench.report",
+        "seatrial.bench.report.kinds",
+        "seatrial.bench.on_plotly",
     ),
-    *("serve.traffic.rollout.records", "serve.triton.proof.placed", "scipy.stats", "plotly.graph_objects", "onnx"),
+    *(
+        "seatrial.serve.traffic.rollout.records",
+        "seatrial.serve.triton.proof.placed",
+        "scipy.stats",
+        "plotly.graph_objects",
+        "onnx",
+    ),
 )
 UNCAUGHT = 97  # an exception left the command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """How one call ended; `hung` where it was killed after its time."""
+    """Result of one call; `hung` where it was killed after its time limit."""
 
     code: int
     output: str
@@ -77,7 +83,7 @@ def _child(arguments: Sequence[str], reader: int, writer: int, cwd: Path, enviro
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.chdir(cwd)
         os.environ.update(environment)
-        from serve.cli import app
+        from seatrial.serve.cli import app
 
         try:
             app(args=list(arguments), standalone_mode=True)

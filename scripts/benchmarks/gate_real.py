@@ -6,18 +6,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.budget import Budget, load_budget
-from bench.gating.trials import Means
-from bench.targets import Host
-from optimize.artifact import Artifact
-from optimize.build import build
-from optimize.data import Data
-from optimize.environment import environment
-from optimize.quality import metric
-from optimize.recipe import load_recipe
-from optimize.store import Store
-from serve.deployment import Deployment
-from serve.triton.running.host import host
+from seatrial.bench.budget import Budget, load_budget
+from seatrial.bench.gating.gate_setup import GateSetup
+from seatrial.bench.targets import Host
+from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.building.build import build
+from seatrial.optimize.environment import environment
+from seatrial.optimize.quality import metric
+from seatrial.optimize.recipe.data import Data
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.store import Store
+from seatrial.serve.deployment import Deployment
+from seatrial.serve.triton.running.host import host
 
 HERE = Path(__file__).parent
 BUDGET = HERE / "gate_5ms.toml"
@@ -33,10 +33,10 @@ class Bench:
     store: Store
     folder: Path
 
-    def means(self, name: str) -> Means:
-        """What a trial needs; its runs go into a folder of that name."""
+    def means(self, name: str) -> GateSetup:
+        """Return the setup of a trial; its runs go into a folder of that name."""
         recipe = load_recipe(HERE / "model_5ms.toml")
-        return Means(
+        return GateSetup(
             host=host(self.store, DEPLOYMENT, scratch=self.folder / "work"),
             samples=Data(recipe, self.store, environment()).samples("evaluation"),
             metric=metric(recipe),

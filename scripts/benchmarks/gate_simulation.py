@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.budget import Budget, Limit, load_budget
-from bench.gating.findings import slot_value
-from bench.gating.pairs import ARMS, GateRun, RunHeader, Slot, SlotRecord, plan
-from bench.measurement import METRICS
-from optimize.errors import MissingError
+from seatrial.bench.budget import Budget, Limit, load_budget
+from seatrial.bench.gating.findings import slot_value
+from seatrial.bench.gating.pairs import ARMS, GateRun, RunHeader, Slot, SlotRecord, plan
+from seatrial.bench.measurement import METRICS
+from seatrial.optimize.errors import MissingError
 
 HERE = Path(__file__).parent
 SLOTS = HERE / "gate_slots.json"
@@ -31,7 +31,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What a simulation lays over the noise: a factor by which the candidate is worse, and the session's drift."""
+    """Effects that a simulation adds to the noise: the candidate's factor of slow-down, and the session's drift."""
 
     worse: float = 1.0
     drift: float = 0.0
@@ -65,7 +65,7 @@ def recorded() -> list[Values]:
 
 def write(runs: Sequence[GateRun], about: Mapping[str, object]) -> int:
     """Keep the usable slots of A/A runs as the recorded ones; how many there are."""
-    from bench.gating.resample import blocks_of
+    from seatrial.bench.gating.resample import blocks_of
 
     slots = [
         {name: slot_value(record, name, 1.0) for name in RECORDED}

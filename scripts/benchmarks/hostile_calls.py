@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from random import Random
 
-from scripts.benchmarks import http2
 from scripts.benchmarks.hostile import Hostile, Maker, Target
 from scripts.benchmarks.hostile_grpc import (
     MAKERS,
@@ -18,6 +17,7 @@ from scripts.benchmarks.hostile_grpc import (
     metadata,
     varint,
 )
+from seatrial.bench.load import http2
 
 CLOSED = (
     "ModelConfig",

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from scripts.benchmarks import http2
 from scripts.benchmarks.hostile import Hostile, Maker, Target, body, infer_path
-from scripts.benchmarks.http2 import (
+from seatrial.bench.load import http2
+from seatrial.bench.load.http2 import (
     CONTINUATION,
     DATA,
     END_HEADERS,

@@ -11,8 +11,8 @@ from functools import lru_cache
 from random import Random
 from typing import Any
 
-from scripts.benchmarks import http2
 from scripts.benchmarks.hostile import MARK, Hostile, Maker, Target
+from seatrial.bench.load import http2
 
 SERVICE = "/inference.GRPCInferenceService/"
 Metadata = Sequence[tuple[str | bytes, str | bytes]]

@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from scripts.benchmarks import http2
 from scripts.benchmarks.hostile import Hostile
+from seatrial.bench.load import http2
 
 LONGEST = 12.0  # seconds until a request that must end has to have ended
 QUIET = 0.6  # seconds without a byte after which nothing more is expected of an unfinished request
@@ -45,7 +45,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one attack, in Unix seconds; `ended` is why reading stopped."""
+    """Outcome of one attack, times in Unix seconds; `ended` is the reason why reading stopped."""
 
     number: int
     began: float
@@ -89,7 +89,7 @@ Ended = Literal["answered", "closed", "reset", "silent", "unreachable"]
 
 @dataclass(slots=True)
 class _Reader:
-    """What has come back so far."""
+    """Reader of one attack's response: `content` holds the bytes received so far."""
 
     connection: socket.socket
     attack: Hostile

@@ -14,19 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from optimize.artifact import Artifact
-from optimize.build import Build, build
-from optimize.data import Data
-from optimize.environment import environment
-from optimize.errors import SeatrialError, StageError
-from optimize.pace import Pace, pace
-from optimize.quality import metric, scores
-from optimize.recipe import load_recipe
-from optimize.samples import Array, Samples
-from optimize.sessions.session import Engine, Session, open_session
-from optimize.store import Store
-from optimize.user_code import Reference
 from scripts.benchmarks.rows import Row, Rows, main
+from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.building.build import build
+from seatrial.optimize.building.built import Build
+from seatrial.optimize.environment import environment
+from seatrial.optimize.errors import SeatrialError, StageError
+from seatrial.optimize.quality import metric, scores
+from seatrial.optimize.recipe.data import Data
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.samples import Array, Samples
+from seatrial.optimize.sessions.session import Engine, Session, open_session
+from seatrial.optimize.store import Store
+from seatrial.optimize.timing.pace import LatencyRatio, pace
+from seatrial.optimize.user_code import Reference
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPES = ROOT / "optimize" / "recipes"
@@ -41,7 +42,7 @@ class Candidate:
 
     name: str
     arithmetic: str
-    pace: Pace
+    pace: LatencyRatio
     neighbours: float
 
     def __str__(self) -> str:
@@ -107,7 +108,7 @@ def _minilm_candidates(store: Store) -> Sequence[Candidate]:
 
 
 def _arithmetic(made: Build, engine: Engine) -> str:
-    """What products are computed in: weights that alone are integers stay so in OpenVINO only, and not in bf16."""
+    """Return the arithmetic of products: integer weights alone stay integers only in OpenVINO, and not in bf16."""
     floats, notes = "bfloat16" if engine == "openvino-bf16" else "float32", made.artifact.made_by.notes
     if made.artifact.digest == made.reference.artifact.digest:
         return floats
@@ -143,7 +144,7 @@ def resnet50(folder: Path) -> Row:
     made = build(load_recipe(RECIPES / "resnet50-int8.toml"), store, _progress)
     samples = Data(made.recipe, store, environment()).samples("evaluation")
     reference = open_session(made.reference.artifact, store)
-    found: list[tuple[Engine, Pace]] = []
+    found: list[tuple[Engine, LatencyRatio]] = []
     for engine in ENGINES if find_spec("openvino") else ENGINES[:1]:
         session = open_session(made.artifact, store, engine=engine)
         found.append((engine, pace(reference, session, samples, batch=1, pairs=PAIRS)))
@@ -290,7 +291,7 @@ def _embed(session: Session, inputs: Mapping[str, Array]) -> Array:
     return found[np.argsort(order, kind="stable")]
 
 
-def _interval(ratio: Pace) -> str:
+def _interval(ratio: LatencyRatio) -> str:
     return f"{ratio.ratio:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
 
 
@@ -304,4 +305,4 @@ def _note(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main("Measure what the optimizing floor claims.", ROWS))
+    sys.exit(main("Measure the claims of the optimizing floor.", ROWS))

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.load import messages
-from bench.targets import Endpoint
-from optimize.artifact import TensorSpec
 from scripts.benchmarks.closed_loop import post
+from seatrial.bench.load import messages
+from seatrial.bench.targets import Endpoint
+from seatrial.optimize.artifact import TensorSpec
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -58,7 +58,7 @@ class Clients:
             time.sleep(0.0005)
 
     def counts(self) -> Counts:
-        """What was counted so far."""
+        """Return the counts so far."""
         sent, failed, wrong = (sum(self._counts[each::3]) for each in range(3))
         first = "" if not failed or self._failures.empty() else str(self._failures.get())
         return Counts(sent=sent, failed=failed, misversioned=wrong, longest=max(self._longest[:]), first_failure=first)

@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-from bench.load.payload import Payload
-from bench.targets import endpoint_of
-from optimize.artifact import Artifact, File, Provenance, TensorSpec
-from optimize.environment import now
-from optimize.store import Store
 from scripts.benchmarks import closed_loop
 from scripts.benchmarks.serving_models import ITEMS, samples, write
-from serve.caching import Cache
-from serve.deployment import Batching, Deployment
-from serve.triton.control import Control
-from serve.triton.repository.placing import place
-from serve.triton.running.on_pytriton import Server, load, serving
-from serve.triton.running.process import family
+from seatrial.bench.load.payload import Payload
+from seatrial.bench.targets import endpoint_of
+from seatrial.optimize.artifact import Artifact, File, Provenance, TensorSpec
+from seatrial.optimize.environment import now
+from seatrial.optimize.store import Store
+from seatrial.serve.caching import Cache
+from seatrial.serve.deployment import Batching, Deployment
+from seatrial.serve.processes import family
+from seatrial.serve.triton.control import Control
+from seatrial.serve.triton.repository.placing import place
+from seatrial.serve.triton.running.on_pytriton import Server, load, serving
 
 MODEL = "served"
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -60,7 +60,7 @@ class Site:
     cores: tuple[int, int]
 
     def requests(self, name: str, model: str, count: int = 64) -> tuple[bytes, ...]:
-        """That many distinct requests of one sample."""
+        """Return `count` distinct requests of one sample."""
         endpoint = endpoint_of(self.server.url, name)
         return Payload.build(endpoint, {"x": samples(model, count)}, count=count).requests
 
@@ -173,7 +173,7 @@ def ratios(one: Sequence[Window], other: Sequence[Window]) -> tuple[float, float
 
 
 def times(windows: Sequence[Window]) -> str:
-    """Where a request's processor time goes, in words."""
+    """Describe the CPU time of a request by process."""
     client, server, stub = (
         statistics.median(getattr(window, part) for window in windows) for part in ("client_us", "server_us", "stub_us")
     )

@@ -1,4 +1,4 @@
-"""What Triton's queue policy costs: the same model with and without `[queue]`, closed loop, rounds interleaved.
+"""Cost of Triton's queue policy: the same model with and without `[queue]`, closed loop, rounds interleaved.
 
 The model is the echo example, so that the path through the server is all there is to measure.
 """
@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.load.on_locust import saturate
-from bench.load.payload import Payload
-from bench.targets import endpoint_of
-from optimize.environment import environment, now
-from serve.triton.running.on_pytriton import serving
+from seatrial.bench.load.on_locust import saturate
+from seatrial.bench.load.payload import Payload
+from seatrial.bench.targets import endpoint_of
+from seatrial.optimize.environment import environment, now
+from seatrial.serve.triton.running.on_pytriton import serving
 
 ECHO = Path(__file__).parent.parent.parent / "model_repository" / "echo"
 POLICY = """dynamic_batching {
@@ -57,7 +57,7 @@ def repositories(folder: Path) -> dict[str, Path]:
         (model / "config.pbtxt").write_text(config)
         (model / "1" / "model.py").write_bytes((ECHO / "1" / "model.py").read_bytes())
     if texts["default"] == texts["queue"]:
-        raise RuntimeError("the example's configuration changed; mend this script")
+        raise RuntimeError("the example's configuration changed; fix this script")
     return {name: folder / name for name in texts}
 
 
@@ -67,7 +67,7 @@ def row(concurrency: int, turns: dict[str, list[Turn]]) -> dict[str, object]:
     late = {name: sum(each.late for each in rounds) for name, rounds in turns.items()}
     ratios = [one.requests / other.requests for one, other in zip(turns["default"], turns["queue"], strict=True)]
     return {
-        "claim": f"{concurrency} clients back to back: the default deployment answers nobody later than {LATE:g} s",
+        "claim": f"{concurrency} clients back to back: the default deployment answers no request later than {LATE:g} s",
         "value": f"{late['default']} of {answered['default']} late, with [queue] {late['queue']} of {answered['queue']}"
         f"; {min(ratios):.1f} to {max(ratios):.1f} times the throughput",
         "bar": "0 late",
@@ -77,7 +77,7 @@ def row(concurrency: int, turns: dict[str, list[Turn]]) -> dict[str, object]:
 
 def main() -> int:
     """Run, print, and exit 0 where every bar was met."""
-    parser = argparse.ArgumentParser(description="Measure what a queue policy costs in the real Triton.")
+    parser = argparse.ArgumentParser(description="Measure the cost of a queue policy in the real Triton.")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a window (default: %(default)s)")

@@ -4,10 +4,10 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from bench.gating import trials
-from optimize.environment import environment, now
 from scripts.benchmarks.gate_real import bench
 from scripts.benchmarks.gate_simulation import SLOTS, write
+from seatrial.bench.gating import trials
+from seatrial.optimize.environment import environment, now
 
 
 def main() -> int:

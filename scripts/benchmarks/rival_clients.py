@@ -20,7 +20,7 @@ import gevent  # noqa: E402
 import numpy as np  # noqa: E402
 from gevent import socket  # noqa: E402
 
-from bench.load.payload import Payload  # noqa: E402
+from seatrial.bench.load.payload import Payload  # noqa: E402
 
 RAMP_SECONDS = 0.7
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.traffic.rollout.blocks import Arm, Block
-from serve.traffic.rollout.plan import Metric, Plan
-from serve.traffic.rollout.tally import FIELDS, TAILS, Tally
+from seatrial.serve.traffic.rollout.blocks import Arm, Block
+from seatrial.serve.traffic.rollout.plan import Metric, Plan
+from seatrial.serve.traffic.rollout.tally import FIELDS, TAILS, Tally
 
 Floats = NDArray[np.float64]
 QUANTILES: tuple[tuple[Metric, float], ...] = (("p95", 0.95), ("p99", 0.99))

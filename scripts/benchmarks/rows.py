@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from optimize.environment import environment, now
-from optimize.errors import SeatrialError
+from seatrial.optimize.environment import environment, now
+from seatrial.optimize.errors import SeatrialError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ Rows = Mapping[str, Callable[[Path], Row]]
 def main(description: str, rows: Rows, *, parents: Sequence[argparse.ArgumentParser] = ()) -> int:
     """Run the rows that the command line names, print each as it is done, and exit 0 where every bar was met.
 
-    `parents` have options of the rows' own, shown in the help and read before by whoever made the rows.
+    `parents` have options of the rows' own, shown in the help and read before by the code that made the rows.
     """
     parser = argparse.ArgumentParser(description=description, parents=list(parents))
     parser.add_argument("--json", action="store_true", help="print one JSON document")

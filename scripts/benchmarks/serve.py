@@ -18,7 +18,7 @@ ROWS: Rows = {
 
 def main() -> int:
     """Run the rows that the command line names."""
-    return run_rows("Measure what serving promises.", ROWS)
+    return run_rows("Measure the claims of the serving floor.", ROWS)
 
 
 if __name__ == "__main__":

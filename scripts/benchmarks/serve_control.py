@@ -1,4 +1,4 @@
-"""What control promises, measured on the real server: switches under load, broken candidates, healing, stopping."""
+"""Control of the real server, measured: switches under load, broken candidates, healing, stopping."""
 
 import http.client
 import os
@@ -16,19 +16,20 @@ from unittest.mock import patch
 
 import numpy as np
 
-from optimize.errors import SeatrialError
 from scripts.benchmarks.pinned_clients import pinned_clients
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
 from scripts.benchmarks.versioned import NAME, put
-from serve.errors import RequestError, ServerError
-from serve.triton.control import Control
-from serve.triton.running import on_pytriton
-from serve.triton.running.on_pytriton import Server, serving
-from serve.triton.running.process import free_ports, wait
-from serve.triton.running.stubs import stubs
-from serve.triton.upkeep.supervisor import supervise
-from serve.triton.upkeep.switch import Switched, switch
+from seatrial.optimize.errors import SeatrialError
+from seatrial.serve.errors import RequestError, ServerError
+from seatrial.serve.processes import free_ports, wait
+from seatrial.serve.triton.control import Control
+from seatrial.serve.triton.running import on_pytriton
+from seatrial.serve.triton.running.on_pytriton import Server, serving
+from seatrial.serve.triton.running.stubs import stubs
+from seatrial.serve.triton.supervision import lasting
+from seatrial.serve.triton.supervision.supervisor import supervise
+from seatrial.serve.triton.supervision.switch import Switched, switch
 
 SWITCHES = 100
 REQUESTS = 50_000
@@ -128,7 +129,7 @@ def _await_loads(control: Control) -> None:
 
 
 def _spoil(version: Path, kind: str) -> None:
-    """What a copy that broke off leaves: nothing, or the first half."""
+    """Damage a version by `kind`, for instance as an interrupted copy does: a missing or half-written file."""
     model = version / "model.py"
     if kind == "missing file":
         model.unlink()
@@ -180,7 +181,7 @@ def healing(folder: Path) -> Row:
     put(repository, 2, execute="self.second = True")
     took: dict[str, float] = {}
     with _home(folder):
-        server = on_pytriton.up(repository, (NAME,), foreign=(NAME,))
+        server = lasting.up(repository, (NAME,), foreign=(NAME,))
         try:
             with Control.to(server) as control:
                 switch(control, repository, NAME, (1, 2))
@@ -214,7 +215,7 @@ def stopping(folder: Path) -> Row:
         ends.append(time.monotonic())
 
     with _home(folder):
-        server = on_pytriton.up(repository, (NAME,), foreign=(NAME,))
+        server = lasting.up(repository, (NAME,), foreign=(NAME,))
         threads = [threading.Thread(target=ask) for _ in range(10)]
         with socket.create_connection(("127.0.0.1", server.http_port)) as idle:
             idle.send(b"GET /v2/health/live HTTP/1.1\r\nHost: idle\r\n\r\n")

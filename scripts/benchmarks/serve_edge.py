@@ -1,4 +1,4 @@
-"""What the edge promises, measured: shares move without a lost request, and what Envoy in the path costs.
+"""Edge, measured: changes of shares without a lost request, and the cost of Envoy in the path.
 
 Real Triton, real Envoy; the models tell their own version, so a request that went astray is seen.
 """
@@ -19,12 +19,12 @@ import psutil
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
 from scripts.benchmarks.teller import Grpc, Http, Told, telling, upstream
-from serve.traffic.edge import Edge, Model
-from serve.traffic.envoy.on_envoy import serving
-from serve.traffic.envoy.proxy import Proxy
-from serve.traffic.envoy.router import EnvoyRouter
-from serve.traffic.routes import Routes
-from serve.triton.server import Server
+from seatrial.serve.traffic.edge import Edge, Model
+from seatrial.serve.traffic.envoy.on_envoy import serving
+from seatrial.serve.traffic.envoy.proxy import Proxy
+from seatrial.serve.traffic.envoy.router import EnvoyRouter
+from seatrial.serve.traffic.routes import Routes
+from seatrial.serve.triton.server import Server
 
 REQUESTS = 20_000
 UPDATES = 60
@@ -206,7 +206,7 @@ ROWS: Rows = {"weights": weights, "edge-cost": edge_cost}
 
 def main() -> int:
     """Run the rows that the command line names."""
-    return run_rows("Measure what the edge promises.", ROWS)
+    return run_rows("Measure the claims of the edge.", ROWS)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What killing costs a rollout: kill -9 of controller, Envoy, Triton and the candidate's process, at every phase.
+"""Kill drill of a rollout: kill -9 of controller, Envoy, Triton and the candidate's process, at every phase.
 
 Everything runs as it would: the verbs ``supervise`` and ``edge watch`` in processes of their own, and the controller
 (``rollout start``, after its death ``rollout run``, as a service manager would) in another; clients ask all the time.
@@ -20,21 +20,21 @@ from pathlib import Path
 
 import psutil
 
-from optimize.environment import home
-from optimize.errors import SeatrialError
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
 from scripts.benchmarks.trial import NAME, PLAN, Asked, Asking, up
-from serve.traffic.envoy import on_envoy
-from serve.traffic.envoy.proxy import Proxy, running
-from serve.traffic.envoy.router import EnvoyRouter
-from serve.traffic.rollout.machine import Event, Phase
-from serve.traffic.rollout.records import Records
-from serve.triton.control import Control
-from serve.triton.running import on_pytriton
-from serve.triton.running.process import wait
-from serve.triton.running.stubs import stubs
-from serve.triton.upkeep.switch import forgive
+from seatrial.optimize.environment import home
+from seatrial.optimize.errors import SeatrialError
+from seatrial.serve.processes import wait
+from seatrial.serve.traffic.envoy import on_envoy
+from seatrial.serve.traffic.envoy.proxy import Proxy, running
+from seatrial.serve.traffic.envoy.router import EnvoyRouter
+from seatrial.serve.traffic.rollout.machine import Event, Phase
+from seatrial.serve.traffic.rollout.records import Records
+from seatrial.serve.triton.control import Control
+from seatrial.serve.triton.running import on_pytriton
+from seatrial.serve.triton.running.stubs import stubs
+from seatrial.serve.triton.supervision.switch import forgive
 
 ROOT = Path(__file__).resolve().parents[2]
 VICTIMS = ("controller", "envoy", "triton", "model process")
@@ -67,7 +67,7 @@ def verb(*words: str) -> Iterator[subprocess.Popen[bytes]]:
     log = (home() / "drill.log").open("ab")
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "serve.cli", *words], cwd=ROOT, env=environment, stdout=log, stderr=log
+        [sys.executable, "-m", "seatrial.serve.cli", *words], cwd=ROOT, env=environment, stdout=log, stderr=log
     )
     try:
         yield process
@@ -122,7 +122,7 @@ def _rollout(folder: Path, proxy: Proxy, victim: str, phase: Phase) -> Ended:
 
 
 def _at(records: Records, phase: Phase) -> bool:
-    """Whether the rollout is in the phase, with its routes in force where it has any; it is made to roll back."""
+    """Return True if the rollout is in the phase with its routes in force; requests a rollback for that phase."""
     rollout = records.load()
     under_way = rollout.routed > 0
     if phase is Phase.ROLLING_BACK and rollout.phase is Phase.STEP and under_way and not records.intents():
@@ -192,7 +192,7 @@ def _processes(version: int) -> list[int]:
 
 
 def _there(pid: int) -> bool:
-    """Whether a thread of it is left: a zombie is nothing, unless others of its threads still end."""
+    """Return True if a thread of the process is left; a zombie counts only while other threads of it still end."""
     try:
         process = psutil.Process(pid)
         return process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
@@ -208,12 +208,12 @@ def _well(asking: Asking) -> bool:
 def count(
     asked: Sequence[Asked], killed: float = 0.0, gone: float = 0.0, *, front: bool = False
 ) -> tuple[Counter[str], float]:
-    """What became of the requests, and the seconds from the kill until the last request that failed.
+    """Count the outcomes of the requests, and the seconds from the kill until the last request that failed.
 
-    ``in flight`` failed and were sent before the killed process was gone; ``refused`` were sent after that and told so
-    (an error status, or no connection at all); ``on a dead connection`` were sent after that too, on one that had been
-    opened before and so ended with the `front` that clients speak to; ``lost`` were taken on after it and never
-    answered, or failed although nothing was killed (yet), or so long after that all should have been well again.
+    ``in flight`` failed and were sent before the killed process was gone; ``refused`` were sent after that and got
+    an error (an error status, or no connection at all); ``on a dead connection`` were sent after that too, on one
+    that had been opened before and so ended with the `front` that clients speak to; ``lost`` were accepted after it and
+    never answered, or failed although nothing was killed (yet), or so long after that all should have recovered.
     """
     found: Counter[str] = Counter(asked=len(asked))
     healed = 0.0
@@ -254,7 +254,7 @@ def _settled(proxy: Proxy) -> int:
 
 
 def _agrees(proxy: Proxy, version: int) -> bool:
-    """Whether routes, server and an answer all say that version alone."""
+    """Return True if routes, server and a response all name only that version."""
     settled, server = _settled(proxy), on_pytriton.status()
     if settled != version or server is None:
         return False
@@ -265,7 +265,7 @@ def _agrees(proxy: Proxy, version: int) -> bool:
 
 def _told(each: Ended) -> str:
     counts = ", ".join(f"{number} {name}" for name, number in each.counts.items())
-    state = "" if each.as_told else ", BUT THE WORLD IS OTHERWISE"
+    state = "" if each.as_told else ", BUT ROUTES AND SERVER DISAGREE"
     victim = each.victim if each.killed else f"{each.victim} NOT"
     return f"{victim} killed at {each.phase}: {each.ended}{state}; {counts}; healed after {each.healed:.1f} s"
 
@@ -283,7 +283,7 @@ def _row(found: Sequence[Ended]) -> Row:
         value=f"{len(good)} of {len(found)} ended promoted or rolled back with edge and server agreeing; "
         f"{total['lost']} lost{where and f' ({where})'}, {total['in flight']} in flight at a kill, "
         f"{total['on a dead connection']} on a connection that had ended with Envoy, "
-        f"{total['refused']} told that nobody was there; "
+        f"{total['refused']} refused with an error; "
         f"seconds from a kill to the last failure, at most: {', '.join(slowest)}",
         bar="all of them, none lost",
         met=len(good) == len(found) and total["lost"] == 0,
@@ -295,7 +295,7 @@ ROWS: Rows = {"kill-drill": kill_drill}
 
 def main() -> int:
     """Run the rows that the command line names."""
-    return run_rows("Measure what being killed costs.", ROWS)
+    return run_rows("Measure the cost of kills.", ROWS)
 
 
 if __name__ == "__main__":

@@ -16,15 +16,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from optimize.environment import home
-from optimize.errors import SeatrialError
 from scripts.benchmarks import closed_loop
 from scripts.benchmarks.peer_servers import PEERS, Peer, binary
 from scripts.benchmarks.python_site import MODEL, Setup, cpu_of_all, site
 from scripts.benchmarks.rows import Row, Rows, main
 from scripts.benchmarks.serving_models import ITEMS, samples
-from serve.triton.running.process import free_ports, is_taken
-from serve.triton.running.wheel import libpython
+from seatrial.optimize.environment import home
+from seatrial.optimize.errors import SeatrialError
+from seatrial.serve.processes import free_ports, is_taken
+from seatrial.serve.triton.running.wheel import libpython
 
 CONNECTIONS, SECONDS, WARM_UP, ROUNDS, START_SECONDS = 32, 2.0, 1.0, 8, 60.0
 BATCH, WAIT_US = 32, 2000  # for Triton; the peers' programs say the same
@@ -37,7 +37,7 @@ def tiny(folder: Path) -> Row:
 
 
 def memory(folder: Path) -> Row:
-    """A model that reads 52 MB for each run: whoever batches best wins."""
+    """A model that reads 52 MB for each run: the best batching wins."""
     return _against("memory", folder, 1)
 
 

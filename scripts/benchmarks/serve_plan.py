@@ -17,19 +17,19 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.capacity.slo import Slo
-from bench.stats import level
-from optimize.build import build
-from optimize.recipe import load_recipe
-from optimize.store import Store
 from scripts.benchmarks.rows import Row, Rows, main
-from serve.deployment import Deployment
-from serve.plan.choose import Model, choose
-from serve.plan.observe import Bench, observe
-from serve.plan.on_optuna import OptunaProposer
-from serve.plan.run import Climbing, climb_for
-from serve.plan.setting import Layout, Setting
-from serve.plan.tune import Tuned, tune
+from seatrial.bench.capacity.slo import Slo
+from seatrial.bench.stats import level
+from seatrial.optimize.building.build import build
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.store import Store
+from seatrial.serve.deployment import Deployment
+from seatrial.serve.plan.choose import Model, choose
+from seatrial.serve.plan.observe import Bench, observe
+from seatrial.serve.plan.on_optuna import OptunaProposer
+from seatrial.serve.plan.run import Climbing, climb_for
+from seatrial.serve.plan.setting import Layout, Setting
+from seatrial.serve.plan.tune import Tuned, tune
 
 RECIPE = Path(__file__).with_name("model_memory_bound.toml")
 OBJECTIVE = Slo(quantile=0.99, seconds=0.060)
@@ -43,7 +43,7 @@ BAR = 0.97
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """How much is measured: the grid's batches and delays, the curve's rounds, trials of so many pairs at most.
+    """Extent of the measurement: the grid's batches and delays, the curve's rounds, the largest number of pairs.
 
     So many `finalists` of the grid get `rounds` more climbs; `final` pairs are compared in the end.
     """

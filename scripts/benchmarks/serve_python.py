@@ -11,7 +11,7 @@ from scripts.benchmarks import batch_loop
 from scripts.benchmarks.python_rivals import NOTHING, PLAIN, TIMED
 from scripts.benchmarks.python_site import Setup, Window, ratios, site, spent, times
 from scripts.benchmarks.rows import Row, Rows, main
-from serve.caching import Cache
+from seatrial.serve.caching import Cache
 
 CONNECTIONS = 32
 FILL_US = 2000  # long enough for every client to have answered; a full batch does not wait

@@ -1,4 +1,4 @@
-"""What a rollout promises, simulated by the thousand: identical candidates stay, worse ones go, and how soon.
+"""Simulated rollouts by the thousand: identical candidates stay, worse ones are rolled back, and the time to it.
 
 Every run goes the way of a real one: blocks, evidence, decision and state table, with a look at the end of each minute.
 What is simulated is the traffic alone (`rollout_traffic`).
@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.gating.trials import Rate
 from scripts.benchmarks.rollout_traffic import Case, arms, tally
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
-from serve.traffic.fleet import Health
-from serve.traffic.rollout.decision import Observation, advance
-from serve.traffic.rollout.evidence import judge
-from serve.traffic.rollout.machine import Phase, Rollout
-from serve.traffic.rollout.plan import Plan, Step
+from seatrial.bench.gating.trials import Rate
+from seatrial.serve.fleet import Health
+from seatrial.serve.traffic.rollout.decision import Observation, advance
+from seatrial.serve.traffic.rollout.evidence import judge
+from seatrial.serve.traffic.rollout.machine import Phase, Rollout
+from seatrial.serve.traffic.rollout.plan import Plan, Step
 
 LOOKS = 60  # one a minute
 IDENTICAL, WORSE, RIVALS = 2000, 1000, 20  # runs of each weather
@@ -38,7 +38,7 @@ BEGUN = Rollout(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """How a run ended: the minute in which it was rolled back, infinite where it was not, and the reason."""
+    """End of a run: the minute in which it was rolled back, infinite where it was not, and the reason."""
 
     minute: float
     reason: str = ""
@@ -63,8 +63,10 @@ def hour(random: np.random.Generator, case: Case) -> End:
 
 
 def rivals(random: np.random.Generator, case: Case) -> tuple[bool, bool]:
-    """Whether the usual rules would have rolled the same kind of run back: a rank test on all requests so far, each
-    minute at 5 %; and three minutes, not in a row, whose p99 is 10 % over the baseline's.
+    """Apply two usual rules to the same kind of run; return if each would have rolled it back.
+
+    The rules: a rank test on all requests so far, each minute at 5 %; and three minutes, not in a row, whose p99 is
+    10 % over the baseline's.
     """
     from scipy.stats import mannwhitneyu
 

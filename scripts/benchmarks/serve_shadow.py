@@ -1,4 +1,4 @@
-"""What the shadow promises, measured: the primary does not wait, all due is compared, a small error is found."""
+"""Shadow, measured: the primary does not wait, all due requests are compared, a small error is found."""
 
 import os
 import time
@@ -10,14 +10,14 @@ import numpy as np
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
 from scripts.benchmarks.shadowed import Client, edge, hanging, versions
-from serve.traffic.edge import Limits
-from serve.traffic.envoy.on_capture import Collector, look, read
-from serve.traffic.envoy.proxy import Proxy
-from serve.traffic.envoy.routes import is_copied
-from serve.traffic.shadow.agreement import ANY, Agreement, AgreementLimits
-from serve.traffic.shadow.joining import Shadow
-from serve.triton.running.process import wait
-from serve.triton.server import Server
+from seatrial.serve.processes import wait
+from seatrial.serve.traffic.edge import Limits
+from seatrial.serve.traffic.envoy.on_capture import Collector, look, read
+from seatrial.serve.traffic.envoy.proxy import Proxy
+from seatrial.serve.traffic.envoy.routes import is_copied
+from seatrial.serve.traffic.shadow.agreement import ANY, Agreement, AgreementLimits
+from seatrial.serve.traffic.shadow.joining import Shadow
+from seatrial.serve.triton.server import Server
 
 SHARE = 0.2
 RATE = 200.0  # requests a second, one client
@@ -75,7 +75,7 @@ def _hanging(server: Server) -> tuple[list[float], list[float], Agreement]:
 
 
 def _block(client: Client) -> list[float]:
-    """One block at the rate; nobody hurries after what came late."""
+    """One block at the rate; late requests are not caught up."""
     times = []
     for _ in range(BLOCK):
         began = time.perf_counter()
@@ -132,7 +132,7 @@ ROWS: Rows = {"shadow": shadow}
 
 def main() -> int:
     """Run the rows that the command line names."""
-    return run_rows("Measure what the shadow comparison promises.", ROWS)
+    return run_rows("Measure the claims of the shadow comparison.", ROWS)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def write(name: str, path: Path) -> None:
 
 
 def samples(name: str, count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """That many distinct samples."""
+    """Return `count` distinct samples."""
     return np.random.default_rng(5).standard_normal((count, *ITEMS[name]), np.float32)
 
 

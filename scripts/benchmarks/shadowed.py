@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from serve.traffic.edge import Capturing, Edge, Limits, Model
-from serve.traffic.edge import Server as Upstream
-from serve.traffic.envoy import on_envoy
-from serve.traffic.envoy.proxy import Proxy
-from serve.traffic.routes import Routes
-from serve.triton.running.on_pytriton import serving
-from serve.triton.server import Server
+from seatrial.serve.traffic.edge import Capturing, Edge, Limits, Model
+from seatrial.serve.traffic.edge import Server as Upstream
+from seatrial.serve.traffic.envoy import on_envoy
+from seatrial.serve.traffic.envoy.proxy import Proxy
+from seatrial.serve.traffic.routes import Routes
+from seatrial.serve.triton.running.on_pytriton import serving
+from seatrial.serve.triton.server import Server
 
 NAME = "shadowed"
 CONFIG = f"""
@@ -70,7 +70,7 @@ def hanging() -> Iterator[int]:
     """The port of a server that never answers."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
-        silent.listen(4096)  # the system takes connections in, nobody reads them
+        silent.listen(4096)  # the system accepts connections, no process reads them
         yield int(silent.getsockname()[1])
 
 

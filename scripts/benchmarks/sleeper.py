@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.targets import Endpoint, endpoint_of
-from serve.triton.running.on_pytriton import serving
+from seatrial.bench.targets import Endpoint, endpoint_of
+from seatrial.serve.triton.running.on_pytriton import serving
 
 CONFIG = """
 name: "sleeper"

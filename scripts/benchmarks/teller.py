@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serve.traffic.edge import Server as Upstream
-from serve.triton.running.on_pytriton import serving
-from serve.triton.server import Server
+from seatrial.serve.traffic.edge import Server as Upstream
+from seatrial.serve.triton.running.on_pytriton import serving
+from seatrial.serve.triton.server import Server
 
 CONFIG = """
 name: "{name}"
@@ -81,7 +81,7 @@ def telling(folder: Path, models: tuple[str, ...] = ("teller", "small")) -> Iter
 
 
 def upstream(server: Server) -> Upstream:
-    """That server, as an edge names it."""
+    """Return the server as an edge names it."""
     return Upstream(http=server.url, grpc=server.grpc_url)
 
 

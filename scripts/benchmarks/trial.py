@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
-from optimize.artifact import canonical, digest_bytes
-from serve.traffic.edge import Capturing, Edge, Limits, Model
-from serve.traffic.edge import Server as Upstream
-from serve.traffic.envoy import on_envoy
-from serve.traffic.envoy.proxy import Proxy
-from serve.triton.repository.placement import RECORD
-from serve.triton.repository.version_files import digests
-from serve.triton.running import on_pytriton
-from serve.triton.running.process import free_ports
-from serve.triton.server import Server
+from seatrial.optimize.artifact import canonical, digest_bytes
+from seatrial.serve.processes import free_ports
+from seatrial.serve.traffic.edge import Capturing, Edge, Limits, Model
+from seatrial.serve.traffic.edge import Server as Upstream
+from seatrial.serve.traffic.envoy import on_envoy
+from seatrial.serve.traffic.envoy.proxy import Proxy
+from seatrial.serve.triton.repository.placement import RECORD
+from seatrial.serve.triton.repository.version_files import digests
+from seatrial.serve.triton.running import on_pytriton
+from seatrial.serve.triton.server import Server
+from seatrial.serve.triton.supervision import lasting
 
 NAME = "tried"
 CONFIG = f"""
@@ -112,7 +113,7 @@ def put(repository: Path, versions: Sequence[int] = tuple(ANSWERS), *, loading: 
 def up(folder: Path, *, loading: float = 0.0) -> Iterator[tuple[Server, Proxy]]:
     """Server and edge, as ``seatrial up`` and ``seatrial edge up`` leave them; `loading` is seconds a version takes."""
     put(folder / "models", loading=loading)
-    server = on_pytriton.up(folder / "models", (NAME,), foreign=(NAME,))
+    server = lasting.up(folder / "models", (NAME,), foreign=(NAME,))
     try:
         edge = Edge(
             schema=1,

@@ -6,9 +6,9 @@ writes, so that switches take it for placed.
 
 from pathlib import Path
 
-from optimize.artifact import canonical, digest_bytes
-from serve.triton.repository.placement import RECORD
-from serve.triton.repository.version_files import digests
+from seatrial.optimize.artifact import canonical, digest_bytes
+from seatrial.serve.triton.repository.placement import RECORD
+from seatrial.serve.triton.repository.version_files import digests
 
 NAME = "versioned"
 CONFIG = """

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from optimize.environment import environment, now
+from seatrial.optimize.environment import environment, now
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPE = "optimize/recipes/scenes-int8.toml"
@@ -75,7 +75,7 @@ def _verdict(verdict: dict[str, Any]) -> str:
 
 def main() -> int:
     """Run, print, and exit 0 where every bar was met."""
-    parser = argparse.ArgumentParser(description="Measure what the demo claims.")
+    parser = argparse.ArgumentParser(description="Measure the claims of the demo.")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--only", choices=("speed", "quality", "verdict", "time"), help="print this row only")
     arguments = parser.parse_args()

@@ -2,7 +2,7 @@
 
 The sentences are cut from the docstrings of installed packages, read by parsing their sources (nothing is imported).
 A sentence that two packages share is left out, one that a package repeats is kept once, and every source file serves
-one split only. Names of the packages are taken out, so that a sentence has to be told by what it speaks about.
+one split only. Names of the packages are taken out, so that a sentence must be classified by its content.
 
 The text depends on the installed versions: another version of a package gives other sentences, and then figures are
 comparable within one installation only. The kept teacher works on any of them.
@@ -73,7 +73,7 @@ def sentences_of(source: str) -> Iterator[str]:
 
 
 def _is_prose(paragraph: str) -> bool:
-    """Whether a paragraph is running text: no example, table, heading or list of parameters."""
+    """Return True if a paragraph is running text: no example, table, heading or list of parameters."""
     lines = paragraph.strip().splitlines()
     marks = (">>>", "...", "---", "===", "- ", "* ", "|", "+-", ".. ", "#", ":", "@")
     return bool(lines) and not any(line.lstrip().startswith(marks) or re.search(r"\s:\s", line) for line in lines)

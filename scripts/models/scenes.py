@@ -45,7 +45,7 @@ _BORDER = 32  # pixels of canvas round the scene, so that every patch fits
 
 
 class _Look(NamedTuple):
-    """How an image is shown in a scene; each pair holds the bounds of a uniform draw."""
+    """Appearance of an image in a scene; each pair holds the bounds of a uniform draw."""
 
     patch: int  # pixels along one side of the square that holds the shown image
     scale: tuple[float, float]  # scene pixels for each scan pixel

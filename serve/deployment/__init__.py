@@ -9,14 +9,16 @@ where only the python backend is installed) and the native backends of a full Tr
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from seatrial.optimize.artifact import Artifact
+
 from ..caching import Cache as Cache
+from ..triton_releases import DEFAULT
 from .broken import Broken as Broken
 from .engines import Engine as Engine
 from .engines import OnnxCpu as OnnxCpu
 from .engines import OnnxCuda as OnnxCuda
 from .engines import OnnxTensorrt as OnnxTensorrt
 from .engines import TensorrtPlan as TensorrtPlan
-from .releases import DEFAULT
 from .rules import FLAVOURS as FLAVOURS
 from .rules import SCHEMA as SCHEMA
 from .rules import broken_rules as broken_rules
@@ -34,11 +36,12 @@ from .sequences import Sequence as Sequence
 from .sequences import State as State
 
 Flavour = Literal["python", "native"]
+LARGEST_BATCH = 32  # where nothing says how large batches may be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """How one model is served.
+    """Deployment of one model.
 
     `name` is the model's name in Triton, `release` its name in the registry (default: the same). `triton` is the
     release that is to read the configuration. `threads` are ONNX Runtime's threads inside one operator, for each
@@ -47,7 +50,7 @@ class Deployment:
     by number: nothing goes live by being copied into a folder.
 
     Raises:
-        ConfigRuleError: a field breaks a rule; names field, rule and mend.
+        ConfigRuleError: a field breaks a rule; names field, rule and fix.
     """
 
     schema: int
@@ -76,3 +79,8 @@ class Deployment:
     def flavoured(self, flavour: Flavour | None) -> "Deployment":
         """The same deployment in the other flavour; None leaves it as it is."""
         return self if flavour is None or flavour == self.flavour else replace(self, flavour=flavour)
+
+
+def default_deployment(artifact: Artifact, name: str) -> Deployment:
+    """Serve an artifact as it is: by the python flavour, in batches where it takes any number of samples."""
+    return Deployment(schema=SCHEMA, name=name, max_batch_size=LARGEST_BATCH if artifact.batches else 0)

@@ -1,7 +1,8 @@
-"""What executes the model in the native flavour, and its options; the python flavour reads none of this.
+"""Engines of flavour "native" with their options; flavour "python" ignores them.
 
 Types and the rules that an engine breaks by itself; what it needs of a tensor is `serve.triton.compiler`'s
-business. None of these has been loaded on a GPU: they are checked against Triton's protocol and its backends' source.
+business. Those for GPUs are experimental (`optimize.experimental.GPU`): checked against Triton's protocol and its
+backends' source.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from optimize.stages.configs import Profile
+from seatrial.optimize.recipe.configs import Profile
 
 from .broken import Broken
 
@@ -89,13 +90,13 @@ def broken_rules(engine: OnnxCpu | OnnxCuda | OnnxTensorrt | TensorrtPlan, insta
         yield Broken(
             field="instances.kind",
             rule=f"engine {engine.kind} runs on the {wanted.upper()}, not on instances of kind {instances!r}",
-            mend=f'write kind = "{wanted}", or another engine',
+            mend=f'write kind = "{wanted}", or choose another engine',
         )
     if isinstance(engine, OnnxCuda) and engine.memory_bytes is not None and engine.memory_bytes < 1 << 20:
         yield Broken(
             field="engine.memory_bytes",
-            rule=f"{engine.memory_bytes} bytes hold no model",
-            mend="write bytes (4 GiB is 4294967296), or leave it out for no bound",
+            rule=f"must be large enough for a model, got {engine.memory_bytes} bytes",
+            mend="give bytes (4 GiB is 4294967296), or omit the field for no limit",
         )
     if isinstance(engine, OnnxTensorrt):
         yield from _provider(engine)
@@ -107,7 +108,9 @@ def broken_rules(engine: OnnxCpu | OnnxCuda | OnnxTensorrt | TensorrtPlan, insta
             yield from _version("engine.by_gpu", gpu)
             if len(PurePosixPath(file).parts) != 1:
                 yield Broken(
-                    field="engine.by_gpu", rule=f"{file!r} is not a file at the artifact's top", mend="name one"
+                    field="engine.by_gpu",
+                    rule=f"{file!r} is not a file at the artifact's top level",
+                    mend="name a file at the top level",
                 )
 
 
@@ -115,29 +118,35 @@ def _provider(engine: OnnxTensorrt) -> Iterator[Broken]:
     if engine.precision == "int8" and engine.fallback == "fp16":
         yield Broken(
             field="engine.fallback",
-            rule="the provider's precision_mode is one value of one key, so INT8 with FP16 for what is not quantized "
-            "cannot be said to it; those layers would run in FP32",
+            rule=(
+                "the provider has one precision_mode, so it cannot run unquantized layers in FP16 beside "
+                "INT8; they would run in FP32"
+            ),
             mend='compile an engine (stage "compile", engine kind "tensorrt"), or accept fallback = "fp32"',
         )
     if engine.calibration_table and engine.precision != "int8":
         yield Broken(
             field="engine.calibration_table",
-            rule=f"a calibration table has no meaning in {engine.precision}",
-            mend='drop it or write precision = "int8"',
+            rule=f"a calibration table has no effect with precision {engine.precision}",
+            mend='remove it, or write precision = "int8"',
         )
     path = PurePosixPath(engine.cache)
     if not path.is_absolute() or ".." in path.parts:
         yield Broken(
             field="engine.cache",
-            rule=f"{engine.cache!r} is not an absolute path: relative to the server's own folder, engines of one model "
-            "would be taken for another's",
-            mend="write an absolute folder on the server that only it may write",
+            rule=(
+                f"must be an absolute path, got {engine.cache!r}: with a relative one, engines of different "
+                "models could be confused"
+            ),
+            mend="give an absolute folder on the server that only the server may write",
         )
     if engine.workspace_bytes < 1 << 20:
         yield Broken(
             field="engine.workspace_bytes",
-            rule=f"{engine.workspace_bytes} is less than 1 MiB; too little scratch silently loses fast kernels",
-            mend="write bytes: 1 GiB is 1073741824",
+            rule=(
+                f"must be at least 1 MiB, got {engine.workspace_bytes}: a small workspace silently loses fast kernels"
+            ),
+            mend="give bytes: 1 GiB is 1073741824",
         )
     yield from _version("engine.gpu", engine.gpu)
     yield from _version("engine.tensorrt", engine.tensorrt)
@@ -146,18 +155,23 @@ def _provider(engine: OnnxTensorrt) -> Iterator[Broken]:
 def _version(field: str, text: str) -> Iterator[Broken]:
     parts = text.split(".")
     if len(parts) < 2 or not all(part.isdecimal() for part in parts):
-        yield Broken(field=field, rule=f"{text!r} is not of the form 9.0", mend="write numbers with points")
+        yield Broken(
+            field=field, rule=f"must have the form 9.0, got {text!r}", mend="write numbers separated by points"
+        )
 
 
 def _profile(field: str, profile: Profile) -> Iterator[Broken]:
     if not profile:
-        yield Broken(field=field, rule="holds no input", mend="give min, opt and max for every input")
+        yield Broken(field=field, rule="the profile has no inputs", mend="give min, opt and max for every input")
     for name, shapes in profile.items():
         triples = list(zip(shapes.min, shapes.opt, shapes.max, strict=False))
         alike = len(shapes.min) == len(shapes.opt) == len(shapes.max)
         if not alike or not triples or not all(1 <= low <= best <= high for low, best, high in triples):
             yield Broken(
                 field=f"{field}.{name}",
-                rule=f"{list(shapes.min)}, {list(shapes.opt)}, {list(shapes.max)} do not keep 1 <= min <= opt <= max",
-                mend="write three shapes of one length, with the batch axis, in order",
+                rule=(
+                    f"min, opt and max must satisfy 1 <= min <= opt <= max, got {list(shapes.min)}, "
+                    f"{list(shapes.opt)}, {list(shapes.max)}"
+                ),
+                mend="give three shapes of equal length, including the batch axis, in this order",
             )

@@ -8,8 +8,8 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ..triton_releases import DEFAULT
 from .broken import Broken, outside, repeated
-from .releases import DEFAULT
 
 SCHEMA = 1
 
@@ -38,7 +38,7 @@ class Ensemble:
     """A pipeline of models under one name. `max_in_flight` bounds how many responses may wait between steps.
 
     Raises:
-        ConfigRuleError: a field breaks a rule; names field, rule and mend.
+        ConfigRuleError: a field breaks a rule; names field, rule and fix.
     """
 
     schema: int
@@ -56,7 +56,7 @@ class Ensemble:
 
 
 def is_ensemble(text: str) -> bool:
-    """Whether the text of a TOML file describes an ensemble rather than a deployment; what is no TOML does not."""
+    """Return whether a TOML text describes an ensemble rather than a deployment; False for invalid TOML."""
     try:
         return "steps" in tomllib.loads(text)
     except (ValueError, RecursionError):
@@ -68,27 +68,31 @@ def _broken_rules(ensemble: Ensemble) -> Iterator[Broken]:
 
     yield from identity(ensemble.schema, SCHEMA, {"name": ensemble.name})
     yield from release(ensemble.triton)
-    yield from outside("max_batch_size", ensemble.max_batch_size, 0, 2**31 - 1, "at most the least of the steps'")
+    yield from outside(
+        "max_batch_size", ensemble.max_batch_size, 0, 2**31 - 1, "use at most the smallest max_batch_size of the steps"
+    )
     if ensemble.max_in_flight is not None:
-        yield from outside("max_in_flight", ensemble.max_in_flight, 1, 2**31 - 1, "leave it out for no bound")
+        yield from outside("max_in_flight", ensemble.max_in_flight, 1, 2**31 - 1, "omit it for no limit")
     if not ensemble.steps:
-        yield Broken(field="steps", rule="an ensemble without steps", mend="add [[steps]]")
+        yield Broken(field="steps", rule="an ensemble needs at least one step", mend="add [[steps]]")
     for side, ports in (("inputs", ensemble.inputs), ("outputs", ensemble.outputs)):
         if not ports:
-            yield Broken(field=side, rule="none given", mend=f"add [[{side}]] with name, dtype and shape")
+            yield Broken(field=side, rule="none is declared", mend=f"add [[{side}]] with name, dtype and shape")
         yield from repeated(side, [port.name for port in ports])
         for port in ports:
             if not port.shape or any(size != -1 and size < 1 for size in port.shape):
                 yield Broken(
                     field=f"{side}.{port.name}",
-                    rule=f"shape {list(port.shape)} is empty or holds a size that is neither -1 nor at least 1",
-                    mend="write the shape without the batch axis; a number per item is [1]",
+                    rule=f"shape {list(port.shape)} is empty, or has a size that is neither -1 nor at least 1",
+                    mend="give the shape without the batch axis; one number per item is [1]",
                 )
     for number, step in enumerate(ensemble.steps):
         field = f"steps.{number}"
         yield from legal_names({f"{field}.model": step.model})
-        yield from outside(f"{field}.version", step.version, 1, 2**63 - 1, "pin the version that was proven")
+        yield from outside(f"{field}.version", step.version, 1, 2**63 - 1, "name the version that was proven")
         if not step.inputs or not step.outputs:
-            yield Broken(field=field, rule=f"{step.model} maps no inputs or no outputs", mend="map every one")
+            yield Broken(field=field, rule=f"{step.model} maps no inputs or no outputs", mend="map all of them")
         if step.model == ensemble.name:
-            yield Broken(field=f"{field}.model", rule="an ensemble cannot be a step of itself", mend="name a model")
+            yield Broken(
+                field=f"{field}.model", rule="an ensemble cannot be a step of itself", mend="name another model"
+            )

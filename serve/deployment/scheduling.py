@@ -1,4 +1,4 @@
-"""How requests wait, are joined and are spread over copies of a model: the parts of a deployment that say it.
+"""Scheduling of a deployment: queues, batching, and instances of a model.
 
 Types only; their rules stand in `rules`.
 """
@@ -10,7 +10,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batching:
-    """Dynamic batching. Delay 0 (microseconds) sends what has queued up while the model was busy, and no less soon.
+    """Dynamic batching. With delay 0 (microseconds), queued requests are dispatched immediately.
 
     `preserve_ordering` lets every response wait for the one before it.
     """
@@ -60,7 +60,7 @@ class Priorities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """What an instance holds while it executes, `count` of it: models that share a name take turns.
+    """Resource of which an instance holds `count` while it executes; models that share a name take turns.
 
     `everywhere` shares it across devices instead of one pool for each. `available` is how much there is; None leaves it
     to Triton, which takes the most that any instance asks for.

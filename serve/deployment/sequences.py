@@ -38,7 +38,7 @@ class State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sequence:
-    """How sequences are batched.
+    """Batching of sequences.
 
     "direct" keeps a sequence in one slot of one instance and runs slots together, waiting up to `max_queue_delay_us`
     until `minimum_slot_utilization` (a share) of them has a request. "oldest" joins the oldest requests of at most
@@ -61,55 +61,65 @@ def broken_rules(sequence: Sequence, max_batch_size: int) -> Iterator[Broken]:
     """Every rule that the sequence batching breaks by itself."""
     yield from repeated("sequence.controls", [each.control for each in sequence.controls])
     tensors = [each.name for each in sequence.controls] + [each.input for each in sequence.states]
-    yield from repeated("sequence", tensors, "give every control and every state an input of its own")
+    yield from repeated("sequence", tensors, "give every control and every state its own input")
     yield from repeated("sequence.states", [each.output for each in sequence.states])
     for state in sequence.states:
         if not state.initial:
             yield Broken(
                 field="sequence.states.initial",
-                rule=f"without an initial state, {state.input} of a new sequence holds whatever lies in memory",
+                rule=f"without an initial state, {state.input} of a new sequence contains uninitialised memory",
                 mend='write initial = "zero" or the name of a file',
             )
         elif "/" in state.initial or state.initial.startswith("."):
             yield Broken(
                 field="sequence.states.initial",
-                rule=f"{state.initial!r} is not a plain file name",
-                mend="name a file of the model's initial_state folder",
+                rule=f"must be a plain file name, got {state.initial!r}",
+                mend="name a file in the model's initial_state folder",
             )
     if not 1 <= sequence.idle_ms <= 86_400_000:
         yield Broken(
             field="sequence.idle_ms",
-            rule=f"{sequence.idle_ms} is not from 1 to 86400000 (0 would be Triton's own second)",
-            mend="write the longest pause that a caller may make between two requests of one sequence",
+            rule=(
+                f"must be between 1 and 86400000, got {sequence.idle_ms} (0 would be Triton's default of one second)"
+            ),
+            mend="give the longest pause between two requests of one sequence",
         )
     if not 0 <= sequence.max_queue_delay_us <= 86_400_000_000:
-        yield Broken(field="sequence.max_queue_delay_us", rule="out of range", mend="use 0 or more")
+        yield Broken(
+            field="sequence.max_queue_delay_us",
+            rule=f"must be between 0 and 86400000000, got {sequence.max_queue_delay_us}",
+            mend="use 0 or more",
+        )
     yield from (_direct if sequence.strategy == "direct" else _oldest)(sequence, max_batch_size)
 
 
 def _direct(sequence: Sequence, max_batch_size: int) -> Iterator[Broken]:
     share = sequence.minimum_slot_utilization
     if not 0.0 <= share <= 1.0:
-        yield Broken(field="sequence.minimum_slot_utilization", rule=f"{share} is no share", mend="use 0 to 1")
+        yield Broken(
+            field="sequence.minimum_slot_utilization", rule=f"must be between 0 and 1, got {share}", mend="use 0 to 1"
+        )
     if sequence.max_queue_delay_us > 0 and share <= 0:
         yield Broken(
             field="sequence.minimum_slot_utilization",
-            rule="with 0 Triton never waits, so max_queue_delay_us does nothing",
-            mend="write the share of slots to wait for (1.0: all), or set the delay to 0",
+            rule="with 0 Triton never waits, so max_queue_delay_us has no effect",
+            mend="give the fraction of slots to wait for (1.0: all), or set the delay to 0",
         )
     wanted = {"start", "ready"} - {each.control for each in sequence.controls}
     if wanted and max_batch_size > 1:
         yield Broken(
             field="sequence.controls",
-            rule=f"under direct a batch has empty slots, and without {' and '.join(sorted(wanted))} the model cannot "
-            "tell them from requests",
+            rule=(
+                f"strategy direct leaves empty slots in a batch; without {' and '.join(sorted(wanted))} the "
+                "model cannot recognise them"
+            ),
             mend="export the model with these inputs and name them here, or use strategy = oldest",
         )
     if sequence.max_candidates or sequence.preferred_sizes or sequence.preserve_ordering:
         yield Broken(
             field="sequence.strategy",
-            rule="max_candidates, preferred_sizes and preserve_ordering belong to oldest",
-            mend="drop them or write strategy = oldest",
+            rule="max_candidates, preferred_sizes and preserve_ordering need strategy = oldest",
+            mend="remove them, or write strategy = oldest",
         )
 
 
@@ -117,15 +127,17 @@ def _oldest(sequence: Sequence, max_batch_size: int) -> Iterator[Broken]:
     if not 1 <= sequence.max_candidates <= 2**31 - 1:
         yield Broken(
             field="sequence.max_candidates",
-            rule=f"{sequence.max_candidates} sequences could never be served",
-            mend="write how many sequences may be open at once in one instance",
+            rule=f"must be between 1 and 2147483647, got {sequence.max_candidates}",
+            mend="give the number of sequences that may be open at once in one instance",
         )
     if sequence.minimum_slot_utilization:
-        yield Broken(field="sequence.minimum_slot_utilization", rule="belongs to direct", mend="drop it or use direct")
+        yield Broken(
+            field="sequence.minimum_slot_utilization", rule="needs strategy = direct", mend="remove it, or use direct"
+        )
     for size in sequence.preferred_sizes:
         if not 1 <= size <= max_batch_size:
             yield Broken(
                 field="sequence.preferred_sizes",
-                rule=f"{size} is not from 1 to max_batch_size = {max_batch_size}",
-                mend="drop it or raise max_batch_size",
+                rule=f"must be between 1 and max_batch_size = {max_batch_size}, got {size}",
+                mend="remove it, or raise max_batch_size",
             )

@@ -8,13 +8,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from optimize.errors import ConfigError
+from seatrial.optimize.errors import ConfigError
 
 from .names import is_label
 
 SCHEMA = 1
 PLACEHOLDER = "sha256:" + "0" * 64
-"""Stands where a digest must be filled in; no registry serves it, so that a cluster refuses to start it."""
+"""Placeholder where a digest must be filled in; no registry has it, so a cluster refuses to start it."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _RELEASE = re.compile(r"\d{2}\.\d{2}(-[a-z0-9.-]+)?")
 _QUANTITY = re.compile(r"[1-9][0-9]*(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
@@ -24,7 +24,7 @@ _BYTES = re.compile(r"[1-9][0-9]*(Ki|Mi)")
 _UNITS = {"Ki": 10, "Mi": 20}
 IMPLEMENTATIONS = ("", "envoy-gateway")
 STREAMS_SINCE = (26, 4)
-"""Releases before it end at a stream whose metadata asks for gRPC errors (a use after free, fixed in 2.68)."""
+"""Releases before it crash on a stream whose metadata requests gRPC errors (a use after free, fixed in 2.68)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What one server may take: requests equal limits, so that latency does not depend on the neighbours."""
+    """Resources of one server: requests equal limits, so that latency does not depend on the neighbours."""
 
     cpu: str = "2"
     memory: str = "4Gi"
@@ -88,7 +88,7 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """Where the manifests are for.
+    """Target cluster of the manifests.
 
     `image` and `release` name the server, `digest` pins its bytes (prod starts nothing without). `claim` is the
     PersistentVolumeClaim that holds the model repository, `store_cidr` a network that may be reached besides DNS
@@ -135,7 +135,7 @@ class Cluster:
     def __post_init__(self) -> None:
         for key, fits, mend in self._rules():
             if not fits:
-                raise ConfigError(f"{key} cannot be {self._value(key)!r}", where=key, next_step=mend)
+                raise ConfigError(f"{key} is invalid: {self._value(key)!r}", where=key, next_step=mend)
 
     def namespace(self, environment: str) -> str:
         """The namespace of an environment."""
@@ -148,8 +148,8 @@ class Cluster:
         return value
 
     def _rules(self) -> list[tuple[str, bool, str]]:
-        """Each: the field, whether it is legal, how to mend it."""
-        name = "use a DNS label: lower-case letters, digits and '-', starting with a letter, at most 63"
+        """Each: the field, whether it is legal, how to fix it."""
+        name = "use a DNS label of at most 63 characters: lower-case letters, digits and '-', starting with a letter"
         rules = [("schema", self.schema == SCHEMA, f"write schema = {SCHEMA}")]
         rules += [
             ("image", bool(_IMAGE.fullmatch(self.image)), "name the image without tag or digest"),
@@ -160,55 +160,69 @@ class Cluster:
                 "grpc_hostname",
                 not self.grpc_hostname
                 or (bool(_HOST.fullmatch(self.grpc_hostname)) and self.grpc_hostname != self.hostname),
-                "write a DNS name other than hostname: a Gateway may refuse HTTPRoute and GRPCRoute on one",
+                ("use a DNS name other than hostname: a Gateway may refuse HTTPRoute and GRPCRoute on the same one"),
             ),
             (
                 "store_cidr",
                 self.store_cidr == "" or _is_network(self.store_cidr),
-                "write a network such as 10.0.0.0/24",
+                "use a network such as 10.0.0.0/24",
             ),
-            ("prometheus", self.prometheus.startswith(("http://", "https://")), "write its URL"),
-            ("queue_us", self.queue_us >= 1, "give a target above 0"),
-            ("resources.cpu", bool(_QUANTITY.fullmatch(self.resources.cpu)), "write a quantity such as 2 or 500m"),
-            ("resources.gpus", self.resources.gpus >= 1, "a model on GPUs needs at least one"),
-            ("environments", set(self.environments) == {"dev", "staging", "prod"}, "name dev, staging and prod"),
+            (
+                "prometheus",
+                self.prometheus.startswith(("http://", "https://")),
+                "use a URL that begins with http:// or https://",
+            ),
+            ("queue_us", self.queue_us >= 1, "use a target above 0"),
+            ("resources.cpu", bool(_QUANTITY.fullmatch(self.resources.cpu)), "use a quantity such as 2 or 500m"),
+            ("resources.gpus", self.resources.gpus >= 1, "use at least 1: the model runs on GPUs"),
+            (
+                "environments",
+                set(self.environments) == {"dev", "staging", "prod"},
+                "name exactly dev, staging and prod",
+            ),
             *self._at_the_gateway(),
         ]
         for key in ("resources.memory", "resources.shared_memory"):
-            rules.append((key, bool(_QUANTITY.fullmatch(str(self._value(key)))), "write a quantity such as 4Gi"))
+            rules.append((key, bool(_QUANTITY.fullmatch(str(self._value(key)))), "use a quantity such as 4Gi"))
         for key in ("drain_seconds", "exit_seconds", "load_seconds"):
-            rules.append((key, 1 <= int(str(self._value(key))) <= 3600, "give 1 to 3600 seconds"))
+            rules.append((key, 1 <= int(str(self._value(key))) <= 3600, "use 1 to 3600 seconds"))
         for key in ("claim", "gateway.name", "gateway.namespace", "monitoring", "control_secret", "prefix"):
             rules.append((key, is_label(str(self._value(key))), name))
         for key, environment in self.environments.items():
-            rules.append((f"environments.{key}.least", environment.least >= 1, "keep at least one copy"))
-            rules.append((f"environments.{key}.most", environment.most >= environment.least, "at least `least`"))
+            rules.append((f"environments.{key}.least", environment.least >= 1, "use at least 1"))
+            rules.append(
+                (f"environments.{key}.most", environment.most >= environment.least, "use at least the value of `least`")
+            )
             rules.append((f"environments.{key}.namespace", is_label(self.namespace(key)), name))
-        return [*rules, ("environments", self._namespaces_differ(), "give each environment a namespace of its own")]
+        return [*rules, ("environments", self._namespaces_differ(), "give each environment its own namespace")]
 
     def _at_the_gateway(self) -> list[tuple[str, bool, str]]:
         """Rules of what callers may do, as in `_rules`."""
         ours, limits = self.gateway, self.limits
         rules = [
-            ("gateway.implementation", ours.implementation in IMPLEMENTATIONS, 'write "envoy-gateway" or leave it out'),
-            ("limits.body", bool(_BYTES.fullmatch(limits.body)), "write whole Ki or Mi, such as 16Mi"),
-            ("limits.header_bytes", 1000 <= limits.header_bytes <= 7000, "give 1000 to 7000: Triton resets above 8 kB"),
-            ("limits.json_depth", 8 <= limits.json_depth <= 1000, "give 8 to 1000 levels"),
+            ("gateway.implementation", ours.implementation in IMPLEMENTATIONS, 'write "envoy-gateway", or omit it'),
+            ("limits.body", bool(_BYTES.fullmatch(limits.body)), "use whole Ki or Mi, such as 16Mi"),
+            (
+                "limits.header_bytes",
+                1000 <= limits.header_bytes <= 7000,
+                "use 1000 to 7000: Triton resets connections with headers above 8 kB",
+            ),
+            ("limits.json_depth", 8 <= limits.json_depth <= 1000, "use 8 to 1000 levels"),
             (
                 "streams",
                 not self.streams or release(self.release) >= STREAMS_SINCE,
-                "name release 26.04-py3 or newer, or offer no streams: older servers can be ended by a stream",
+                "name release 26.04-py3 or newer, or set streams = false: a stream can crash older servers",
             ),
             (
                 "gateway.grpc_listener",
                 not (self.streams and ours.implementation) or ours.grpc_listener not in ("", ours.listener),
-                "give gRPC a listener of its own: the time limit on receiving a request would end streams",
+                "give gRPC its own listener: the time limit on receiving a request would end streams",
             ),
         ]
         for key in ("seconds", "receive_seconds"):
-            rules.append((f"limits.{key}", 1 <= getattr(limits, key) <= 3600, "give 1 to 3600 seconds"))
+            rules.append((f"limits.{key}", 1 <= getattr(limits, key) <= 3600, "use 1 to 3600 seconds"))
         for key in ("connections", "requests", "pending"):
-            rules.append((f"limits.{key}", 1 <= getattr(limits, key) <= 10**6, "give 1 to 1000000"))
+            rules.append((f"limits.{key}", 1 <= getattr(limits, key) <= 10**6, "use 1 to 1000000"))
         for key in ("listener", "grpc_listener"):
             named = getattr(ours, key)
             rules.append((f"gateway.{key}", not named or is_label(named), "name a listener of the Gateway"))

@@ -7,7 +7,7 @@ that does not answer.
 import json
 import subprocess
 
-from optimize.errors import SeatrialError
+from seatrial.optimize.errors import SeatrialError
 
 from .pod import Object
 
@@ -43,9 +43,9 @@ class Kubectl:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise self._error(
-                f"kubectl cannot be run or does not end: {error}",
+                f"kubectl cannot be run or does not finish: {error}",
                 where=self._command[0],
-                next_step="install it, and see whether it reaches the cluster (kubectl version)",
+                next_step="install kubectl, and check that it reaches the cluster (kubectl version)",
             ) from error
 
     def get(self, kind: str, name: str) -> Object | None:
@@ -65,11 +65,13 @@ class Kubectl:
             raise self._error(
                 f"the cluster refused: {done.stderr.strip() or f'exit {done.returncode}'}",
                 where=" ".join(self._command),
-                next_step=f"see whether you may do that there (kubectl auth can-i {self._rights})",
+                next_step=f"check your permissions (kubectl auth can-i {self._rights})",
             )
         try:
             return dict(json.loads(done.stdout))
         except ValueError as error:
             raise self._error(
-                f"kubectl said something that is no JSON: {error}", where=self._command[0], next_step="run it by hand"
+                f"the output of kubectl is not JSON: {error}",
+                where=self._command[0],
+                next_step="run the command by hand",
             ) from error

@@ -44,7 +44,7 @@ def _targets(model: str, *kinds: str) -> Object:
 
 
 def _backend(model: str, cluster: Cluster, kind: str) -> Object:
-    """Return how requests are passed on: once, within bounds, and without taking a version from everybody.
+    """Return how requests are passed on: once, within bounds, and without ejecting a version for all callers.
 
     A request is tried again only where no connection was made, so that one that ended a server is not sent to the next.
     Only failures to connect eject an endpoint, and never more than half of them; 0 turns the other causes off.

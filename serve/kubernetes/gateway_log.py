@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from optimize.reading import SHAPE_ERRORS
+from seatrial.optimize.reading import SHAPE_ERRORS
 
 from ..traffic.envoy import access_log
 from ..traffic.seen import Seen
@@ -41,12 +41,11 @@ FORMAT = {
     "received": "%BYTES_RECEIVED%",
     "transport": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
 }
-"""What the gateway must log of each request, one JSON object a line (Envoy's command operators).
-
-The last four may be absent, in logs of an earlier format: then every line with an upstream counts, as of one caller.
+"""Fields of each request that the gateway must log, one JSON object per line (Envoy's command operators). The last
+four may be absent, in logs of an earlier format: then every line with an upstream counts, as of one caller.
 """
 _GRPC_PATH = "/inference.GRPCInferenceService/ModelInfer"
-_CALLERS = 10_000  # addresses that are told apart for each version; all further ones are one caller
+_CALLERS = 10_000  # distinct addresses for each version; all further ones are one caller
 _FROM_UPSTREAM = "via_upstream"
 # Replies that the gateway made up because of the server; all other details are its own refusals or the caller's doing.
 _ABOUT_UPSTREAM = ("upstream_", "response_timeout")
@@ -58,7 +57,7 @@ _GRPC_REFUSALS = frozenset({1, 3, 5, 7, 9, 11, 12, 16})
 
 @dataclass(slots=True)
 class Addresses:
-    """Which version had which address since when (Unix seconds); addresses are used again when pods go."""
+    """Addresses of versions with their start times (Unix seconds); addresses are reused when pods end."""
 
     owners: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
 
@@ -129,8 +128,7 @@ class Clients:
 
 
 def parse(line: str, model: str, addresses: Addresses, clients: Clients | None = None) -> Seen | None:
-    """One line of `FORMAT`; None where it is no inference of this model's, nobody knows who answered, or it is no
-    evidence.
+    """Parse one line of `FORMAT`; None if it is no inference of this model, of an unknown version, or no evidence.
 
     The name of a model is not in a gRPC path: there the address alone says that it is this model.
     """

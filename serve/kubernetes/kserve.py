@@ -26,11 +26,15 @@ def inference_service(routes: Routes, cluster: Cluster, *, replicas: int) -> Obj
     percent = round(routes.share * 100)
     if abs(percent - routes.share * 100) > 1e-9:
         raise RoutesError(
-            f"KServe takes whole percents, and {routes.share:.2%} is none", where=routes.model, next_step="round it"
+            f"KServe needs whole percents, got {routes.share:.2%}",
+            where=routes.model,
+            next_step="round the share to a whole percent",
         )
     if routes.mirror:
         raise RoutesError(
-            "KServe has no mirror", where=routes.model, next_step="shadow with the Gateway's routes, or drop the mirror"
+            "KServe has no traffic mirroring",
+            where=routes.model,
+            next_step="use the Gateway's routes, or remove the mirror",
         )
     spec: Object = {"predictor": _predictor(routes.model, routes.stable, cluster, replicas)}
     if routes.candidate is not None:
@@ -76,18 +80,23 @@ def broken(service: Mapping[str, Any]) -> list[str]:
     if service["metadata"].get("annotations", {}).get(_MODE) != "Standard":
         said.append("a canary needs Standard mode")
     if any(not 0 <= percent <= 100 for percent in percents) or sum(percents) > 100:
-        said.append(f"canaries take {percents} percent: each from 0 to 100, together at most 100")
+        said.append(f"canaries take {percents} percent: each must be between 0 and 100, together at most 100")
     predictors = [spec["predictor"], *(canary["predictor"] for canary in canaries)]
     names = [predictor.get("name", "") for predictor in predictors]
     if canaries and (not all(names) or len(set(names)) != len(names)):
-        said.append(f"predictors are called {names}: each needs a name of its own")
+        said.append(f"predictor names {names} must be unique")
     said += [
         f"the predictor's name makes {full!r} longer than 63 characters"
         for each in names
         if len(full := f"{name}-{each}-predictor") > 63
     ]
     if canaries:
-        said += [f"{key} beside a canary: replicas are fixed" for key in _SCALING for each in predictors if key in each]
+        said += [
+            f"{key} is set together with a canary, whose replicas are fixed"
+            for key in _SCALING
+            for each in predictors
+            if key in each
+        ]
     if any("canaryTrafficPercent" in predictor for predictor in predictors):
         said.append("canaryTrafficPercent is silently ignored in Standard mode")
     return said

@@ -6,14 +6,14 @@ to be changed carries a digest of the original: two models never get the same na
 
 import re
 
-from optimize.artifact import digest_bytes
+from seatrial.optimize.artifact import digest_bytes
 
 from ..errors import RoutesError
 
 _LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _VERSIONED = re.compile(r"(.+)-v([1-9][0-9]*)")
 LONGEST_SLUG = 36
-"""Leaves room under 63 characters for a version and for what KServe adds to a name."""
+"""Longest name that leaves room under 63 characters for a version and for KServe's additions."""
 LARGEST_VERSION = 10**9
 NAME, INSTANCE, VERSION = (f"app.kubernetes.io/{key}" for key in ("name", "instance", "version"))
 
@@ -35,7 +35,9 @@ def versioned(model: str, version: int) -> str:
     """
     if not 1 <= version <= LARGEST_VERSION:
         raise RoutesError(
-            f"version {version} is not from 1 to {LARGEST_VERSION}", where=model, next_step="name a placed version"
+            f"version must be between 1 and {LARGEST_VERSION}, got {version}",
+            where=model,
+            next_step="name a placed version",
         )
     return f"{slug(model)}-v{version}"
 
@@ -58,5 +60,5 @@ def labels(model: str, version: int | None = None) -> dict[str, str]:
 
 
 def is_label(text: str) -> bool:
-    """Whether a text is a legal DNS label for a Service, a namespace or a claim."""
+    """Return whether a text is a legal DNS label for a Service, a namespace or a claim."""
     return len(text) <= 63 and _LABEL.fullmatch(text) is not None

@@ -52,7 +52,7 @@ class KubectlRouter:
         """Make these routes the truth; returns when every gateway has accepted them.
 
         Raises:
-            RouterError: no such route, somebody else changed it meanwhile, or a gateway refused; the old ones are put
+            RouterError: no such route, another process changed it meanwhile, or a gateway refused; the old ones are put
                 back in force.
         """
         changed: list[Object] = []
@@ -61,15 +61,15 @@ class KubectlRouter:
                 route = self._kubectl.get(kind, slug(routes.model))
                 if route is None:
                     raise RouterError(
-                        f"there is no {kind} of {routes.model}",
+                        f"there is no {kind} for {routes.model}",
                         where=f"namespace {self._kubectl.namespace}",
-                        next_step="apply what seatrial render wrote first",
+                        next_step="apply the output of seatrial render first",
                     )
                 wanted = _with(route, routes)
                 if wanted["spec"] == route["spec"]:
                     continue
                 for rule in broken(wanted):
-                    raise RouterError(rule, where=f"{kind} of {routes.model}", next_step="mend the routes")
+                    raise RouterError(rule, where=f"{kind} of {routes.model}", next_step="fix the routes")
                 changed.append(route)  # before, since an answer that never comes may hide a change that was made
                 self._replace(wanted)
                 self._await_accepted(kind, routes.model)
@@ -100,14 +100,14 @@ class KubectlRouter:
         done = self._kubectl.run("replace", "--filename=-", "--output=json", stdin=json.dumps(route))
         if _CONFLICT in done.stderr:
             raise RouterError(
-                "somebody else changed the route meanwhile",
+                "another process changed the route meanwhile",
                 where=f"{route['kind']} {route['metadata']['name']}",
-                next_step="look who does, then try again",
+                next_step="find the other writer, then try again",
             )
         return self._kubectl.parsed(done)
 
     def _put_back(self, old: Object, routes: Routes) -> None:
-        """The old rules over ours, and over nobody else's; the error that led here is the one to report."""
+        """Restore the old rules over ours only; the error that led here is the one to report."""
         try:
             now, port = self._kubectl.get(old["kind"], old["metadata"]["name"]), KINDS[old["kind"]]
             if now is not None and traffic(read(now, routes.model), port) == traffic(routes, port):
@@ -121,19 +121,23 @@ class KubectlRouter:
         while True:
             route = self._kubectl.get(kind, slug(model))
             if route is None:
-                raise RouterError(f"the {kind} is gone", where=model, next_step="look who removed it")
+                raise RouterError(
+                    f"the {kind} was removed",
+                    where=model,
+                    next_step="find out who removed it, then apply the manifests again",
+                )
             waits, refused = _opinions(route)
             if refused:
                 raise RouterError(
-                    f"the gateway refused the {kind}: {refused}", where=model, next_step="mend what it names"
+                    f"the gateway refused the {kind}: {refused}", where=model, next_step="fix the reported problem"
                 )
             if not waits:
                 return
             if time.monotonic() > until:
                 raise RouterError(
-                    f"no gateway took the {kind} within {self._timeout:.0f} seconds: {waits}",
+                    f"no gateway accepted the {kind} within {self._timeout:.0f} seconds: {waits}",
                     where=model,
-                    next_step="look at the gateway's controller",
+                    next_step="check the gateway's controller",
                 )
             time.sleep(_POLL_SECONDS)
 
@@ -161,11 +165,11 @@ def _same_defaults(old: Object, new: Object) -> None:
 
 
 def _opinions(route: Object) -> tuple[str, str]:
-    """What is still waited for and what was refused, by the gateways' conditions; empty where nothing."""
+    """Return the pending and the refused conditions of the gateways; empty if there are none."""
     generation = route["metadata"].get("generation", 0)
     parents = route.get("status", {}).get("parents", [])
     if len(parents) < len(route["spec"].get("parentRefs", [])) or not parents:
-        return "a gateway has not looked at it yet", ""
+        return "no gateway has processed it yet", ""
     for parent in parents:
         said: dict[str, Any] = {
             each["type"]: each
@@ -174,7 +178,7 @@ def _opinions(route: Object) -> tuple[str, str]:
         }
         for kind in ("Accepted", "ResolvedRefs"):
             if kind not in said:
-                return f"{kind} is not told yet", ""
+                return f"the status of the {kind} is not reported yet", ""
             if said[kind]["status"] == "False":
                 return "", f"{said[kind].get('reason', kind)}: {said[kind].get('message', '')}"
     return "", ""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 from ..errors import ModelLoadError, ServerError
-from ..traffic.fleet import Health
+from ..fleet import Health
 from .command import Kubectl
 from .names import INSTANCE, NAME, selector, slug, version_of, versioned
 from .on_kubectl import KubectlRouter
@@ -22,7 +22,7 @@ _KINDS = "deployments.apps,horizontalpodautoscalers.autoscaling,pods"
 
 
 class KubectlFleet:
-    """A `serve.traffic.fleet.Fleet` on one Deployment per version.
+    """A `serve.fleet.Fleet` on one Deployment per version.
 
     `named` says which versions any route of a model names (by default those of its HTTPRoute): none of them is ever
     stopped. `patience` is in seconds, for all versions of one `serve` to become available. `measure` asks the metrics
@@ -78,7 +78,7 @@ class KubectlFleet:
             return
         if routed := self._named(model) & set(others):
             raise ServerError(
-                f"a route still names version {min(routed)}, which is therefore not stopped",
+                f"version {min(routed)} is still used by a route, so it was not stopped",
                 where=model,
                 next_step="move the routes away from it first",
             )
@@ -88,7 +88,7 @@ class KubectlFleet:
         self._await_stopped(model, others)
 
     def health(self, model: str, version: int) -> Health:
-        """How its pods are. Ready means what their probe asks for: that the server says this version is ready.
+        """Return the health of its pods. Ready is the result of their probe: the server reports this version as ready.
 
         `restarts` counts containers that were started again, `memory` is the largest pod's working set (its servers
         come and go with the load), 0 where no metrics API answers.
@@ -129,7 +129,7 @@ class KubectlFleet:
         while True:
             found = self._workloads(model)
             waiting = {
-                version: found[version].reason if version in found else "the Deployment is gone"
+                version: found[version].reason if version in found else "the Deployment was removed"
                 for version in versions
                 if version not in found or not found[version].complete
             }
@@ -157,12 +157,12 @@ class KubectlFleet:
                 raise ServerError(
                     f"version {left[0]} still has servers after {self._patience:g} s",
                     where=model,
-                    next_step="look who scales it: an autoscaler never does so from none",
+                    next_step="find out what scales it; an autoscaler does not scale up from zero",
                 )
             time.sleep(_POLL_SECONDS)
 
     def _memory(self, model: str, version: int) -> int:
-        """Unknown is 0: a cluster need not have a metrics API, and whoever asks may not be allowed to."""
+        """Unknown is 0: a cluster need not have a metrics API, and the caller may lack permission."""
         labels = quote(",".join(f"{key}={value}" for key, value in selector(model, version).items()), safe="")
         path = f"/apis/metrics.k8s.io/v1beta1/namespaces/{self._kubectl.namespace}/pods?labelSelector={labels}"
         done = self._kubectl.run("get", f"--raw={path}")
@@ -170,4 +170,4 @@ class KubectlFleet:
 
 
 def _hopeless(workload: Workload | None) -> str:
-    return workload.hopeless if workload is not None else "the Deployment is gone"
+    return workload.hopeless if workload is not None else "the Deployment was removed"

@@ -21,7 +21,7 @@ _STUBS_SECONDS = 5  # python stubs end up to this long after the server
 _CONTROL = "/etc/seatrial/control/key"
 _PROBE_SECONDS = 5
 
-# The key comes from a file and never stands in a manifest. Triton takes it as an argument only, so that whoever may
+# The key comes from a file and never stands in a manifest. Triton takes it as an argument only, so that users who may
 # read this container's /proc reads it; it is defence in depth behind the network policy.
 _START = (
     f'key="$(cat {_CONTROL})" && exec tritonserver "$@"'

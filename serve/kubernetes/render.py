@@ -9,8 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from optimize import scratch
-from optimize.errors import ConfigError, MachineError
+from seatrial.optimize import experimental, scratch
+from seatrial.optimize.errors import ConfigError, MachineError
 
 from ..deployment import Deployment
 from ..errors import RoutesError
@@ -27,7 +27,7 @@ from .source import Source, read_source
 
 MARK = ".seatrial-rendered"
 STAGED = ".seatrial-render"
-"""Stands in a folder that `write` made and may therefore replace."""
+"""Marks a folder that `write` created and may therefore replace."""
 EXTRAS = ("kserve", "argo")
 
 
@@ -67,7 +67,7 @@ def base(
         files["policies.yaml"] = envoy_gateway.of_routes(routes, cluster)
     for route in files["routes.yaml"]:
         for rule in broken(route):
-            raise RoutesError(rule, where=f"{route['kind']} of {routes.model}", next_step="mend the routes")
+            raise RoutesError(rule, where=f"{route['kind']} of {routes.model}", next_step="fix the routes")
     return files
 
 
@@ -89,6 +89,7 @@ def render(
     Raises:
         RoutesError: routes that a Gateway, KServe or Argo cannot take.
     """
+    experimental.used(experimental.KUBERNETES)
     files = base(deployment, versions, routes, cluster)
     made = {f"base/{name}": _text(content) for name, content in files.items()}
     made["base/kustomization.yaml"] = _text([_listing(sorted(files))])
@@ -138,12 +139,14 @@ def write(files: Mapping[str, str], folder: Path) -> None:
     folder = folder.absolute()
     if folder.exists() and not (folder / MARK).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(
-            "there is something that seatrial did not render", where=str(folder), next_step="name an empty folder"
+            "the folder contains files that seatrial did not render",
+            where=str(folder),
+            next_step="name an empty folder",
         )
     scratch.sweep(folder.parent, STAGED)
     try:
         with scratch.folder(STAGED, folder.parent) as staged:
-            for path, text in {**files, MARK: "seatrial render writes this folder anew each time.\n"}.items():
+            for path, text in {**files, MARK: "seatrial render rewrites this folder on each run."}.items():
                 (staged / path).parent.mkdir(parents=True, exist_ok=True)
                 (staged / path).write_text(text)
             scratch.take_over(staged, folder)
@@ -156,21 +159,21 @@ def write(files: Mapping[str, str], folder: Path) -> None:
 
 
 def left_to_do(deployment: Deployment, versions: Sequence[Source], cluster: Cluster) -> list[str]:
-    """What a person must still bring before the manifests can be applied."""
+    """Return the manual steps that remain before the manifests can be applied."""
     said = [
         f"a Secret {cluster.control_secret} with a file `key` in each namespace: kubectl create secret generic "
         f"{cluster.control_secret} --from-file=key=FILE -n {cluster.namespace('prod')}",
-        f"a PersistentVolumeClaim {cluster.claim} that holds the model repository, {deployment.name}/VERSION in it",
+        f"a PersistentVolumeClaim {cluster.claim} with the model repository, {deployment.name}/VERSION in it",
     ]
     if digest_for("prod", cluster) == PLACEHOLDER:
         said.insert(
-            0, f"the digest of {cluster.image}:{cluster.release} in the cluster file: prod starts nothing without"
+            0, (f"the digest of {cluster.image}:{cluster.release} in the cluster file: prod does not start without it")
         )
     return said + _left_at_the_gateway(versions, cluster)
 
 
 def _left_at_the_gateway(versions: Sequence[Source], cluster: Cluster) -> list[str]:
-    """Return what only whoever runs the gateway can bring."""
+    """Return the steps that only the operator of the gateway can do."""
     ours, said = cluster.gateway, []
     if ours.implementation == "envoy-gateway":
         said.append(
@@ -179,11 +182,12 @@ def _left_at_the_gateway(versions: Sequence[Source], cluster: Cluster) -> list[s
         )
     else:
         said.append(
-            "bounds on request bodies, headers, JSON nesting, slow requests and connections: the standard Gateway API "
-            'has no fields for them (cluster file, [gateway] implementation = "envoy-gateway", writes its policies)'
+            "limits on request bodies, headers, JSON nesting, slow requests and connections: the "
+            "standard Gateway API has no fields for them (write [gateway] implementation = "
+            '"envoy-gateway" in the cluster file to render its policies)'
         )
     if not cluster.streams and any(parse(each.config).model_transaction_policy.decoupled for each in versions):
-        said.append("streams = true in the cluster file: the model is decoupled, and no route reaches it without")
+        said.append("streams = true in the cluster file: the model is decoupled, and no route reaches it otherwise")
     return said
 
 

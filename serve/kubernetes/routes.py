@@ -20,8 +20,9 @@ _SERVICE = "inference.GRPCInferenceService"
 _METHODS = ("ModelInfer", "ModelMetadata", "ModelReady")
 STREAM = "ModelStreamInfer"
 STRIPPED = ("triton_grpc_error",)
-"""Request headers (gRPC metadata) that never reach a server: this one ends a stream with an error of gRPC's own, and
-servers before 2.68 use memory after its release then."""
+"""Request headers (gRPC metadata) that are removed before a server: they make a stream end with a gRPC error, which
+crashes servers before 2.68 (use after free).
+"""
 KINDS = {"HTTPRoute": HTTP, "GRPCRoute": GRPC}
 
 
@@ -107,9 +108,9 @@ def read(route: Mapping[str, Any], model: str) -> Routes:
         mirrors = [each["requestMirror"] for each in rule.get("filters", []) if each["type"] == "RequestMirror"]
         versions, total = [version for version, _ in backends], sum(share for _, share in backends)
         if None in versions or len(backends) > 2 or len(mirrors) > 1 or total <= 0:
-            raise ValueError("other services, or none with a weight")
+            raise ValueError("its backends are other services, or none has a weight")
         if mirrors and version_of(mirrors[0]["backendRef"]["name"], model) != versions[-1]:
-            raise ValueError("it mirrors to something that is not the candidate")
+            raise ValueError("its mirror does not point to the candidate")
         stable, candidate = versions[0], versions[1] if len(versions) == 2 else None
         return Routes(
             model=model,
@@ -120,7 +121,7 @@ def read(route: Mapping[str, Any], model: str) -> Routes:
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RoutesError) as error:
         raise RouterError(
-            f"the route in the cluster is none of ours: {error}",
+            f"the route in the cluster was not written by seatrial: {error}",
             where=f"{route.get('kind', 'route')} of {model}",
             next_step="remove it, or apply the manifests that seatrial render writes",
         ) from error
@@ -138,19 +139,23 @@ def broken(route: Mapping[str, Any]) -> list[str]:
     said, spec = [], route.get("spec", {})
     for rule in spec.get("rules", []):
         shares = [backend.get("weight", 1) for backend in rule.get("backendRefs", [])]
-        said += [f"weight {share} is not from 0 to 1000000" for share in shares if not 0 <= share <= 1_000_000]
+        said += [
+            f"weight must be between 0 and 1000000, got {share}" for share in shares if not 0 <= share <= 1_000_000
+        ]
         if not shares or sum(shares) == 0:
-            said.append("no backend has a weight: every request would be answered 500")
+            said.append("no backend has a weight, so every request would get status 500")
         for each in rule.get("filters", []):
             mirror = each.get("requestMirror")
             if each.get("type") == "RequestMirror" and not (mirror or {}).get("backendRef", {}).get("port"):
-                said.append("RequestMirror without a backendRef and its port")
+                said.append("RequestMirror needs a backendRef with a port")
             elif mirror and {"percent", "fraction"} <= set(mirror):
-                said.append("RequestMirror with both percent and fraction")
+                said.append("RequestMirror has both percent and fraction")
             elif mirror and (fraction := mirror.get("fraction")) and fraction["numerator"] > fraction["denominator"]:
-                said.append("RequestMirror of more than everything")
+                said.append("RequestMirror exceeds 100 percent")
         if route["kind"] == "HTTPRoute":
             paths = [match.get("path", {}).get("value", "/") for match in rule.get("matches", [])]
-            said += [f"path {path!r} is not absolute" for path in paths if not path.startswith("/") or "//" in path]
-        said += ["more than 64 matches in one rule"] if len(rule.get("matches", [])) > 64 else []
+            said += [
+                f"path must be absolute, got {path!r}" for path in paths if not path.startswith("/") or "//" in path
+            ]
+        said += ["a rule has more than 64 matches"] if len(rule.get("matches", [])) > 64 else []
     return said

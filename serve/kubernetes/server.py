@@ -4,7 +4,7 @@ Pure. Versions are pinned by Service: a server holds exactly one, so no request 
 version that fails to load takes nothing else down.
 """
 
-from optimize.artifact import digest_bytes
+from seatrial.optimize.artifact import digest_bytes
 
 from .cluster import Cluster
 from .names import INSTANCE, labels, selector, slug, versioned
@@ -83,7 +83,7 @@ def disruption_budget(source: Source) -> Object:
 
 
 def network_policy(model: str, cluster: Cluster) -> Object:
-    """Who may talk to the model's servers: the gateway, and monitoring for metrics; they reach DNS and the store."""
+    """Return the network policy: ingress from the gateway and monitoring, egress to DNS and the store."""
     egress: list[Object] = [
         {
             "to": [{"namespaceSelector": _in("kube-system")}],

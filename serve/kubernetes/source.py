@@ -1,4 +1,4 @@
-"""What is to be served: one placed version of a repository, its configuration pinned to it, and every byte's digest.
+"""Source of a rendering: one placed version of a repository, its pinned configuration, and every file's digest.
 
 Reads a repository; writes nothing.
 """
@@ -6,10 +6,10 @@ Reads a repository; writes nothing.
 from dataclasses import dataclass
 from pathlib import Path
 
-from optimize.artifact import digest_file
-from optimize.environment import home
-from optimize.errors import MissingError
-from optimize.store import Store
+from seatrial.optimize.artifact import digest_file
+from seatrial.optimize.environment import home
+from seatrial.optimize.errors import MissingError
+from seatrial.optimize.store import Store
 
 from ..errors import ConfigRuleError
 from ..triton.compiler.config import parse, read_text, with_versions
@@ -56,7 +56,9 @@ def read_source(repository: Path, model: str, version: int, *, image: str) -> So
     known = {placement.version: placement for placement in placements(repository, model)}
     if version not in known:
         raise MissingError(
-            f"{model} has no placed version {version}", where=str(repository), next_step=f"there are {sorted(known)}"
+            f"{model} has no placed version {version}",
+            where=str(repository),
+            next_step=f"placed versions: {sorted(known)}",
         )
     vouching.check(repository, (model,), Store(home() / "store"), versions=(version,))
     folder = known[version].path
@@ -64,9 +66,11 @@ def read_source(repository: Path, model: str, version: int, *, image: str) -> So
     config = "".join(line for line in lines if not line.startswith("#"))  # comments tell of other versions
     if parse(config).backend == "python" and image.rpartition("/")[2] == _STOCK:
         raise ConfigRuleError(
-            "the python flavour needs ONNX Runtime in the server's Python, which the stock image lacks",
+            'flavour = "python" needs ONNX Runtime in the server\'s Python, which the stock image lacks',
             where=f"{model} version {version}, image {image}",
-            next_step="place it with --flavour native, or name an image of your own that has it (cluster file, image)",
+            next_step=(
+                "place it with --flavour native, or name your own image with ONNX Runtime (cluster file, image)"
+            ),
         )
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = tuple((str(path.relative_to(folder)), digest_file(path).removeprefix("sha256:")) for path in paths)

@@ -1,6 +1,6 @@
-"""What a cluster says of one version: its Deployment's counts and conditions, and why its pods do not serve.
+"""State of one version in a cluster: its Deployment's counts and conditions, and why its pods do not serve.
 
-Pure: reads objects, asks nobody and changes nothing.
+Pure: reads objects, sends no requests and changes nothing.
 """
 
 import re
@@ -12,7 +12,7 @@ from .names import VERSION
 from .pod import Object
 
 KEPT = "seatrial/replicas"
-"""The annotation that remembers how many servers a version had when it was scaled to none."""
+"""The annotation that stores the number of servers of a version that was scaled to zero."""
 HOPELESS = frozenset(
     {
         "CrashLoopBackOff",
@@ -25,7 +25,7 @@ HOPELESS = frozenset(
         "RunContainerError",
     }
 )
-"""Reasons for which a container waits that waiting longer does not mend; the first failed pull is not yet one."""
+"""Waiting reasons of a container that do not resolve by themselves; the first failed pull is not one of them."""
 _UNITS = {"": 0, "Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40}
 _BINARY = re.compile(r"([0-9]+)(Ki|Mi|Gi|Ti)?")
 
@@ -45,18 +45,18 @@ class Workload:
 
     @property
     def replicas(self) -> int:
-        """How many servers are asked for now; a Deployment that says nothing asks for one."""
+        """Return the requested number of servers; 1 if the Deployment gives none."""
         return int(self.deployment.get("spec", {}).get("replicas", 1))
 
     @property
     def declared(self) -> int:
-        """How many to start with: as many as it had before it was stopped, and no fewer than its autoscaler's least."""
+        """Return the number of servers to start: as many as before the stop, at least the autoscaler's minimum."""
         kept = str(self.deployment["metadata"].get("annotations", {}).get(KEPT, ""))
         return max(1, self.least, int(kept) if kept.isdigit() else 1)
 
     @property
     def complete(self) -> bool:
-        """Whether the declared servers are of the newest template and available, as ``rollout status`` reads it.
+        """Return whether the declared servers have the newest template and are available, as in ``rollout status``.
 
         More than declared are the autoscaler's: that it could not get one more does not make a version incomplete.
         """
@@ -67,7 +67,7 @@ class Workload:
 
     @property
     def stopped(self) -> bool:
-        """Whether none is asked for and the cluster has none left that would be sent requests."""
+        """Return whether no server is requested and none is left that would receive requests."""
         return not self.replicas and self._observed and not self.deployment["status"].get("replicas")
 
     @property
@@ -82,12 +82,12 @@ class Workload:
 
     @property
     def restarts(self) -> int:
-        """How often containers of its present pods were started again; a pod that was replaced took its count along."""
+        """Return the restarts of the containers of its present pods; a replaced pod takes its count along."""
         return sum(int(each.get("restartCount", 0)) for pod in self.pods for each in _containers(pod))
 
     @property
     def hopeless(self) -> str:
-        """Why waiting longer is of no use; empty where it may still come up."""
+        """Return why waiting longer is useless; empty if it may still become ready."""
         for pod in self.pods:
             for each in _containers(pod):
                 if _state(each, "waiting").get("reason") in HOPELESS or _died(each).get("reason") == "OOMKilled":
@@ -96,9 +96,9 @@ class Workload:
 
     @property
     def reason(self) -> str:
-        """Why it does not serve, in the cluster's own words: a container's, a pod's, else the Deployment's."""
+        """Return why it does not serve, as reported for a container, a pod, else the Deployment."""
         if not self.replicas:
-            return "scaled to no server"
+            return "scaled to zero servers"
         said = [text for pod in self.pods if not _is_ready(pod) for text in _complaints(pod)]
         if said:
             return "; ".join(dict.fromkeys(said))  # each once: ten pods of one kind fail alike
@@ -146,7 +146,7 @@ def _state(container: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _died(container: Mapping[str, Any]) -> Mapping[str, Any]:
-    """How it ended last, if it did so badly and has not become ready since."""
+    """Return its last failure if it has not become ready since."""
     ended = _state(container, "terminated") or container.get("lastState", {}).get("terminated") or {}
     return ended if ended.get("exitCode", 0) != 0 and not container.get("ready") else {}
 
@@ -162,7 +162,7 @@ def _complaints(pod: Object) -> Iterator[str]:
         if waiting.get("reason") and waiting["reason"] not in ("PodInitializing", "ContainerCreating"):
             yield f"{each['name']}: {_joined(waiting)}"
         if died:
-            yield f"{each['name']} ended with {died['exitCode']}: {_joined(died)}"
+            yield f"{each['name']} terminated with {died['exitCode']}: {_joined(died)}"
 
 
 def _is_ready(pod: Object) -> bool:

@@ -1,7 +1,8 @@
 """The world of a rollout in a cluster: HTTPRoutes, Deployments, the gateway's access log, and what cannot be judged.
 
-Puts parts together; decides nothing. ``--world serve.kubernetes.world:cluster`` reads a small TOML file. It never met a
-cluster or a gateway: it was tried with kubectl 1.32 against a small API of our own, and a log that a test wrote.
+Puts parts together; decides nothing. ``--world seatrial.serve.kubernetes.world:cluster`` reads a small TOML file.
+Experimental (`optimize.experimental.KUBERNETES`): tested with kubectl 1.32 against a small API of our own, and with a
+log that a test wrote.
 """
 
 import os
@@ -9,14 +10,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from optimize import config
-from optimize.errors import ConfigError, SeatrialError
-from optimize.user_code import Reference
+from seatrial.optimize import config, experimental
+from seatrial.optimize.errors import ConfigError, SeatrialError
+from seatrial.optimize.user_code import Reference
 
 from ..errors import ServerError
 from ..traffic.envoy import access_log
-from ..traffic.rollout.controller import World
-from ..traffic.rollout.evidence import Told
+from ..traffic.rollout.controller import RolloutPorts
+from ..traffic.rollout.evidence import Judgement
 from ..traffic.rollout.machine import Rollout
 from ..traffic.seen import Seen
 from . import gateway_log
@@ -28,19 +29,19 @@ from .routes import KINDS
 
 SCHEMA = 1
 VARIABLE = "SEATRIAL_CLUSTER_WORLD"
-"""Names the file; without it `FILE` in the working directory is read."""
+"""Environment variable with the path of the file; without it `FILE` in the working directory is read."""
 FILE = "cluster-world.toml"
-Judge = Callable[[Rollout], Told]
+Judge = Callable[[Rollout], Judgement]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reach:
-    """How a cluster is reached.
+class ClusterConfig:
+    """Access to a cluster.
 
     `kinds` are the routes that the model has, the first of which is read. `log` is a file, relative to the settings',
     to which the gateway's access log (`gateway_log.FORMAT`) is appended. `golden` and `agreement` are judges of your
     own, ``FILE.py:NAME`` or ``MODULE:NAME``, called with the rollout at each look and giving a
-    `serve.traffic.rollout.evidence.Told`; without one the rollout pauses where it would be asked.
+    `serve.traffic.rollout.evidence.Judgement`; without one the rollout pauses where it would be asked.
 
     Raises:
         ConfigError: a field breaks a rule.
@@ -60,26 +61,29 @@ class Reach:
             raise ConfigError(f"schema {self.schema}", where="schema", next_step=f"write schema = {SCHEMA}")
         if not is_label(self.namespace):
             raise ConfigError(
-                f"{self.namespace!r} is no namespace", where="namespace", next_step="name the overlay's namespace"
+                f"invalid namespace {self.namespace!r}", where="namespace", next_step="use the overlay's namespace"
             )
         if not self.kinds or not set(self.kinds) <= set(KINDS) or len(set(self.kinds)) < len(self.kinds):
-            raise ConfigError(f"kinds {list(self.kinds)}", where="kinds", next_step=f"name some of {sorted(KINDS)}")
+            raise ConfigError(f"kinds {list(self.kinds)}", where="kinds", next_step=f"use some of {sorted(KINDS)}")
         if not self.log:
-            raise ConfigError("no log", where="log", next_step="name the file that the gateway's log is written to")
+            raise ConfigError(
+                "no log is configured", where="log", next_step="name the file that the gateway's log is written to"
+            )
 
 
-def cluster(rollout: Rollout) -> World:
+def cluster(rollout: Rollout) -> RolloutPorts:
     """The world of a rollout in the cluster that the settings name.
 
     Raises:
         MissingError: there is no such file.
         ConfigError: its content cannot be.
     """
+    experimental.used(experimental.KUBERNETES)
     path = Path(os.environ.get(VARIABLE) or FILE)
-    return reached(config.load(path, Reach), rollout, path.parent)
+    return reached(config.load(path, ClusterConfig), rollout, path.parent)
 
 
-def reached(reach: Reach, rollout: Rollout, base: Path) -> World:
+def reached(reach: ClusterConfig, rollout: Rollout, base: Path) -> RolloutPorts:
     """The world at that reach; `base` is where its relative paths begin."""
     router = KubectlRouter(reach.namespace, kinds=reach.kinds, context=reach.context, kubectl=reach.kubectl)
     fleet = KubectlFleet(
@@ -90,9 +94,11 @@ def reached(reach: Reach, rollout: Rollout, base: Path) -> World:
         named=router.named,
         measure=rollout.plan.memory > 0,
     )
-    golden = _judge(reach.golden, base, "golden inputs cannot be replayed past the gateway: a network policy is there")
-    agreement = _judge(reach.agreement, base, "a gateway throws the mirror's answers away, so nothing is compared")
-    return World(
+    golden = _judge(
+        reach.golden, base, "golden inputs cannot be replayed past the gateway, because a network policy blocks it"
+    )
+    agreement = _judge(reach.agreement, base, "a gateway discards mirrored answers, so nothing is compared")
+    return RolloutPorts(
         router=router,
         fleet=fleet,
         seen=GatewayLog(reach, rollout.model, base / reach.log).seen,
@@ -104,21 +110,21 @@ def reached(reach: Reach, rollout: Rollout, base: Path) -> World:
 class GatewayLog:
     """Reads on in the gateway's log, and asks the cluster which version had which address."""
 
-    def __init__(self, reach: Reach, model: str, log: Path) -> None:
+    def __init__(self, reach: ClusterConfig, model: str, log: Path) -> None:
         self._kubectl = Kubectl(
             reach.namespace, error=ServerError, rights="list pods", context=reach.context, kubectl=reach.kubectl
         )
         self._model, self._log = model, log
-        self._addresses, self._place = gateway_log.Addresses(), access_log.Place()
+        self._addresses, self._place = gateway_log.Addresses(), access_log.LogPosition()
         self.clients = gateway_log.Clients()
 
     def seen(self) -> Iterable[Seen]:
-        """What was logged since the last call; nothing where the cluster cannot say whose it was, which comes later."""
+        """Return the requests logged since the last call; those of unknown addresses are returned later."""
         asked = False
 
         def parse(line: str) -> Seen | None:
             nonlocal asked
-            if not asked:  # after the lines were read: whoever answered one of them has an address by now
+            if not asked:  # after the lines were read: every version that answered one has an address by now
                 self._learn()
                 asked = True
             return gateway_log.parse(line, self._model, self._addresses, self.clients)
@@ -135,16 +141,18 @@ class GatewayLog:
 
 
 def _judge(text: str, base: Path, why_not: str) -> Judge:
-    """The user's judge; without one nobody knows, and that is what is said."""
+    """Return the user's judge; without one the result is INCONCLUSIVE, with the reason."""
     if not text:
-        return lambda rollout: Told(outcome="INCONCLUSIVE", reasons=(why_not,))
+        return lambda rollout: Judgement(outcome="INCONCLUSIVE", reasons=(why_not,))
     reference = Reference.parse(text, base)
 
-    def ask(rollout: Rollout) -> Told:
+    def ask(rollout: Rollout) -> Judgement:
         told = reference.call(rollout)
-        if not isinstance(told, Told):
+        if not isinstance(told, Judgement):
             raise ConfigError(
-                f"it gave a {type(told).__name__}", where=text, next_step="return a serve.traffic.rollout.evidence.Told"
+                f"the judge returned a {type(told).__name__}",
+                where=text,
+                next_step="return a seatrial.serve.traffic.rollout.evidence.Judgement",
             )
         return told
 

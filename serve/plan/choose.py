@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.capacity.slo import Slo
+from seatrial.bench.capacity.slo import Slo
 
 from ..errors import ObjectiveError
 from .curve import Curve, Service
@@ -48,7 +48,7 @@ class BatchPlan:
 
     @property
     def met(self) -> bool:
-        """Whether the objective holds even where the curve errs to the slow side."""
+        """Return whether the objective holds even if the curve errs to the slow side."""
         return self.tail[1] <= self.slo.seconds
 
     def to_json(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class Model:
         return tuple(settings(self.curve.layouts, self.curve.largest, self.slo.seconds))
 
     def predict(self, setting: Setting, rate: float, *, arrivals: int = _QUICK) -> Prediction:
-        """What a setting does at a rate."""
+        """Predict a setting at a rate."""
         return self._predict(self.services[setting.layout], setting, rate, arrivals)
 
     def tails(self, setting: Setting, rate: float, *, arrivals: int = 20_000) -> tuple[float, float]:
@@ -103,7 +103,7 @@ class Model:
         return predict(service, setting, rate, quantile=slo.quantile, bound=slo.seconds, arrivals=arrivals)
 
     def keeps(self, setting: Setting, rate: float) -> bool:
-        """Whether the objective holds at that rate."""
+        """Return whether the objective holds at that rate."""
         return self.predict(setting, rate).over <= self.slo.budget
 
     def limit(self, setting: Setting) -> float:
@@ -122,7 +122,7 @@ class Model:
         return low
 
     def bearing(self, some: Iterable[Setting], least: float) -> dict[Setting, float]:
-        """What each sustains of those that sustain `least`; the others are left out, and cost one look each."""
+        """Return the sustained rates of the settings that sustain `least`; the others cost one simulation each."""
         able = (each for each in some if self.limit(each) > least and self.keeps(each, least))
         return {setting: self.sustains(setting, least) for setting in able}
 
@@ -188,11 +188,14 @@ def _notes(service: Service, prediction: Prediction, slow: float, slo: Slo) -> I
     if slow > slo.seconds:
         yield f"within the curve's error the tail may reach {1e3 * slow:.1f} ms, beyond the objective"
     if service.error > _UNSURE:
-        yield f"the curve's rounds differ: its standard error is {service.error:.0%}; measure on a quieter machine"
+        yield (f"the curve differs between rounds (standard error {service.error:.0%}); measure on a quieter machine")
     if prediction.utilisation > _BUSY:
-        yield f"instances would be busy {prediction.utilisation:.0%} of the time: a little more traffic costs much"
+        yield (
+            f"instances would be busy {prediction.utilisation:.0%} of the time, so a little more traffic "
+            "adds much latency"
+        )
     if beyond := sum(share for size, share in prediction.sizes.items() if size > service.sizes[-1]):
-        yield f"{beyond:.0%} of the batches would be larger than any that was measured"
+        yield f"{beyond:.0%} of the batches would be larger than any measured one"
     if len(service.jitter) < _FEW:
         yield f"the tail rests on {len(service.jitter)} measured latencies"
 
@@ -203,11 +206,13 @@ def _refused(model: Model, rate: float, candidates: Sequence[Setting]) -> Object
         quickest = min(service.of(1) + service.path for service in model.services.values())
         return ObjectiveError(
             f"no setting meets {model.slo} at any rate",
-            where=f"a request alone takes {1e3 * quickest:.1f} ms in the median",
-            next_step="make the model faster or the objective wider",
+            where=f"a single request takes {1e3 * quickest:.1f} ms in the median",
+            next_step="make the model faster, or relax the objective",
         )
     return ObjectiveError(
-        f"no setting meets {model.slo} at {rate:g} requests a second",
+        f"no setting meets {model.slo} at {rate:g} requests per second",
         where=f"{len(candidates)} settings on {model.curve.cores} cores",
-        next_step=f"offer at most {reached:.3g} requests a second to one server ({setting}), or widen the objective",
+        next_step=(
+            f"offer at most {reached:.3g} requests per second to one server ({setting}), or relax the objective"
+        ),
     )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from optimize.errors import IntegrityError
+from seatrial.optimize.errors import IntegrityError
 
 from .setting import Layout
 
@@ -52,7 +52,7 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """What a batch costs in one layout, drawn from its windows.
+    """Cost of a batch in one layout, drawn from its windows.
 
     `gap` is what an instance stands still between two batches although requests wait; `path` what a request takes
     beyond its batch: the wire, the server's front, the client. `jitter` is by how much single requests differed from
@@ -129,7 +129,7 @@ class Curve:
         return tuple(sorted({window.layout for window in self.windows}))
 
     def service(self, layout: Layout) -> Service:
-        """What a batch costs in a layout.
+        """Return the cost of a batch in a layout.
 
         Raises:
             IntegrityError: it was not measured, or nothing was answered there.
@@ -137,7 +137,7 @@ class Curve:
         return service([window for window in self.windows if window.layout == layout])
 
     def rounds(self, layout: Layout) -> tuple[Service, ...]:
-        """What it cost in every round alone: how much they differ is how far the curve can be trusted."""
+        """Return the cost in each round alone; their spread shows how far the curve can be trusted."""
         mine = [window for window in self.windows if window.layout == layout]
         return tuple(
             service([window for window in mine if window.round == each]) for each in sorted({w.round for w in mine})
@@ -156,7 +156,7 @@ class Curve:
         """
         try:
             if value["schema"] != SCHEMA:
-                raise ValueError(f"schema {value['schema']!r}, this reads {SCHEMA}")
+                raise ValueError(f"the curve has schema {value['schema']!r}; this version reads {SCHEMA}")
             return cls(
                 subject=value["subject"],
                 largest=value["largest"],
@@ -165,15 +165,15 @@ class Curve:
                 windows=tuple(_window(window) for window in value["windows"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise IntegrityError(f"not a latency curve: {error}", next_step="measure it again") from error
+            raise IntegrityError(f"not a valid latency curve: {error}", next_step="measure the curve again") from error
 
 
 def service(windows: Sequence[Window]) -> Service:
-    """What a batch costs, from the windows of one layout; never falls as the batch grows (isotonic, by counts)."""
+    """Fit the cost of a batch from the windows of one layout; it never falls as the batch grows (isotonic)."""
     single = [window for window in windows if window.rows == 1]
     sizes, seconds, counts = _pooled(single)
     if not len(sizes):
-        raise IntegrityError("a layout of the curve was never answered", next_step="measure the curve again")
+        raise IntegrityError("the curve has no measurement for one of its layouts", next_step="measure the curve again")
     from scipy.optimize import isotonic_regression
 
     risen = np.asarray(isotonic_regression(seconds, weights=counts).x, dtype=np.float64)

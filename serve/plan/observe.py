@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.load import on_locust
-from bench.load.payload import Payload
-from bench.server_statistics import ModelStatistics, statistics
-from bench.targets import Endpoint
-from optimize import scratch
-from optimize.artifact import Artifact
-from optimize.environment import environment
-from optimize.errors import ConfigError
-from optimize.samples import Array
-from optimize.store import Store
+from seatrial.bench.load import on_locust
+from seatrial.bench.load.payload import Payload
+from seatrial.bench.server_statistics import ModelStatistics, statistics
+from seatrial.bench.targets import Endpoint
+from seatrial.optimize import scratch
+from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.environment import environment
+from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.samples import Array
+from seatrial.optimize.store import Store
 
 from ..deployment import Deployment
 from ..errors import ServerError
@@ -33,12 +33,12 @@ _KEPT = 1000  # latencies of a window
 
 Progress = Callable[[float, str], None]
 Inputs = Callable[[Endpoint], dict[str, Array]]
-"""What to send to an endpoint: some samples for each input."""
+"""Request inputs for an endpoint: some samples for each input."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Where settings are tried: an artifact, how it is deployed but for the setting, what is sent, a scratch folder.
+    """Test bench of settings: an artifact, its deployment except for the setting, the inputs, a scratch folder.
 
     `cores` pins the client; None leaves it wherever it may run.
     """
@@ -53,13 +53,13 @@ class Bench:
     def __post_init__(self) -> None:
         if self.deployment.max_batch_size < 1:
             raise ConfigError(
-                "a model that does not batch has no batch to plan",
+                "the model does not batch, so there is no batch size to plan",
                 where=self.deployment.name,
                 next_step="set max_batch_size to the largest batch to consider, for a model with a symbolic batch axis",
             )
         if self.deployment.instances.kind != "cpu":
             raise ConfigError(
-                "only layouts on the CPU can be planned: cores bound instances and threads",
+                "only CPU layouts can be planned: cores bound instances and threads",
                 where=self.deployment.name,
                 next_step='write instances.kind = "cpu", or choose count and batch by hand',
             )
@@ -151,7 +151,7 @@ class _Looking:
             seconds=self.seconds,
             concurrency=concurrency,
             folder=self.folder,
-            cores=self.bench.client_cores,
+            client=on_locust.ClientSetup(cores=self.bench.client_cores),
             progress=begin,
         )
         alone = concurrency == 1 and payload.batch == 1
@@ -182,5 +182,9 @@ def _between(first: ModelStatistics, last: ModelStatistics) -> tuple[Executions,
 def _counted(endpoint: Endpoint) -> ModelStatistics:
     found = statistics(endpoint)
     if isinstance(found, str):
-        raise ServerError("the server does not count its batches", where=found, next_step="use a Triton that does")
+        raise ServerError(
+            "the server does not report batch statistics",
+            where=found,
+            next_step="use a Triton release that reports them",
+        )
     return found

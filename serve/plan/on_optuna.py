@@ -47,13 +47,13 @@ class OptunaProposer:
         for _ in range(_ASKS):
             trial = self._study.ask(self._space)
             setting = self._setting(trial.params)
-            self._study.tell(trial, state=TrialState.FAIL)  # what comes of it is told as an observation of its own
+            self._study.tell(trial, state=TrialState.FAIL)  # its result is reported as a separate observation
             if setting in able:
                 return setting
         return max(worth, key=lambda each: (self._predicted.get(each, 0.0), -each.delay_us, each))
 
     def tell(self, setting: Setting, gain: float) -> None:
-        """What it sustained beside the start (log ratio)."""
+        """Report its sustained rate relative to the start (log ratio)."""
         for _ in range(self._WEIGHT):
             self._add(setting, gain)
 

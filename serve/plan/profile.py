@@ -7,12 +7,12 @@ Reads an engine's own plan and builds nothing. The profile goes into the compile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from optimize.artifact import Artifact
-from optimize.engine import PLAN, EnginePlan
-from optimize.errors import ConfigError, IntegrityError
-from optimize.reading import SHAPE_ERRORS, read_object
-from optimize.stages.configs import Profile, Range
-from optimize.store import Store
+from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.errors import ConfigError, IntegrityError
+from seatrial.optimize.reading import SHAPE_ERRORS, read_object
+from seatrial.optimize.recipe.configs import Profile, Range
+from seatrial.optimize.store import Store
+from seatrial.optimize.tensorrt.plan import PLAN, EnginePlan
 
 WARN = 0.01  # of all batches
 
@@ -28,7 +28,8 @@ class BatchProfile:
     def __post_init__(self) -> None:
         if not 1 <= self.low <= self.opt <= self.high:
             raise ConfigError(
-                f"[{self.low}, {self.opt}, {self.high}] is no profile", next_step="keep 1 <= min <= opt <= max"
+                f"a profile needs 1 <= min <= opt <= max, got [{self.low}, {self.opt}, {self.high}]",
+                next_step="order the sizes as min, opt, max, all at least 1",
             )
 
     @property
@@ -64,15 +65,15 @@ def engine_profiles(artifact: Artifact, store: Store) -> tuple[BatchProfile, ...
     """
     if artifact.format != "tensorrt":
         raise ConfigError(
-            f"{artifact.name} is no TensorRT engine but {artifact.format}",
+            f"{artifact.name} must be a TensorRT engine, got format {artifact.format}",
             where="--engine",
-            next_step="name an artifact that a compile stage made",
+            next_step="name an artifact of a compile stage",
         )
     try:
         return batch_profiles(EnginePlan.from_json(read_object(store.path(artifact, PLAN))).profiles)
     except SHAPE_ERRORS as error:
         raise IntegrityError(
-            f"its plan cannot be read: {error!r}", where=artifact.short, next_step="compile the engine again"
+            f"the engine's plan cannot be read: {error!r}", where=artifact.short, next_step="compile the engine again"
         ) from error
 
 
@@ -85,10 +86,10 @@ def missing(sizes: Mapping[int, float], profiles: Iterable[BatchProfile]) -> flo
 
 
 def warning(sizes: Mapping[int, float], profiles: Iterable[BatchProfile], most: float = WARN) -> str:
-    """What to tell where more than the share `most` of the batches miss every profile, or nothing."""
+    """Return a warning if more than the fraction `most` of the batches miss every profile; empty otherwise."""
     some = tuple(profiles)
     share = missing(sizes, some)
     if share <= most:
         return ""
     spoken = ", ".join(str(list(profile.range)) for profile in some) or "none"
-    return f"{share:.1%} of the batches miss the engine's profiles ({spoken}): compile it for this plan's"
+    return f"{share:.1%} of the batches miss the engine's profiles ({spoken}): compile it for this plan"

@@ -25,7 +25,7 @@ _LEAD = 0.05  # of the arrivals, before the queue has forgotten that it began em
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What a setting is expected to do at a rate (requests per second, one row each). Latencies in seconds.
+    """Prediction of a setting at a rate (requests per second, one row each). Latencies in seconds.
 
     `tail` is the percentile `quantile`; `over` the share of requests beyond the bound. `utilisation` is the busy share
     of the instances, `sizes` how many batches of each size ran, as shares of all batches.
@@ -89,7 +89,7 @@ def predict(
     arrivals: int = ARRIVALS,
     seed: int = 1,
 ) -> Prediction:
-    """What the setting does under Poisson arrivals; the same seed gives the same arrivals at every rate, rescaled.
+    """Simulate the setting under Poisson arrivals; the same seed gives the same arrivals, rescaled to each rate.
 
     Common random numbers, so that two settings differ by what they do and not by their luck.
     """

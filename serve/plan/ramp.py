@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bench.capacity.slo import Slo
-from bench.load.run import OK, LoadRun
-from bench.schedule import Schedule, ramp
-from optimize.errors import ConfigError
+from seatrial.bench.capacity.slo import Slo
+from seatrial.bench.load.run import OK, LoadRun
+from seatrial.bench.schedule import Schedule, ramp
+from seatrial.optimize.errors import ConfigError
 
 WIDTH = 1.2  # a stretch of the climb is judged together: from its rate over this to its rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Climb:
+class RateRamp:
     """From a rate to a higher one (requests per second) within so many seconds, evenly."""
 
     low: float
@@ -27,7 +27,7 @@ class Climb:
 
     def __post_init__(self) -> None:
         if not (0 < self.low < self.high and self.seconds > 0):
-            raise ConfigError(f"a climb goes up from a positive rate, not {self}")
+            raise ConfigError(f"the ramp must rise from a positive rate, got {self}")
 
     def schedule(self, seed: int) -> Schedule:
         """Poisson arrivals of the climb."""
@@ -42,7 +42,7 @@ class Sustained:
     ended: bool
 
 
-def sustained(run: LoadRun, climb: Climb, slo: Slo) -> Sustained:
+def sustained(run: LoadRun, climb: RateRamp, slo: Slo) -> Sustained:
     """Read it off a run: the highest rate of which the stretch before held the objective.
 
     An arrival without a good answer in time misses, whatever the reason. Stretches after a stall of the machine are
@@ -52,7 +52,7 @@ def sustained(run: LoadRun, climb: Climb, slo: Slo) -> Sustained:
     return held(run.intended, missed, climb, slo)
 
 
-def held(intended: npt.NDArray[np.float64], missed: npt.NDArray[np.bool_], climb: Climb, slo: Slo) -> Sustained:
+def held(intended: npt.NDArray[np.float64], missed: npt.NDArray[np.bool_], climb: RateRamp, slo: Slo) -> Sustained:
     """`sustained` for arrivals (seconds after the start, in order) and whether each missed."""
     rates = climb.low + (climb.high - climb.low) * intended / climb.seconds
     sums = np.concatenate([[0], np.cumsum(missed)])

@@ -12,28 +12,28 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from bench.capacity.slo import Slo
-from bench.load import on_locust
-from bench.load.run import LoadRun
-from bench.records import journal
-from optimize.artifact import canonical, digest_bytes
-from optimize.environment import environment
-from optimize.errors import ConfigError, IntegrityError
-from optimize.reading import SHAPE_ERRORS, read_object
-from optimize.store import write_atomically
+from seatrial.bench.capacity.slo import Slo
+from seatrial.bench.load import on_locust
+from seatrial.bench.load.run import LoadRun
+from seatrial.bench.records import journal
+from seatrial.optimize.artifact import canonical, digest_bytes
+from seatrial.optimize.environment import environment
+from seatrial.optimize.errors import ConfigError, IntegrityError
+from seatrial.optimize.reading import SHAPE_ERRORS, read_object
+from seatrial.optimize.store import write_atomically
 
 from ..errors import ModelLoadError
 from .choose import BatchPlan, Model, choose, planned
 from .curve import Curve
 from .observe import ROUNDS, Bench, observe
-from .ramp import Climb, sustained
+from .ramp import RateRamp, sustained
 from .setting import Layout, Setting, layouts
 from .trial import SCHEMA, Trial
 from .tune import Proposer, Tuned, tune
 from .verify import Verified, verify
 
 Progress = Callable[[str, float, str], None]
-"""Called with the step, the share of it that is done, and what is being done."""
+"""Called with the step, its completed fraction, and the current activity."""
 
 _CLIMB_LOW, _CLIMB_HIGH = 0.4, 1.6  # of what the model says that the plan sustains
 _CLIMB_MOST = 8000.0
@@ -41,8 +41,8 @@ MOST_RATE = 5000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a run is asked: the rate, the objective, the largest batch to consider, and how much to measure.
+class TuneRequest:
+    """Request of a run: the rate, the objective, the largest batch to consider, and the amount of measurement.
 
     `rounds` is how often the curve visits every layout. `trials` 0 stops at the plan. `climb_seconds` is the length of
     one climb, `verify_seconds` that of the steady load at the end (0: none).
@@ -61,31 +61,40 @@ class Asked:
     def __post_init__(self) -> None:
         if not (isfinite(self.rate) and 0 < self.rate <= MOST_RATE):
             raise ConfigError(
-                f"{self.rate:g} is no rate to plan for",
+                f"the rate must be above 0, got {self.rate:g}",
                 where="--rate",
-                next_step=f"give more than 0, at most {MOST_RATE:g} a second",
+                next_step=f"use at most {MOST_RATE:g} requests per second",
             )
         if not 1 <= self.largest <= 1024:
-            raise ConfigError(f"{self.largest} is no largest batch", where="--largest", next_step="give 1 to 1024")
+            raise ConfigError(
+                f"the largest batch must be between 1 and 1024, got {self.largest}",
+                where="--largest",
+                next_step="use 1 to 1024",
+            )
         if not 1 <= self.rounds <= 20:
-            raise ConfigError(f"{self.rounds} rounds are no curve", where="--rounds", next_step="give 1 to 20")
+            raise ConfigError(
+                f"--rounds must be between 1 and 20, got {self.rounds}", where="--rounds", next_step="use 1 to 20"
+            )
         if not 0 <= self.trials <= 100 or not 1 <= self.pairs <= 20:
             raise ConfigError(
-                f"{self.trials} trials of {self.pairs} pairs cannot be made",
+                f"trials must be between 0 and 100 and pairs between 1 and 20, got {self.trials} and {self.pairs}",
                 where="--trials, --pairs",
-                next_step="give 0 to 100 trials of 1 to 20 pairs",
+                next_step="use 0 to 100 trials of 1 to 20 pairs",
             )
         if not (1 <= self.climb_seconds <= 60 and (self.verify_seconds == 0 or 1 <= self.verify_seconds <= 600)):
             raise ConfigError(
-                f"loads of {self.climb_seconds:g} and {self.verify_seconds:g} s cannot be made",
+                (
+                    "the load times must be 1 to 60 s per trial and 0 to 600 s to verify, got "
+                    f"{self.climb_seconds:g} s and {self.verify_seconds:g} s"
+                ),
                 where="--seconds, --verify-seconds",
-                next_step="give 1 to 60 s a trial, and 0 or 1 to 600 s to verify",
+                next_step="use 1 to 60 s per trial, and 0 or 1 to 600 s to verify",
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """What a run found: the plan, the search around it if one was made, the plan of the winner, its verification."""
+    """Result of a run: the plan, the optional search around it, the plan of the winner, its verification."""
 
     folder: Path
     curve: Curve
@@ -130,7 +139,7 @@ class Climbing:
 
     bench: Bench
     slo: Slo
-    climb: Climb
+    climb: RateRamp
     folder: Path
     seed: int = 1
     made: int = 0
@@ -155,23 +164,23 @@ class Climbing:
                 self.climb.schedule(self.seed + number // 2),
                 self.bench.payload(endpoint),
                 folder=self.folder / f"{number:03d}",
-                cores=self.bench.client_cores,
-                drain=2.0,
+                client=on_locust.ClientSetup(cores=self.bench.client_cores),
+                loop=on_locust.OpenLoopSetup(drain=2.0),
             )
 
 
-def climb_for(sustains: float, seconds: float) -> Climb:
+def climb_for(sustains: float, seconds: float) -> RateRamp:
     """The climb that finds a rate which the model expects here: from well below it to well above.
 
     Never above what one load process can offer.
     """
     high = min(_CLIMB_HIGH * sustains, _CLIMB_MOST)
-    return Climb(low=_CLIMB_LOW / _CLIMB_HIGH * high, high=high, seconds=seconds)
+    return RateRamp(low=_CLIMB_LOW / _CLIMB_HIGH * high, high=high, seconds=seconds)
 
 
 def run(
     bench: Bench,
-    asked: Asked,
+    asked: TuneRequest,
     *,
     folder: Path,
     proposing: Callable[[Setting, dict[Setting, float]], Proposer],
@@ -199,7 +208,7 @@ def run(
             final = planned(model, tuned.best, asked.rate, sustains=model.sustains(tuned.best))
     verified = None
     if asked.verify_seconds:
-        tell("verify", 0.1, f"{asked.rate:g} requests a second")
+        tell("verify", 0.1, f"{asked.rate:g} requests per second")
         verified = verify(bench, final, folder=folder / "verify", seconds=asked.verify_seconds, seed=asked.seed)
         tell("verify", 1.0, "done")
     found = Planned(folder=folder, curve=curve, plan=plan, tuned=tuned, final=final, verified=verified)
@@ -209,14 +218,14 @@ def run(
 
 def _search(
     bench: Bench,
-    asked: Asked,
+    asked: TuneRequest,
     folder: Path,
     model: Model,
     plan: BatchPlan,
     proposing: Callable[[Setting, dict[Setting, float]], Proposer],
     tell: Progress,
 ) -> Tuned:
-    tell("trials", 0.0, "simulating what every setting sustains")
+    tell("trials", 0.0, "simulating the sustained rate of every setting")
     predicted = model.bearing(model.settings(), plan.sustains / 2) | {plan.setting: plan.sustains}
     done = journal.records(folder / "trials.jsonl", SCHEMA, Trial.from_json)
     slots = 2 * asked.pairs * asked.trials
@@ -242,21 +251,23 @@ def _search(
 
 
 def _curve(
-    bench: Bench, asked: Asked, folder: Path, some: Sequence[Layout], progress: Callable[[float, str], None]
+    bench: Bench, asked: TuneRequest, folder: Path, some: Sequence[Layout], progress: Callable[[float, str], None]
 ) -> Curve:
     path = folder / "curve.json"
     if path.exists():
         try:
             return Curve.from_json(read_object(path))
         except (IntegrityError, *SHAPE_ERRORS) as error:
-            raise IntegrityError(f"not a curve: {error}", where=str(path), next_step="remove it, run again") from error
+            raise IntegrityError(
+                f"not a valid curve: {error}", where=str(path), next_step="remove the file, then run again"
+            ) from error
     cores = environment().cores
     curve = observe(bench, tuple(some) or layouts(cores), largest=asked.largest, rounds=asked.rounds, progress=progress)
     _write(path, curve.to_json())
     return curve
 
 
-def _claim(folder: Path, bench: Bench, asked: Asked) -> None:
+def _claim(folder: Path, bench: Bench, asked: TuneRequest) -> None:
     """Note what the run is asked, or make sure that the folder was asked the same."""
     beside = Setting(max_batch=asked.largest, delay_us=0, layout=Layout(instances=1, threads=1))
     said = {
@@ -277,9 +288,9 @@ def _claim(folder: Path, bench: Bench, asked: Asked) -> None:
         known = {}
     if differing := sorted(key for key in said if known.get(key) != said[key]):
         raise ConfigError(
-            f"the run in that folder was asked something else: {', '.join(differing)}",
+            f"the run in that folder had other settings: {', '.join(differing)}",
             where=str(folder),
-            next_step="name another folder, or ask the same again (only --trials and --verify-seconds may differ)",
+            next_step="name another folder, or repeat the settings (only --trials and --verify-seconds may differ)",
         )
 
 

@@ -1,4 +1,4 @@
-"""What a plan chooses: the largest batch, the delay, the instances and their threads, together.
+"""Settings of a plan: the largest batch, the delay, the instances and their threads.
 
 Only values, and which of them a machine's cores allow. Says nothing about how well any of them serves.
 """
@@ -9,7 +9,7 @@ from itertools import product
 from math import isfinite
 from typing import Any
 
-from optimize.errors import ConfigError
+from seatrial.optimize.errors import ConfigError
 
 from ..deployment import Deployment
 
@@ -27,7 +27,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         if self.instances < 1 or self.threads < 1:
-            raise ConfigError(f"a layout needs instances and threads from 1, not {self}")
+            raise ConfigError(f"a layout needs at least 1 instance and 1 thread, got {self}")
 
     def __str__(self) -> str:
         return f"{self.instances} x {self.threads}"
@@ -43,14 +43,14 @@ class Setting:
 
     def __post_init__(self) -> None:
         if self.max_batch < 1 or self.delay_us < 0:
-            raise ConfigError(f"a setting needs a batch from 1 and a delay from 0, not {self}")
+            raise ConfigError(f"a setting needs a batch of at least 1 and a delay of at least 0, got {self}")
 
     def __str__(self) -> str:
         return f"batch {self.max_batch}, delay {self.delay_us} us, {self.layout} threads"
 
     @classmethod
     def of(cls, deployment: Deployment) -> "Setting":
-        """What a deployment says now."""
+        """Return the setting of a deployment."""
         return cls(
             max_batch=max(deployment.max_batch_size, 1),
             delay_us=deployment.batching.max_queue_delay_us,
@@ -100,14 +100,14 @@ def layouts(cores: int) -> tuple[Layout, ...]:
 def batches(largest: int) -> tuple[int, ...]:
     """The batch sizes worth trying up to the largest: powers of two, and the largest itself."""
     if largest < 1:
-        raise ConfigError(f"{largest} is no largest batch", next_step="give 1 or more")
+        raise ConfigError(f"the largest batch must be at least 1, got {largest}", next_step="use 1 or more")
     return tuple(sorted({1 << power for power in range(largest.bit_length())} | {largest}))
 
 
 def delays(seconds: float) -> tuple[int, ...]:
     """Delays (microseconds) worth trying where an answer may take so long."""
     if not (isfinite(seconds) and seconds > 0):
-        raise ConfigError(f"{seconds} is no time to answer in")
+        raise ConfigError(f"the time limit must be positive, got {seconds}")
     return tuple(sorted({0, *(max(int(round(1e6 * seconds * share, -2)), 100) for share in _DELAY_SHARES)}))
 
 

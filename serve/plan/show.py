@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from math import exp
 from typing import TYPE_CHECKING
 
-from optimize.terminal import led
+from seatrial.optimize.terminal import led
 
 from .choose import BatchPlan
 from .run import Planned
@@ -34,7 +34,7 @@ def curve_table(found: Planned) -> "Table":
 
 
 def plan_table(plan: BatchPlan, verified: Verified | None) -> "Table":
-    """What is predicted at the rate, beside what was measured."""
+    """Return the predicted values at the rate beside the measured ones, as a table."""
     from rich.table import Table
 
     tail = f"p{100 * plan.slo.quantile:g}"
@@ -51,7 +51,7 @@ def plan_table(plan: BatchPlan, verified: Verified | None) -> "Table":
             f"{1e3 * plan.prediction.tail:.1f} ms ({low} to {high})",
             verified and f"{1e3 * verified.tail:.1f} ms",
         ),
-        ("over the bound", f"{plan.prediction.over:.2%}", verified and f"{verified.over:.2%}"),
+        ("over the limit", f"{plan.prediction.over:.2%}", verified and f"{verified.over:.2%}"),
         ("busy", f"{plan.prediction.utilisation:.0%}", ""),
         ("batches", sizes_text(plan.prediction.sizes), verified and sizes_text(verified.sizes)),
         ("of another size", "", verified and f"{verified.apart:.0%}"),

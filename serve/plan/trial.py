@@ -14,9 +14,9 @@ from .setting import Setting
 SCHEMA = 1
 LEVEL = 0.9
 PRIOR_SD, PRIOR_DF = 0.08, 2
-"""Of the log ratio of one pair, before any was measured: climbs of one and the same setting on two shared cores."""
+"""Standard deviation of the log ratio of one pair before any measurement: ramps of one setting on two shared cores."""
 MODEL_SD, MODEL_DF = 0.15, 4
-"""Of the log gain beyond what the model says, before any trial has shown how far it errs."""
+"""Standard deviation of the log gain beyond the model's prediction, before any trial shows the model's error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class Trial:
 
     @property
     def itself(self) -> bool:
-        """Whether both sides were the same setting."""
+        """Return whether both sides were the same setting."""
         return self.setting == self.against
 
     def to_json(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Where a search stands: its trials judged, the best setting, and how far model and pairs err (log scale)."""
+    """State of a search: its judged trials, the best setting, and the errors of model and pairs (log scale)."""
 
     best: Setting
     judged: tuple[Judged, ...]
@@ -154,7 +154,7 @@ def most_together(state: Standing, trials: Sequence[Trial]) -> float:
 
 
 def undecided(state: Standing, pairs: Sequence[Pair]) -> bool:
-    """Whether another pair is worth it: the candidate is ahead so far, and not yet credibly so.
+    """Return whether another pair is worthwhile: the candidate leads, but not yet credibly.
 
     Looking after every pair makes the interval of a winner a little too short; it is held against the best again
     only by settings that follow, so a search may end with one that is no better, seldom with one that is worse.

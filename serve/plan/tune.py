@@ -20,7 +20,7 @@ WORTH = log(1.02)
 PATIENCE, LITTLE = 3, log(1.05)
 
 Measure = Callable[[Setting], float]
-"""Serves a setting afresh, loads it briefly, and returns the rate that it sustained (requests per second)."""
+"""Serves a setting afresh, loads it briefly, and returns the sustained rate (requests per second)."""
 Keep = Callable[[Trial], None]
 
 
@@ -31,12 +31,12 @@ class Proposer(Protocol):
         """One of these."""
 
     def tell(self, setting: Setting, gain: float) -> None:
-        """What a setting sustained: the log of its rate over the start's."""
+        """Report a setting's sustained rate: the log of its ratio to the start's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuned:
-    """How a search ended: where it stands, why it stopped, and what the start sustained (requests per second)."""
+    """Result of a search: its state, the reason to stop, and the start's sustained rate (requests per second)."""
 
     start: Setting
     state: Standing
@@ -49,7 +49,7 @@ class Tuned:
 
     @property
     def gain(self) -> float:
-        """What it sustains over what the start does, as a ratio; 1 where the start stands."""
+        """Return its sustained rate relative to the start, as a ratio; 1 if the start stays."""
         return exp(self.state.level)
 
     def to_json(self) -> dict[str, Any]:
@@ -110,12 +110,12 @@ def _gains(predicted: Mapping[Setting, float], state: Standing) -> dict[Setting,
 
 def _stop(state: Standing, made: Sequence[Trial], worth: Sequence[Setting], trials: int) -> str:
     if len(made) >= trials:
-        return f"its {trials} trials are spent"
+        return f"all {trials} trials were used"
     if made and not worth:
-        return "no setting that was not tried is credibly better"
+        return "no untried setting is credibly better"
     last = [judged.trial for judged in state.judged[-PATIENCE:] if not judged.trial.itself and not judged.better]
     if len(last) == PATIENCE and most_together(state, last) < LITTLE:
-        return f"the last {PATIENCE} trials together exclude 5 % more than the best"
+        return f"the last {PATIENCE} trials together exclude a gain of more than 5 % over the best"
     return ""
 
 

@@ -11,25 +11,26 @@ from typing import Any
 
 import numpy as np
 
-from bench.load import on_locust
-from bench.load.run import LoadRun
-from bench.load.steady import autocorrelation_time
-from bench.load.summary import MIN_FOR_P99
-from bench.load.validity import LoadLimits, breaches
-from bench.schedule import poisson
-from bench.server_statistics import window
+from seatrial.bench.load import on_locust
+from seatrial.bench.load.run import LoadRun
+from seatrial.bench.load.steady import autocorrelation_time
+from seatrial.bench.load.summary import MIN_FOR_P99
+from seatrial.bench.load.validity import breaches
+from seatrial.bench.load_limits import LoadLimits
+from seatrial.bench.schedule import poisson
+from seatrial.bench.server_statistics import window
 
 from .choose import BatchPlan
 from .observe import Bench
 from .profile import BatchProfile, missing
 
 LOOSE = LoadLimits(lag=0.005, arrival_distance=0.1, client_cpu=0.9)
-"""A client on the model's own cores lags by milliseconds; lag counts as latency, so it cannot flatter a setting."""
+"""A client on the model's own cores lags by milliseconds; lag counts as latency, so it cannot improve a result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """What the plan's setting did at the plan's rate. Latencies in seconds from the intended send; shares of batches.
+    """Measured values of the plan's setting at the plan's rate. Latencies in seconds from the intended send.
 
     `apart` is the total variation distance of executed from predicted sizes: the share of batches that would have to
     change their size. `missed` is the share of executed batches outside the plan's profile. `breaches` are rules of the
@@ -78,7 +79,7 @@ def verify(bench: Bench, plan: BatchPlan, *, folder: Path, seconds: float = 10.0
                 poisson(plan.rate, seconds, seed),
                 payload,
                 folder=folder,
-                cores=bench.client_cores,
+                client=on_locust.ClientSetup(cores=bench.client_cores),
                 progress=counting.begin,
             )
     return compared(plan, run, shares(counting.counted))
@@ -122,13 +123,13 @@ def compared(plan: BatchPlan, run: LoadRun, sizes: Mapping[int, float]) -> Verif
 
 
 def caveats(plan: BatchPlan, verified: Verified) -> tuple[str, ...]:
-    """What weakens the comparison, for people."""
+    """Return caveats of the comparison, as sentences."""
     found = []
     if verified.effective < MIN_FOR_P99:
-        found.append(f"the tail rests on {verified.effective:.0f} independent requests of the {MIN_FOR_P99} it takes")
+        found.append(f"the tail rests on {verified.effective:.0f} independent requests, {MIN_FOR_P99} are needed")
     if not verified.within:
         low, high = (1e3 * each for each in plan.tail)
         found.append(f"the measured tail, {1e3 * verified.tail:.1f} ms, lies outside {low:.1f} to {high:.1f} ms")
     if verified.apart > 0.25:
-        found.append(f"{verified.apart:.0%} of the batches had another size than predicted")
+        found.append(f"{verified.apart:.0%} of the batches differed from the predicted size")
     return tuple(found)

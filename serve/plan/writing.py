@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from optimize import config
-from optimize.errors import ConfigError
-from optimize.store import write_atomically
+from seatrial.optimize import config
+from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.store import write_atomically
 
 from ..deployment import Deployment
 from .setting import Setting
@@ -58,7 +58,7 @@ def edited(text: str, values: Mapping[tuple[str, str], str]) -> str:
 
 
 def _values(deployment: Deployment) -> dict[tuple[str, str], str]:
-    """What is set, in the order of the file; an empty list only where a line must be overruled."""
+    """Return the values to write, in the order of the file; an empty list only if a line must be overruled."""
     values = {
         ("", "max_batch_size"): str(deployment.max_batch_size),
         ("", "threads"): str(deployment.threads),
@@ -105,7 +105,7 @@ def _span(lines: list[str], table: str) -> tuple[int | None, int]:
 
 def _stubborn(path: Path) -> ConfigError:
     return ConfigError(
-        "the plan cannot be written into this file without rewriting it",
+        "the plan cannot be written into this file without rewriting the whole file",
         where=str(path),
-        next_step="write [batching], [instances] and [warmup] as tables with one key a line, then again",
+        next_step="write [batching], [instances] and [warmup] as tables with one key per line, then retry",
     )

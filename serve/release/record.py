@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from optimize.artifact import canonical, is_digest
-from optimize.plain import parse_json
+from seatrial.optimize.artifact import canonical, is_digest
+from seatrial.optimize.plain import parse_json
 
 SCHEMA = 1
 RECORD_LIMIT = 64 << 20  # bytes of a record; a verdict has some thousand
@@ -46,15 +46,15 @@ def read_release(data: bytes, name: str, version: int) -> Release:
     """
     value = parse_json(data)
     if not isinstance(value, dict) or value.pop("schema", None) != SCHEMA:
-        raise ValueError("another schema, or no record")
+        raise ValueError("the record has another schema, or is not a release record")
     try:
         found = Release(**value)
     except TypeError as error:
         raise ValueError(str(error)) from None
     if (found.name, found.version) != (name, version) or type(found.version) is not int:
-        raise ValueError(f"it is the record of {str(found.name)[:80]!r}, version {str(found.version)[:20]}")
+        raise ValueError(f"it belongs to {str(found.name)[:80]!r}, version {str(found.version)[:20]}")
     if not is_digest(found.digest) or not (found.previous == "" or is_digest(found.previous)):
-        raise ValueError("its digests are none")
+        raise ValueError("its digests are malformed")
     if not isinstance(found.verdict, dict) or not all(isinstance(text, str) for text in (found.run, found.at)):
         raise ValueError("a field has the wrong type")
     canonical(value)  # infinite numbers are refused where they are read

@@ -9,11 +9,11 @@ It does not hold the artifact; the store does.
 import json
 from pathlib import Path
 
-from bench.verdict import Verdict
-from optimize.artifact import Artifact, canonical
-from optimize.environment import now
-from optimize.errors import MissingError
-from optimize.names import checked
+from seatrial.bench.verdict import Verdict
+from seatrial.optimize.artifact import Artifact, canonical
+from seatrial.optimize.environment import now
+from seatrial.optimize.errors import MissingError
+from seatrial.optimize.names import checked
 
 from ..errors import RegistryError
 from .record import Release, record_bytes
@@ -41,15 +41,15 @@ class Registry:
         checked(name, "release name", where="--name")
         if verdict.candidate.get("digest") != artifact.digest:
             raise RegistryError(
-                f"the verdict judged {str(verdict.candidate.get('digest'))[:19]}, not {artifact.short}",
+                f"the verdict belongs to {str(verdict.candidate.get('digest'))[:19]}, not to {artifact.short}",
                 where=str(run),
                 next_step="gate this artifact and register it with that run",
             )
         if verdict.outcome != "PASS":
             raise RegistryError(
-                f"{artifact.short} is refused: its verdict is {verdict.outcome}",
+                f"{artifact.short} cannot be registered: its verdict is {verdict.outcome}",
                 where="; ".join(verdict.summary[:3]),
-                next_step="fix what the verdict names, build and gate again",
+                next_step="fix the causes named in the verdict, then build and gate again",
                 exit_code=verdict.exit_code,
             )
         with self.folder.locked(name):
@@ -91,8 +91,8 @@ class Registry:
         chosen = [release for release in found if not at or str(release.version) == version]
         if not chosen:
             raise MissingError(
-                f"no release {label!r}",
+                f"there is no release {label!r}",
                 where=str(self.root),
-                next_step=f"register one first; there is: {', '.join(self.folder.names()) or 'nothing'}",
+                next_step=f"register one first; known: {', '.join(self.folder.names()) or 'none'}",
             )
         return chosen[-1]

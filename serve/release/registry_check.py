@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from optimize.inspection import Damage, Inspection
-from optimize.plain import read_plain
-from optimize.store_folder import REPAIR, disk_errors, not_a_folder, reason
+from seatrial.optimize.inspection import Damage, Inspection
+from seatrial.optimize.plain import read_plain
+from seatrial.optimize.store_folder import REPAIR, disk_errors, not_a_folder, reason
 
 from .record import RECORD_LIMIT
 from .registry_folder import RegistryFolder
@@ -31,12 +31,12 @@ def inspect_releases(home: Path, repair: bool) -> Inspection:
             newest = [version for version in folder.versions(name) if version > max(copies)]
             remarks += [f"the second copy of {name}@{version} is not written yet" for version in newest]
         if left := folder.leftovers(name):
-            remarks.append(f"{left} staged files in the registry of {name}: the next registration sweeps them")
+            remarks.append(f"the registry of {name} has {left} staged files; the next registration removes them")
     return Inspection(counts={"releases": count}, damage=tuple(damage), repaired=tuple(done), remarks=tuple(remarks))
 
 
 def _no_folder(path: Path) -> Damage:
-    return Damage(part="folder", what="this is no folder, and must be one", where=str(path), next_step=REPAIR)
+    return Damage(part="folder", what="not a folder, but a folder is required here", where=str(path), next_step=REPAIR)
 
 
 def _of_name(folder: RegistryFolder, name: str, *, repaired: bool) -> Iterator[Damage]:
@@ -68,7 +68,7 @@ def _of_name(folder: RegistryFolder, name: str, *, repaired: bool) -> Iterator[D
 
 
 def _wrong(folder: RegistryFolder, name: str) -> dict[int, str]:
-    """What is wrong with each record that is not sound: unreadable, not what was registered, or out of the chain."""
+    """Return the fault of each unsound record: unreadable, changed since registration, or out of the chain."""
     copies, versions = folder.copies(name), folder.versions(name)
     found: dict[int, str] = {}
     before: str | None = ""
@@ -107,8 +107,8 @@ def _restore(folder: RegistryFolder, name: str, version: int) -> str:
     which = f" (its digest is {', '.join(sorted(known))})" if known else ""
     path = folder.path(name, version)
     beyond = [other for other in folder.versions(name) if other > version]
-    stray = f", or move {folder.path(name, beyond[-1])} away where that never was a release" if beyond else ""
-    return f"move {path} away and put a backup of the file there{which}{stray}; or release under another name"
+    stray = f", or move {folder.path(name, beyond[-1])} away if that was never a release" if beyond else ""
+    return f"move {path} away and restore the file from a backup{which}{stray}; or release under another name"
 
 
 def _named_by_next(folder: RegistryFolder, name: str, version: int) -> tuple[str, ...]:
@@ -133,14 +133,14 @@ def _repaired(folder: RegistryFolder) -> Iterator[str]:
     with disk_errors(folder.root):
         for path in (folder.root, folder.second):
             if not_a_folder(path):
-                yield f"{path}: no folder; moved to {folder.set_aside(path)}"
+                yield f"{path}: not a folder; moved to {folder.set_aside(path)}"
         for name in folder.names():
             yield from _repaired_name(folder, name)
 
 
 def _repaired_name(folder: RegistryFolder, name: str) -> Iterator[str]:
     for path in folder.misplaced(name):
-        yield f"{path}: no folder; moved to {folder.set_aside(path)}"
+        yield f"{path}: not a folder; moved to {folder.set_aside(path)}"
     lock = folder.lock_path(name)
     try:
         read_plain(lock, RECORD_LIMIT)
@@ -167,7 +167,7 @@ def _restored(folder: RegistryFolder, name: str, version: int) -> Iterator[str]:
     if named and _digest(folder, name, version) in named:
         for digest in sorted(folder.copies(name).get(version, frozenset()) - set(named)):
             other = folder.copy_path(name, version, digest)
-            yield f"{other}: no copy of the record; moved to {folder.set_aside(other)}"
+            yield f"{other}: not a copy of the record; moved to {folder.set_aside(other)}"
         return
     for digest in sorted(folder.copies(name).get(version, ())):
         try:
@@ -175,7 +175,10 @@ def _restored(folder: RegistryFolder, name: str, version: int) -> Iterator[str]:
         except (OSError, ValueError):
             continue
         if named and digest not in named:
-            yield f"{folder.copy_path(name, version, digest)}: no copy of the record that version {version + 1} names"
+            yield (
+                f"{folder.copy_path(name, version, digest)}: not the copy of the record that version "
+                f"{version + 1} names"
+            )
             continue
         if path.exists() or path.is_symlink():
             yield f"{path}: damaged; moved to {folder.set_aside(path)}"

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from optimize.artifact import digest_bytes
-from optimize.inspection import DamageError
-from optimize.names import is_name
-from optimize.plain import STAGED, read_plain, sweep, write_once
-from optimize.store_folder import REPAIR, disk_errors, lock_on, not_a_folder, numbered, reason
+from seatrial.optimize.artifact import digest_bytes
+from seatrial.optimize.inspection import DamageError
+from seatrial.optimize.names import is_name
+from seatrial.optimize.plain import STAGED, read_plain, sweep, write_once
+from seatrial.optimize.store_folder import REPAIR, disk_errors, lock_on, not_a_folder, numbered, reason
 
 from .record import RECORD_LIMIT, Release, read_release
 
@@ -74,7 +74,7 @@ class RegistryFolder:
             DamageError: a record is missing, or was changed; or a folder was replaced.
         """
         for path in self.misplaced(name):
-            raise damaged("this is no folder, and a part of the registry", path, part="folder")
+            raise damaged("not a folder, but it is a part of the registry", path, part="folder")
         copies, found = self.copies(name), list[tuple[Release, str]]()
         for version in range(1, max((*copies, *self.versions(name)), default=0) + 1):
             path = self.path(name, version)
@@ -83,7 +83,7 @@ class RegistryFolder:
             except (OSError, ValueError) as error:
                 raise damaged(f"the record of {name}@{version} cannot be read: {reason(error)}", path) from error
             if digest not in copies.get(version, {digest}):
-                raise damaged(f"the record of {name}@{version} is not what was registered", path)
+                raise damaged(f"the record of {name}@{version} differs from the registered one", path)
             if release.previous != (found[-1][1] if found else ""):
                 raise damaged(f"the registry's chain of {name} breaks before version {version}", path)
             found.append((release, digest))
@@ -120,7 +120,7 @@ class RegistryFolder:
             MachineError: the disk refused.
         """
         for path in self.misplaced(name):
-            raise damaged("this is no folder, and a part of the registry", path, part="folder")
+            raise damaged("not a folder, but it is a part of the registry", path, part="folder")
         with disk_errors(self.root):
             (self.root / name).mkdir(parents=True, exist_ok=True)
             with lock_on(self.lock_path(name)):

@@ -1,1 +1,1 @@
-"""Whether what serves, and what is to be served, keeps to the security checklist: findings, never changes."""
+"""Security checklist for running servers and for models, manifests and proxies: findings, never changes."""

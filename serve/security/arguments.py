@@ -51,7 +51,7 @@ def secrets(arguments: Sequence[str], where: str, *, exposed: bool) -> Iterator[
 
 
 def settings(arguments: Sequence[str], where: str, *, exposed: bool) -> Iterator[Finding]:
-    """What the flags switch on or leave on."""
+    """Check which risky settings the flags enable or leave enabled."""
     given = flags(arguments)
     if not {"disable-auto-complete-config", "strict-model-config"} & set(given):
         yield breach("auto-complete", where, "no --disable-auto-complete-config", exposed=exposed)
@@ -62,7 +62,7 @@ def settings(arguments: Sequence[str], where: str, *, exposed: bool) -> Iterator
     if given.get("allow-client-shm", ["false"])[-1].lower() not in ("false", "0"):
         yield breach("client-shm", where, "--allow-client-shm", exposed=exposed)
     if given.get("cache-config") or given.get("response-cache-byte-size"):
-        yield breach("cache", where, "a response cache is set up", exposed=exposed)
+        yield breach("cache", where, "a response cache is configured", exposed=exposed)
 
 
 def unrestricted(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:

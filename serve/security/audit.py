@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
-from bench.errors import TargetError
-from bench.load.guard import is_loopback
-from bench.targets import split_url
-from optimize.errors import MissingError
-from optimize.store import Store
+from seatrial.bench.errors import TargetError
+from seatrial.bench.load.guard import is_loopback
+from seatrial.bench.targets import split_url
+from seatrial.optimize.errors import MissingError
+from seatrial.optimize.store import Store
 
 from ..errors import ServerError
 from ..triton.repository.entries import shown
@@ -24,7 +24,7 @@ from .rules import breach
 
 @dataclass(slots=True)
 class _Notes:
-    """What one audit has gathered so far."""
+    """Findings and notes that one audit has gathered so far."""
 
     findings: list[Finding] = field(default_factory=list)
     looked: list[str] = field(default_factory=list)
@@ -51,19 +51,21 @@ def audit_folder(folder: Path, store: Store | None) -> Audit:
     is_repository = bool(models(folder)) or any(folder.glob("*/[1-9]*/model.*"))
     if not documents and not is_repository and not read.unreadable and not behind.looked and not behind.unseen:
         raise MissingError(
-            "neither a model repository nor manifests nor a proxy's configuration",
+            "the folder is neither a model repository nor does it hold manifests or a proxy's configuration",
             where=str(folder),
-            next_step="a repository has MODEL/config.pbtxt, manifests and Envoy's files are *.yaml or *.json, nginx's "
-            "*.conf",
+            next_step=(
+                "give a repository (MODEL/config.pbtxt), manifests or Envoy files (*.yaml, *.json), or nginx "
+                "files (*.conf)"
+            ),
         )
     notes = _Notes(findings=behind.findings, looked=behind.looked, unseen=[*read.unreadable, *behind.unseen])
     if is_repository:
         notes.findings += repository.audit(folder, store)
-        notes.looked.append("model repository: links, rights, code, digests, configuration")
+        notes.looked.append("model repository: links, permissions, code, digests, configuration")
     if documents:
         notes.findings += manifests.audit(documents)
         notes.findings += [
-            breach("malformed", where, f"{reading.told(key)} stands twice in one mapping")
+            breach("malformed", where, f"{reading.told(key)} occurs twice in one mapping")
             for where, key in read.doubled
         ]
         notes.looked.append(f"{len(documents)} Kubernetes documents")
@@ -85,7 +87,7 @@ def audit_server(url: str, store: Store | None, *, grpc_url: str = "", metrics_u
             raise TargetError(
                 f"{each} is not this machine",
                 where=url,
-                next_step="audit only servers that are yours, and say so (--i-own-this-target)",
+                next_step="audit only servers that you own, and confirm it (--i-own-this-target)",
             )
     door, local, notes = on_server.Door((host, port)), is_loopback(host), _Notes()
     about = door.about()
@@ -93,18 +95,16 @@ def audit_server(url: str, store: Store | None, *, grpc_url: str = "", metrics_u
     exposed = not local or (seen is not None and seen.exposed)
     notes.findings += on_server.over_http(door, exposed=exposed)
     notes.looked.append(f"HTTP at {host}:{port} ({about['name']} {about['version']})")
-    notes.unseen.append("limits on the depth of JSON and the size of headers: trying them can end the server")
+    notes.unseen.append("limits on the depth of JSON and the size of headers: a test could crash the server")
     _configurations(door, notes)
     for side in ("grpc", "metrics"):
         found = seen.port(side) if seen is not None else None
         _side(side, sides.get(side) or ((host, found) if found else None), exposed, notes)
     if seen is None:
-        notes.unseen.append(
-            "the server's process: " + ("not to be seen by this user" if local else "another machine's")
-        )
+        notes.unseen.append("the server's process: " + ("not visible to this user" if local else "on another machine"))
         return notes.audit(url)
     notes.findings += process.audit(seen, exposed=exposed)
-    notes.looked.append(f"process {seen.pid}: arguments, addresses, user, rights")
+    notes.looked.append(f"process {seen.pid}: arguments, addresses, user, permissions")
     for folder in (each for each in seen.repositories if each.is_dir()):
         notes.findings += repository.audit(folder, store)
         notes.looked.append(f"its repository {folder}")
@@ -114,7 +114,7 @@ def audit_server(url: str, store: Store | None, *, grpc_url: str = "", metrics_u
 def _side(side: str, address: tuple[str, int] | None, exposed: bool, notes: _Notes) -> None:
     """gRPC or metrics, where they were named or the process tells their port."""
     if address is None:
-        notes.unseen.append(f"{side}: its port is not known; name it with --{side}-url")
+        notes.unseen.append(f"{side}: the port is unknown; give it with --{side}-url")
         return
     at = f"{side} at {address[0]}:{address[1]}"
     try:
@@ -128,17 +128,17 @@ def _side(side: str, address: tuple[str, int] | None, exposed: bool, notes: _Not
 
 
 def _configurations(door: on_server.Door, notes: _Notes) -> None:
-    """What each ready model's configuration says, as far as the server tells it."""
+    """Check the configuration of each ready model, as far as the server reports it."""
     from tritonclient.grpc import model_config_pb2 as pb
 
     parse = import_module("google.protobuf.json_format").Parse
     names = door.models()
     if names is None:
-        notes.unseen.append("models' configurations: the index is closed, as it should be")
+        notes.unseen.append("models' configurations: the index is closed, as recommended")
     for name in names or ():
         text = door.config(name)
         if text is None:
-            notes.unseen.append(f"configuration of {shown(name)}: closed, as it should be")
+            notes.unseen.append(f"configuration of {shown(name)}: closed, as recommended")
             continue
         try:
             config = parse(text, pb.ModelConfig(), ignore_unknown_fields=True)

@@ -37,7 +37,7 @@ def is_envoy(document: object) -> bool:
 
 @dataclass(slots=True)
 class _Parts:
-    """What the documents of one audit define together: discovery spreads them over files."""
+    """Combined definitions of the documents of one audit, which discovery spreads over files."""
 
     listeners: list[tuple[str, Object]] = field(default_factory=list)
     clusters: dict[str, tuple[str, Object]] = field(default_factory=dict)
@@ -170,7 +170,7 @@ def _listener(listener: Object, where: str, doors: list[_Door]) -> Iterator[Find
         if str(options.get("headers_with_underscores_action", "ALLOW")).upper() in ("ALLOW", "0"):
             yield breach("underscore-headers", where, "headers_with_underscores_action is ALLOW", exposed=exposed)
         if not inspected:
-            yield breach("json-depth", where, "no filter that looks into bodies", exposed=exposed)
+            yield breach("json-depth", where, "no filter inspects request bodies", exposed=exposed)
         if exposed and not encrypted and not any(word in name for name in filters for word in _AUTHENTICATES):
             yield breach("open-proxy", where, f"{told(address.get('address'))} without TLS or authentication")
 

@@ -1,4 +1,4 @@
-"""What an audit says: findings, what was looked at, and what could not be.
+"""Result of an audit: findings, what was examined, and what could not be.
 
 Values only; looks at nothing itself. A rule has two severities, because an open door matters less where only this
 machine's own users can reach it: one for what others can reach, one for loopback.
@@ -14,7 +14,7 @@ SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One item of the checklist: what breaking it means and how to mend it. `private` is its severity on loopback."""
+    """One item of the checklist: what breaking it means and how to fix it. `private` is its severity on loopback."""
 
     exposed: Severity
     private: Severity | None = None
@@ -48,18 +48,21 @@ class Audit:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing of high severity was found."""
+        """Return whether nothing of high severity was found."""
         return not any(finding.severity == "high" for finding in self.findings)
 
     @property
     def counts(self) -> dict[Severity, int]:
-        """How many findings of each severity."""
+        """Return the number of findings of each severity."""
         counted = Counter(finding.severity for finding in self.findings)
         return {severity: counted[severity] for severity in SEVERITIES}
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return {"schema": 1, "passed": self.passed, "counts": self.counts, **asdict(self)}
+        """Return JSON values; the fix of each finding stands under `fix`."""
+        findings = [
+            {"fix" if key == "mend" else key: value for key, value in asdict(each).items()} for each in self.findings
+        ]
+        return {"schema": 1, "passed": self.passed, "counts": self.counts, **asdict(self), "findings": findings}
 
 
 def ordered(findings: list[Finding]) -> tuple[Finding, ...]:

@@ -27,8 +27,8 @@ def audit(document: Object, where: str, kinds: set[str]) -> Iterator[Finding]:
         yield from judge(document, where)
     if document["kind"] == "ClientTrafficPolicy" and "EnvoyExtensionPolicy" not in kinds:
         # Envoy Gateway has no field for either: only an extension that looks into requests can bound them.
-        yield breach("large-headers", where, "no extension bounds the headers, 60 kB by default")
-        yield breach("json-depth", where, "no extension looks into bodies")
+        yield breach("large-headers", where, "no extension limits the headers, 60 kB by default")
+        yield breach("json-depth", where, "no extension inspects bodies")
 
 
 def silent(documents: Sequence[tuple[str, Object]]) -> list[str]:
@@ -36,8 +36,10 @@ def silent(documents: Sequence[tuple[str, Object]]) -> list[str]:
     kinds = {document["kind"] for _, document in documents}
     if kinds & {"HTTPRoute", "GRPCRoute"} and not kinds & {"ClientTrafficPolicy", "EnvoyFilter"}:
         return [
-            "the gateway's limits on bodies, headers, JSON nesting, slow requests and connections: no policy of it is "
-            "among the files"
+            (
+                "the gateway's limits on bodies, headers, JSON nesting, slow requests and connections: none "
+                "of its policies is among the files"
+            )
         ]
     return []
 
@@ -50,7 +52,7 @@ def _http_route(route: Object, where: str) -> Iterator[Finding]:
             if path.get("type", "PathPrefix") != "Exact" and not (inside and path["value"].endswith("/infer")):
                 yield breach("wide-route", where, f"{path.get('type', 'PathPrefix')} {told(path['value'])}")
         if not rule.get("timeouts") and rule.get("backendRefs"):
-            yield breach("no-timeout", where, "a rule without timeouts")
+            yield breach("no-timeout", where, "a rule has no timeouts")
         codes = {int(number(each) or 0) for each in (rule.get("retry") or {}).get("codes", [])}
         if codes & {500, 502, 503, 504}:
             yield breach("retries-again", where, f"retry on {sorted(codes)}")
@@ -61,7 +63,7 @@ def _grpc_route(route: Object, where: str) -> Iterator[Finding]:
         methods = [match.get("method", {}) for match in rule.get("matches") or [{}]]
         for method in methods:
             if not method.get("method"):
-                yield breach("wide-route", where, "every method of the service")
+                yield breach("wide-route", where, "every method of the service is routed")
         removed = [
             str(name).lower()
             for each in rule.get("filters", [])
@@ -133,7 +135,7 @@ def _virtual_service(service: Object, where: str) -> Iterator[Finding]:
         if number(retry.get("attempts", 2)) != 0:
             yield from retries(retry.get("retryOn"), where)
         if not route.get("timeout") and route.get("route"):
-            yield breach("no-timeout", where, "an HTTP route without timeout")
+            yield breach("no-timeout", where, "an HTTP route has no timeout")
 
 
 def _ejection(where: str, *, most: float, counts: bool, seen: str) -> Iterator[Finding]:

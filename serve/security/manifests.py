@@ -68,7 +68,7 @@ def _document(document: Object, where: str, pinned: set[str], policies: list[Obj
     elif kind == "Pod":
         yield from _pod(document["spec"], where, pinned)
     elif kind == "Secret" and (document.get("data") or document.get("stringData")):
-        yield breach("secret-in-manifest", where, "a Secret with its content")
+        yield breach("secret-in-manifest", where, "a Secret contains its data")
     elif kind == "Service" and document["spec"].get("type") in ("LoadBalancer", "NodePort"):
         yield breach("exposed-service", where, f"type {document['spec']['type']}")
     elif kind == "NetworkPolicy":
@@ -78,7 +78,7 @@ def _document(document: Object, where: str, pinned: set[str], policies: list[Obj
 
 
 def _unit(where: str) -> Path | None:
-    """What is applied together: the nearest folder that kustomize builds; None for plain files."""
+    """Return the unit that is applied together: the nearest kustomize folder; None for plain files."""
     return next((each for each in Path(where).parents if (each / "kustomization.yaml").is_file()), None)
 
 
@@ -109,9 +109,9 @@ def _image(image: str, where: str, pinned: set[str]) -> Iterator[Finding]:
     name, _, digest = image.partition("@")
     tagged = ":" in name.rpartition("/")[2]
     if digest == _ZEROS:
-        yield breach("image-placeholder", where, "a digest of zeros")
+        yield breach("image-placeholder", where, "the digest is all zeros")
     elif not digest and (not tagged or name.endswith(":latest")):
-        yield breach("image-tag", where, image or "no image")
+        yield breach("image-tag", where, image or "no image is named")
     elif not digest and name.partition(":")[0] not in pinned:
         yield breach("image-digest", where, image)
     release = _RELEASE.search(name)
@@ -143,11 +143,11 @@ def _rights(container: Object, pod: Object, where: str) -> Iterator[Finding]:
         yield breach("no-limits", where, "no limits of cpu and memory")
     for variable in container.get("env", []):
         if _SECRET_NAME.search(variable["name"]) and variable.get("value"):
-            yield breach("secret-in-manifest", where, f"the variable {variable['name']} with its value")
+            yield breach("secret-in-manifest", where, f"the variable {variable['name']} contains its value")
 
 
 def _server(container: Object, where: str) -> Iterator[Finding]:
-    """What is particular to Triton, told by its flags and probes."""
+    """Check the settings specific to Triton: its flags and probes."""
     given = [str(each) for each in [*container.get("command", []), *container.get("args", [])]]
     yield from arguments.secrets(given, where, exposed=True)
     if "model-repository" not in arguments.flags(given):
@@ -169,7 +169,7 @@ def _models(container: Object, pod: Object, where: str) -> Iterator[Finding]:
     }
     for mount in container.get("volumeMounts", []):
         if mount["name"] in kept and mount.get("readOnly") is not True:
-            yield breach("writable-models", where, f"{mount['mountPath']} may be written")
+            yield breach("writable-models", where, f"{mount['mountPath']} is writable")
 
 
 def _policy(policy: Object, where: str) -> Iterator[Finding]:
@@ -177,7 +177,7 @@ def _policy(policy: Object, where: str) -> Iterator[Finding]:
     kinds = spec.get("policyTypes", ["Ingress"])
     for kind, key, side in (("Ingress", "ingress", "from"), ("Egress", "egress", "to")):
         if kind not in kinds:
-            yield breach("open-network-policy", where, f"it says nothing of {key}")
+            yield breach("open-network-policy", where, f"{key} is not restricted")
         for rule in spec.get(key, []):
             peers = rule.get(side)
             if not peers or any(each.get("ipBlock", {}).get("cidr") in ("0.0.0.0/0", "::/0") for each in peers):
@@ -185,11 +185,11 @@ def _policy(policy: Object, where: str) -> Iterator[Finding]:
 
 
 def _overlay(document: Object, where: str) -> Iterator[Finding]:
-    """Prod is told by its folder's name or by its label."""
+    """Check the image digests of prod, identified by its folder's name or its label."""
     labels = [each.get("pairs", {}).get("app.kubernetes.io/environment") for each in document.get("labels", [])]
     prod = "prod" in labels or Path(where.partition(": ")[0]).parent.name == "prod"
     digests = {each.get("digest") for each in document.get("images", [])} - {None, ""}
     if _ZEROS in digests:
-        yield breach("image-placeholder", where, "a digest of zeros")
+        yield breach("image-placeholder", where, "the digest is all zeros")
     elif prod and not digests:
         yield breach("image-tag", where, "prod pins no digest")

@@ -46,7 +46,7 @@ def parse(text: str) -> Block:
         ValueError: it is none, or holds code.
     """
     if _CODE.search(text):
-        raise ValueError("it holds Lua blocks, which are not read")
+        raise ValueError("it contains Lua blocks, which are not supported")
     root = Block()
     stack, words = [root], list[str]()
     place = 0
@@ -55,7 +55,7 @@ def parse(text: str) -> Block:
             break
         found = _TOKEN.match(text, place)
         if found is None:
-            raise ValueError(f"not nginx's grammar at {told(text[place : place + 20])!r}")
+            raise ValueError(f"invalid nginx syntax at {told(text[place : place + 20])!r}")
         token, place = found[0], found.end()
         if token.isspace() or token.startswith("#"):
             continue
@@ -70,12 +70,12 @@ def parse(text: str) -> Block:
             words = []
         elif token == "}":
             if len(stack) == 1 or words:
-                raise ValueError("a block that is not closed, or closed twice")
+                raise ValueError("a block is not closed, or is closed twice")
             stack.pop()
         else:
             words.append(token.strip("\"'") if token[0] in "\"'" else token)
         if len(stack) > 50:
-            raise ValueError("nested deeper than 50 blocks")
+            raise ValueError("blocks are nested deeper than 50 levels")
     if len(stack) != 1 or words or place != len(text):
         raise ValueError("it ends inside a block, or is too long")
     return root

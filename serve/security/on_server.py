@@ -50,9 +50,9 @@ class Door:
             return reply.status, _body(reply)
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise ServerError(
-                f"no answer: {error or type(error).__name__}",
+                f"the server does not answer: {error or type(error).__name__}",
                 where=f"{self.address[0]}:{self.address[1]}",
-                next_step="see whether it runs, and whether this is its HTTP port",
+                next_step="check that it runs, and that this is its HTTP port",
             ) from error
         finally:
             connection.close()
@@ -69,9 +69,9 @@ class Door:
             return {"name": shown(str(told["name"]))[:200], "version": shown(str(told["version"]))[:200]}
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ServerError(
-                f"it answers {status} to /v2, and not like an inference server",
+                f"status {status} for /v2 is not the answer of an inference server",
                 where=f"{self.address[0]}:{self.address[1]}",
-                next_step="name the HTTP port of a Triton server",
+                next_step="give the HTTP port of a Triton server",
             ) from error
 
     def models(self) -> list[str] | None:
@@ -91,7 +91,7 @@ class Door:
 
 
 def over_http(door: Door, *, exposed: bool) -> Iterator[Finding]:
-    """What the HTTP side leaves open."""
+    """Check what the HTTP endpoint leaves open."""
     where = f"http {door.address[0]}:{door.address[1]}"
     yield breach("plaintext", where, "HTTP without TLS", exposed=exposed)
     version = door.about()["version"]
@@ -99,20 +99,20 @@ def over_http(door: Door, *, exposed: bool) -> Iterator[Finding]:
         yield breach("old-server", where, f"version {version}", exposed=exposed)
     status, _ = door.ask("POST", f"/v2/repository/models/{_nobody()}/unload")
     if status == 200:
-        yield breach("open-control", where, "models may be loaded and unloaded", exposed=exposed)
+        yield breach("open-control", where, "models can be loaded and unloaded", exposed=exposed)
     for method, path, rule in _READS:
         status, _ = door.ask(method, path)
         if status == 200:
             yield breach(rule, where, f"{method} {path} answers", exposed=exposed)
     for model in (door.models() or [])[:1]:
         if door.config(model) is not None:
-            yield breach("open-config", where, f"the configuration of {model} is told", exposed=exposed)
+            yield breach("open-config", where, f"the configuration of {model} is readable", exposed=exposed)
     if not _limits_bodies(door.address):
-        yield breach("no-body-limit", where, f"a body of {_ANNOUNCED:.0e} bytes is waited for", exposed=exposed)
+        yield breach("no-body-limit", where, f"the server waits for a body of {_ANNOUNCED:.0e} bytes", exposed=exposed)
 
 
 def over_grpc(address: str, *, exposed: bool) -> Iterator[Finding]:
-    """What the gRPC side leaves open.
+    """Check what the gRPC endpoint leaves open.
 
     Raises:
         ServerError: no answer.
@@ -123,7 +123,9 @@ def over_grpc(address: str, *, exposed: bool) -> Iterator[Finding]:
     try:
         about = _call(client.get_server_metadata)
         if about is None:
-            raise ServerError("no answer over gRPC", where=address, next_step="name its gRPC port (--grpc-url)")
+            raise ServerError(
+                "the server does not answer over gRPC", where=address, next_step="give its gRPC port (--grpc-url)"
+            )
         yield breach("plaintext", where, "gRPC without TLS", exposed=exposed)
         if _older(about.version, FIXED_STREAM_IN):
             yield breach("stream-use-after-free", where, f"version {about.version}", exposed=exposed)
@@ -145,7 +147,7 @@ def over_grpc(address: str, *, exposed: bool) -> Iterator[Finding]:
 
 
 def over_metrics(address: tuple[str, int], *, exposed: bool) -> Iterator[Finding]:
-    """Whether metrics are open to whoever asks here."""
+    """Check whether the metrics are open to local clients."""
     status, body = Door(address).ask("GET", "/metrics")
     if status == 200 and b"nv_" in body:
         yield breach("open-metrics", f"metrics {address[0]}:{address[1]}", "GET /metrics answers", exposed=exposed)
@@ -170,7 +172,7 @@ def _body(reply: http.client.HTTPResponse) -> bytes:
 
 
 def _older(version: str, fixed: tuple[int, ...]) -> bool:
-    """Whether a version of digits is before the one in which something was fixed; one without digits is not judged."""
+    """Return whether a numeric version is older than the fix; False for a version without digits."""
     numbers = tuple(int(part) for part in version.split(".") if part.isascii() and part.isdecimal())
     return len(numbers) > 1 and numbers < fixed
 
@@ -180,7 +182,7 @@ def _nobody() -> str:
 
 
 def _limits_bodies(address: tuple[str, int]) -> bool:
-    """Whether the server refuses a large body by its announced length; none is sent."""
+    """Return whether the server refuses a large body by its announced length; none is sent."""
     request = f"POST /v2/models/{_nobody()}/infer HTTP/1.1\r\nHost: audit\r\nContent-Length: {_ANNOUNCED}\r\n\r\n"
     try:
         with socket.create_connection(address, timeout=_SECONDS) as connection:

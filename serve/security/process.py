@@ -1,6 +1,6 @@
 """The server's process on this machine: its arguments, addresses, user and rights.
 
-Reads /proc and psutil; signals nothing. Where the process belongs to somebody else, some of it is not to be seen.
+Reads /proc and psutil; signals nothing. If the process belongs to another user, some of it is not visible.
 """
 
 import ipaddress
@@ -30,7 +30,7 @@ class Seen:
 
     @property
     def exposed(self) -> bool:
-        """Whether it listens on an address that others can reach."""
+        """Return whether it listens on an address that other machines can reach."""
         return any(not ipaddress.ip_address(address).is_loopback for address, _ in self.listens)
 
     def port(self, side: str) -> int | None:
@@ -83,7 +83,7 @@ def _listening(connection: Any) -> list[tuple[str, int]]:
 
 
 def audit(seen: Seen, *, exposed: bool) -> Iterator[Finding]:
-    """What the process itself shows. `exposed` says whether others can reach it."""
+    """Check the process itself. `exposed` says whether other machines can reach it."""
     where = f"process {seen.pid}"
     for address, port in seen.listens:
         if ipaddress.ip_address(address).is_unspecified:

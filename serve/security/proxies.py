@@ -19,7 +19,7 @@ _NGINX = (".conf", ".nginx", ".vhost")
 
 @dataclass(slots=True)
 class Proxies:
-    """What was found, what was looked at, and what could not be."""
+    """Findings of the proxies, what was examined, and what could not be."""
 
     findings: list[Finding] = field(default_factory=list)
     looked: list[str] = field(default_factory=list)

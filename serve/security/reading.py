@@ -23,7 +23,7 @@ _TEMPLATE, _MODEL = "{{", "config.pbtxt"
 
 @dataclass(slots=True)
 class Documents:
-    """What a folder holds: values with the file they stand in, keys that stand twice, and what could not be read."""
+    """Documents of a folder: values with their file, duplicate keys, and files that could not be read."""
 
     found: list[tuple[str, Any]] = field(default_factory=list)
     doubled: list[tuple[str, str]] = field(default_factory=list)
@@ -60,7 +60,7 @@ def files(folder: Path, suffixes: tuple[str, ...], unreadable: list[str]) -> lis
             continue
         found += [Path(at, name) for name in sorted(names) if name.endswith(suffixes)]
         if len(found) > _MOST_FILES:
-            unreadable.append(f"{folder}: more than {_MOST_FILES} files; the rest was not read")
+            unreadable.append(f"{folder}: more than {_MOST_FILES} files; the others were not read")
             break
     return found[:_MOST_FILES]
 
@@ -159,7 +159,7 @@ def _measured(text: str) -> list[str]:
         elif isinstance(event, yaml.AliasEvent):
             open_[-1].key(None)
             if any(node.anchor == event.anchor for node in open_):
-                raise ValueError("an anchor that holds itself")
+                raise ValueError("an anchor contains itself")
             open_[-1].size += sizes.get(event.anchor or "", 1)
         if open_[-1].size > _MOST_VALUES:
             raise ValueError(f"more than {_MOST_VALUES} values, anchors counted each time they are used")
@@ -189,7 +189,7 @@ class _Node:
 def _why(error: Exception, text: str) -> str:
     """Return why a text cannot be read, in one line."""
     if isinstance(error, yaml.YAMLError) and _TEMPLATE in text:
-        return "a template and no YAML yet; render it first (helm template) and audit the result"
+        return "a template, not yet YAML; render it first (helm template) and audit the result"
     if isinstance(error, RecursionError):
         return f"nested deeper than {_DEEPEST} levels"
     return str(error).splitlines()[0] if str(error) else type(error).__name__

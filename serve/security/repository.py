@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from optimize.store import Store
+from seatrial.optimize.store import Store
 
 from ..triton import plain
 from ..triton.repository import configured, entries, vouching
@@ -58,7 +58,7 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _model(model: Path, store: Store | None) -> Iterator[Finding]:
-    """Yield one model's names, versions and configuration, and the code of a model that somebody else made."""
+    """Yield one model's names, versions and configuration, and the code of a foreign model."""
     config, unread = vouching.read(model)
     yield from _told(vouching.inside(model.parent, model.name, (config, unread), store))
     where = entries.shown(model / _CONFIG)
@@ -68,14 +68,14 @@ def _model(model: Path, store: Store | None) -> Iterator[Finding]:
         yield from _risks(config, where)
         for step in config.ensemble_scheduling.step:
             if not (model.parent / step.model_name).is_dir():
-                yield breach("missing-step", where, f"a step names {step.model_name!r}, which is not there")
+                yield breach("missing-step", where, f"a step names {step.model_name!r}, which does not exist")
     if not vouching.is_ours(model.parent, model.name):
         for version in version_directories(model.parent, model.name):
             yield from _code(version)
 
 
 def _code(version: Path) -> Iterator[Finding]:
-    """Yield the code of a version that nobody placed."""
+    """Yield the code of a version that was not placed."""
     if version.is_symlink():
         return
     for path in sorted(entries.walk(version)):
@@ -91,7 +91,7 @@ def _file(path: Path) -> Iterator[Finding]:
     if path.suffix.lower() in _PICKLES or _is_pickle(path):
         yield breach("pickle", entries.shown(path), "a pickle, by its name or its first bytes")
     if _SECRETS.fullmatch(path.name):
-        yield breach("secret-file", entries.shown(path), "a key or password, by its name")
+        yield breach("secret-file", entries.shown(path), "a key or password, judged by its name")
 
 
 def _is_pickle(path: Path) -> bool:
@@ -111,7 +111,7 @@ def _risks(config: Any, where: str) -> Iterator[Finding]:
         yield breach("agent", where, f"model_repository_agents names {agent.name!r}")
     free = [tensor.name for tensor in config.input if -1 in tensor.dims]
     if free:
-        yield breach("unbounded-dims", where, f"free axes in {', '.join(free)}")
+        yield breach("unbounded-dims", where, f"variable axes in {', '.join(free)}")
     if config.response_cache.enable:
         yield breach("unsafe-cache" if free else "cache", where, "response_cache is on")
     policy = config.dynamic_batching.default_queue_policy

@@ -1,4 +1,4 @@
-"""The checklist as a table: every rule that an audit can find broken, why it matters and how to mend it.
+"""The checklist as a table: every rule that an audit can find broken, why it matters and how to fix it.
 
 Only the table and the way from a rule to a finding; nothing is looked at here.
 """
@@ -9,13 +9,13 @@ from .repository_rules import REPOSITORY
 from .server_rules import SERVER
 
 FIXED_IN = (2, 59, 1)
-"""Triton 25.07, which fixed the chain around CVE-2025-23319, calls itself 2.59.1; 2.59.0 is 25.06, which has it."""
+"""Triton 25.07, which fixed the chain around CVE-2025-23319, reports 2.59.1; 2.59.0 is 25.06, which is affected."""
 FIXED_RELEASE = (25, 7)
 FIXED_STREAM_IN = (2, 68)
-"""Triton 26.04, which fixed a use after free in ModelStreamInfer (server#8708), calls itself 2.68."""
+"""Triton 26.04, which fixed a use after free in ModelStreamInfer (server#8708), reports 2.68."""
 FIXED_STREAM_RELEASE = (26, 4)
 CALM_RELEASE = (26, 9)
-"""The first release that no single request of those known to us ends; docs/patched-servers.md says which do."""
+"""The first release that no single known request crashes; docs/patched-servers.md lists the requests."""
 TRITON_HEADER_KB = 8
 """Triton resets a connection whose headers are larger (measured on 2.51: about 8 kB)."""
 

@@ -11,8 +11,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
-from optimize.errors import ConfigError
-from optimize.names import checked
+from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.names import checked
 
 from .headers import CLIENT, INTERNAL, cookie_fault, header_fault, regex_fault, text_fault
 
@@ -29,7 +29,12 @@ def _refuse(wrong: bool, what: str, where: str, mend: str) -> None:
         raise ConfigError(what, where=where, next_step=mend)
 
 
-def _legal(reason: str, what: str, where: str, mend: str = "use another") -> None:
+def _between(value: int | float, low: int, high: int, name: str, where: str, mend: str) -> None:
+    what = f"{name} must be between {low} and {high}, got {value}"
+    _refuse(not low <= value <= high, what.lstrip(), where, mend)
+
+
+def _legal(reason: str, what: str, where: str, mend: str = "use another value") -> None:
     """Refuse a value with the reason that a check of `headers` gave, if any."""
     _refuse(bool(reason), f"{what}: {reason}", where, mend)
 
@@ -43,7 +48,7 @@ class Variant:
 
     def __post_init__(self) -> None:
         checked(self.model, "model name", where="variant")
-        _refuse(self.version < 1, "versions count from 1", self.model, "name a placed version")
+        _refuse(self.version < 1, f"version must be at least 1, got {self.version}", self.model, "use a placed one")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,21 +63,21 @@ class Server:
             host, _, port = getattr(self, key).rpartition(":")
             number = int(port) if re.fullmatch("[0-9]{1,5}", port) else 0
             legal = _HOST.fullmatch(host) and 0 < number < 65536
-            _refuse(not legal, f"{getattr(self, key)!r} is no host:port", key, "write it like 127.0.0.1:8000")
+            _refuse(not legal, f"must be host:port, got {getattr(self, key)!r}", key, "use the form 127.0.0.1:8000")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sticky:
-    """What keeps a user on one version: the value of a header, else of a cookie. Empty names are not looked at."""
+    """Stickiness of a user to one version: by the value of a header, else of a cookie. Empty names are ignored."""
 
     header: str = "x-user-id"
     cookie: str = ""
 
     def __post_init__(self) -> None:
         if self.header:
-            _legal(header_fault(self.header), f"cannot stick to header {self.header!r}", "sticky.header")
+            _legal(header_fault(self.header), f"header {self.header!r} cannot be used for stickiness", "sticky.header")
         if self.cookie:
-            _legal(cookie_fault(self.cookie), f"cannot stick to cookie {self.cookie!r}", "sticky.cookie")
+            _legal(cookie_fault(self.cookie), f"cookie {self.cookie!r} cannot be used for stickiness", "sticky.cookie")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,17 +105,17 @@ class Lane:
             sum(rule is not None for rule in rules) != 1,
             "a lane needs exactly one of equals, matches and below",
             where,
-            "say which values of the header it takes",
+            "give the values of the header with one of them",
         )
         if self.equals is not None:
-            _legal(text_fault(self.equals), f"no header's value equals {self.equals!r}", where)
+            _legal(text_fault(self.equals), f"equals = {self.equals!r} can never match a header", where)
         if self.matches is not None:
             reason = regex_fault(self.matches)
-            _legal(reason, f"not a regular expression of RE2 {self.matches!r}", where, "write it in RE2's syntax")
-        _refuse(not 1 <= (self.below or 1) < 2**63, "below is from 1 to 2^63 - 1", where, "give an upper bound")
-        _refuse(self.below == 0, "no whole number from 0 is below 0", where, "give a bound of at least 1")
+            _legal(reason, f"matches = {self.matches!r} is not a valid RE2 expression", where, "use RE2 syntax")
+        _between((self.below or 1), 1, 2**63 - 1, "below", where, "give an upper bound")
+        _refuse(self.below == 0, "below = 0 matches no value", where, "use a bound of at least 1")
         timeout = 1 if self.timeout_ms is None else self.timeout_ms
-        _refuse(not 1 <= timeout <= _MOST, "a timeout is from 1 to 2^31 - 1 ms", where, "give milliseconds")
+        _between(timeout, 1, _MOST, "timeout_ms", where, "give milliseconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,16 +139,16 @@ class Model:
     def __post_init__(self) -> None:
         where = f"model {self.name}"
         checked(self.name, "model name", where="models")
-        _refuse(self.stable < 1, "versions count from 1", where, "name a placed version")
-        _refuse(not 1 <= self.timeout_ms <= _MOST, "a timeout is from 1 to 2^31 - 1 ms", where, "give milliseconds")
-        _refuse(not 0 <= self.try_ms <= self.timeout_ms, "a try fits into the timeout", where, "make try_ms smaller")
-        _refuse(not 0 <= self.slo_ms <= _MOST, "an SLO is above 0", where, "give milliseconds, or leave it out")
+        _refuse(self.stable < 1, f"stable must be at least 1, got {self.stable}", where, "name a placed version")
+        _between(self.timeout_ms, 1, _MOST, "timeout_ms", where, "give milliseconds")
+        _between(self.try_ms, 0, self.timeout_ms, "try_ms", where, "reduce try_ms")
+        _between(self.slo_ms, 0, _MOST, "slo_ms", where, "give milliseconds, or omit it")
         _refuse(bool(self.slo_ms) and self.fallback is None, "slo_ms needs a fallback", where, "name a smaller model")
-        _refuse(_twice(lane.name for lane in self.lanes), "two lanes of one name", where, "rename one")
+        _refuse(_twice(lane.name for lane in self.lanes), "two lanes have the same name", where, "rename one")
         for lane in self.lanes:
-            _legal(header_fault(lane.header), f"no lane by header {lane.header!r}", f"lane {lane.name}")
+            _legal(header_fault(lane.header), f"header {lane.header!r} cannot select a lane", f"lane {lane.name}")
             own = lane.name in _OWN_LANES
-            _refuse(own, f"the name {lane.name!r} is the edge's own", f"lane {lane.name}", "rename the lane")
+            _refuse(own, f"the name {lane.name!r} is reserved for the edge", f"lane {lane.name}", "rename the lane")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,17 +192,19 @@ class Limits:
             "client_requests",
             "shadow_requests",
         ):
-            _refuse(not 1 <= getattr(self, key) < 2**31, f"{key} is from 1 to 2^31", "limits", "give a bound")
-        _refuse(not 1 <= self.header_kb <= 7, "header_kb is from 1 to 7", "limits", "Triton takes less than 8")
+            _between(getattr(self, key), 1, 2**31 - 1, f"{key}", "limits", "choose a number in this range")
+        _between(self.header_kb, 1, 7, "header_kb", "limits", "use 7 or less: Triton resets connections from 8")
         for key in ("receive_seconds", "idle_seconds"):
-            _refuse(not 1 <= getattr(self, key) <= 3600, f"{key} is from 1 to 3600", "limits", "give seconds")
-        least = f"give at least {self.body_bytes}"
-        _refuse(0 != self.client_bytes < self.body_bytes, "client_bytes is below body_bytes", "limits", least)
-        _refuse(self.memory_bytes < 256 << 20, "memory_bytes is below 256 MiB", "limits", "give a bound in bytes")
-        _refuse(not 0 <= self.retries <= 5, "retries are from 0 to 5", "limits.retries", "more only add load")
-        _refuse(not 0 <= self.retry_budget <= 1, "a budget is a share", "limits.retry_budget", "give 0 to 1")
-        _refuse(self.ejection_failures < 0, "failures count from 0", "limits.ejection_failures", "0 turns it off")
-        _refuse(not 0 < self.ejection_seconds < 1e9, "seconds are above 0", "limits.ejection_seconds", "give seconds")
+            _between(getattr(self, key), 1, 3600, f"{key}", "limits", "give seconds")
+        least = f"use at least {self.body_bytes}"
+        _refuse(0 != self.client_bytes < self.body_bytes, "client_bytes is less than body_bytes", "limits", least)
+        _refuse(self.memory_bytes < 256 << 20, "memory_bytes is below 256 MiB", "limits", "give at least 268435456")
+        _between(self.retries, 0, 5, "retries", "limits.retries", "use fewer: more retries only add load")
+        _between(
+            self.retry_budget, 0, 1, "", "limits.retry_budget", "use a fraction of the requests in flight, such as 0.2"
+        )
+        _refuse(self.ejection_failures < 0, "must not be negative", "limits.ejection_failures", "use 0 for none")
+        _refuse(not 0 < self.ejection_seconds < 1e9, "must be above 0", "limits.ejection_seconds", "give seconds")
 
     @property
     def unfinished_bytes(self) -> int:
@@ -207,7 +214,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimit:
-    """Requests a second for each client (for all together where nobody is told apart), and the burst above it."""
+    """Requests a second for each client (for all together without authentication), and the burst above it."""
 
     per_second: int
     burst: int = 0
@@ -216,10 +223,10 @@ class RateLimit:
     def __post_init__(self) -> None:
         for name, rate in {"per_second": self.per_second, **self.clients}.items():
             wrong = not 1 <= rate <= _MOST
-            _refuse(wrong, "a rate is at least 1 a second", f"rate_limit: {name}", "leave the limit out for none")
+            _refuse(wrong, f"must be at least 1 per second, got {rate}", f"rate_limit: {name}", "omit it for no limit")
         for name in self.clients:
-            _legal(text_fault(name), f"no client is named {name!r}", "rate_limit.clients")
-        _refuse(not 0 <= self.burst <= _MOST, "a burst is not negative", "rate_limit.burst", "0 allows none")
+            _legal(text_fault(name), f"invalid client name {name!r}", "rate_limit.clients")
+        _between(self.burst, 0, _MOST, "", "rate_limit.burst", "use 0 for no burst")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +238,7 @@ class Keys:
     header: str = "x-api-key"
 
     def __post_init__(self) -> None:
-        _legal(header_fault(self.header, credentials=True), f"no keys in header {self.header!r}", "auth.header")
+        _legal(header_fault(self.header, credentials=True), f"header {self.header!r} cannot carry keys", "auth.header")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,10 +254,10 @@ class Jwt:
 
     def __post_init__(self) -> None:
         for text in (self.issuer, *self.audiences, self.client_claim, *self.claims):
-            _legal(text_fault(text), f"no issuer, audience or claim is {text!r}", "auth")
+            _legal(text_fault(text), f"invalid issuer, audience or claim {text!r}", "auth")
         for claim, header in self.claims.items():
             _legal(header_fault(header), f"claim {claim!r} cannot become header {header!r}", "auth.claims")
-        _refuse(_twice(self.claims.values()), "two claims become one header", "auth.claims", "give each its own")
+        _refuse(_twice(self.claims.values()), "two claims become the same header", "auth.claims", "use another one")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,9 +283,9 @@ class Capturing:
 
     def __post_init__(self) -> None:
         where = "capture"
-        _refuse(self.most_bytes < 1, "an answer has bytes", where, "give most_bytes")
-        _refuse(self.bytes_per_minute < self.most_bytes, "no room for one answer a minute", where, "give more")
-        _refuse(not 0 < self.keep_seconds < 1e9, "seconds are above 0", where, "give keep_seconds")
+        _refuse(self.most_bytes < 1, "most_bytes must be at least 1", where, "give the largest size to keep")
+        _refuse(self.bytes_per_minute < self.most_bytes, "bytes_per_minute is below most_bytes", where, "raise it")
+        _refuse(not 0 < self.keep_seconds < 1e9, "keep_seconds must be above 0", where, "give seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,7 +298,7 @@ class Edge:
     serves thousands of requests a second.
 
     Raises:
-        ConfigError: a field that cannot be, named with its mend.
+        ConfigError: an invalid field, named with its fix.
     """
 
     schema: int
@@ -312,24 +319,24 @@ class Edge:
     capture: Capturing | None = None
 
     def __post_init__(self) -> None:
-        _refuse(self.schema != SCHEMA, f"schema {self.schema} is not {SCHEMA}", "schema", f"write schema = {SCHEMA}")
+        _refuse(self.schema != SCHEMA, f"schema must be {SCHEMA}, got {self.schema}", "schema", f"write {SCHEMA}")
         checked(self.name, "edge name", where="name")
-        _refuse(not 0 <= self.port < 65536, f"{self.port} is no port", "port", "0 takes a free one")
-        _refuse(not 1 <= self.threads <= 64, "threads are from 1 to 64", "threads", "1 is right for most")
-        _refuse(_twice(model.name for model in self.models), "one model twice", "models", "remove one")
+        _between(self.port, 0, 65535, "", "port", "use 0 for a free port")
+        _between(self.threads, 1, 64, "", "threads", "use 1 for most cases")
+        _refuse(_twice(model.name for model in self.models), "two models have the same name", "models", "remove one")
         for header in self.client_headers:
-            _legal(header_fault(header), f"clients may not send {header!r}", "client_headers", "drop it")
+            _legal(header_fault(header), f"clients must not send {header!r}", "client_headers", "remove it")
             claimed = header in self.claimed.values()
-            _refuse(claimed, f"{header!r} is set from a claim: clients may not send it", "client_headers", "drop it")
+            _refuse(claimed, f"{header!r} is set from a claim: clients must not send it", "client_headers", "drop it")
         if isinstance(self.auth, Keys):
             lanes = {lane.header for model in self.models for lane in model.lanes}
             wrong = self.auth.header in lanes
-            _refuse(wrong, f"keys come in {self.auth.header!r}: no lane may use it", "auth.header", "use another")
+            _refuse(wrong, f"{self.auth.header!r} carries keys: no lane may use it", "auth.header", "use another")
         for header in self.forward_headers:
-            _legal(header_fault(header), f"{header!r} is not to be forwarded", "forward_headers", "name others")
+            _legal(header_fault(header), f"{header!r} cannot be forwarded", "forward_headers", "use other headers")
         _refuse(
             not _loopback(self.address) and (self.auth is None or self.tls is None),
-            f"{self.address} is open to others, without a key or without encryption",
+            f"{self.address} is reachable from other machines, but authentication or encryption is missing",
             "address",
             "add [auth] and [tls], or listen on 127.0.0.1",
         )

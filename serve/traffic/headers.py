@@ -8,7 +8,7 @@ which Envoy rejects on arrival. A regular expression is Envoy's, so RE2's: what 
 import re
 
 CLIENT = "x-client"  # the caller's name, set by the edge from the key or the token
-INTERNAL = "x-edge-"  # headers that begin so are the edge's own: nobody outside may send them
+INTERNAL = "x-edge-"  # headers with this prefix are the edge's own: clients must not send them
 LONGEST_VALUE = 1024
 _TOKEN = re.compile(r"[a-z0-9!#$%&'*+.^`|~-]{1,64}")
 _COOKIE = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
@@ -66,7 +66,7 @@ def header_fault(name: str, *, credentials: bool = False) -> str:
     if "_" in name:
         return "Envoy rejects headers with underscores"
     if not _TOKEN.fullmatch(name):
-        return "a header's name is a lower-case token of at most 64 characters"
+        return "a header name must be a lower-case token of at most 64 characters"
     if name in _FRAMING:
         return "it belongs to the connection or frames the message"
     if name in _OWN or name.startswith(_OWN_PREFIXES):
@@ -78,26 +78,26 @@ def header_fault(name: str, *, credentials: bool = False) -> str:
 
 def cookie_fault(name: str) -> str:
     """Return the reason why this is no cookie's name, or nothing."""
-    return "" if _COOKIE.fullmatch(name) else "a cookie's name is a token of at most 64 characters"
+    return "" if _COOKIE.fullmatch(name) else "a cookie name must be a token of at most 64 characters"
 
 
 def client_fault(name: str) -> str:
     """Return the reason why a keys file may not name a client so, or nothing."""
-    legal = "a client's name is letters, digits and _.@:|/+- (at most 128), beginning with a letter or a digit"
+    legal = "a client name has at most 128 letters, digits and _.@:|/+-, and begins with a letter or a digit"
     return "" if _CLIENT_NAME.fullmatch(name) else legal
 
 
 def key_fault(key: str) -> str:
     """Return the reason why no caller could send this key, or nothing."""
-    return "" if _KEY.fullmatch(key) else "a key is at most 256 visible ASCII characters"
+    return "" if _KEY.fullmatch(key) else "a key has at most 256 visible ASCII characters"
 
 
 def text_fault(value: str, *, longest: int = LONGEST_VALUE) -> str:
     """Return the reason why no header's value or claim is this text, or nothing."""
     if not value or value != value.strip():
-        return "it is empty or has blanks at its ends, which a header's value never has"
+        return "it is empty, or begins or ends with white space, which a header value never does"
     if len(value) > longest:
-        return f"it has {len(value)} characters, at most {longest} are allowed"
+        return f"it has {len(value)} characters, the limit is {longest}"
     return "it contains control or invisible characters" if _CONTROL.search(value) else ""
 
 
@@ -114,7 +114,7 @@ def _scan(pattern: str) -> str:
         character, rest = pattern[at], pattern[at:]
         if character == "\\":
             if at + 1 == len(pattern):
-                return "it ends in a backslash"
+                return "it ends with a backslash"
             if what := _ESCAPES.get(pattern[at + 1]):
                 return f"RE2 has no {what}"
             quoted = pattern.find("\\E", at) if pattern[at + 1] == "Q" else at
@@ -147,7 +147,7 @@ def _group(rest: str) -> str:
             return f"RE2 has no {what}"
     flags = re.match(r"\(\?([a-zA-Z-]*)[:)]", rest)
     if flags and set(flags.group(1)) - set("imsU-"):
-        return "RE2 knows the flags i, m, s and U alone"
+        return "RE2 supports only the flags i, m, s and U"
     return ""
 
 
@@ -156,7 +156,7 @@ def _repeat(rest: str) -> str:
         return "RE2 has no possessive repetition"
     span = _SPAN.match(rest)
     if span and not span.group(1) and span.group(2):
-        return "RE2 takes '{,n}' literally: write {0,n}"
+        return "RE2 treats '{,n}' as text: write {0,n}"
     if span and any(int(bound) > _MOST_REPEATS for bound in span.groups() if bound):
         return f"RE2 repeats at most {_MOST_REPEATS} times"
     return ""

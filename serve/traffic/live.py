@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from optimize.errors import ConfigError, MissingError, SeatrialError
-from optimize.store import Store
+from seatrial.optimize.errors import ConfigError, MissingError, SeatrialError
+from seatrial.optimize.store import Store
 
 from ..errors import ServerError
 from ..triton.proof.replaying import reference, replayed
 from ..triton.repository.placement import Placement, placements
 from ..triton.running import on_pytriton
 from ..triton.server import Server
-from ..triton.upkeep.fleet import TritonFleet
+from ..triton.supervision.fleet import TritonFleet
 from .edge import Capturing
 from .envoy import access_log, on_capture, on_envoy
 from .envoy.proxy import Proxy, read, running
 from .envoy.router import EnvoyRouter
-from .rollout.controller import World
-from .rollout.evidence import Told, spell_count
+from .rollout.controller import RolloutPorts
+from .rollout.evidence import Judgement, spell_count
 from .rollout.machine import Phase, Rollout
 from .rollout.steady import SteadyClock
 from .seen import Seen
@@ -30,8 +30,8 @@ from .shadow.joining import Shadow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a rollout takes place: one edge before one server."""
+class LiveSite:
+    """Site of a rollout: one edge before one server."""
 
     proxy: Proxy
     server: Server
@@ -47,7 +47,7 @@ class Place:
         return self.proxy.edge.model(model).stable if routes is None else routes.stable
 
     def placement(self, model: str, version: int) -> Placement:
-        """That version as it was placed.
+        """Return the placement of that version.
 
         Raises:
             MissingError: it was not.
@@ -57,12 +57,14 @@ class Place:
             raise MissingError(
                 f"{model} has no version {version}",
                 where=str(self.server.repository),
-                next_step=f"placed are {sorted(known)}: seatrial place one" if known else "seatrial place it",
+                next_step=f"placed versions: {sorted(known)}; place one with seatrial place"
+                if known
+                else "place the model with seatrial place",
             )
         return known[version]
 
 
-def find(edge: str = "") -> Place:
+def find(edge: str = "") -> LiveSite:
     """The server that is up and the edge of that name (default: the only one), also while either is being brought back.
 
     Raises:
@@ -71,21 +73,27 @@ def find(edge: str = "") -> Place:
     """
     server = on_pytriton.wanted()
     if server is None:
-        raise ServerError("no server is up", next_step="seatrial up, and seatrial supervise beside it")
+        raise ServerError(
+            "no server is running", next_step="start one with seatrial up, and seatrial supervise beside it"
+        )
     names = on_envoy.names()
     if not (edge in names or (not edge and len(names) == 1)):
         raise MissingError(
-            f"no edge {edge!r} is up" if edge else ("several edges are up" if names else "no edge is up"),
+            f"edge {edge!r} is not running"
+            if edge
+            else ("several edges are running" if names else "no edge is running"),
             where=", ".join(names),
-            next_step="name one with --edge" if names else "seatrial edge up EDGE.toml",
+            next_step="select one with --edge" if names else "start one: seatrial edge up EDGE.toml",
         )
     proxy = read(on_envoy.folder_of(edge or names[0]))
     if proxy is None:
-        raise MissingError("the edge was just taken down", where=edge or names[0], next_step="seatrial edge up")
-    return Place(proxy=proxy, server=server)
+        raise MissingError(
+            "the edge was just stopped", where=edge or names[0], next_step="start it again: seatrial edge up"
+        )
+    return LiveSite(proxy=proxy, server=server)
 
 
-def world(place: Place, rollout: Rollout, store: Store) -> World:
+def world(place: LiveSite, rollout: Rollout, store: Store) -> RolloutPorts:
     """Everything that a controller of this rollout reaches.
 
     Raises:
@@ -97,7 +105,7 @@ def world(place: Place, rollout: Rollout, store: Store) -> World:
     _check(place, rollout, comparable=reference(placement, store) is not None)
     log, clock = place.proxy.places.access_log, SteadyClock(after=max(rollout.started, rollout.entered, rollout.routed))
     comparing = _Comparing(place, rollout, clock)
-    return World(
+    return RolloutPorts(
         router=EnvoyRouter(place.proxy),
         fleet=TritonFleet(on_pytriton.status, load=rollout.plan.load),
         seen=Following(log, _from(log, rollout, clock), clock),
@@ -108,28 +116,28 @@ def world(place: Place, rollout: Rollout, store: Store) -> World:
     )
 
 
-def _from(log: Path, rollout: Rollout, clock: SteadyClock) -> access_log.Place:
+def _from(log: Path, rollout: Rollout, clock: SteadyClock) -> access_log.LogPosition:
     """The log's beginning where the rollout counts already; its end where it does not, or where the machine's clock was
     set back since: what was counted before could not be told from what is new.
     """
     again = rollout.active is Phase.STEP and not clock.correction()
-    return access_log.Place() if again else access_log.end(log)
+    return access_log.LogPosition() if again else access_log.end(log)
 
 
 class Following:
     """An access log as it grows; each call gives what was written since the last, in the time of `clock`."""
 
-    def __init__(self, log: Path, place: access_log.Place, clock: SteadyClock | None = None) -> None:
+    def __init__(self, log: Path, place: access_log.LogPosition, clock: SteadyClock | None = None) -> None:
         self._log, self._place, self._clock = log, place, clock or SteadyClock()
 
     def __call__(self) -> Iterable[Seen]:
-        """What is new."""
+        """Return the new records."""
         found, self._place = access_log.read(self._log, self._place)
         late = self._clock.correction()
         return [replace(each, at=each.at + late) for each in found] if late else found
 
 
-def _check(place: Place, rollout: Rollout, *, comparable: bool) -> None:
+def _check(place: LiveSite, rollout: Rollout, *, comparable: bool) -> None:
     edge, shadow = place.proxy.edge, rollout.plan.shadow
     model = edge.model(rollout.model)
 
@@ -140,37 +148,40 @@ def _check(place: Place, rollout: Rollout, *, comparable: bool) -> None:
     ours = {edge.server.http.rpartition(":")[2], edge.server.grpc.rpartition(":")[2]}
     refuse(
         ours != {str(place.server.http_port), str(place.server.grpc_port)},
-        f"the edge leads to {edge.server.http} and {edge.server.grpc}, and the server that is up is {place.server.url}",
-        "name the server in the edge's [server]",
+        (f"the edge leads to {edge.server.http} and {edge.server.grpc}, but the running server is {place.server.url}"),
+        "name the running server in the edge's [server]",
     )
-    refuse(edge.shadow is not None, "copies go to another server, which nobody here loads", "leave [shadow] out")
+    refuse(edge.shadow is not None, "copies go to another server, which this rollout does not load", "omit [shadow]")
     refuse(
         model.fallback is not None,
-        "a fallback answers what the candidate cannot, so its failures would not be seen",
-        "leave the fallback out while a version is on trial",
+        "a fallback answers in place of a failing candidate, so its failures would not be visible",
+        "omit the fallback while a version is on trial",
     )
     refuse(
         shadow is not None and edge.capture is None,
-        "the plan compares mirrored answers, and this edge keeps none",
+        "the plan compares mirrored answers, but this edge captures none",
         "add [capture] to the edge and start it again, or set mirror = 0 in the plan's [shadow]",
     )
     refuse(
         shadow is None and not comparable,
-        "nothing would compare the candidate's answers: no mirror, and no ONNX artifact of it in the store",
-        "give the plan's [shadow] a mirror",
+        "the candidate's answers cannot be compared: there is no mirror and no ONNX artifact of it in the store",
+        "set a mirror in the plan's [shadow]",
     )
 
 
-def _replaying(placement: Placement, rollout: Rollout, store: Store) -> Callable[[], Told]:
-    def look() -> Told:
+def _replaying(placement: Placement, rollout: Rollout, store: Store) -> Callable[[], Judgement]:
+    def look() -> Judgement:
         artifact, server = reference(placement, store), on_pytriton.status()
         if artifact is None:
-            said = "no ONNX artifact to compare with; it loaded and answered in the right form, the mirror compares"
-            return Told(outcome="PASS", reasons=(f"golden: {said}",))
+            said = (
+                "there is no ONNX artifact to compare with; the model loaded and answered in the right form, "
+                "and the mirror compares"
+            )
+            return Judgement(outcome="PASS", reasons=(f"golden: {said}",))
         if server is None:
-            raise ServerError("no server is up", next_step="seatrial supervise brings it back")
+            raise ServerError("no server is running", next_step="wait until seatrial supervise restarts it")
         report = replayed(server, placement, artifact, store)
-        return Told(outcome="PASS" if report.passed else "FAIL", reasons=(str(report),))
+        return Judgement(outcome="PASS" if report.passed else "FAIL", reasons=(str(report),))
 
     return look
 
@@ -178,7 +189,7 @@ def _replaying(placement: Placement, rollout: Rollout, store: Store) -> Callable
 class _Comparing:
     """The shadow comparison of one rollout, from its beginning however often the controller was started anew."""
 
-    def __init__(self, place: Place, rollout: Rollout, clock: SteadyClock) -> None:
+    def __init__(self, place: LiveSite, rollout: Rollout, clock: SteadyClock) -> None:
         self._folder, self._rollout, self._clock = place.proxy.folder, rollout, clock
         self._shadow = Shadow(stable=rollout.stable, candidate=rollout.candidate)
         self._collector = on_capture.Collector(
@@ -187,11 +198,11 @@ class _Comparing:
             ttl=(place.proxy.edge.capture or Capturing()).keep_seconds,
         )
 
-    def look(self) -> Told:
-        """What all that was copied says so far."""
+    def look(self) -> Judgement:
+        """Judge all copied requests so far."""
         plan = self._rollout.plan.shadow
         if plan is None:
-            return Told(outcome="PASS", reasons=("the plan compares nothing",))
+            return Judgement(outcome="PASS", reasons=("the plan compares nothing",))
         found = on_capture.look(
             self._collector,
             self._shadow,
@@ -201,7 +212,7 @@ class _Comparing:
         )
         forecast = f"needs about {spell_count(found.needed)} more compared requests" if found.needed else ""
         told = found.reasons or (f"{found.compared} mirrored requests were answered alike",)
-        return Told(outcome=found.outcome, reasons=told, forecast=forecast)
+        return Judgement(outcome=found.outcome, reasons=told, forecast=forecast)
 
     def _is_mine(self, record: on_capture.Recorded) -> bool:
         mine = self._rollout.stable if record.arm == "stable" else self._rollout.candidate
@@ -209,7 +220,7 @@ class _Comparing:
         return named and record.at + self._clock.correction() >= self._rollout.started
 
     def forget(self) -> None:
-        """Delete what was captured: nobody has a use for it any more."""
+        """Delete the captured answers, which are no longer needed."""
         if (proxy := read(self._folder)) is None or proxy.edge.capture is None:
             return
         self._collector.forget_all()

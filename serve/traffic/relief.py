@@ -1,8 +1,8 @@
-"""Relief: which share of a model's requests a smaller one should take, so that the latency promised holds.
+"""Load shedding: the fraction of a model's requests for a smaller one, so that the latency objective holds.
 
-Pure, a table of steps with hysteresis: up at once when the measured p99 breaks the promise, down one step at a time and
-only after it was well inside for a while, so that relief that works does not end itself. Too few requests to tell move
-nothing. The last step leaves a tenth with the model: without it nobody would see it recover.
+Pure, a table of steps with hysteresis: up at once when the measured p99 breaks the objective, down one step at a time
+after a calm period, so that effective shedding does not end itself. Too few requests change
+nothing. The last step leaves a tenth with the model: otherwise its recovery would not be visible.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ PATIENCE = 5  # calm windows in a row before a step down
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relief:
-    """How far relief has gone: the step, and how many windows in a row were calm."""
+    """State of load shedding: the step, and the number of consecutive calm windows."""
 
     step: int = 0
     calm: int = 0

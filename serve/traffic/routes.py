@@ -1,13 +1,13 @@
 """Routes: which versions of a model take which share of its traffic, as a value; and who makes them true.
 
 Pure. It knows neither Envoy nor Kubernetes: a `Router` is whatever turns `Routes` into the state of the world. The
-weights are the only truth about traffic; nobody keeps a second copy of them.
+weights are the only truth about traffic; there is no second copy of them.
 """
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from optimize.names import checked
+from seatrial.optimize.names import checked
 
 from ..errors import RoutesError
 
@@ -33,9 +33,17 @@ class Routes:
         checked(self.model, "model name")
         for name, value in (("share", self.share), ("mirror", self.mirror)):
             if not 0.0 <= value <= 1.0:
-                raise RoutesError(f"{name} {value} is not from 0 to 1", where=self.model, next_step="give a share")
+                raise RoutesError(
+                    f"{name} must be between 0 and 1, got {value}",
+                    where=self.model,
+                    next_step="use a fraction between 0 and 1",
+                )
         if self.stable < 1 or (self.candidate is not None and self.candidate < 1):
-            raise RoutesError("versions count from 1", where=self.model, next_step="name a placed version")
+            raise RoutesError(
+                f"versions must be at least 1, got {self.stable} and {self.candidate}",
+                where=self.model,
+                next_step="name a placed version",
+            )
         if self.candidate == self.stable:
             raise RoutesError(
                 f"version {self.stable} cannot be its own candidate", where=self.model, next_step="name another version"

@@ -8,9 +8,10 @@ from typing import Literal
 
 Role = Literal["live", "shadow"]
 Result = Literal["answered", "late", "abandoned", "failed", "refused", "unconfirmed", "shared"]
-"""`late`: no answer within the route's timeout. `abandoned`: the caller went away first. `failed` and `refused`: by
-this version (5xx, 4xx). `unconfirmed`: it failed or refused, and the other version could not be asked the same.
-`shared`: neither version answered it, which is the request's doing and says nothing about either."""
+"""`late`: no answer within the route's timeout. `abandoned`: the caller disconnected first. `failed` and `refused`: by
+this version (5xx, 4xx). `unconfirmed`: it failed or refused, and the request could not be repeated on the other
+version. `shared`: neither version answered it, so the request is the cause and neither version is charged.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

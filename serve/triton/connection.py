@@ -96,7 +96,7 @@ class Connection:
 
 
 def _idle(opened: socket.socket) -> bool:
-    """Whether a connection between two requests is still open and empty; a readable one was closed or holds a stray."""
+    """Return whether an idle connection is still open and empty; a readable one was closed or has stray bytes."""
     try:
         opened.settimeout(0.0)
         opened.recv(1, socket.MSG_PEEK)

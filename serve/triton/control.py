@@ -19,12 +19,12 @@ from urllib.parse import quote
 
 import numpy as np
 
-from bench.server_statistics import ModelStatistics as ModelStatistics
-from bench.server_statistics import statistics_of
+from seatrial.bench.server_statistics import ModelStatistics as ModelStatistics
+from seatrial.bench.server_statistics import statistics_of
 
 from ..errors import ExhaustedError, ModelLoadError, RequestError, ServerError
+from ..exhaustion import lacking
 from .connection import Connection, Reply
-from .running.exhaustion import lacking
 from .server import Server
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -92,7 +92,10 @@ class Control:
             return False
 
     def ready(self, name: str, version: int | str = "") -> bool:
-        """Whether that version takes requests. A dead python stub still counts as ready: only an answer proves one."""
+        """Return whether that version accepts requests.
+
+        A dead Python stub still counts as ready: only an answer proves one.
+        """
         return self._says_yes(f"{_path(name, version)}/ready", f"ready {name}")
 
     def load(self, name: str, config: str | None = None) -> None:
@@ -145,14 +148,14 @@ class Control:
                 raise ModelLoadError(
                     f"version {version} is not served: {(state and state.reason) or 'it is not in the repository'}",
                     where=f"{name} at {self.url}",
-                    next_step="place that version, or leave it out",
+                    next_step="place that version, or omit it",
                 )
         ready = {int(version) for version, state in states.items() if state.state == "READY"}
         if more := ready - set(versions):
             raise ModelLoadError(
-                f"version {sorted(more)} still takes requests",
+                f"version {sorted(more)} still accepts requests",
                 where=f"{name} at {self.url}",
-                next_step="see the server's log; restart the server if it stays so",
+                next_step="read the server's log; restart the server if this persists",
             )
 
     def ready_versions(self, name: str) -> frozenset[int]:
@@ -262,7 +265,7 @@ class Control:
                 raise ModelLoadError(
                     f"waited {timeout:.0f} seconds for {what}",
                     where=self.url,
-                    next_step="look at the index and at the server's log; running requests hold a version open",
+                    next_step="check the index and the server's log; running requests keep a version loaded",
                 )
             time.sleep(_POLL_SECONDS)
 
@@ -283,13 +286,15 @@ class Control:
         except (OSError, http.client.HTTPException, MemoryError) as error:
             if what_lacks := lacking(error):
                 raise ExhaustedError(
-                    f"this process cannot ask the server: {what_lacks}",
+                    f"this process cannot query the server: {what_lacks}",
                     where=where,
-                    next_step="close what holds descriptors or memory on this machine, or raise the limit (ulimit -n)",
+                    next_step=(
+                        "close programs that hold descriptors or memory on this machine, or raise the limit (ulimit -n)"
+                    ),
                 ) from error
             raise _no_answer(str(error) or type(error).__name__, where) from error
         except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
-            raise _no_answer(f"it is not Triton's: {error!r}", where) from error
+            raise _no_answer(f"it is not a Triton answer: {error!r}", where) from error
 
 
 class _RefusedError(Exception):
@@ -306,12 +311,14 @@ class _RefusedError(Exception):
 
 def _refusal(message: str, status: int, kind: type[ModelLoadError] | None, where: str) -> ModelLoadError | RequestError:
     if kind is not None:
-        return kind(message, where=where, next_step="mend the model, place it again, then load")
+        return kind(message, where=where, next_step="fix the model, place it again, then load it")
     return RequestError(message, where=where, next_step=_NEXT.get(status, "see the server's log"), status=status)
 
 
 def _no_answer(why: str, where: str) -> ServerError:
-    return ServerError(f"no answer from the server: {why}", where=where, next_step="see whether it runs, and its log")
+    return ServerError(
+        f"the server does not answer: {why}", where=where, next_step="check that it runs, and read its log"
+    )
 
 
 def _path(name: str, version: int | str = "") -> str:
@@ -325,9 +332,12 @@ def _repository(name: str) -> str:
 _LENGTH = "Inference-Header-Content-Length"
 _NO_ANSWER = ("StatusCode.DEADLINE_EXCEEDED", "StatusCode.UNAVAILABLE", "StatusCode.CANCELLED")
 _NEXT = {
-    400: "mend the request: names, shapes, data types",
-    404: "load the model first, or name a version that is there",
-    503: "load that version if it is not; else send less, or allow a longer queue or timeout in the deployment",
+    400: "fix the request: names, shapes, data types",
+    404: "load the model first, or name an existing version",
+    503: (
+        "load that version if it is not loaded; else send fewer requests, or allow a longer queue or "
+        "timeout in the deployment"
+    ),
 }
 
 

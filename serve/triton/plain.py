@@ -1,4 +1,4 @@
-"""Plain files that somebody else may have put there: read without following links, waiting for pipes, filling memory.
+"""Files of possibly foreign origin: read without following links, waiting for pipes, filling memory.
 
 Reads only. A named pipe, a socket, a device or a directory in place of a file is an `OSError`, and so is a link.
 """
@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from .pbtxt import decoded
 
 CONFIG_BYTES = 4 << 20
 RECORD_BYTES = 4 << 20
@@ -37,13 +39,12 @@ def read(path: Path, limit: int) -> bytes:
 
 
 def config_text(path: Path) -> str:
-    """Return the text of a config.pbtxt.
+    """Return the text of a config.pbtxt, in whatever encoding its comments are.
 
     Raises:
         OSError: as `read`.
-        UnicodeDecodeError: it is not UTF-8.
     """
-    return read(path, CONFIG_BYTES).decode()
+    return decoded(read(path, CONFIG_BYTES))
 
 
 def digest(path: Path) -> str:
@@ -102,11 +103,11 @@ def _identity(status: os.stat_result) -> _Identity:
 def _opened(path: Path) -> Iterator[int]:
     """Open a plain file; anything else is not even opened, since that alone may wait or act."""
     if not stat.S_ISREG(path.lstat().st_mode):
-        raise OSError(errno.EINVAL, "not a plain file", str(path))
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EINVAL, "not a plain file", str(path))
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         yield handle
     finally:
         os.close(handle)

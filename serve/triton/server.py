@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from optimize.errors import IntegrityError
-from optimize.names import is_name
-from optimize.reading import decode, read_object
+from seatrial.optimize.errors import IntegrityError
+from seatrial.optimize.names import is_name
+from seatrial.optimize.reading import decode, read_object
 
 SCHEMA = 1
 _PATHS = ("repository", "log", "scratch")
@@ -48,7 +48,7 @@ class Server:
 
     @property
     def metrics_url(self) -> str:
-        """Where Prometheus reads."""
+        """Return the URL for Prometheus."""
         return f"http://127.0.0.1:{self.metrics_port}/metrics"
 
     def to_json(self) -> dict[str, Any]:
@@ -73,7 +73,9 @@ def read_server(path: Path) -> Server | None:
     found = decode(Server, content, where=str(path), next_step=step)
     ports = (found.http_port, found.grpc_port, found.metrics_port)
     if found.pid < 1 or not all(0 <= port < 65536 for port in ports) or not is_name(found.shm_prefix):
-        raise IntegrityError("the record of a server cannot be read: no such server", where=str(path), next_step=step)
+        raise IntegrityError(
+            "the record of a server cannot be read: it names no server", where=str(path), next_step=step
+        )
     return found
 
 

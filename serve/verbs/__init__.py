@@ -4,8 +4,8 @@ from pathlib import Path
 
 import typer
 
-from optimize.inspection import Inspection
-from optimize.verify_verb import inspectors
+from seatrial.optimize.inspection import Inspection
+from seatrial.optimize.verbs.verifying import inspectors
 
 from . import audit, edge, kubernetes, linting, operating, placing, rollout, shadow, tuning
 from .placing import hosting as hosting
@@ -14,7 +14,7 @@ PANEL = "serve: place, run, ship"
 
 
 def add_verbs(app: typer.Typer) -> None:
-    """Put floor 2's verbs into the command, and its releases under what `verify` looks at."""
+    """Add the verbs of floor 2 to the command, and its releases to the checks of `verify`."""
     inspectors["releases"] = _releases
     app.command(rich_help_panel=PANEL)(placing.register)
     app.command(rich_help_panel=PANEL)(placing.place)

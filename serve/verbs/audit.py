@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.verbs.samples import OwnTarget
-from optimize.cli import Json, emit, out, progress, store
-from optimize.terminal import led
+from seatrial.bench.verbs.samples import OwnTarget
+from seatrial.optimize.terminal import Json, emit, led, out, progress, store
 
 if TYPE_CHECKING:
     from ..security.finding import Audit
@@ -18,18 +17,18 @@ _COLOURS = {"high": "bold red", "medium": "yellow", "low": "dim"}
 
 
 def audit(
-    target: Annotated[
-        str, typer.Argument(help="A model repository, manifests, proxies' files, or a server's HTTP URL.")
-    ],
-    grpc_url: Annotated[str, typer.Option(help="The server's gRPC side; found by itself on this machine.")] = "",
-    metrics_url: Annotated[str, typer.Option(help="The server's metrics; found by itself on this machine.")] = "",
+    target: Annotated[str, typer.Argument(help="A model repository, manifests, proxy files, or a server's HTTP URL.")],
+    grpc_url: Annotated[
+        str, typer.Option(help="The server's gRPC endpoint; found automatically on this machine.")
+    ] = "",
+    metrics_url: Annotated[str, typer.Option(help="The server's metrics; found automatically on this machine.")] = "",
     own: OwnTarget = False,
     json_: Json = False,
 ) -> None:
-    """Hold a repository, manifests, proxies or a running server against the security checklist; say what breaks it.
+    """Check a repository, manifests, proxies or a running server against the security checklist.
 
-    Only reads and asks: nothing is loaded, changed or sent in bulk. Exit 1 if anything of high severity is found. What
-    could not be looked at is listed, and no finding about it means nothing.
+    Only reads and sends single requests: nothing is loaded, changed or sent in bulk. Exit 1 if anything of high
+    severity is found. Unexamined parts are listed; for them the absence of findings means nothing.
     """
     from ..security.audit import audit_folder, audit_server
 
@@ -49,15 +48,15 @@ def _print(done: "Audit") -> None:
     from rich.table import Table
 
     if done.findings:
-        table = Table("severity", "rule", "seen", "mend", show_lines=True)
+        table = Table("severity", "rule", "seen", "fix", show_lines=True)
         for each in done.findings:
             seen = led("", f"{each.seen}\n").append_text(led("dim", each.where))
             severity = led(_COLOURS[each.severity], each.severity)
             table.add_row(severity, each.rule, seen, f"{each.why}.\n→ {each.mend}")
         out.print(table)
     for line in done.looked:
-        out.print(f"looked at {line}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"examined {line}", markup=False, highlight=False, soft_wrap=True)
     for line in done.unseen:
-        out.print(f"not seen: {line}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"not examined: {line}", markup=False, highlight=False, soft_wrap=True)
     counts = ", ".join(f"{count} {severity}" for severity, count in done.counts.items())
     out.print(f"{'passed' if done.passed else 'FAILED'}: {counts}")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optimize.cli import Json, emit, err, out, progress
-from optimize.interrupts import wished
+from seatrial.optimize.interrupts import wished
+from seatrial.optimize.terminal import Json, emit, err, out, progress
 
 if TYPE_CHECKING:
     from ..traffic.edge import Edge
@@ -16,33 +16,36 @@ if TYPE_CHECKING:
     from ..traffic.envoy.proxy import Proxy
     from ..traffic.routes import Routes
 
-edge = typer.Typer(no_args_is_help=True, help="The proxy before the models: check its file, start, stop and watch it.")
-routes = typer.Typer(no_args_is_help=True, help="Which version of a model takes which share of its requests.")
+edge = typer.Typer(
+    no_args_is_help=True, help="The proxy before the models: validate its file, start, stop and watch it."
+)
+routes = typer.Typer(no_args_is_help=True, help="The distribution of a model's requests over its versions.")
 
 File = Annotated[Path, typer.Argument(help="An edge (TOML), for instance serve/edges/scenes.toml.", metavar="EDGE")]
-Name = Annotated[str, typer.Argument(help="The edge's name; needed where several are up.", metavar="[NAME]")]
-At = Annotated[str, typer.Option("--edge", help="The edge's name; needed where several are up.")]
+Name = Annotated[str, typer.Argument(help="The edge's name; required if several are running.", metavar="[NAME]")]
+At = Annotated[str, typer.Option("--edge", help="The edge's name; required if several are running.")]
 
 
 @edge.command()
 def check(file: File, json_: Json = False) -> None:
-    """Have Envoy itself check all that EDGE would tell it; nothing is started or written."""
+    """Validate the configuration of EDGE with Envoy itself; nothing is started or written."""
     from ..traffic.envoy import on_envoy
-    from ..traffic.envoy.routes import Ways
+    from ..traffic.envoy.routes import RouteTable
 
     chosen = _load(file)
-    on_envoy.check(chosen, Ways())
+    on_envoy.check(chosen, RouteTable())
     if json_:
         emit({"edge": chosen.name, "ok": True})
     else:
-        out.print(f"{file} is an edge that Envoy takes", highlight=False)
+        out.print(f"OK: Envoy accepts {file}", highlight=False)
 
 
 @edge.command()
 def up(file: File, json_: Json = False) -> None:
-    """Start the edge and leave it running; it takes up the routes that it had before.
+    """Start the edge and leave it running, with its previous routes.
 
-    On 127.0.0.1, unless the file says otherwise and asks for keys and encryption. edge watch brings a killed one back.
+    It listens on 127.0.0.1 unless the file sets another address, with keys and encryption. edge watch restarts a killed
+    edge.
     """
     from ..traffic.envoy import on_envoy
 
@@ -56,7 +59,7 @@ def up(file: File, json_: Json = False) -> None:
 
 @edge.command()
 def down(name: Name = "", json_: Json = False) -> None:
-    """Ask clients to go, let what runs complete, and stop the edge. Its routes stay for the next time."""
+    """Drain the clients, complete running requests, and stop the edge. Its routes stay for the next start."""
     from ..traffic.envoy import on_envoy
 
     known = on_envoy.names()
@@ -64,12 +67,12 @@ def down(name: Name = "", json_: Json = False) -> None:
     if json_:
         emit({"stopped": stopped})
     else:
-        out.print("the edge is down" if stopped else "no edge was up")
+        out.print("the edge was stopped" if stopped else "no edge was running")
 
 
 @edge.command()
 def status(name: Name = "", json_: Json = False) -> None:
-    """Show what the edge serves: routes as Envoy itself tells them, and the requests under way."""
+    """Show the state of the edge: routes as reported by Envoy, and requests in flight."""
     _tell(_up(name), json_=json_)
 
 
@@ -77,20 +80,20 @@ def status(name: Name = "", json_: Json = False) -> None:
 def watch(
     name: Name = "",
     metrics_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Offer http://127.0.0.1:PORT/metrics for Prometheus; 0: do not.")
+        int, typer.Option(min=0, max=65535, help="Serve http://127.0.0.1:PORT/metrics for Prometheus; 0: off.")
     ] = 0,
 ) -> None:
-    """Bring the edge back when it is killed, bound its log, keep models' slo_ms, and refuse bodies that kill a server.
+    """Restart the edge when it is killed, bound its log, keep models' slo_ms, and refuse bodies that crash a server.
 
-    Until edge down, SIGTERM or Ctrl-C. A body that was under way when a server crashed and that no server ever answered
-    is refused afterwards with status 422 (edge quarantine shows and ends that).
+    Runs until edge down, SIGTERM or Ctrl-C. A body that was in flight when a server crashed, and that no server ever
+    answered, is refused afterwards with status 422 (edge quarantine shows and lifts that).
     """
     from ..traffic.envoy import keeping
     from ..traffic.envoy.watching import LOOK_SECONDS, Watcher
     from ..triton.running.crashes import crashed_since
 
     proxy = _up(name)
-    err.print("watching; Ctrl-C ends it and leaves the edge up")
+    err.print("watching; Ctrl-C ends this, and the edge keeps running")
     with _metered(metrics_port) as meter, wished() as stopping:
         watcher = Watcher(proxy, meter=meter, crashed=crashed_since)
         watching = keeping.watch(proxy.folder, look=watcher.look, look_every=LOOK_SECONDS, meter=meter, stop=stopping)
@@ -101,10 +104,10 @@ def watch(
 @edge.command()
 def quarantine(
     name: Name = "",
-    clear: Annotated[bool, typer.Option("--clear", help="Refuse none of them any more.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Lift the quarantine of all bodies.")] = False,
     json_: Json = False,
 ) -> None:
-    """Show the digests of bodies that are refused because a server died of them."""
+    """Show the digests of bodies that are refused because they crashed a server."""
     from ..traffic.envoy.router import EnvoyRouter
 
     router = EnvoyRouter(_up(name))
@@ -116,7 +119,7 @@ def quarantine(
     else:
         out.print("\n".join(found) or "no body is in quarantine", highlight=False)
         if clear and found:
-            out.print(f"{len(found)} bodies are no longer refused")
+            out.print(f"{len(found)} bodies were released from quarantine")
 
 
 @contextmanager
@@ -139,7 +142,7 @@ def show(
     at: At = "",
     json_: Json = False,
 ) -> None:
-    """Show which version takes which share, as Envoy itself tells it."""
+    """Show the fraction of requests of each version, as reported by Envoy."""
     proxy = _up(at)
     found = _routes(proxy)
     if model:
@@ -153,17 +156,17 @@ def show(
 
 @routes.command("set")
 def set_(
-    model: Annotated[str, typer.Argument(help="A model that the edge offers.")],
-    stable: Annotated[int, typer.Option(help="The version that takes what the candidate does not.")],
+    model: Annotated[str, typer.Argument(help="A model of the edge.")],
+    stable: Annotated[int, typer.Option(help="The version for the requests that the candidate does not take.")],
     candidate: Annotated[int | None, typer.Option(help="The version on trial.")] = None,
-    share: Annotated[float, typer.Option(help="The candidate's share of requests, 0 to 1.")] = 0.0,
-    mirror: Annotated[float, typer.Option(help="The share copied to the candidate, 0 to 1.")] = 0.0,
+    share: Annotated[float, typer.Option(help="The candidate's fraction of requests, 0 to 1.")] = 0.0,
+    mirror: Annotated[float, typer.Option(help="The fraction copied to the candidate, 0 to 1.")] = 0.0,
     at: At = "",
     json_: Json = False,
 ) -> None:
-    """Set a model's routes: checked by Envoy, in force when this returns, read back. No request is lost.
+    """Set a model's routes: validated by Envoy, in force on return, read back. No request is lost.
 
-    Users stay where they are: a larger share moves nobody off the candidate.
+    Users keep their version: a larger fraction moves no user off the candidate.
     """
     from ..traffic.envoy.router import EnvoyRouter
     from ..traffic.routes import Routes
@@ -178,7 +181,7 @@ def set_(
 
 
 def _load(file: Path) -> "Edge":
-    from optimize import config
+    from seatrial.optimize import config
 
     from ..traffic.edge import Edge
 
@@ -186,7 +189,7 @@ def _load(file: Path) -> "Edge":
 
 
 def _chosen(name: str) -> str:
-    from optimize.errors import MissingError
+    from seatrial.optimize.errors import MissingError
 
     from ..traffic.envoy import on_envoy
 
@@ -194,14 +197,14 @@ def _chosen(name: str) -> str:
     if name in known or (not name and len(known) == 1):
         return name or known[0]
     raise MissingError(
-        f"no edge {name!r} is up" if name else ("several edges are up" if known else "no edge is up"),
+        f"edge {name!r} is not running" if name else ("several edges are running" if known else "no edge is running"),
         where=", ".join(known),
-        next_step="name one of them" if known else "seatrial edge up EDGE.toml",
+        next_step="name one of them" if known else "start one: seatrial edge up EDGE.toml",
     )
 
 
 def _up(name: str) -> "Proxy":
-    from optimize.errors import MissingError
+    from seatrial.optimize.errors import MissingError
 
     from ..traffic.envoy import on_envoy
 
@@ -211,7 +214,7 @@ def _up(name: str) -> "Proxy":
         raise MissingError(
             f"the edge {chosen} was killed",
             where=str(on_envoy.folder_of(chosen)),
-            next_step="seatrial edge up EDGE.toml",
+            next_step="start it again: seatrial edge up EDGE.toml",
         )
     return proxy
 
@@ -237,7 +240,10 @@ def _tell(proxy: "Proxy", *, json_: bool) -> None:
         logs = {"access_log": str(proxy.places.access_log), "log": str(proxy.log)}
         emit(about | logs | {"routes": [_spelled(each) for each in found]})
         return
-    out.print(f"the edge {proxy.edge.name} is up: {proxy.url} (HTTP and gRPC), {proxy.admin.requests()} under way")
+    out.print(
+        f"the edge {proxy.edge.name} is running: {proxy.url} (HTTP and gRPC), "
+        f"{proxy.admin.requests()} requests in flight"
+    )
     _table(found)
     out.print(f"access log: {proxy.places.access_log}", soft_wrap=True, highlight=False)
 

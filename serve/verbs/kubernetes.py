@@ -5,40 +5,41 @@ from typing import Annotated
 
 import typer
 
-from optimize.cli import Json, emit, err, out
+from seatrial.optimize.terminal import Json, emit, err, out
 
 from .placing import DEFAULT_REPOSITORY, Repository
 
 
 def render(
-    deployment: Annotated[Path, typer.Argument(help="How to serve it (TOML), serve/deployments/*.toml.")],
-    into: Annotated[Path, typer.Option("--out", help="The folder to write; one rendered before is replaced.")],
+    deployment: Annotated[Path, typer.Argument(help="The deployment (TOML), serve/deployments/*.toml.")],
+    into: Annotated[Path, typer.Option("--out", help="The output folder; a folder rendered earlier is replaced.")],
     cluster: Annotated[Path, typer.Option(help="The cluster (TOML): image, gateway, limits, environments.")] = Path(
         "serve/clusters/example.toml"
     ),
     repository: Repository = DEFAULT_REPOSITORY,
-    stable: Annotated[int, typer.Option(help="The version that takes the traffic; 0: the newest placed.")] = 0,
+    stable: Annotated[int, typer.Option(help="The version for the traffic; 0: the newest placed.")] = 0,
     candidate: Annotated[int, typer.Option(help="The version on trial; 0: none.")] = 0,
-    share: Annotated[float, typer.Option(help="The candidate's share of live requests, 0 to 1.")] = 0.0,
-    mirror: Annotated[float, typer.Option(help="The share copied to the candidate beside the live answer.")] = 0.0,
-    kserve: Annotated[bool, typer.Option("--kserve", help="Write a KServe InferenceService too.")] = False,
-    argo: Annotated[bool, typer.Option("--argo", help="Write an Argo Rollout and its analysis too.")] = False,
+    share: Annotated[float, typer.Option(help="The candidate's fraction of live requests, 0 to 1.")] = 0.0,
+    mirror: Annotated[float, typer.Option(help="The fraction copied to the candidate beside the live answer.")] = 0.0,
+    kserve: Annotated[bool, typer.Option("--kserve", help="Also write a KServe InferenceService.")] = False,
+    argo: Annotated[bool, typer.Option("--argo", help="Also write an Argo Rollout and its analysis.")] = False,
     json_: Json = False,
 ) -> None:
-    """Write a Kustomize base with dev, staging and prod overlays for placed versions of a model.
+    """Write a Kustomize base with dev, staging and prod overlays for placed versions of a model (experimental).
 
-    One server per version, pinned by its Service; HTTPRoute weights from the same routes that drive Envoy. Look at it
-    with kubectl kustomize DIR/overlays/prod and seatrial audit DIR before anything is applied.
+    Each version has its own server, pinned by its Service; HTTPRoute weights come from the same routes that drive
+    Envoy. Before applying, check the result with kubectl kustomize DIR/overlays/prod and seatrial audit DIR.
     """
-    from optimize import config
+    from seatrial.optimize import config
 
     from ..deployment import Deployment
     from ..kubernetes import render as rendering
     from ..kubernetes.cluster import Cluster
     from ..kubernetes.source import newest
+    from ..shipped import shipped
     from ..traffic.routes import Routes
 
-    chosen, place = config.load(deployment, Deployment), config.load(cluster, Cluster)
+    chosen, place = config.load(deployment, Deployment), config.load(shipped(cluster), Cluster)
     routes = Routes(
         model=chosen.name,
         stable=stable or newest(repository, chosen.name),
@@ -56,4 +57,4 @@ def render(
         return
     out.print(f"wrote {len(files)} files to {into} for version {', '.join(map(str, routes.versions))}", soft_wrap=True)
     for line in left:
-        err.print(f"still needed: {line}", markup=False, soft_wrap=True, highlight=False)
+        err.print(f"still required: {line}", markup=False, soft_wrap=True, highlight=False)

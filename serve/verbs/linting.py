@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optimize.cli import Json, emit, out
-from optimize.terminal import led
+from seatrial.optimize.terminal import Json, emit, led, out
 
-from ..deployment.releases import DEFAULT, RELEASES, known
+from ..triton_releases import DEFAULT, RELEASES, known
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,26 +16,29 @@ if TYPE_CHECKING:
 
 
 def lint(
-    repository: Annotated[Path, typer.Argument(metavar="DIR", help="A Triton model repository, whoever wrote it.")],
+    repository: Annotated[Path, typer.Argument(metavar="DIR", help="A Triton model repository of any origin.")],
     triton: Annotated[
         str,
-        typer.Option(help=f"The server's release; fields it does not know are errors. Read: {', '.join(RELEASES)}."),
+        typer.Option(
+            help=f"The server's release; fields that it does not know are errors. Known: {', '.join(RELEASES)}."
+        ),
     ] = DEFAULT,
     json_: Json = False,
 ) -> None:
     """Check every config.pbtxt and every file of a model repository against Triton's rules, without a server.
 
-    An error is what Triton refuses, or what gives wrong answers; a warning is what it accepts and then does otherwise
-    than the file lets one believe. Exit codes: 0 no errors, 1 errors, 2 no such directory.
+    An error is refused by Triton, or gives wrong answers; a warning is accepted but has another effect than the file
+    suggests. Some errors affect more than the model: its load hangs, or the server ends. Exit codes: 0 no errors,
+    1 errors, 2 no such directory.
     """
-    from optimize.errors import ConfigError
+    from seatrial.optimize.errors import ConfigError
 
     from ..triton.lint import lint as linting
     from ..triton.repository.placement import models
 
     if known(triton) is None:
         raise ConfigError(
-            f"Triton {triton!r} is older than every release known here, or no version",
+            f"{triton!r} is not a known Triton release; the oldest known one is {RELEASES[0]}",
             where="--triton",
             next_step=f"name the server's version, {RELEASES[0]} or later",
         )
@@ -55,19 +57,22 @@ def lint(
     else:
         if findings:
             out.print(_table(findings))
-        found = f"{errors} errors, {len(findings) - errors} warnings" if findings else "nothing found"
+        found = f"{errors} errors, {len(findings) - errors} warnings" if findings else "no findings"
         out.print(f"configurations: {len(models(repository))}; {found}")
     if errors:
         raise typer.Exit(1)
 
 
+_EFFECTS = {"hangs": ": its load hangs", "ends": ": ends the server"}
+
+
 def _table(findings: tuple["Finding", ...]) -> "Table":
     from rich.table import Table
 
-    table = Table("", "file", "field", "rule", "mend", show_lines=True)
+    table = Table("", "file", "field", "rule", "fix", show_lines=True)
     colours = {"error": "red", "warning": "yellow"}
     for each in findings:
         place = f"{each.file}:{each.line}" if each.line else each.file
-        severity = led(colours[each.severity], each.severity)
+        severity = led(colours[each.severity], each.severity + _EFFECTS.get(each.effect, ""))
         table.add_row(severity, place, each.field, each.rule, each.mend)
     return table

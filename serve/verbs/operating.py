@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from optimize import environment as machine
-from optimize.cli import Json, echo, emit, err, out, progress, store
-from optimize.interrupts import wished
-from optimize.names import checked
+from seatrial.optimize import environment as machine
+from seatrial.optimize.interrupts import wished
+from seatrial.optimize.names import checked
+from seatrial.optimize.terminal import Json, echo, emit, err, out, progress, store
 
 from .placing import DEFAULT_REPOSITORY, Repository
 
 if TYPE_CHECKING:
     from ..triton.server import Server
-    from ..triton.upkeep.metering import Meter
+    from ..triton.supervision.metering import Meter
 
 Deadline = Annotated[
     float,
-    typer.Option(min=0.01, max=3600.0, help="Seconds that a golden request may take; more for slow models."),
+    typer.Option(min=0.01, max=3600.0, help="Timeout of a golden request in seconds; raise it for slow models."),
 ]
 DEADLINE = 2.0
 LONGEST_PAUSE = 300.0
@@ -32,12 +32,12 @@ def up(
         list[str] | None, typer.Option(help="Models to load; default: all that seatrial placed, and those allowed.")
     ] = None,
     repository: Repository = DEFAULT_REPOSITORY,
-    http_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
-    grpc_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8001,
-    metrics_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8002,
+    http_port: Annotated[int, typer.Option(help="0 chooses a free one.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(help="0 chooses a free one.")] = 8001,
+    metrics_port: Annotated[int, typer.Option(help="0 chooses a free one.")] = 8002,
     allow_foreign: Annotated[
         list[str] | None,
-        typer.Option(help="Load this model though seatrial did not place it: you vouch for the code that it runs."),
+        typer.Option(help="Load this model although seatrial did not place it: you vouch for its code."),
     ] = None,
     supervised: Annotated[
         bool, typer.Option("--supervise", help="Stay in the foreground as its supervisor (see seatrial supervise).")
@@ -46,15 +46,14 @@ def up(
 ) -> None:
     """Start the real Triton on loopback with the placed models, and leave it running until seatrial down.
 
-    Refused before: placed versions whose bytes are no longer the artifact's or whose code is not what seatrial shipped,
-    files that were added, links, and whatever other users may change. A model that seatrial did not place is loaded
-    only with --allow-foreign MODEL.
+    Refuses changed bytes or code of placed versions, added files, links, and files that other users can change. A model
+    that seatrial did not place is loaded only with --allow-foreign MODEL.
     """
     from ..triton.control import Control
     from ..triton.repository.entries import shown
     from ..triton.repository.placement import models
     from ..triton.repository.vouching import check, placed
-    from ..triton.running import on_pytriton
+    from ..triton.supervision import lasting
 
     allowed = tuple(allow_foreign or ())
     chosen = tuple(checked(each, "model name", where=str(repository)) for each in model or models(repository))
@@ -63,18 +62,19 @@ def up(
         err.print(f"not loaded: {shown(each)} was not placed by seatrial (--allow-foreign)", markup=False)
     notes = check(repository, names, store(), foreign=allowed)
     for note in notes:
-        err.print(f"not vouched for by seatrial: {note.where}: {note.seen}", markup=False, soft_wrap=True)
-    ports = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}
+        err.print(f"not verified by seatrial: {note.where}: {note.seen}", markup=False, soft_wrap=True)
     with progress() as report:
         report("up", 0.1, f"starting Triton, loading {', '.join(names) or 'nothing'}")
-        server = on_pytriton.up(repository, names, **ports, foreign=allowed)
+        server = lasting.up(
+            repository, names, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port, foreign=allowed
+        )
         report("up", 1.0, "ready")
     with Control.to(server) as control:
         states = control.index()
     if json_:
         emit(server.to_json() | {"models": [{"name": s.name, "version": s.version, "state": s.state} for s in states]})
     else:
-        out.print(f"Triton is up: http {server.url}, grpc {server.grpc_url}, metrics {server.metrics_url}")
+        out.print(f"Triton is running: http {server.url}, grpc {server.grpc_url}, metrics {server.metrics_url}")
         for state in (each for each in states if each.state):  # the others lie in the repository, not asked for
             out.print(f"  {state.name} version {state.version}: {state.state} {state.reason}".rstrip())
         out.print(f"log: {server.log}", soft_wrap=True)
@@ -83,12 +83,12 @@ def up(
 
 
 def down(
-    drain: Annotated[float, typer.Option(help="Seconds that waiting requests get to be answered.")] = 30.0,
+    drain: Annotated[float, typer.Option(help="Seconds to answer waiting requests before the stop.")] = 30.0,
     json_: Json = False,
 ) -> None:
-    """Stop the server that seatrial up started: what waits is answered, models are unloaded, then it ends.
+    """Stop the server of seatrial up: answer waiting requests, unload the models, then end it.
 
-    Lead traffic away first; a server that ends resets connections that come late.
+    Redirect traffic first: a stopping server resets late connections.
     """
     from ..triton.running import on_pytriton
 
@@ -96,35 +96,35 @@ def down(
     if json_:
         emit({"stopped": drained is not None, "drained": None if drained is None else asdict(drained)})
     elif drained is None:
-        out.print("no server was up")
+        out.print("no server was running")
     else:
-        left = "" if drained.empty else ", though it did not run empty: requests may have been lost"
-        out.print(f"Triton is down, drained in {drained.seconds:.1f} s{left}")
+        left = "" if drained.empty else ", but requests were still in flight and may have been lost"
+        out.print(f"Triton was stopped, drained in {drained.seconds:.1f} s{left}")
 
 
 def switch(
-    model: Annotated[str, typer.Argument(help="A placed model of the server that is up.")],
+    model: Annotated[str, typer.Argument(help="A placed model of the running server.")],
     versions: Annotated[
-        list[int] | None, typer.Argument(help="Versions to serve from now on; none: only show.")
+        list[int] | None, typer.Argument(help="Versions to serve from now on; default: only show.")
     ] = None,
     retry: Annotated[
         bool, typer.Option("--retry", help="Forget the model's failed loads, which are refused after three tries.")
     ] = False,
     json_: Json = False,
 ) -> None:
-    """Serve exactly these VERSIONS of MODEL: promote, roll back, or let two run side by side.
+    """Serve exactly these VERSIONS of MODEL: promote, roll back, or run two side by side.
 
-    New versions are checked, loaded beside those that serve and proven by a golden request before any is let go; a
-    version that fails changes nothing. Versions that keep serving are not touched. Disk and server agree afterwards,
-    and a crash at any moment is finished or undone by the next switch, up or supervise.
+    New versions are checked, loaded beside the serving ones and proven by a golden request before any is unloaded; a
+    failing version changes nothing. Versions that keep serving are not touched. Disk and server agree afterwards, and
+    the next switch, up or supervise finishes or undoes a crashed switch.
 
     A canary: seatrial switch scenes 3 4 | Promote: seatrial switch scenes 4 | Roll back: seatrial switch scenes 3
 
     Unversioned requests go to the highest version at once: callers must name theirs. With live traffic use a rollout.
     """
     from ..triton.control import Control
-    from ..triton.upkeep.switch import forgive
-    from ..triton.upkeep.switch import switch as switching
+    from ..triton.supervision.switch import forgive
+    from ..triton.supervision.switch import switch as switching
 
     checked(model, "model name")
     server = _server()
@@ -146,7 +146,7 @@ def switch(
             f"on disk and read back after {made.total * 1e3:.1f} ms"
         )
         for note in made.unverified:
-            err.print(f"not vouched for by seatrial: {note}", markup=False, soft_wrap=True)
+            err.print(f"not verified by seatrial: {note}", markup=False, soft_wrap=True)
         if made.drift:
             err.print(
                 f"config.pbtxt was changed since {model} was loaded, and takes effect at its next load: {made.drift}"
@@ -154,11 +154,11 @@ def switch(
 
 
 def _show(server: "Server", model: str, json_: bool) -> None:
-    """What server, disk and journal say of a model."""
+    """Print the state of a model by server, disk and journal."""
     from ..triton.control import Control
+    from ..triton.repository import journal
     from ..triton.repository.placing import chosen
-    from ..triton.upkeep import journal
-    from ..triton.upkeep.cache_worth import response_cache_pays
+    from ..triton.supervision.cache_worth import response_cache_pays
 
     with Control.to(server) as control:
         ready = sorted(control.ready_versions(model))
@@ -181,31 +181,31 @@ def _show(server: "Server", model: str, json_: bool) -> None:
 
 def supervise(
     deadline: Deadline = DEADLINE,
-    period: Annotated[float, typer.Option(min=0.01, max=3600.0, help="Seconds between two looks.")] = 0.5,
+    period: Annotated[float, typer.Option(min=0.01, max=3600.0, help="Seconds between two checks.")] = 0.5,
     attempts: Annotated[
-        int, typer.Option(min=1, help="Attempts in a row after which a version or the server counts as resting.")
+        int, typer.Option(min=1, help="Consecutive attempts after which a version or the server counts as resting.")
     ] = 5,
     longest_pause: Annotated[
-        float, typer.Option(min=1.0, max=86400.0, help="Seconds between two attempts, at most.")
+        float, typer.Option(min=1.0, max=86400.0, help="Maximum seconds between two attempts.")
     ] = LONGEST_PAUSE,
     metrics_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Offer http://127.0.0.1:PORT/metrics for Prometheus; 0: do not.")
+        int, typer.Option(min=0, max=65535, help="Serve http://127.0.0.1:PORT/metrics for Prometheus; 0: off.")
     ] = 0,
     json_: Json = False,
 ) -> None:
-    """Watch the server that is up and bring back what died or stalled: Triton itself calls a dead model ready.
+    """Watch the running server and restore dead or stalled parts: Triton itself reports a dead model as ready.
 
-    Runs in the foreground, for a terminal or systemd, until the server is taken down or Ctrl-C (exit 0). A version is
-    found ill by a golden request, and loaded anew while the others serve; a server that died or hangs is started again
-    on its ports with its versions. Attempts pause 1, 2, 4 ... seconds, at most --longest-pause, and never end; after
-    two calm minutes the pauses are short again. Events: SEATRIAL_HOME/triton/supervision/events.jsonl.
+    Runs in the foreground, for a terminal or systemd, until the server is stopped or Ctrl-C (exit 0). A golden request
+    detects an unhealthy version, which is reloaded while the others serve. A dead or hanging server is restarted on its
+    ports with its versions. Attempts pause 1, 2, 4 ... seconds, at most --longest-pause, without end; after two calm
+    minutes the pauses are short again. Events: SEATRIAL_HOME/triton/supervision/events.jsonl.
 
     A systemd unit:  ExecStart=/path/to/seatrial supervise   Restart=on-failure   KillMode=process
     """
     from ..triton.running import on_pytriton
-    from ..triton.upkeep.healing import Backoff
-    from ..triton.upkeep.supervisor import Pace
-    from ..triton.upkeep.supervisor import supervise as watching
+    from ..triton.supervision.healing import Backoff
+    from ..triton.supervision.supervisor import Pace
+    from ..triton.supervision.supervisor import supervise as watching
 
     _server(wanted=True)
     pace = Pace(period=period, deadline=deadline, backoff=Backoff(limit=attempts, ceiling=longest_pause))
@@ -223,7 +223,7 @@ def supervise(
 @contextmanager
 def _metered(port: int) -> Iterator["Meter"]:
     """A meter that is read on that loopback port, or one that counts nothing where the port is 0."""
-    from ..triton.upkeep.metering import UNMETERED, Metered
+    from ..triton.supervision.metering import UNMETERED, Metered
 
     if not port:
         yield UNMETERED
@@ -252,5 +252,5 @@ def _server(*, wanted: bool = False) -> "Server":
 
     server = on_pytriton.wanted() if wanted else on_pytriton.status()
     if server is None:
-        raise ServerError("no server is up", where=str(machine.home()), next_step="start one: seatrial up")
+        raise ServerError("no server is running", where=str(machine.home()), next_step="start one: seatrial up")
     return server

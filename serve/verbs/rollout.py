@@ -7,69 +7,76 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optimize import environment as machine
-from optimize.cli import Json, emit, out, progress, store
-from optimize.reading import damage
-from optimize.terminal import led
+from seatrial.optimize import environment as machine
+from seatrial.optimize.reading import damage
+from seatrial.optimize.terminal import Json, emit, led, out, progress, store
 
 if TYPE_CHECKING:
-    from ..traffic.rollout.controller import World
+    from ..traffic.rollout.controller import RolloutPorts
     from ..traffic.rollout.machine import Event, Rollout
     from ..traffic.rollout.records import Records
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Bring a placed version into traffic by steps that can be undone: mirror, 1, 5, 25, 50, 100 %.",
+    help="Bring a placed version into traffic by reversible steps: mirror, 1, 5, 25, 50, 100 %.",
 )
 Model = Annotated[str, typer.Argument(help="The model's name in Triton.")]
 Reach = Annotated[
     str,
     typer.Option(
         "--world",
-        help="Another world than the edge and the server that are up: FILE.py:NAME or MODULE:NAME, called with the "
-        "rollout, gives a serve.traffic.rollout.controller.World (a cluster, a simulation).",
+        help=(
+            "Other ports than the running edge and server: FILE.py:NAME or MODULE:NAME. It is called "
+            "with the rollout and returns a seatrial.serve.traffic.rollout.controller.RolloutPorts, for instance of a "
+            "simulation, or of a cluster by seatrial.serve.kubernetes.world:cluster (experimental)."
+        ),
     ),
 ]
-At = Annotated[str, typer.Option("--edge", help="The edge's name; needed where several are up.")]
+At = Annotated[str, typer.Option("--edge", help="The edge's name; required if several are running.")]
 EXIT = {"promoted": 0, "rolled_back": 1, "aborted": 1}
 
 
 @app.command()
 def start(
     model: Model,
-    candidate: Annotated[int, typer.Option(help="The placed version that is to take over.")],
+    candidate: Annotated[int, typer.Option(help="The placed version to promote.")],
     plan: Annotated[Path, typer.Option(help="The plan (TOML).")] = Path("serve/rollouts/usual.toml"),
-    stable: Annotated[int, typer.Option(help="The version that serves now; default: the one the edge leads to.")] = 0,
+    stable: Annotated[
+        int, typer.Option(help="The version that serves now; default: the stable version of the edge.")
+    ] = 0,
     digest: Annotated[
-        str, typer.Option(help="What is blocked if it goes back; default: the digest of the placed artifact.")
+        str, typer.Option(help="The digest to block after a rollback; default: that of the placed artifact.")
     ] = "",
     at: At = "",
     world: Reach = "",
     json_: Json = False,
 ) -> None:
-    r"""Start a rollout and move it until it is promoted or rolled back; killed, it goes on with seatrial rollout run.
+    r"""Start a rollout and move it until promotion or rollback; after a kill it continues with seatrial rollout run.
 
-    It takes place on the edge and the server that are up: seatrial up, seatrial edge up, and beside them seatrial
-    supervise and seatrial edge watch, which bring back what dies. A plan with \[shadow] needs an edge with
-    \[capture].
+    It needs a running edge and server: seatrial up, seatrial edge up, and beside them seatrial supervise and seatrial
+    edge watch, which restart dead parts. A plan with \[shadow] needs an edge with \[capture].
 
-    Exit codes: 0 promoted, 1 rolled back or aborted, 2 it cannot be done this way, 4 no server.
+    Exit codes: 0 promoted, 1 rolled back or aborted, 2 not possible this way, 4 no server.
     """
-    from optimize.errors import ConfigError
+    from seatrial.optimize.errors import ConfigError
 
+    from ..shipped import shipped
     from ..traffic import live
     from ..traffic.rollout.machine import Rollout
     from ..traffic.rollout.plan import load_plan
 
-    loaded = load_plan(plan)
+    loaded = load_plan(shipped(plan))
     if not world:
         place = live.find(at)
         stable = stable or place.stable(model)
         digest = digest or place.placement(model, candidate).digest
     if min(stable, candidate) < 1 or stable == candidate or not re.fullmatch("[!-~]{1,200}", digest):
         raise ConfigError(
-            f"stable {stable} and candidate {candidate}, digest {digest!r}",
-            next_step="give two different versions, counted from 1, and in another world a digest",
+            (
+                f"stable and candidate must be two different versions with a digest, got {stable}, "
+                f"{candidate}, {digest!r}"
+            ),
+            next_step="give two different versions of at least 1, and with --world a digest",
         )
     now = time.time()
     made = Rollout(
@@ -91,14 +98,14 @@ def start(
 
 @app.command()
 def run(model: Model, at: At = "", world: Reach = "", json_: Json = False) -> None:
-    """Go on with the model's rollout where its records say that it stands, after a kill, a reboot, or an intent."""
+    """Continue the model's rollout from its records, after a kill, a reboot, or a command."""
     records = _records(model)
     _run(records, _world(world, records.load(), at), json_)
 
 
 @app.command()
 def status(model: Model, json_: Json = False) -> None:
-    """Where the rollout stands: each step with its requests, what is known of each metric, and what is missing."""
+    """Show the rollout: each step with its requests, the evidence about each metric, and what is missing."""
     from ..traffic.rollout import show as showing
 
     records = _records(model)
@@ -118,12 +125,12 @@ def status(model: Model, json_: Json = False) -> None:
     if told["waiting_for"]:
         out.print(f"waiting for: {told['waiting_for']}", markup=False, highlight=False)
     if not rollout.ended and not told["controller"]:
-        out.print(led("yellow", "no controller runs", f": seatrial rollout run {model}"))
+        out.print(led("yellow", "no controller is running", f": start seatrial rollout run {model}"))
 
 
 @app.command()
 def pause(model: Model, json_: Json = False) -> None:
-    """Hold the rollout at its share; faults and regressions still roll it back."""
+    """Hold the rollout at its current fraction; faults and regressions still roll it back."""
     from ..traffic.rollout.machine import Event
 
     _say(model, Event.PAUSE, json_)
@@ -131,7 +138,7 @@ def pause(model: Model, json_: Json = False) -> None:
 
 @app.command()
 def resume(model: Model, json_: Json = False) -> None:
-    """Go on where the rollout was paused; the longest stay counts anew."""
+    """Continue a paused rollout; its longest stay starts again."""
     from ..traffic.rollout.machine import Event
 
     _say(model, Event.RESUME, json_)
@@ -139,7 +146,7 @@ def resume(model: Model, json_: Json = False) -> None:
 
 @app.command()
 def abort(model: Model, json_: Json = False) -> None:
-    """Go back to the stable version and end; the digest may start again."""
+    """Return to the stable version and end; the digest may be used again."""
     from ..traffic.rollout.machine import Event
 
     _say(model, Event.ABORT, json_)
@@ -147,7 +154,7 @@ def abort(model: Model, json_: Json = False) -> None:
 
 @app.command()
 def promote(model: Model, json_: Json = False) -> None:
-    """Make the candidate the stable version now, whatever is not shown yet; faults still forbid it."""
+    """Promote despite incomplete evidence; faults still block it."""
     from ..traffic.rollout.machine import Event
 
     _say(model, Event.PROMOTE, json_)
@@ -155,7 +162,7 @@ def promote(model: Model, json_: Json = False) -> None:
 
 @app.command()
 def rollback(model: Model, json_: Json = False) -> None:
-    """Go back to the stable version, also after a promotion, and block the digest."""
+    """Return to the stable version, also after a promotion, and block the digest."""
     from ..traffic.rollout.machine import Event
 
     _say(model, Event.ROLLBACK, json_)
@@ -164,27 +171,27 @@ def rollback(model: Model, json_: Json = False) -> None:
 @app.command()
 def lift(
     model: Model,
-    digest: Annotated[str, typer.Argument(help="The digest that was rolled back and may start again.")],
+    digest: Annotated[str, typer.Argument(help="The rolled-back digest that may be used again.")],
     json_: Json = False,
 ) -> None:
-    """Let a digest that was rolled back start again."""
+    """Allow a rolled-back digest again."""
     records = _records(model)
     records.lift(digest)
     if json_:
         emit({"lifted": digest, "blocked": records.blocked()})
     else:
-        out.print(f"{digest} may start again", highlight=False)
+        out.print(f"{digest} may be used again", highlight=False)
 
 
 @app.command()
 def explain(
     model: Model,
-    every: Annotated[bool, typer.Option("--every", help="Also the looks after which nothing happened.")] = False,
+    every: Annotated[bool, typer.Option("--every", help="Also show the checks after which nothing happened.")] = False,
     json_: Json = False,
 ) -> None:
-    """Make every logged decision again from its logged inputs, and say what happened, why, and whether it agrees.
+    """Repeat every logged decision from its logged inputs, and show what happened, why, and whether it agrees.
 
-    Exit code 1 where a decision comes out otherwise.
+    Exit code 1 if a decision differs.
     """
     from ..traffic.rollout import explain as explaining
     from ..traffic.rollout import show as showing
@@ -200,7 +207,7 @@ def explain(
     else:
         for line in showing.explained_lines(shown):
             out.print(line, markup=False, highlight=False, soft_wrap=True)
-        out.print(f"{len(told)} decisions made again from the log, {agreeing} come out the same")
+        out.print(f"{len(told)} decisions repeated from the log, {agreeing} agree")
     if agreeing < len(told):
         raise typer.Exit(1)
 
@@ -211,24 +218,26 @@ def _records(model: str) -> "Records":
     return Records(machine.home() / "rollouts", model)
 
 
-def _world(text: str, rollout: "Rollout", edge: str) -> "World":
-    from optimize.errors import ConfigError
-    from optimize.user_code import Reference
+def _world(text: str, rollout: "Rollout", edge: str) -> "RolloutPorts":
+    from seatrial.optimize.errors import ConfigError
+    from seatrial.optimize.user_code import Reference
 
     from ..traffic import live
-    from ..traffic.rollout.controller import World
+    from ..traffic.rollout.controller import RolloutPorts
 
     if not text:
         return live.world(live.find(edge), rollout, store())
     made = Reference.parse(text, Path.cwd()).call(rollout)
-    if not isinstance(made, World):
+    if not isinstance(made, RolloutPorts):
         raise ConfigError(
-            f"it gave a {type(made).__name__}", where=text, next_step="return a serve.traffic.rollout.controller.World"
+            f"the function returned a {type(made).__name__}",
+            where=text,
+            next_step="return a seatrial.serve.traffic.rollout.controller.RolloutPorts",
         )
     return made
 
 
-def _run(records: "Records", world: "World", json_: bool) -> None:
+def _run(records: "Records", world: "RolloutPorts", json_: bool) -> None:
     from ..traffic.rollout import show as showing
     from ..traffic.rollout.controller import run as moving
 
@@ -255,8 +264,8 @@ def _say(model: str, command: "Event", json_: bool) -> None:
     if json_:
         emit({"said": command, "controller": acted_on, "label": rollout.label, "possible_now": possible})
         return
-    out.print(f"{command}: written down; the rollout is {rollout.label}", highlight=False)
+    out.print(f"{command}: recorded; the rollout is {rollout.label}", highlight=False)
     if not possible:
-        out.print(led("yellow", f"there is nothing to {command} while it is {rollout.label}"))
+        out.print(led("yellow", f"{command} has no effect while it is {rollout.label}"))
     if not acted_on:
-        out.print(led("yellow", "no controller runs", f": seatrial rollout run {model} will hear it"))
+        out.print(led("yellow", "no controller is running", f": seatrial rollout run {model} will read it"))

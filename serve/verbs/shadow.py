@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from optimize.cli import Json, emit, err, out, progress
-from optimize.terminal import led
+from seatrial.optimize.terminal import Json, emit, err, led, out, progress
 
 app = typer.Typer(no_args_is_help=True, help="Compare a candidate's answers to mirrored requests with the live ones.")
 
@@ -20,29 +19,28 @@ def group() -> None:
 def report(
     folder: Annotated[Path, typer.Argument(help="The folder of a capture, or one of its logs.")],
     top1: Annotated[
-        float, typer.Option(help="Least share of the same class, for outputs that have classes. 0: only told.")
+        float, typer.Option(help="Least fraction of the same class, for outputs with classes. 0: informational.")
     ] = 0.99,
-    cosine: Annotated[float, typer.Option(help="Least mean cosine. -1: only told.")] = -1.0,
+    cosine: Annotated[float, typer.Option(help="Least mean cosine. -1: informational.")] = -1.0,
     max_error: Annotated[float | None, typer.Option(help="Greatest absolute error of any answer.")] = None,
     drift: Annotated[float | None, typer.Option(help="Greatest mean change of confidence, either way.")] = None,
-    alpha: Annotated[float, typer.Option(help="Chance that a candidate within its limits ever fails.")] = 0.01,
+    alpha: Annotated[float, typer.Option(help="Probability that a candidate within its limits ever fails.")] = 0.01,
     limits: Annotated[
-        Path | None,
-        typer.Option(help="Limits per output (TOML: schema, outputs.NAME); the options above are not used."),
+        Path | None, typer.Option(help="Limits per output (TOML: schema, outputs.NAME), instead of those above.")
     ] = None,
-    compared: Annotated[float, typer.Option(min=0, max=1, help="Least share compared before it may pass.")] = 0.9,
+    compared: Annotated[float, typer.Option(min=0, max=1, help="Least fraction compared for a PASS.")] = 0.9,
     stable: Annotated[int | None, typer.Option(min=1, help="Only answers of this live version.")] = None,
     candidate: Annotated[int | None, typer.Option(min=1, help="Only answers of this candidate.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with plots here.")] = None,
     json_: Json = False,
 ) -> None:
-    """Join what was captured of both arms by request id, and judge whether the candidate answers as the live version.
+    """Join both arms' captured answers by request id, and judge whether the candidate agrees with the live version.
 
     A missing output, another shape or type, or NaN where the live version has numbers fails at once. The other limits
-    are on means, with intervals that hold however often you look: run it again while traffic flows, stop when it says
-    PASS or FAIL. Exit code 3: more requests are needed, and the table says how many.
+    are on means, with intervals that are valid at every look: run it again while traffic flows, and stop at PASS or
+    FAIL. Exit code 3: more requests are needed; the table shows how many.
     """
-    from optimize import config
+    from seatrial.optimize import config
 
     from ..traffic.envoy import on_capture
     from ..traffic.shadow import show as showing

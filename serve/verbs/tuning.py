@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.runs import run_folder
-from bench.verbs import samples
-from optimize import environment as machine
-from optimize.cli import Json, emit, out, progress, store
-from optimize.errors import MissingError
-from optimize.terminal import led
+from seatrial.bench.runs import run_folder
+from seatrial.bench.verbs import samples
+from seatrial.optimize import environment as machine
+from seatrial.optimize.errors import MissingError
+from seatrial.optimize.terminal import Json, emit, led, named, out, progress, store
+
+from ..shipped import shipped
 
 if TYPE_CHECKING:
     from ..deployment import Deployment
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
 Which = Annotated[str, typer.Argument(help="A deployment file, or NAME for serve/deployments/NAME.toml.")]
 Rate = Annotated[float, typer.Option(help="Requests per second to plan for, one row each.")]
 Objective = Annotated[str, typer.Option("--slo", help='The objective, such as "p99<=30ms".')]
-Trials = Annotated[int, typer.Option(help="Settings to measure at most; 0 stops at the plan.")]
-Pairs = Annotated[int, typer.Option(help="How often each is measured beside the best so far, at most.")]
-Seconds = Annotated[float, typer.Option(help="How long one such measurement loads the server.")]
-VerifySeconds = Annotated[float, typer.Option(help="How long the winner is loaded at the rate; 0: not.")]
+Trials = Annotated[int, typer.Option(help="Most settings to measure; 0 stops at the plan.")]
+Pairs = Annotated[int, typer.Option(help="Most measurements of each setting beside the best so far.")]
+Seconds = Annotated[float, typer.Option(help="Seconds of load per measurement.")]
+VerifySeconds = Annotated[float, typer.Option(help="Seconds of load for the winner at the rate; 0: none.")]
 Largest = Annotated[int, typer.Option(help="The largest batch to consider; default: the deployment's.")]
 Write = Annotated[bool, typer.Option("--write", help="Write the winner into the deployment file.")]
-Out = Annotated[Path | None, typer.Option("--out", help="The run's folder; one that was cut short goes on.")]
-Rounds = Annotated[int, typer.Option(help="How often the latency curve visits every layout.")]
-Engine = Annotated[str, typer.Option(help="A compiled artifact: warn where its profiles would not take the batches.")]
+Out = Annotated[Path | None, typer.Option("--out", help="The run's folder; an interrupted run is continued.")]
+Rounds = Annotated[int, typer.Option(help="Number of visits to every layout for the latency curve.")]
+Engine = Annotated[str, typer.Option(help="A compiled artifact: warn if its profiles would not accept the batches.")]
 ArtifactRef = Annotated[str, typer.Option(help="An artifact of the store; default: the deployment's newest release.")]
 
 
@@ -53,26 +54,26 @@ def tune(
     out_folder: Out = None,
     json_: Json = False,
 ) -> None:
-    """Choose batch, delay, instances and threads together, for a rate and an objective, and prove the choice.
+    """Choose batch, delay, instances and threads together, for a rate and an objective, and verify the choice.
 
-    Measures the latency of every batch size on fresh servers, plans with a queue model, tries settings around the plan
-    beside the best so far, and stops when nothing better is credible. The winner is then loaded at the rate: exit 0
-    where the objective held, 1 where it did not or no setting can hold it, 3 where nothing was verified and the model
-    is not sure, 4 where the load was spoiled.
+    Measures the latency of every batch size on fresh servers, plans with a queue model, and tries settings around the
+    plan beside the best so far. It stops when no better setting is credible, and loads the winner at the rate. Exit
+    codes: 0 the objective held, 1 it did not or no setting can hold it, 3 nothing was verified and the model is not
+    certain, 4 the load was invalid.
     """
-    from bench.capacity.slo import Slo
-    from optimize import config
+    from seatrial.bench.capacity.slo import Slo
+    from seatrial.optimize import config
 
     from ..deployment import Deployment
     from ..plan import writing
     from ..plan.on_optuna import OptunaProposer
     from ..plan.profile import engine_profiles, warning
-    from ..plan.run import Asked, run
+    from ..plan.run import TuneRequest, run
     from ..plan.setting import Setting
 
     path = _path(deployment)
     chosen = config.load(path, Deployment)
-    asked = Asked(
+    asked = TuneRequest(
         rate=rate,
         slo=Slo.parse(slo),
         largest=largest or max(chosen.max_batch_size, 1),
@@ -99,12 +100,12 @@ def tune(
 
 @contextmanager
 def _told(folder: Path) -> Iterator[None]:
-    """Whoever interrupts is told how to go on."""
+    """Add the way to continue to the message of an interruption."""
     try:
         yield
     except KeyboardInterrupt as error:
         told = KeyboardInterrupt()
-        told.add_note(f"stopped; --out {folder} goes on from the last trial that was done")
+        told.add_note(f"stopped; --out {folder} continues after the last completed trial")
         raise told from error
 
 
@@ -112,11 +113,13 @@ def _path(named: str) -> Path:
     path = Path(named)
     if path.suffix == ".toml" or path.exists():
         return path
-    known = Path("serve/deployments") / f"{named}.toml"
+    known = shipped(Path("serve/deployments") / f"{named}.toml")
     if not known.exists():
         there = ", ".join(sorted(each.stem for each in known.parent.glob("*.toml")))
         raise MissingError(
-            f"no deployment {named!r}", where=str(known.parent), next_step=f"name a file, or one of: {there or 'none'}"
+            f"there is no deployment {named!r}",
+            where=str(known.parent),
+            next_step=f"name a file, or one of: {there or 'none'}",
         )
     return known
 
@@ -127,7 +130,7 @@ def _bench(deployment: "Deployment", ref: str, recipe: Path | None, seed: int) -
 
     digest = ref or Registry(machine.home() / "releases").get(deployment.release).digest
     return Bench(
-        artifact=store().get(digest),
+        artifact=named(digest),
         deployment=deployment,
         store=store(),
         inputs=lambda endpoint: samples.inputs_for(endpoint, recipe, batch=16, seed=seed),
@@ -154,6 +157,6 @@ def _print(found: "Planned", path: Path, missed: str, *, write: bool, written: b
     if written:
         out.print(f"wrote {path}", soft_wrap=True)
     elif write:
-        rest = f": the objective was not shown to hold; {path} is as it was"
+        rest = f": the objective was not shown to hold; {path} was not changed"
         out.print(led("yellow", "not written", rest), soft_wrap=True)
     out.print(f"run: {found.folder}", soft_wrap=True)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.budget import Budget, Design, Limit
-from bench.gating import pairs
-from bench.gating.pairs import GateRun, RunHeader, SlotRecord
+from seatrial.bench.budget import Budget, Design, Limit
+from seatrial.bench.gating import pairs
+from seatrial.bench.gating.pairs import GateRun, RunHeader, SlotRecord
 
 RunMaker = Callable[..., GateRun]
 MIB = 1 << 20

@@ -13,15 +13,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from bench.budget import load_budget
-from bench.gating import pairs
-from bench.gating.pairs import GateRun
-from bench.measuring.machine_class import MachineClass
-from bench.records import baseline
-from bench.records.baseline import Baseline, as_limits, compare, digest_of, measurements_of, read, record, spread
-from bench.verbs.baseline import app
-from optimize.environment import environment
-from optimize.errors import ConfigError, IntegrityError, MissingError
+from seatrial.bench.budget import load_budget
+from seatrial.bench.gating import pairs
+from seatrial.bench.gating.pairs import GateRun
+from seatrial.bench.measuring.machine_class import MachineClass
+from seatrial.bench.records import baseline
+from seatrial.bench.records.baseline import (
+    Baseline,
+    as_limits,
+    compare,
+    digest_of,
+    measurements_of,
+    read,
+    record,
+    spread,
+)
+from seatrial.bench.verbs.baseline import app
+from seatrial.optimize.environment import environment
+from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
 
 RunMaker = Callable[..., GateRun]
 LARGE = {"cpu": "Grace", "cores": 72, "gpus": ["GPU-1, NVIDIA H100, 560.1"]}
@@ -57,12 +66,12 @@ def test_the_newest_of_a_name_counts_and_the_older_stay(make_run: RunMaker, tmp_
 def test_across_classes_of_machine_nothing_is_compared(make_run: RunMaker, tmp_path: Path) -> None:
     here, there = make_run(), elsewhere(make_run(), LARGE)
     stored = kept(here, tmp_path)
-    with pytest.raises(ConfigError, match="another class of machine"):
+    with pytest.raises(ConfigError, match="another machine class"):
         compare(stored, measurements_of(there, "candidate"))
-    with pytest.raises(ConfigError, match="another class of machine"):
+    with pytest.raises(ConfigError, match="another machine class"):
         read(tmp_path, "scenes-int8", "main", MachineClass.of(there.header.environment))
     both = [*measurements_of(here, "base"), *measurements_of(there, "base")]
-    with pytest.raises(ConfigError, match="2 classes"):
+    with pytest.raises(ConfigError, match="2 machine classes"):
         record(tmp_path, "both", both, model="scenes", run="x")
     with pytest.raises(MissingError, match="no baseline 'other'"):
         read(tmp_path, "scenes-int8", "other", stored.machine)
@@ -151,15 +160,15 @@ def test_the_verbs_record_show_and_compare(make_run: RunMaker, tmp_path: Path, h
         return done.output
 
     first, second = folder("a", make_run()), folder("b", make_run(latency=1.3))
-    assert "no baselines yet" in ask("show")
+    assert "There are no baselines yet" in ask("show")
     assert "main of scenes-int8: 5 metrics" in ask("record", first)
     assert "throughput" in ask("show")
     assert "at_most" in ask("show", "--as-limits", "0.1")
-    assert ask("show", "other") == "no baselines yet: seatrial baseline record RUN\n"
+    assert ask("show", "other") == "There are no baselines yet: seatrial baseline record RUN\n"
     assert "+" in ask("compare", second)
     found = json.loads(ask("compare", second, "--json"))
     assert found["metrics"]["p50"]["ratio"] > 1.2
     assert len(json.loads(ask("show", "--json"))["baselines"]) == 1
     other = CliRunner().invoke(app, ["compare", folder("c", elsewhere(make_run(), LARGE))])
     assert isinstance(other.exception, ConfigError)
-    assert "another class" in other.exception.what
+    assert "another machine class" in other.exception.what

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.budget import Budget, Design, Limit, budget_from_json, load_budget
-from bench.measurement import METRICS, Measurement, spell
-from bench.stats import MIN_SIGNED_RANK
-from optimize.errors import ConfigError, IntegrityError, MissingError
+from seatrial.bench.budget import Budget, Design, Limit, budget_from_json, load_budget
+from seatrial.bench.measurement import METRICS, Measurement, spell
+from seatrial.bench.stats import MIN_SIGNED_RANK
+from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
 
 SCENES = Path(__file__).parents[2] / "bench" / "budgets" / "scenes.toml"
 PLAIN = """

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.capacity.curve import Point, crossing, fit, interval, misfit
-from bench.capacity.probe import Phase, Probe, decide, evaluate, pooled
-from bench.capacity.result import Capacity, Header, conclude
-from bench.capacity.run import is_capacity_run, recompute
-from bench.capacity.search import Plan, search
-from bench.capacity.slo import Slo, allowed_over, needed, share_bounds
-from bench.load.run import LoadRun
-from bench.schedule import poisson
-from optimize.errors import ConfigError, IntegrityError
+from seatrial.bench.capacity.curve import Point, crossing, fit, interval, misfit
+from seatrial.bench.capacity.probe import Phase, Probe, decide, evaluate, pooled
+from seatrial.bench.capacity.result import Capacity, Header, conclude
+from seatrial.bench.capacity.run import is_capacity_run, recompute
+from seatrial.bench.capacity.search import Plan, search
+from seatrial.bench.capacity.slo import Slo, allowed_over, needed, share_bounds
+from seatrial.bench.load.run import LoadRun
+from seatrial.bench.schedule import poisson
+from seatrial.optimize.errors import ConfigError, IntegrityError
 
 SLO = Slo(quantile=0.99, seconds=0.02)
 SERVICE_RATE = 1000.0
@@ -218,7 +218,7 @@ def test_a_client_that_cannot_keep_up_ends_the_search() -> None:
     found, runs = searched(1, PLAN, lambda run: replace(run, client_cpu=0.9) if run.schedule.rate > 500 else run)
     assert found.outcome == "invalid"
     assert found.exit_code == 4
-    assert any("were spoiled: client cpu" in note for note in found.notes)
+    assert any("were invalid: client cpu" in note for note in found.notes)
     assert sum(run.schedule.rate > 500 for run in runs) == 2  # once more, and then no further
 
 
@@ -279,7 +279,7 @@ def test_a_search_is_computed_again_from_its_raw_runs(tmp_path: Path) -> None:
     assert is_capacity_run(tmp_path)
     assert recompute(tmp_path) == found
     (tmp_path / "capacity.json").write_text(json.dumps(record | {"schema": 9}))
-    with pytest.raises(IntegrityError, match="schema: 9"):
+    with pytest.raises(IntegrityError, match="schema 9, this version reads"):
         recompute(tmp_path)
     with pytest.raises(IntegrityError):
         recompute(tmp_path / "gone")

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import cost
-from bench.capacity.probe import Probe
-from bench.capacity.result import EXIT_CODES, Below, Capacity, Header, conclude
-from bench.capacity.show import headline, rows, table, write_html
-from bench.capacity.slo import Slo
+from seatrial.bench import cost
+from seatrial.bench.capacity.probe import Probe
+from seatrial.bench.capacity.result import EXIT_CODES, Below, Capacity, Header, conclude
+from seatrial.bench.capacity.show import headline, rows, table, write_html
+from seatrial.bench.capacity.slo import Slo
 
 PRICE = cost.Price(name="p", machine="two cores", usd_hour=3.60, source="list", checked_at="2026-11")
 
@@ -55,7 +55,7 @@ FOUND = (
     probe(100, 0),
     probe(200, 8),
     probe(220, 60),
-    probe(400, 1900, state="overload", reasons=("the backlog grows by 30 requests each second",)),
+    probe(400, 1900, state="overload", reasons=("the backlog grows by 30 requests per second",)),
     probe(140, 1, phase="profile"),
 )
 SPOILED = probe(200, 0, faults=("client cpu: 90 % of a core",))
@@ -66,10 +66,10 @@ SPOILED = probe(200, 0, faults=("client cpu: 90 % of a core",))
     [
         (FOUND, "found", "requests/s, 95 % interval"),
         ((probe(100, 0), probe(200, 0)), "at least", "at least 200 requests/s"),
-        ((probe(100, 2000), probe(50, 1900)), "none", "no rate that was offered"),
-        ((probe(100, 15, effective=50.0),), "unsettled", "do not say"),
-        ((SPOILED, SPOILED), "invalid", "the load was spoiled"),
-        ((probe(100, 0), SPOILED), "invalid", "the load was spoiled"),
+        ((probe(100, 2000), probe(50, 1900)), "none", "no offered rate meets"),
+        ((probe(100, 15, effective=50.0),), "unsettled", "do not show where the objective is exceeded"),
+        ((SPOILED, SPOILED), "invalid", "the load generator broke its own rules"),
+        ((probe(100, 0), SPOILED), "invalid", "the load generator broke its own rules"),
     ],
 )
 def test_every_outcome_says_what_it_is(probes: tuple[Probe, ...], outcome: str, said: str, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_figures_are_the_result_s_own(tmp_path: Path) -> None:
 
 def test_what_weakens_the_result_is_told() -> None:
     notes = concluded(*FOUND[:2], probe(220, 25), *FOUND[3:], SPOILED).notes
-    assert any("1 of 6 probes were spoiled" in note for note in notes)
+    assert any("1 of 6 probes were invalid" in note for note in notes)
     assert any("share cores 1" in note for note in notes)
     assert any("not decided at 99 %" in note and "220" in note for note in notes)
     falling = concluded(probe(100, 0), probe(200, 300), probe(250, 8), probe(400, 1900))

@@ -12,7 +12,7 @@ import pytest
 import typer
 import yaml
 
-from serve.cli import app
+from seatrial.serve.cli import app
 from tests.models.built import ROOT
 
 CI = ROOT / "docs" / "ci"

@@ -3,8 +3,8 @@
 import os
 import socket
 
-from bench.load.cores import client_cores, server_cores
-from bench.targets import Endpoint
+from seatrial.bench.load.cores import client_cores, server_cores
+from seatrial.bench.targets import Endpoint
 
 
 def endpoint(port: int, *pids: int) -> Endpoint:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import cost
-from optimize.errors import ConfigError, MissingError
+from seatrial.bench import cost
+from seatrial.optimize.errors import ConfigError, MissingError
 
 
 def test_the_formula_by_hand() -> None:
@@ -29,7 +29,7 @@ def test_every_pinned_price_says_where_it_comes_from() -> None:
 
 
 def test_unknown_prices_and_impossible_figures_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="no price"):
+    with pytest.raises(MissingError, match="unknown price"):
         cost.price_list().of("moon-base")
     with pytest.raises(ValueError, match="positive"):
         cost.usd_per_million(0, 1)

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from bench.gating import pairs
-from bench.gating.gate import read_gate, rejudge
-from bench.gating.pairs import GateRun
-from bench.measuring.machine_class import MachineClass
-from bench.records import accepted, baseline, history, journal
-from bench.report import kinds
-from optimize.errors import ConfigError, IntegrityError, SeatrialError
+from seatrial.bench.gating import pairs
+from seatrial.bench.gating.gate import read_gate, rejudge
+from seatrial.bench.gating.pairs import GateRun
+from seatrial.bench.measuring.machine_class import MachineClass
+from seatrial.bench.records import accepted, baseline, history, journal
+from seatrial.bench.report import kinds
+from seatrial.optimize.errors import ConfigError, IntegrityError, SeatrialError
 
 RunMaker = Callable[..., GateRun]
 VALUES: list[Any] = [None, True, -1, 10**300, 1e308, "", "x", "\x1b[2J", [], {}, [[]], [None], {"a": 1}]
@@ -89,7 +89,7 @@ def test_a_file_of_a_run_that_is_something_else_is_named(run: Path, name: str, d
 
 def test_a_slot_without_its_arrays_is_damage(run: Path) -> None:
     (run / "slot-01.npz").unlink()
-    with pytest.raises(IntegrityError, match="without its arrays"):
+    with pytest.raises(IntegrityError, match="lacks its arrays"):
         told(run)
 
 

@@ -11,8 +11,11 @@ from typing import Any
 import pynvml
 import pytest
 
-from bench.measuring import device
-from optimize.environment import environment
+from seatrial.bench.measuring import device
+from seatrial.optimize import experimental
+from seatrial.optimize.environment import environment
+
+pytestmark = pytest.mark.experimental("GPU")
 
 GIB = 1 << 30
 CARD = "GPU-1"
@@ -65,7 +68,10 @@ def test_without_a_gpu_everything_is_unavailable_with_the_reason_and_takes_no_ti
     for told in (probe.to_json(), energy.to_json(100)):
         assert list(told) == ["unavailable"]
         assert "NVML" in told["unavailable"]
-    assert device.baseline() == {}
+    seen: list[experimental.Experimental] = []
+    with experimental.reported(seen.append):
+        assert device.baseline() == {}
+    assert seen == []
     assert time.monotonic() - began < device.IDLE_SECONDS
 
 
@@ -138,8 +144,15 @@ def test_energy_is_net_of_idling_and_per_inference(card: Card, monkeypatch: pyte
 def test_a_missing_or_dead_counter_is_unavailable(card: Card) -> None:
     with device.EnergyMeter(idle_seconds=0.0) as meter:
         pass
-    assert "did not move" in meter.to_json(10)["unavailable"]
+    assert "did not advance" in meter.to_json(10)["unavailable"]
     card.mute = {"nvmlDeviceGetTotalEnergyConsumption"}
     with device.EnergyMeter() as meter:
         pass
     assert "no cumulative energy counter" in meter.to_json(10)["unavailable"]
+
+
+def test_readings_of_a_card_are_reported_as_experimental(card: Card) -> None:
+    seen: list[experimental.Experimental] = []
+    with experimental.reported(seen.append), device.DeviceProbe():
+        device.baseline()
+    assert seen == [experimental.GPU]

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from bench import stats
-from bench.budget import Budget, Limit
-from bench.gating import show
-from bench.gating.forecast import ASSUMED, forecast
-from bench.records import archive
-from bench.records.archive import Noise, Trial
-from optimize.environment import environment
-from optimize.errors import IntegrityError
+from seatrial.bench import stats
+from seatrial.bench.budget import Budget, Limit
+from seatrial.bench.gating import show
+from seatrial.bench.gating.forecast import ASSUMED, forecast
+from seatrial.bench.gating.noise import Noise, Trial
+from seatrial.bench.records import archive
+from seatrial.optimize.environment import environment
+from seatrial.optimize.errors import IntegrityError
 
 
 def trial(**change: object) -> Trial:

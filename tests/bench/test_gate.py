@@ -15,18 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.budget import Budget, Limit
-from bench.errors import TargetError
-from bench.gating import gate as gate_room
-from bench.gating import pairs, trials
-from bench.gating.gate import gate, read_gate, rejudge
-from bench.load.run import LoadRun
-from bench.quality import served
-from bench.records.archive import Trial
-from optimize.errors import ConfigError, ContractError, MachineError, SeatrialError, SourceError
-from optimize.quality import accuracy
-from optimize.samples import Samples
-from optimize.store import write_atomically
+from seatrial.bench.budget import Budget, Limit
+from seatrial.bench.errors import TargetError
+from seatrial.bench.gating import gate as gate_room
+from seatrial.bench.gating import pairs, trials
+from seatrial.bench.gating.gate import gate, read_gate, rejudge
+from seatrial.bench.gating.gate_setup import GateSetup
+from seatrial.bench.gating.noise import Trial
+from seatrial.bench.load.run import LoadRun
+from seatrial.bench.quality import served
+from seatrial.optimize.errors import ConfigError, ContractError, MachineError, SeatrialError, SourceError
+from seatrial.optimize.quality import accuracy
+from seatrial.optimize.samples import Samples
+from seatrial.optimize.store import write_atomically
 from tests.models.gating import (
     BASE,
     CANDIDATE,
@@ -165,12 +166,7 @@ def test_quality_is_asked_in_batches_that_the_servers_take(tmp_path: Path, sampl
         BASE,
         CANDIDATE,
         small,
-        host=host,
-        samples=samples,
-        metric=top1,
-        folder=tmp_path,
-        max_batch=8,
-        generator=clock.generator,
+        GateSetup(host=host, samples=samples, metric=top1, folder=tmp_path, max_batch=8, generator=clock.generator),
     )
     assert verdict.outcome == "PASS", verdict.summary
     assert max(asked) == 8
@@ -288,7 +284,7 @@ def test_ctrl_c_leaves_a_folder_that_reads(tmp_path: Path, samples: Samples, sma
     assert len(pairs.read_run(tmp_path).records) == 3
     verdict = rejudge(tmp_path)
     assert verdict.outcome == "INVALID"
-    assert "1 of 4 pairs were measured" in verdict.reasons
+    assert "only 1 of 4 pairs were measured" in verdict.reasons
 
 
 def test_progress_moves_forward_and_names_the_slot(tmp_path: Path, samples: Samples, small: Budget) -> None:
@@ -297,12 +293,14 @@ def test_progress_moves_forward_and_names_the_slot(tmp_path: Path, samples: Samp
         BASE,
         CANDIDATE,
         small,
-        host=Host(),
-        samples=samples,
-        metric=top1,
-        folder=tmp_path,
-        progress=lambda what, share: told.append((what, share)),
-        generator=Clock().generator,
+        GateSetup(
+            host=Host(),
+            samples=samples,
+            metric=top1,
+            folder=tmp_path,
+            progress=lambda what, share: told.append((what, share)),
+            generator=Clock().generator,
+        ),
     )
     shares = [share for _, share in told]
     assert shares == sorted(shares)
@@ -316,8 +314,13 @@ def test_bad_input_is_refused_before_a_server_starts(tmp_path: Path, samples: Sa
         with pytest.raises(ConfigError):
             run(small, bad, tmp_path / "bad", host)
     wide = replace(small, design=replace(small.design, saturation_batch=32))
-    with pytest.raises(ConfigError, match="batches of 32, but the servers take 16"):
-        gate(BASE, CANDIDATE, wide, host=host, samples=samples, metric=top1, folder=tmp_path / "wide", max_batch=16)
+    with pytest.raises(ConfigError, match="batches of 32, but the servers accept at most 16"):
+        gate(
+            BASE,
+            CANDIDATE,
+            wide,
+            GateSetup(host=host, samples=samples, metric=top1, folder=tmp_path / "wide", max_batch=16),
+        )
     assert not (tmp_path / "wide").exists()
     run(small, samples, tmp_path / "used", host)
     started = len(host.order)
@@ -335,11 +338,7 @@ def test_a_metric_that_is_wrong_is_the_users_to_mend(
             BASE,
             CANDIDATE,
             small,
-            host=Host(),
-            samples=samples,
-            metric=bad,
-            folder=tmp_path,
-            generator=Clock().generator,
+            GateSetup(host=Host(), samples=samples, metric=bad, folder=tmp_path, generator=Clock().generator),
         )
 
 

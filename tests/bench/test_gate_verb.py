@@ -8,11 +8,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from bench.budget import Budget
-from bench.gating.judge import judge
-from bench.gating.pairs import GateRun
-from bench.verbs import gate as room
-from bench.verdict import Verdict
+from seatrial.bench.budget import Budget
+from seatrial.bench.gating.judge import judge
+from seatrial.bench.gating.pairs import GateRun
+from seatrial.bench.verbs import gate as room
+from seatrial.bench.verdict import Verdict
 
 RunMaker = Callable[..., GateRun]
 BUDGET = '[design]\nrate = 100.0\nseconds = 10.0\n[[limits]]\nmetric = "p50"\nmax_regression = 0.05\n'
@@ -62,7 +62,7 @@ def test_inconclusive_says_what_would_settle_it_and_the_gate_what_it_cost(verdic
     p50 = verdict.finding("p50")
     assert p50 is not None
     assert p50.pairs_needed is not None
-    assert f"{p50.pairs_needed - 6} more pairs would do, about " in p50.reason
-    assert "would have blocked" in p50.reason
+    assert f"{p50.pairs_needed - 6} more pairs are needed, about " in p50.reason
+    assert "detectable at 90 % power" in p50.reason
     assert verdict.seconds == 12 * 9.0
     assert any(note.startswith("this gate took 1.8 min: $0.0027 on AWS") for note in verdict.notes)

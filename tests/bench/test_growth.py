@@ -1,11 +1,13 @@
 """Growth of memory: slopes that are known, steps of an arena, and noise that is no leak."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.measuring.growth import growth, theil_sen
+from seatrial.bench.measuring.growth import Floats, growth, parts_of, theil_sen
 
 MIB = 1 << 20
 REQUESTS = np.arange(0, 3000, 10)
@@ -29,13 +31,60 @@ def test_an_arena_that_grew_in_one_step_is_named_so_and_its_step_is_counted() ->
     assert found is not None
     assert found.steps == 1
     assert found.stepped == pytest.approx(64 * MIB, rel=0.01)
-    assert "1 step and gave nothing back" in found.note
+    assert "1 step and released nothing" in found.note
 
 
 def test_noise_alone_is_a_leak_about_as_seldom_as_promised() -> None:
     sure = [found.lower > 0 for seed in range(30) if (found := growth(REQUESTS, noise(MIB, seed))) is not None]
     assert len(sure) == 30
     assert sum(sure) <= 6  # beyond 6 of 30 the probability is under 0.2 %
+
+
+def late(begin: float) -> Floats:
+    """10 MiB a thousand requests, from that share of the run on."""
+    return np.asarray(np.maximum(0.0, REQUESTS - begin * REQUESTS[-1]) * 10 * MIB / 1000, np.float64)
+
+
+@pytest.mark.parametrize("begin", [0.0, 0.3, 0.5, 0.7])
+def test_a_leak_that_begins_late_is_a_leak(begin: float) -> None:
+    found = growth(REQUESTS, 300 * MIB + late(begin) + noise(MIB / 20))
+    assert found is not None
+    assert found.lower > MIB
+    assert found.upper > 10 * MIB
+    assert found.note == "grew with the requests"
+
+
+def test_what_grew_at_first_alone_is_bounded_close_to_nothing() -> None:
+    warming = 64 * MIB * -np.expm1(-REQUESTS / 100)
+    found = growth(REQUESTS, 300 * MIB + warming + noise(MIB / 20))
+    assert found is not None
+    assert found.upper < MIB / 2
+    assert found.note == "grew at first, but not in the last third of the requests"
+
+
+def test_one_late_step_is_neither_a_leak_nor_the_proof_of_none() -> None:
+    found = growth(REQUESTS, np.where(REQUESTS < 2500, 300 * MIB, 320 * MIB) + noise(1000))
+    assert found is not None
+    assert found.upper > 20 * MIB
+
+
+def test_a_collector_s_last_rise_is_no_leak_while_its_floor_stands() -> None:
+    for phase in range(0, 900, 100):
+        found = growth(REQUESTS, 300 * MIB + 20 * MIB * ((REQUESTS + phase) % 900) / 900 + noise(MIB / 20))
+        assert found is not None
+        assert found.lower <= 0, phase
+        assert found.upper > 0
+
+
+def test_parts_are_those_of_the_series_where_they_were_not_kept() -> None:
+    held = 300 * MIB + late(0.5) + noise(MIB / 20)
+    found = growth(REQUESTS, held)
+    assert found is not None
+    assert parts_of({"growth": json.loads(json.dumps(found.to_json()))}) == found.parts
+    series = {"requests": [0, 0, *(REQUESTS + 1).tolist(), 2991], "anonymous": [1, 2, *held.tolist(), 3]}
+    recomputed = parts_of({"series": series, "growth": {"lower": 1.0}})
+    assert [part.slope for part in recomputed] == pytest.approx([part.slope for part in found.parts], rel=0.05)
+    assert parts_of({}) == parts_of({"series": {"at": [1.0]}}) == ()
 
 
 def test_what_says_nothing_is_none() -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.errors import TargetError
-from bench.load.guard import AbortRules, address, check
-from bench.load.parameters import open_loop, peak
-from bench.load.wire import WIRES, Wire
-from bench.schedule import Schedule, constant, poisson
-from bench.targets import Endpoint
-from optimize.errors import ConfigError
+from seatrial.bench.errors import TargetError
+from seatrial.bench.load.guard import AbortRules, address, check
+from seatrial.bench.load.parameters import open_loop, peak
+from seatrial.bench.load.wire import WIRES, Wire
+from seatrial.bench.schedule import Schedule, constant, poisson
+from seatrial.bench.targets import Endpoint
+from seatrial.optimize.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +31,7 @@ def test_another_machine_is_refused_on_every_wire(wire: Wire) -> None:
     if wire != "shm":
         check(endpoint(url="203.0.113.1:8000"), wire, **limits, own=True)  # type: ignore[arg-type]
         return
-    with pytest.raises(TargetError, match="no memory to share"):
+    with pytest.raises(TargetError, match="no memory can be shared with it"):
         check(endpoint(url="203.0.113.1:8000"), wire, **limits, own=True)  # type: ignore[arg-type]
 
 
@@ -40,7 +40,7 @@ def test_the_grpc_side_may_not_be_another_machine_either() -> None:
     assert address(away, "grpc") == ("example.org", 8001)
     with pytest.raises(TargetError, match=r"example\.org is not this machine"):
         check(away, "grpc", seconds=1, in_flight=1, workers=1, own=False)
-    with pytest.raises(ConfigError, match="gRPC side"):
+    with pytest.raises(ConfigError, match="gRPC address is unknown"):
         address(endpoint(grpc_url=None), "grpc")
 
 
@@ -84,7 +84,7 @@ def test_locusts_tables_say_the_same_in_bundles_as_one_by_one() -> None:
     """In a process of its own: Locust patches whoever imports it."""
     script = """
 import locust.stats, numpy as np
-from bench.load import tables
+from seatrial.bench.load import tables
 locust.stats.bucket_response_time = tables.three_digits
 waits = np.random.default_rng(0).lognormal(-6, 2, 3000)
 single, bundled = locust.stats.RequestStats(), locust.stats.RequestStats()

@@ -9,17 +9,17 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from bench.budget import Budget
-from bench.gating import pairs
-from bench.gating.judge import judge
-from bench.gating.pairs import GateRun
-from bench.measuring.machine_class import MachineClass
-from bench.records import history
-from bench.records.history import Point, points, record
-from bench.report import trend_page
-from bench.verbs.trend import trend as verb
-from optimize.environment import environment
-from optimize.errors import IntegrityError, MissingError
+from seatrial.bench.budget import Budget
+from seatrial.bench.gating import pairs
+from seatrial.bench.gating.judge import judge
+from seatrial.bench.gating.pairs import GateRun
+from seatrial.bench.measuring.machine_class import MachineClass
+from seatrial.bench.records import history
+from seatrial.bench.records.history import Point, points, record
+from seatrial.bench.report import trend_page
+from seatrial.bench.verbs.trend import trend as verb
+from seatrial.optimize.environment import environment
+from seatrial.optimize.errors import IntegrityError, MissingError
 
 RunMaker = Callable[..., GateRun]
 app = typer.Typer()
@@ -105,7 +105,7 @@ def test_the_verb_appends_runs_and_says_what_is_known(make_run: RunMaker, home: 
     done = CliRunner().invoke(app, ["scenes-int8"])
     assert done.exit_code == 0, done.exception
     assert "2 gates" in done.output
-    assert "too few points to tell" in done.output
+    assert "too few points for a trend" in done.output
     gone = CliRunner().invoke(app, ["nobody"])
     assert isinstance(gone.exception, MissingError)
     assert "known: scenes-int8" in gone.exception.next_step

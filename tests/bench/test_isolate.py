@@ -11,10 +11,10 @@ import numpy as np
 import psutil
 import pytest
 
-from bench.errors import CallError
-from bench.measuring.isolate import isolated
-from bench.measuring.probes import MemoryProbe
-from optimize.errors import ConfigError, MachineError
+from seatrial.bench.errors import CallError
+from seatrial.bench.measuring.isolate import isolated
+from seatrial.bench.measuring.probes import MemoryProbe
+from seatrial.optimize.errors import ConfigError, MachineError
 
 MIB = 1 << 20
 CORE = min(os.sched_getaffinity(0))
@@ -110,7 +110,7 @@ def test_a_call_that_overruns_is_ended_with_its_children(tmp_path: Path) -> None
 
 
 def test_cores_that_are_not_there_are_refused_before_anything_starts() -> None:
-    with pytest.raises(MachineError, match="no cores \\[4096\\]"):
+    with pytest.raises(MachineError, match="cores \\[4096\\] do not exist"):
         isolated(refuse, cores=(4096,))
 
 
@@ -127,7 +127,7 @@ def test_it_can_be_watched_from_outside_while_it_runs() -> None:
 
 def test_it_dies_with_its_parent(tmp_path: Path) -> None:
     code = (
-        "from bench.measuring.isolate import isolated; from tests.bench.test_isolate import leave_a_child; "
+        "from seatrial.bench.measuring.isolate import isolated; from tests.bench.test_isolate import leave_a_child; "
         f"isolated(leave_a_child, {str(tmp_path / 'pid')!r})"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": os.getcwd()})

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.budget import Budget, Limit
-from bench.gating import pairs
-from bench.gating.judge import EXIT_CODES, Verdict, judge
-from bench.gating.pairs import GateRun, SlotRecord
-from optimize.errors import IntegrityError
+from seatrial.bench.budget import Budget, Limit
+from seatrial.bench.gating import pairs
+from seatrial.bench.gating.judge import EXIT_CODES, Verdict, judge
+from seatrial.bench.gating.pairs import GateRun, SlotRecord
+from seatrial.optimize.errors import IntegrityError
 
 RunMaker = Callable[..., GateRun]
 
@@ -85,7 +85,7 @@ def test_too_few_samples_say_how_many_it_takes(make_run: RunMaker, budget: Budge
     quality = verdict.finding("quality")
     assert quality is not None
     assert verdict.outcome == "INCONCLUSIVE"
-    assert "samples would do" in quality.reason
+    assert "samples are needed" in quality.reason
 
 
 def test_a_bigger_file_fails_without_statistics(make_run: RunMaker, budget: Budget) -> None:
@@ -130,7 +130,7 @@ def test_an_interrupted_run_is_invalid(make_run: RunMaker, budget: Budget) -> No
     run = make_run(latency=0.5)
     verdict = judge(replace(run, records=run.records[:7]), budget)
     assert verdict.outcome == "INVALID"
-    assert "3 of 6 pairs were measured" in verdict.reasons
+    assert "only 3 of 6 pairs were measured" in verdict.reasons
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_candidate_without_a_base_slot_beside_it_is_not_failed(make_run: RunMa
 
 
 def transport(record: SlotRecord) -> SlotRecord:
-    return replace(record, breaches=("transport: 3 connections broke (limit 0), the first: reset",))
+    return replace(record, breaches=("transport: 3 connections failed (limit 0), the first: reset",))
 
 
 def test_broken_connections_fail_the_candidate_alone_and_invalidate_in_both(make_run: RunMaker, budget: Budget) -> None:

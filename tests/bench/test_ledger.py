@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.budget import Budget, LedgerLimits, Limit, budget_from_json
-from bench.gating.judge import judge
-from bench.gating.pairs import GateRun
-from bench.records import accepted, journal
-from bench.records.ledger import real_loss
-from optimize.errors import ConfigError, IntegrityError
+from seatrial.bench.budget import Budget, LedgerLimits, Limit, budget_from_json
+from seatrial.bench.gating.judge import judge
+from seatrial.bench.gating.ledger import real_loss
+from seatrial.bench.gating.pairs import GateRun
+from seatrial.bench.records import accepted, journal
+from seatrial.optimize.errors import ConfigError, IntegrityError
 
 RunMaker = Callable[..., GateRun]
 LIMITS = LedgerLimits(name="scenes", at_most={"p50": 0.05})
@@ -40,7 +40,7 @@ def test_a_real_loss_within_its_margin_passes_until_the_ledger_is_full(make_run:
     assert p50 is not None
     assert (verdict.outcome, p50.outcome) == ("PASS", "PASS")
     assert "the ledger would hold " in p50.reason
-    assert any(note.startswith("p50 is really worse") for note in verdict.notes)
+    assert any(note.startswith("p50 is significantly worse (+") for note in verdict.notes)
     found = real_loss(p50)
     assert found is not None
     assert found[1] < found[0] < found[2]

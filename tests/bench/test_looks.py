@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.budget import Budget, Design, Limit, budget_from_json
-from bench.gating import pairs
-from bench.gating.gate import rejudge
-from bench.gating.judge import judge
-from bench.gating.looks import at_look, looks_of, spent
-from bench.gating.pairs import GateRun, SlotRecord
-from optimize.errors import ConfigError
+from seatrial.bench.budget import Budget, Design, Limit, budget_from_json
+from seatrial.bench.gating import pairs
+from seatrial.bench.gating.gate import rejudge
+from seatrial.bench.gating.judge import judge
+from seatrial.bench.gating.looks import at_look, looks_of, spent
+from seatrial.bench.gating.pairs import GateRun, SlotRecord
+from seatrial.optimize.errors import ConfigError
 
 RunMaker = Callable[..., GateRun]
 some_looks = st.lists(st.integers(2, 30).map(lambda half: 2 * half), min_size=1, max_size=6, unique=True).map(
@@ -46,9 +46,13 @@ def test_looks_that_cannot_be_are_refused(budget: Budget, looks: tuple[int, ...]
 def test_a_budget_without_new_fields_keeps_its_digest_and_one_with_looks_survives_json(budget: Budget) -> None:
     assert {"looks", "control_rule"}.isdisjoint(budget.to_json()["design"])
     assert "ledger" not in budget.to_json()
-    plain = Budget(design=Design(rate=100.0, seconds=10.0), limits=(Limit(metric="p50", max_regression=0.05),))
+    limits = (Limit(metric="p50", max_regression=0.05),)
+    plain = Budget(design=Design(rate=100.0, seconds=10.0, saturation_batch=1), limits=limits)
     # What it was before looks, ledger and control rule were known.
     assert plain.digest == "sha256:b7af7b0b29e15698161a8093d48ea666c7d0ca657f2b1d15d881fb90d68c5b7d"
+    deployed = replace(plain, design=replace(plain.design, saturation_batch=None))  # asks for something else
+    assert deployed.digest != plain.digest
+    assert budget_from_json(json.loads(json.dumps(deployed.to_json()))) == deployed
     looking = watched(budget)
     again = budget_from_json(json.loads(json.dumps(looking.to_json())))
     assert again == looking
@@ -98,15 +102,15 @@ def test_doubt_goes_on_to_the_last_look(make_run: RunMaker, budget: Budget) -> N
     assert (verdict.outcome, verdict.pairs) == ("INCONCLUSIVE", 12)
     p50 = verdict.finding("p50")
     assert p50 is not None
-    assert "more pairs would do, about" in p50.reason
+    assert "more pairs are needed, about" in p50.reason
     stopped = judge(run.first(6), watched(budget))
     assert stopped.outcome == "INVALID"
-    assert "6 of 12 pairs were measured" in stopped.reasons
+    assert "only 6 of 12 pairs were measured" in stopped.reasons
 
 
 def test_a_run_broken_off_before_the_first_look_counts_to_that_look(make_run: RunMaker, budget: Budget) -> None:
     verdict = judge(looked(make_run, budget).first(2), watched(budget))
-    assert "2 of 6 pairs were measured" in verdict.reasons
+    assert "only 2 of 6 pairs were measured" in verdict.reasons
 
 
 def test_the_folder_gives_the_same_verdict(tmp_path: Path, make_run: RunMaker, budget: Budget) -> None:
@@ -133,7 +137,7 @@ def test_a_noisy_control_is_invalid_only_where_it_must_be_contained(
 
 def test_the_error_rates_hold_over_all_looks(budget: Budget) -> None:
     """A true regression of exactly the margin, looked at three times: simulated with the statistics alone."""
-    from bench import stats
+    from seatrial.bench import stats
 
     random, looks, margin = np.random.default_rng(5), (6, 12, 20), float(np.log1p(0.05))
     order = np.array([1 if index % 2 else -1 for index in range(20)])

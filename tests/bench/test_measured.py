@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.measurement import METRICS, Measurement, Metric
-from bench.measuring import measured
-from bench.measuring.measured import LATENCY
-from optimize.errors import ConfigError, IntegrityError, MissingError
+from seatrial.bench.measurement import METRICS, Measurement, Metric
+from seatrial.bench.measuring import measured
+from seatrial.bench.measuring.measured import LATENCY
+from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
 
 ABOUT = {"subject": {"name": "m"}, "memory": {"series": {"at": [1.0]}, "growth": {"note": "did not grow"}}}
 RATES = np.random.default_rng(1).normal(1000, 50, 200)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from bench.budget import Budget, Limit
-from bench.gating.findings import slot_value
-from bench.gating.judge import judge
-from bench.gating.pairs import GateRun, Slot, SlotRecord
-from bench.measurement import METRICS, Measurement, spell
+from seatrial.bench.budget import Budget, Limit
+from seatrial.bench.gating.findings import slot_value
+from seatrial.bench.gating.judge import judge
+from seatrial.bench.gating.pairs import GateRun, Slot, SlotRecord
+from seatrial.bench.measurement import METRICS, Measurement, spell
 
 MIB = 1 << 20
 SLOT = Slot(index=0, pair=0, arm="base", position=0, seed=1)
@@ -22,13 +22,20 @@ COUNTED: dict[str, Any] = {
     "compute_output": 0.1,
     "batch_sizes": {"1": 100},
 }
+
+
+def part(slope: float) -> dict[str, Any]:
+    """A later part of a run as the probe keeps it."""
+    return {"begin": 1 / 3, "slope": slope, "error": 10.0, "freedom": 30.0, "collected": False}
+
+
 FULL = SlotRecord(
     slot=SLOT,
     attempt=0,
     load_seconds=2.5,
     first_inference=0.04,
     server=COUNTED,
-    memory={"last": 200 * MIB, "growth": {"lower": 4096.0}},
+    memory={"last": 200 * MIB, "growth": {"parts": [part(2048.0), part(4096.0)]}},
     device={"peak": 3 * MIB},
     energy={"per_inference": 0.25},
 )
@@ -53,7 +60,7 @@ def test_a_slot_tells_its_value_or_that_it_has_none(metric: str, value: float) -
 
 
 def test_memory_that_shrinks_is_no_leak_and_still_has_a_logarithm() -> None:
-    assert slot_value(replace(FULL, memory={"growth": {"lower": -5e6}}), "leak", 1.0) == 1.0
+    assert slot_value(replace(FULL, memory={"growth": {"parts": [part(-5e6)]}}), "leak", 1.0) == 1.0
 
 
 @pytest.mark.parametrize("name", TOLD)
@@ -63,7 +70,7 @@ def test_each_can_be_limited_and_a_regression_is_found(
     run = make_run()
     worse = {
         "server": COUNTED | {key: COUNTED[key] * 1.5 for key in COUNTED if key.startswith(("queue", "compute"))},
-        "memory": {"last": 300 * MIB, "growth": {"lower": 9000.0}},
+        "memory": {"last": 300 * MIB, "growth": {"parts": [part(9000.0)] * 2}},
         "device": {"peak": 5 * MIB},
         "energy": {"per_inference": 0.5},
         "load_seconds": 5.0,
@@ -71,7 +78,8 @@ def test_each_can_be_limited_and_a_regression_is_found(
     }
     told = {field: getattr(FULL, field) for field in worse}
     records = [replace(each, **(worse if each.slot.arm == "candidate" else told)) for each in run.records]
-    limits = replace(budget, limits=(Limit(metric=name, max_regression=0.05),))
+    limit = Limit(metric=name, at_most=5000.0) if name == "leak" else Limit(metric=name, max_regression=0.05)
+    limits = replace(budget, limits=(limit,))
     verdict = judge(replace(run, records=tuple(records)), limits)
     assert verdict.outcome == "FAIL", verdict.summary
     verdict = judge(replace(run, records=tuple(replace(each, **told) for each in run.records)), limits)

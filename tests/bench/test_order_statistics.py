@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.measuring.order_statistics import effective_size, lower_bound, quantiles, upper_bound
+from seatrial.bench.measuring.order_statistics import effective_size, lower_bound, quantiles, upper_bound
 
 
 def test_the_99th_percentile_gets_a_bound_from_459_values_on_as_in_mlperf() -> None:

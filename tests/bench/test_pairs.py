@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.budget import Budget
-from bench.gating import pairs
-from bench.gating.judge import judge
-from bench.gating.pairs import GateRun
-from optimize.errors import ConfigError, IntegrityError, MissingError
+from seatrial.bench.budget import Budget
+from seatrial.bench.gating import pairs
+from seatrial.bench.gating.judge import judge
+from seatrial.bench.gating.pairs import GateRun
+from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
 
 
 @given(st.integers(1, 10).map(lambda half: 2 * half), st.integers(0, 10_000))

@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.load.payload import Payload
-from bench.targets import DTYPES, Endpoint
-from optimize.artifact import TensorSpec
-from optimize.errors import ConfigError, IntegrityError
+from seatrial.bench.load import inputs as inputs_room
+from seatrial.bench.load import messages
+from seatrial.bench.load import payload as payload_room
+from seatrial.bench.load.payload import Payload
+from seatrial.bench.targets import DTYPES, Endpoint
+from seatrial.optimize.artifact import TensorSpec
+from seatrial.optimize.errors import ConfigError, IntegrityError
 
 ROOT = Path(__file__).parents[2]
 
@@ -121,7 +124,7 @@ def test_samples_may_be_narrowed_but_not_changed() -> None:
         ({"x": np.zeros((2, 4, 1), np.float32)}, "do not fit"),
         ({"x": np.zeros((0, 4), np.float32)}, "cannot cut"),
         ({"x": np.zeros((2, 4), np.float32), "z": np.zeros(2)}, "no input"),
-        ({"x": np.array([["a", "b", "c", "d"]])}, "samples are"),
+        ({"x": np.array([["a", "b", "c", "d"]])}, "samples must be numbers"),
     ],
 )
 def test_samples_that_do_not_fit_are_refused_by_name(inputs: dict[str, Any], message: str) -> None:
@@ -129,10 +132,51 @@ def test_samples_that_do_not_fit_are_refused_by_name(inputs: dict[str, Any], mes
         Payload.build(endpoint(spec()), inputs)
 
 
+def test_bfloat16_travels_as_rounded_bits() -> None:
+    values = np.array([[1.0, -2.5, 3.14159265, np.inf]], np.float32)
+    taker = endpoint(spec("bfloat16", "batch", 4))
+    _, _, part, raw = parsed(Payload.build(taker, {"x": values}).requests[0])
+    assert part["inputs"][0]["datatype"] == "BF16"
+    assert raw == bytes.fromhex("803f 20c0 4940 807f")
+    assert np.array_equal(messages.from_bfloat16(np.frombuffer(raw, "<u2")), [1.0, -2.5, 3.140625, np.inf])
+    assert Payload.build(taker, {"x": np.frombuffer(raw, "<u2").reshape(1, 4)}).requests[0].endswith(raw)
+    with pytest.raises(ConfigError, match="JSON cannot carry bfloat16"):
+        Payload.build(taker, {"x": values}, protocol="json")
+    with pytest.raises(ConfigError, match="int64"):
+        Payload.build(taker, {"x": np.zeros((1, 4), np.int64)})
+
+
+@given(st.lists(st.floats(width=32, allow_nan=True), min_size=1, max_size=20))
+@settings(deadline=None, max_examples=50)
+def test_bfloat16_is_the_nearest(values: list[float]) -> None:
+    given_ = np.array(values, np.float32)
+    found = messages.from_bfloat16(messages.bfloat16(given_))
+    assert np.array_equal(np.isnan(found), np.isnan(given_))
+    finite = np.isfinite(given_) & (np.abs(given_) < 3.38e38) & (np.abs(given_) > 1e-37)
+    assert np.all(np.abs(found[finite] - given_[finite]) <= np.abs(given_[finite]) * 2.0**-8)
+
+
+def test_large_samples_make_fewer_requests_and_too_large_ones_are_refused_before_anything_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    large = endpoint(spec("float32", "batch", 1000))
+    for room in (payload_room, inputs_room):
+        monkeypatch.setattr(room, "MAX_BYTES", 100_000)
+        monkeypatch.setattr(room, "DISTINCT_BYTES", 20_000)
+    made = inputs_room.distinct_inputs(large, 1, 1)
+    assert made["x"].shape == (5, 1000)
+    assert len(Payload.build(large, made).requests) == 5
+    assert len(Payload.build(large, made, batch=4).requests) == 1
+    assert inputs_room.distinct_inputs(large, 2, 1, protocol="json")["x"].shape == (1, 1000)
+    with pytest.raises(ConfigError, match="30 requests of 4000 bytes each"):
+        Payload.build(large, {"x": np.zeros((30, 1000), np.float32)}, count=30)
+    huge = endpoint(spec("float32", "batch", 10**12))
+    with pytest.raises(ConfigError, match="requests of 4000000000000 bytes exceed"):
+        inputs_room.distinct_inputs(huge, 1, 1)
+
+
 def test_what_numpy_cannot_say_is_refused() -> None:
-    with pytest.raises(ConfigError, match="bfloat16"):
-        Payload.build(endpoint(spec("bfloat16", "batch", 4)), {"x": np.zeros((1, 4), np.float32)})
-    with pytest.raises(ConfigError, match="no strings"):
+    with pytest.raises(ConfigError, match="must be strings or bytes"):
         Payload.build(endpoint(spec("object", "batch", 4)), {"x": np.array([[1, 2, 3, 4]], dtype=object)})
 
 
@@ -227,7 +271,7 @@ def test_no_such_protocol() -> None:
 
 def test_importing_the_load_room_brings_in_nothing_heavy() -> None:
     """Locust patches sockets and threads of the whole process that imports it."""
-    script = "import sys, bench.load.on_locust, bench.load.summary; print(*sys.modules)"
+    script = "import sys, seatrial.bench.load.on_locust, seatrial.bench.load.summary; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     heavy = {"locust", "gevent", "torch", "onnxruntime", "tritonclient", "grpc", "scipy", "plotly"}
     assert heavy.isdisjoint(done.stdout.split())

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.budget import Budget
-from bench.gating.preflight import disk_needed, preflight
+from seatrial.bench.budget import Budget
+from seatrial.bench.gating.preflight import disk_needed, preflight
 
 
 @pytest.fixture
@@ -29,6 +29,6 @@ def test_other_work_and_too_little_room_are_told(tmp_path: Path, roomy: Budget) 
 
 def test_a_p99_of_few_requests_is_told(tmp_path: Path, budget: Budget) -> None:
     (few,) = preflight(budget, tmp_path, load=0.0, free=1 << 40)
-    assert few.startswith("p99 of 1080 requests a slot: sampling alone moves it by about 6%")
+    assert few.startswith("p99 of 1080 requests per slot: sampling alone moves it by about 6%")
     advisory = replace(budget, limits=tuple(replace(limit, gating=limit.metric != "p99") for limit in budget.limits))
     assert preflight(advisory, tmp_path, load=0.0, free=1 << 40) == ()

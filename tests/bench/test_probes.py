@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.measuring import probes, processes
-from bench.measuring.probes import Look
-from optimize.errors import MachineError
+from seatrial.bench import processes
+from seatrial.bench.measuring import probes
+from seatrial.bench.measuring.probes import Look
+from seatrial.optimize.errors import MachineError
 
 MIB = 1 << 20
 SPIKE = """

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.errors import AnswerError
-from bench.quality import served
-from bench.targets import Endpoint
-from optimize.artifact import TensorSpec
+from seatrial.bench.errors import AnswerError
+from seatrial.bench.quality import served
+from seatrial.bench.targets import Endpoint
+from seatrial.optimize.artifact import TensorSpec
 
 INPUTS = (TensorSpec(name="x", dtype="float32", shape=("batch", 4)),)
 OUTPUTS = (TensorSpec(name="scores", dtype="float32", shape=("batch", 3)),)
@@ -71,9 +71,9 @@ def refusing(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     ("answer", "says"),
     [
         (not_finite, "NaN or infinite"),
-        (lambda x: np.ascontiguousarray(x[:, :2]), "promised"),
+        (lambda x: np.ascontiguousarray(x[:, :2]), "the metadata promises"),
         (lambda x: good(x)[:-1], "15, 3"),
-        (lambda x: good(x)[..., None], "promised"),
+        (lambda x: good(x)[..., None], "the metadata promises"),
         (refusing, "HTTP 500.*out of memory"),
     ],
 )

@@ -9,13 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.quality import adversarial
-from bench.quality.checks import AdversarialCheck
-from bench.quality.on_torch import attacked
-from optimize.errors import ConfigError, SourceError
-from optimize.quality import accuracy
-from optimize.samples import Samples
-from optimize.store import Store
+from seatrial.bench.checks import AdversarialCheck
+from seatrial.bench.quality import adversarial
+from seatrial.bench.quality.on_torch import attacked
+from seatrial.optimize.errors import ConfigError, SourceError
+from seatrial.optimize.quality import accuracy
+from seatrial.optimize.samples import Samples
+from seatrial.optimize.store import Store
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CHECK = AdversarialCheck(attack="pgd", epsilon=0.2, max_drop=0.1)

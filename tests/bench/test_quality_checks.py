@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.budget import Budget, budget_from_json, load_budget
-from bench.quality.checks import CorruptionCheck, FairnessCheck, SegmentsCheck
-from optimize.errors import ConfigError
+from seatrial.bench.budget import Budget, budget_from_json, load_budget
+from seatrial.bench.checks import CorruptionCheck, FairnessCheck, SegmentsCheck
+from seatrial.optimize.errors import ConfigError
 from tests.models.built import ROOT
 
 HEAD = """
@@ -62,10 +62,10 @@ def test_a_budget_without_checks_says_nothing_of_them() -> None:
 @pytest.mark.parametrize(
     ("check", "says"),
     [
-        ('kind = "calibration"', "without a rule"),
+        ('kind = "calibration"', "the check has no rule"),
         ('kind = "calibration"\nat_least = 0.1', "forbid improvement"),
         ('kind = "metric"\nmetric = "accuracy"\nat_most = 0.1', "forbid improvement"),
-        ('kind = "drift"\nmax_drop = 0.1', "already against the base"),
+        ('kind = "drift"\nmax_drop = 0.1', "already relative to the base"),
         ('kind = "fairness"\nrate = "fpr"\nby = "site"\nat_least = 0.1', "worst"),
         ('kind = "fairness"\nrate = "tpr"\nat_least = 0.1', "by class"),
         ('kind = "corruption"\ncorruption = "blur"\nseverities = [6]\nmax_drop = 0.1', "severities"),
@@ -83,5 +83,5 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path, check: str, says: str) -
 
 
 def test_the_same_check_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="stands twice"):
+    with pytest.raises(ConfigError, match="is defined twice"):
         read(tmp_path, '[[checks]]\nkind = "metric"\nmax_drop = 0.1\n' * 2)

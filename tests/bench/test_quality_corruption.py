@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.quality.checks import BYTES, IMAGE, NUMERIC
-from bench.quality.corruption import STRENGTHS, Range, applicable, corrupted
-from optimize.errors import ConfigError
+from seatrial.bench.checks import BYTES, IMAGE, NUMERIC
+from seatrial.bench.quality.corruption import STRENGTHS, Range, applicable, corrupted
+from seatrial.optimize.errors import ConfigError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 IMAGES = np.random.default_rng(0).random((8, 1, 32, 32)).astype(np.float32).cumsum(axis=3) / 32

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.budget import Budget, budget_from_json
-from bench.gating import pairs
-from bench.gating.judge import judge
-from bench.gating.pairs import GateRun, SlotRecord
-from bench.quality.checks import FairnessCheck, MetricCheck
-from bench.quality.suite import Suite, shares
-from optimize.quality import accuracy
-from optimize.samples import Samples
+from seatrial.bench.budget import Budget, budget_from_json
+from seatrial.bench.checks import FairnessCheck, MetricCheck
+from seatrial.bench.gating import pairs
+from seatrial.bench.gating.judge import judge
+from seatrial.bench.gating.pairs import GateRun, SlotRecord
+from seatrial.bench.quality.suite import Suite, shares
+from seatrial.optimize.quality import accuracy
+from seatrial.optimize.samples import Samples
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CHECKS = (
@@ -109,4 +109,6 @@ def test_missing_checks_are_invalid_and_never_a_pass(make_run: Callable[..., Gat
 
 def test_a_budget_without_checks_finds_none(make_run: Callable[..., GateRun], budget: Budget) -> None:
     with_them = with_checks(make_run(), {"base": kept(honest), "candidate": kept(honest)})
-    assert judge(with_them, budget) == judge(make_run(), budget)
+    found, without = judge(with_them, budget), judge(make_run(), budget)
+    assert replace(found, notes=()) == replace(without, notes=())
+    assert "worst class of 3: none lost quality" in found.notes

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from sklearn import metrics as sklearn_metrics
 
-from bench.quality import calibration, drift, fairness, metrics
-from bench.quality.quantities import Scores, SetStatistic, Worst
+from seatrial.bench.quality import calibration, drift, fairness, metrics
+from seatrial.bench.quality.quantities import Scores, SetStatistic, Worst
 
 Array = np.ndarray[Any, np.dtype[Any]]
 seeds = st.integers(0, 2**32 - 1)

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.quality import segments
-from bench.quality.checks import SegmentsCheck
-from bench.quality.evidence import CLEAN, Answers, Evidence
-from bench.quality.findings import findings_of
-from bench.verdict import Finding
-from optimize.errors import ConfigError
+from seatrial.bench.checks import SegmentsCheck
+from seatrial.bench.quality import segments
+from seatrial.bench.quality.evidence import CLEAN, Answers, Evidence
+from seatrial.bench.quality.findings import findings_of
+from seatrial.bench.verdict import Finding
+from seatrial.optimize.errors import ConfigError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CHECK = SegmentsCheck(max_drop=0.10, support=40)
@@ -107,7 +107,7 @@ def test_a_column_that_is_not_there_and_too_few_samples_are_told() -> None:
         segments.columns_of(SegmentsCheck(columns=("zone",), max_drop=0.1), at)
     found = findings_of((CHECK,), at, alpha_pass=0.05, alpha_fail=0.01)[0]
     assert found.outcome == "INVALID"
-    assert "no segment holds" in found.reason
+    assert "no segment has" in found.reason
 
 
 def test_columns_are_derived_where_samples_carry_none() -> None:

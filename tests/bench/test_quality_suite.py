@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.errors import AnswerError
-from bench.quality.assess import assess
-from bench.quality.checks import (
+from seatrial.bench.checks import (
     AdversarialCheck,
     CalibrationCheck,
     Check,
@@ -21,14 +19,16 @@ from bench.quality.checks import (
     MetricCheck,
     SegmentsCheck,
 )
-from bench.quality.defaults import default_checks
-from bench.quality.evidence import Evidence, gathered, packed, unpacked
-from bench.quality.findings import findings_of
-from bench.quality.suite import Ask, Suite, shares, spread
-from bench.verdict import Finding
-from optimize.errors import ConfigError, IntegrityError
-from optimize.quality import accuracy
-from optimize.samples import Samples
+from seatrial.bench.errors import AnswerError
+from seatrial.bench.quality.assess import assess
+from seatrial.bench.quality.defaults import default_checks
+from seatrial.bench.quality.evidence import Evidence, gathered, packed, unpacked
+from seatrial.bench.quality.findings import findings_of
+from seatrial.bench.quality.suite import Ask, Suite, shares, spread
+from seatrial.bench.verdict import Finding
+from seatrial.optimize.errors import ConfigError, IntegrityError
+from seatrial.optimize.quality import accuracy
+from seatrial.optimize.samples import Samples
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Model = Callable[[Array], Array]
@@ -187,7 +187,7 @@ def test_findings_do_not_depend_on_how_the_set_was_cut(parts: int) -> None:
 def test_arms_that_were_not_asked_the_same_are_refused() -> None:
     asked = [list(shares(suite(), answering(base), 2)) for _ in range(2)]
     asked[1][0]["asked"]["digests"]["noise:1:0"] = "sha256:other"
-    with pytest.raises(IntegrityError, match="not asked the same"):
+    with pytest.raises(IntegrityError, match="did not receive the same samples"):
         gathered(*asked)
     with pytest.raises(IntegrityError, match="lacks"):
         gathered([{}, {}], [{}, {}])
@@ -279,7 +279,7 @@ def test_a_spread_is_even_and_never_more_than_there_is() -> None:
 def test_a_model_that_breaks_on_spoiled_inputs_is_told_with_which() -> None:
     def ask(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         if np.abs(inputs["x"]).max() > 2 * np.abs(SAMPLES.inputs["x"]).max() - 1e-3:
-            raise AnswerError("1 of 5 numbers in an answer are NaN or infinite", where="output 'logits' of m")
+            raise AnswerError("the answer contains 1 NaN or infinite numbers of 5", where="output 'logits' of m")
         return {"logits": base(inputs["x"])}
 
     check = CorruptionCheck(corruption="scale", max_drop=0.1)
@@ -289,7 +289,7 @@ def test_a_model_that_breaks_on_spoiled_inputs_is_told_with_which() -> None:
 
 
 def test_outputs_too_wide_to_keep_are_invalid_and_the_scores_still_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.quality.suite.MOST", 1000)
+    monkeypatch.setattr("seatrial.bench.quality.suite.MOST", 1000)
     found = judged(base, (MetricCheck(metric="score", max_drop=0.05), DriftCheck(at_most=0.1)))
     assert found["metric score"].outcome == "PASS"
     assert found["drift flips"].outcome == "INVALID"

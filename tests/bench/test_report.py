@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bench import report
-from bench.budget import Budget
-from bench.gating.judge import judge
-from bench.gating.pairs import GateRun, SlotRecord
-from bench.load.summary import LoadSummary
-from bench.on_plotly import latency_cdf, log_ticks, thinned_tail
-from bench.report import StageRow, print_verdict, rows, to_markdown, write_html
-from bench.report.junit import to_junit
-from bench.verdict import Verdict
+from seatrial.bench import report
+from seatrial.bench.budget import Budget
+from seatrial.bench.gating.judge import judge
+from seatrial.bench.gating.pairs import GateRun, SlotRecord
+from seatrial.bench.load.summary import LoadSummary
+from seatrial.bench.on_plotly import latency_cdf, log_ticks, thinned_tail
+from seatrial.bench.report import StageRow, print_verdict, rows, to_markdown, write_html
+from seatrial.bench.report.junit import to_junit
+from seatrial.bench.verdict import Verdict
 
 RunMaker = Callable[..., GateRun]
 STAGES = [
@@ -219,7 +219,8 @@ def test_importing_the_report_loads_nothing_heavy() -> None:
     import sys
 
     heavy = ("plotly", "jinja2", "rich", "scipy", "torch", "locust", "tritonclient", "onnxruntime")
-    code = f"import sys, bench.report, bench.gating.gate; print([name for name in {heavy} if name in sys.modules])"
+    rooms = "seatrial.bench.report, seatrial.bench.gating.gate"
+    code = f"import sys, {rooms}; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
     assert report.MEANINGS.keys() == report.STYLES.keys()

@@ -6,13 +6,13 @@ from xml.etree import ElementTree as xml
 
 import pytest
 
-from bench.budget import Budget, Limit
-from bench.gating.judge import judge
-from bench.gating.pairs import GateRun
-from bench.report import gate_cost, next_steps, to_junit, to_markdown
-from bench.report.advice import MANY
-from bench.report.junit import Inconclusive
-from bench.verdict import Verdict
+from seatrial.bench.budget import Budget, Limit
+from seatrial.bench.gating.judge import judge
+from seatrial.bench.gating.pairs import GateRun
+from seatrial.bench.report import gate_cost, next_steps, to_junit, to_markdown
+from seatrial.bench.report.advice import MANY
+from seatrial.bench.report.junit import Inconclusive
+from seatrial.bench.verdict import Verdict
 
 RunMaker = Callable[..., GateRun]
 EVIL = "<b>&|`@all`\x00\ud800"
@@ -55,7 +55,7 @@ def test_what_could_not_be_told_is_a_skip_or_a_failure_by_choice(
     assert tags(text)["p50 max_regression 0.05"] == tag
     message = cases(text)["p50 max_regression 0.05"].find(tag)
     assert message is not None
-    assert "could certify" in message.attrib["message"]
+    assert "certifiable" in message.attrib["message"]
 
 
 def test_an_invalid_run_is_one_error_and_no_failure(make_run: RunMaker, budget: Budget) -> None:

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as xml
@@ -14,14 +14,16 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from bench.gating import pairs
-from bench.gating.pairs import GateRun
-from bench.load.run import LoadRun, Saturation
-from bench.report import kinds
-from bench.report.told import Told, flat, recomputed
-from bench.schedule import poisson
-from bench.verbs.report import report
-from optimize.errors import ConfigError, IntegrityError, MissingError
+from seatrial.bench.gating import pairs
+from seatrial.bench.gating.pairs import GateRun
+from seatrial.bench.load.folder import keep
+from seatrial.bench.load.run import LoadRun, Saturation
+from seatrial.bench.report import kinds
+from seatrial.bench.report.run_report import RunReport, flat, recomputed
+from seatrial.bench.scenarios import SingleStream
+from seatrial.bench.schedule import poisson
+from seatrial.bench.verbs.report import report
+from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
 
 RunMaker = Callable[..., GateRun]
 app = typer.Typer()
@@ -57,7 +59,7 @@ def load_run(folder: Path, *, late: float = 0.0, status: int = 200) -> Path:
     return folder
 
 
-def told_forms(told: Told, folder: Path) -> list[bytes]:
+def told_forms(told: RunReport, folder: Path) -> list[bytes]:
     """Every form of a report, as bytes."""
     told.html(folder / "page.html")
     page = (folder / "page.html").read_bytes()
@@ -118,7 +120,28 @@ def test_a_closed_loop_is_told_too(tmp_path: Path) -> None:
     ).save(tmp_path)
     told = kinds.tell(tmp_path)
     assert (told.kind, told.exit_code) == ("closed loop", 0)
-    assert told.document["inferences_per_second"] == 400
+    assert told.document["samples_per_second"] == 400
+    starved = replace(Saturation.read(tmp_path), about={"client_wait": 0.9})
+    starved.save(tmp_path)
+    told = kinds.tell(tmp_path)
+    assert told.exit_code == 4
+    assert "client busy" in told.markdown()
+
+
+def test_what_the_load_verb_printed_of_scenario_and_server_is_told_again(tmp_path: Path) -> None:
+    folder = load_run(tmp_path / "load")
+    counted = {"requests": 90, "failures": 0, "inferences": 90, "executions": 60, "batch_sizes": {"1": 30, "2": 30}}
+    counted |= {"queue": 0.09, "compute_input": 0.01, "compute_infer": 0.3, "compute_output": 0.02}
+    keep(folder, SingleStream(), counted)
+    told = kinds.tell(folder)
+    assert told.document["server"] == counted
+    assert told.document["scenario"]["scenario"] == "single-stream"
+    assert told.document["scenario"]["tail"]["quantile"] == 0.9
+    page = tmp_path / "page.html"
+    told.html(page)
+    for text in (told.markdown(), page.read_text()):
+        assert "executions by batch size 1: 30, 2: 30" in text
+        assert "single-stream" in text
 
 
 @dataclass(frozen=True)
@@ -178,12 +201,12 @@ def test_nested_documents_are_listed_to_a_depth() -> None:
 @pytest.mark.parametrize(
     ("header", "error", "said"),
     [
-        (None, MissingError, "no run there"),
+        (None, MissingError, "there is no run"),
         ("{", IntegrityError, "not readable"),
-        ('{"schema": 1}', MissingError, "no run there"),
+        ('{"schema": 1}', MissingError, "there is no run"),
         ('{"schema": 1, "kind": "seance"}', ConfigError, "seance"),
-        ('{"schema": 7, "kind": "gate"}', IntegrityError, "another schema"),
-        ('{"schema": 7, "kind": "open loop"}', IntegrityError, "another schema"),
+        ('{"schema": 7, "kind": "gate"}', IntegrityError, "it has schema 7"),
+        ('{"schema": 7, "kind": "open loop"}', IntegrityError, "it has schema 7"),
     ],
 )
 def test_what_is_no_run_is_one_clear_error(

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from bench.budget import Budget
-from bench.gating.pairs import GateRun, SlotRecord
-from bench.gating.resample import blocks_of, distinct, outcomes, pseudo_gates
-from bench.gating.trials import Rate, rate
-from bench.records.archive import noise_of
+from seatrial.bench.budget import Budget
+from seatrial.bench.gating.noise import noise_of
+from seatrial.bench.gating.pairs import GateRun, SlotRecord
+from seatrial.bench.gating.resample import blocks_of, distinct, outcomes, pseudo_gates
+from seatrial.bench.gating.trials import Rate, rate
 
 RunMaker = Callable[..., GateRun]
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.gating import pairs
-from bench.gating.pairs import GateRun
-from bench.gating.rounds import Rule, Session, decide, judge_rounds, read_session
-from bench.report.benchmark_file import from_gate, summary
-from bench.verdict import Outcome
-from optimize.errors import ConfigError, IntegrityError, MissingError
+from seatrial.bench.gating import pairs
+from seatrial.bench.gating.pairs import GateRun
+from seatrial.bench.gating.rounds import Rule, Session, decide, judge_rounds, read_session
+from seatrial.bench.report.benchmark_file import from_gate, summary
+from seatrial.bench.verdict import Outcome
+from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
 
 RunMaker = Callable[..., GateRun]
 NAME = "test_it.py::test_resize"
@@ -51,13 +51,29 @@ def test_interleaved_runs_are_judged_as_pairs(tmp_path: Path, factor: float, out
     assert found.ratio == pytest.approx(factor, rel=0.03)
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), float("-inf"), -1e-6])
+@pytest.mark.parametrize("arm", [0, 1])
+@pytest.mark.parametrize(("statistic", "rule"), [("p50", "max_regression"), ("min", "at_most"), ("mean", "at_most")])
+def test_one_round_that_is_no_time_is_invalid(
+    tmp_path: Path, wrong: float, arm: int, statistic: str, rule: str
+) -> None:
+    sessions = written(tmp_path, ABBA)
+    path = sessions[arm][2].path
+    value = json.loads(path.read_text())
+    value["benchmarks"][0]["stats"]["data"][5] = wrong
+    path.write_text(json.dumps(value))
+    sessions[arm][2] = read_session(path)
+    [found] = decide([judge_rounds(NAME, Rule(statistic=statistic, rule=rule, margin=0.05), *sessions)])
+    assert (found.outcome, f"{wrong:g} s in {path.name}" in found.reason) == ("INVALID", True), found.reason
+
+
 @pytest.mark.parametrize(
     ("order", "said"),
     [
         ("AB", "1 base and 1 candidate runs"),
         ("ABBA", "2 base and 2 candidate"),
-        ("AAAAABBBBB", "balanced turns"),
-        ("ABABABAB", "balanced turns"),
+        ("AAAAABBBBB", "balanced order (ABBA)"),
+        ("ABABABAB", "balanced order (ABBA)"),
         ("ABBAA", "3 base and 2"),
     ],
 )
@@ -112,7 +128,7 @@ def test_false_alarms_do_not_add_up_over_many_benchmarks(tmp_path: Path) -> None
 
 
 def session(minute: int, seconds: float) -> Session:
-    from bench.gating.rounds import Rounds
+    from seatrial.bench.gating.rounds import Rounds
 
     return Session(
         at=f"{minute:02d}", machine={}, benchmarks={NAME: Rounds(data=(seconds,), summary={})}, path=Path("x")

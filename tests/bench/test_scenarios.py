@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from bench.load.run import LoadRun, Saturation
-from bench.load.show import read
-from bench.measuring.scenarios import MultiStream, Offline, Server, SingleStream, exceedances, score, tail
-from bench.schedule import constant
-from optimize.errors import ConfigError
+from seatrial.bench.load.run import LoadRun, Saturation
+from seatrial.bench.load.score import score
+from seatrial.bench.load.show import read
+from seatrial.bench.scenarios import MultiStream, Offline, Server, SingleStream, exceedances, tail
+from seatrial.bench.schedule import constant
+from seatrial.optimize.errors import ConfigError
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import server_statistics as counting
-from bench.server_statistics import ModelStatistics, difference
-from bench.targets import Endpoint
+from seatrial.bench import server_statistics as counting
+from seatrial.bench.server_statistics import ModelStatistics, difference
+from seatrial.bench.targets import Endpoint
 
 ZERO = ModelStatistics(
     name="m",
@@ -153,9 +153,10 @@ def test_a_server_that_is_gone_is_no_error_either() -> None:
 
 
 def test_counters_that_went_back_are_not_believed() -> None:
-    assert "loaded anew" in difference(replace(ZERO, successes=9), replace(ZERO, successes=3))["unavailable"]
+    assert "was reloaded" in difference(replace(ZERO, successes=9), replace(ZERO, successes=3))["unavailable"]
     assert (
-        "loaded anew" in difference(replace(ZERO, batch_sizes={4: 9}), replace(ZERO, batch_sizes={4: 3}))["unavailable"]
+        "was reloaded"
+        in difference(replace(ZERO, batch_sizes={4: 9}), replace(ZERO, batch_sizes={4: 3}))["unavailable"]
     )
 
 

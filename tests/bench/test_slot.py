@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.budget import Budget, Design, Limit
-from bench.gating.gate import gate, read_gate
-from bench.load.validity import LoadLimits
-from bench.targets import Endpoint
-from optimize.artifact import Artifact
-from optimize.environment import environment
-from optimize.quality import accuracy
-from optimize.samples import Samples
+from seatrial.bench.budget import Budget, Design, Limit
+from seatrial.bench.gating.gate import gate, read_gate
+from seatrial.bench.gating.gate_setup import GateSetup
+from seatrial.bench.load_limits import LoadLimits
+from seatrial.bench.targets import Endpoint
+from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.environment import environment
+from seatrial.optimize.quality import accuracy
+from seatrial.optimize.samples import Samples
 from tests.models.gating import BASE, CANDIDATE, INPUTS, OUTPUTS, Clock, good
 
 Answer = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
@@ -55,11 +56,13 @@ def test_a_slot_keeps_phases_series_and_reasons(host: Callable[[Artifact], Any],
         BASE,
         CANDIDATE,
         budget,
-        host=host,
-        samples=samples,
-        metric=lambda outputs, labels: accuracy(outputs["scores"], labels),
-        folder=tmp_path,
-        generator=Clock().generator,
+        GateSetup(
+            host=host,
+            samples=samples,
+            metric=lambda outputs, labels: accuracy(outputs["scores"], labels),
+            folder=tmp_path,
+            generator=Clock().generator,
+        ),
     )
     assert verdict.outcome == "PASS", verdict.summary
     run, _ = read_gate(tmp_path)

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from bench import stats
-from bench.gating import multiplicity
+from seatrial.bench import decision, stats
 
 ORDER = (1, -1, -1, 1, 1, -1)
 pairs_of_values = st.lists(st.tuples(st.floats(0.5, 2.0), st.floats(0.5, 2.0)), min_size=4, max_size=12).filter(
@@ -129,15 +128,15 @@ def test_margins_follow_their_formulas() -> None:
 
 
 def test_holm_steps_down() -> None:
-    assert multiplicity.holm([0.01, 0.04, 0.03]) == pytest.approx((0.03, 0.06, 0.06))
-    assert multiplicity.holm([]) == ()
+    assert decision.holm([0.01, 0.04, 0.03]) == pytest.approx((0.03, 0.06, 0.06))
+    assert decision.holm([]) == ()
 
 
 def test_benjamini_hochberg_agrees_with_scipy() -> None:
     for count in (1, 2, 7, 20):
         p = np.random.default_rng(count).random(count) ** 2
-        assert multiplicity.benjamini_hochberg(list(p)) == pytest.approx(reference.false_discovery_control(p))
-    assert multiplicity.benjamini_hochberg([]) == ()
+        assert decision.benjamini_hochberg(list(p)) == pytest.approx(reference.false_discovery_control(p))
+    assert decision.benjamini_hochberg([]) == ()
 
 
 def simulate(reps: int, n: int, sd: float, effect: float, seed: int, outliers: bool = False) -> tuple[float, float]:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.load.run import CENSORED, LoadRun
-from bench.load.show import lines
-from bench.load.steady import (
+from seatrial.bench.load.run import CENSORED, LoadRun
+from seatrial.bench.load.show import lines
+from seatrial.bench.load.steady import (
     SteadyState,
     autocorrelation_time,
     growth,
@@ -20,8 +20,8 @@ from bench.load.steady import (
     steady_state,
     warm_up,
 )
-from bench.load.summary import summarise
-from bench.schedule import poisson, ramp, replay
+from seatrial.bench.load.summary import summarise
+from seatrial.bench.schedule import poisson, ramp, replay
 
 Floats = npt.NDArray[np.float64]
 

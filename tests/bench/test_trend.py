@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.records.trend import LEAST, NEEDED, Trend, sparkline, spread, trend
+from seatrial.bench.records.trend import LEAST, NEEDED, Trend, sparkline, spread, trend
 
 Array = npt.NDArray[np.float64]
 Noise = Callable[[np.random.Generator, int], Array]
@@ -80,7 +80,7 @@ def test_drift_is_called_drift_and_no_staircase() -> None:
     found = many(40, rise)
     assert sum(each.drift is not None and not each.steps for each in found) >= 36
     assert np.median([each.drift for each in found if each.drift]) == pytest.approx(math.exp(0.3), rel=0.05)
-    assert any("drifts" in note for each in found for note in each.notes)
+    assert any("drift of" in note for each in found for note in each.notes)
 
 
 @pytest.mark.parametrize("newest", range(1, LEAST))
@@ -96,7 +96,7 @@ def test_the_newest_points_are_pending_until_there_are_enough(newest: int) -> No
 def test_few_points_say_that_they_are_few(n: int) -> None:
     found = trend([1.0] * (n // 2) + [9.0] * (n - n // 2))
     assert (found.steps, found.drift, found.pending) == ((), None, None)
-    assert f"{n} of the {NEEDED}" in found.notes[0]
+    assert f"{n}, {NEEDED} are needed" in found.notes[0]
 
 
 @given(st.lists(st.floats(1e-6, 1e6), min_size=NEEDED, max_size=40))

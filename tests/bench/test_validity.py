@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.load.run import CENSORED, LoadRun, Saturation
-from bench.load.summary import MIN_FOR_P99, summarise
-from bench.load.validity import (
-    LoadLimits,
+from seatrial.bench.load.run import CENSORED, LoadRun, Saturation
+from seatrial.bench.load.summary import MIN_FOR_P99, summarise
+from seatrial.bench.load.validity import (
     arrival_distance,
     breaches,
     caveats,
@@ -20,8 +19,9 @@ from bench.load.validity import (
     saturation_breaches,
     shared_cores,
 )
-from bench.schedule import Schedule, constant, gamma, poisson, ramp, replay
-from optimize.errors import ConfigError, IntegrityError
+from seatrial.bench.load_limits import LoadLimits
+from seatrial.bench.schedule import Schedule, constant, gamma, poisson, ramp, replay
+from seatrial.optimize.errors import ConfigError, IntegrityError
 
 
 def good_run(rate: float = 200, seconds: float = 20, seed: int = 1) -> LoadRun:
@@ -82,8 +82,9 @@ def test_the_limits_can_be_set() -> None:
     assert rules(run, LoadLimits(client_cpu=0.4, lag=1e-5, lag_of_p50=0)) == {"client cpu", "lag"}
     with pytest.raises(ConfigError):
         LoadLimits(offered=1.5)
-    with pytest.raises(ConfigError):
-        LoadLimits(lag=-1)
+    for lag in (-1, float("nan")):
+        with pytest.raises(ConfigError):
+            LoadLimits(lag=lag)
 
 
 def test_arrivals_that_were_never_sent_are_told() -> None:
@@ -143,6 +144,30 @@ def test_every_law_passes_its_own_check_and_a_bunching_client_fails_it(seed: int
         assert breaches(run) == ()
         bunched = np.ceil(run.intended / 0.05) * 0.05  # a client that wakes every 50 ms
         assert rules(replace(run, sent=bunched, done=bunched + 5e-3), LoadLimits(lag=0.2)) == {"arrivals"}
+
+
+@pytest.mark.parametrize("burst", [1, 40, 400])
+def test_a_burst_is_sent_one_after_the_other_and_that_is_no_lag(burst: int) -> None:
+    """Each send takes 30 us; a client that stalls for 5 ms in between still lags."""
+    schedule = replay(np.repeat(np.arange(0.0, 10.0), burst))
+    sent = schedule.offsets + 30e-6 * (np.arange(len(schedule)) % burst + 1)
+    run = LoadRun(
+        intended=schedule.offsets,
+        sent=sent,
+        done=sent + 2e-3,
+        status=np.full(len(schedule), 200, np.int16),
+        schedule=schedule,
+        batch=1,
+        client_cpu=0.1,
+        elapsed=10.0,
+        start=0.0,
+        target="t",
+    )
+    assert breaches(run) == ()
+    told = " ".join(caveats(run))
+    assert ("whole seconds: --spread 1" in told) == (burst > 20)
+    stalled = replace(run, sent=sent + 5e-3, done=sent + 7e-3)
+    assert "lag" in rules(stalled)
 
 
 def test_the_wrong_law_is_told() -> None:
@@ -273,6 +298,11 @@ def test_saturation_counts_what_was_completed_in_time(tmp_path: Path) -> None:
     assert (saturation.completed, saturation.errors, saturation.inferences_per_second) == (2, 1, 16.0)
     assert saturation_breaches(saturation) == ()
     assert len(saturation_breaches(replace(saturation, client_cpu=0.9, status=np.zeros(4, np.int16)))) == 3
+    starved = replace(saturation, client_cpu=0.11, about={"client_wait": 0.8})
+    [breach] = saturation_breaches(starved)
+    assert breach.startswith("client busy: the load process ran or waited for a core 91% of the time (80% waiting)")
+    assert saturation_breaches(replace(starved, about={"client_wait": 0.7})) == ()
+    assert saturation_breaches(starved, LoadLimits(client_cpu=1.0)) == ()
     saturation.save(tmp_path)
     again = Saturation.read(tmp_path)
     assert again.inferences_per_second == 16.0

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.gating.findings import complete_pairs
-from bench.gating.pairs import GateRun, SlotRecord
-from bench.report import waterfall
-from bench.report.waterfall import COMPUTE, COPIES, LAG, NETWORK, QUEUE, SERVICE, split
+from seatrial.bench.gating.findings import complete_pairs
+from seatrial.bench.gating.pairs import GateRun, SlotRecord
+from seatrial.bench.report import waterfall
+from seatrial.bench.report.waterfall import COMPUTE, COPIES, LAG, NETWORK, QUEUE, SERVICE, split
 
 RunMaker = Callable[..., GateRun]
 seconds = st.floats(-1.0, 100.0)

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from optimize.environment import environment
-from optimize.sessions.on_ort import OrtSession
+from seatrial.optimize.environment import environment
+from seatrial.optimize.sessions.on_ort import OrtSession
 from tests.models.built import Built
 
 pytestmark = [
+    pytest.mark.experimental("GPU"),
     pytest.mark.gpu,
     pytest.mark.skipif(not environment().gpus, reason="no NVIDIA GPU on this machine (nvidia-smi lists none)"),
 ]

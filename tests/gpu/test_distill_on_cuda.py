@@ -5,19 +5,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from optimize.stages.configs import DistillConfig, Features, Training
-from optimize.stages.lesson import Lesson, learn
-from optimize.stages.workers import learn_in_workers
-from optimize.user_code import Reference
+from seatrial.optimize.recipe.configs import DistillConfig, Features, Training
+from seatrial.optimize.stages.lesson import TrainingJob, learn
+from seatrial.optimize.stages.workers import learn_in_workers
+from seatrial.optimize.user_code import Reference
 from tests.models.plain import HERE, School, school
 
 pytestmark = [
+    pytest.mark.experimental("GPU"),
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device on this machine"),
 ]
 
 
-def lesson(at: School, training: Training) -> Lesson:
+def lesson(at: School, training: Training) -> TrainingJob:
     config = DistillConfig(
         kind="distill",
         student="x",
@@ -26,7 +27,7 @@ def lesson(at: School, training: Training) -> Lesson:
         features=(Features(student="blocks.*", teacher="blocks.*"),),
         hidden_limit_mb=0,
     )
-    return Lesson(config=config, teacher=at.teacher, samples=at.samples, store=at.store, seed=3, checkpoint=None)
+    return TrainingJob(config=config, teacher=at.teacher, samples=at.samples, store=at.store, seed=3, checkpoint=None)
 
 
 def student() -> torch.nn.Module:

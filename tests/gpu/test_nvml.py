@@ -4,11 +4,12 @@ import time
 
 import pytest
 
-from bench.measuring import device
-from bench.measuring.on_nvml import opened
-from optimize.environment import environment
+from seatrial.bench.measuring import device
+from seatrial.bench.measuring.on_nvml import opened
+from seatrial.optimize.environment import environment
 
 pytestmark = [
+    pytest.mark.experimental("GPU"),
     pytest.mark.gpu,
     pytest.mark.skipif(not environment().gpus, reason="no NVIDIA GPU on this machine (nvidia-smi lists none)"),
 ]

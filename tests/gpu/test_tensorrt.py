@@ -1,7 +1,4 @@
-"""Engines for real: built, opened, compared with their parent; skipped, with the reason, where TensorRT is not.
-
-Never run so far: no machine with TensorRT's builder was at hand when this was written.
-"""
+"""Engines for real: built, opened, compared with their parent; skipped, with the reason, where TensorRT is not."""
 
 import json
 import shutil
@@ -9,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from optimize.build import build
-from optimize.engine import ENGINE, LAYERS, TIMING
-from optimize.environment import environment
-from optimize.figures import figures
-from optimize.recipe import load_recipe
-from optimize.sessions.on_tensorrt import at_hand
-from optimize.store import Store
+from seatrial.optimize.building.build import build
+from seatrial.optimize.building.figures import figures
+from seatrial.optimize.environment import environment
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.sessions.on_tensorrt import at_hand
+from seatrial.optimize.store import Store
+from seatrial.optimize.tensorrt.plan import ENGINE, LAYERS, TIMING
 from tests.models.built import TINY
 
 pytestmark = [
+    pytest.mark.experimental("TensorRT"),
     pytest.mark.gpu,
     pytest.mark.skipif(not environment().gpus, reason="no NVIDIA GPU on this machine (nvidia-smi lists none)"),
     pytest.mark.skipif(not at_hand(), reason="TensorRT is not installed (seatrial[tensorrt])"),

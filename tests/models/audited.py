@@ -5,8 +5,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from serve.security.audit import audit_folder
-from serve.security.finding import Audit
+from seatrial.serve.security.audit import audit_folder
+from seatrial.serve.security.finding import Audit
 
 
 def rules(found: Audit) -> dict[str, str]:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from optimize.build import Build
-from optimize.store import Store
+from seatrial.optimize.building.built import Build
+from seatrial.optimize.store import Store
 
 ROOT = Path(__file__).parent.parent.parent
 TINY = ROOT / "tests" / "models" / "tiny.toml"

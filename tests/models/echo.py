@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from serve.triton.running.on_pytriton import serving
-from serve.triton.server import Server
+from seatrial.serve.triton.running.on_pytriton import serving
+from seatrial.serve.triton.server import Server
 
 CONFIG = """
 name: "{name}"

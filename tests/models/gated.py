@@ -4,20 +4,21 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.budget import Budget, Design, Limit
-from bench.gating.gate import gate
-from bench.load.validity import LoadLimits
-from bench.targets import Host
-from bench.verdict import Verdict
-from optimize.artifact import Artifact
-from optimize.build import build
-from optimize.data import Data
-from optimize.environment import environment
-from optimize.quality import metric
-from optimize.recipe import load_recipe
-from optimize.store import Store
-from serve.deployment import Deployment
-from serve.triton.running import host as hosting
+from seatrial.bench.budget import Budget, Design, Limit
+from seatrial.bench.gating.gate import gate
+from seatrial.bench.gating.gate_setup import GateSetup
+from seatrial.bench.load_limits import LoadLimits
+from seatrial.bench.targets import Host
+from seatrial.bench.verdict import Verdict
+from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.building.build import build
+from seatrial.optimize.environment import environment
+from seatrial.optimize.quality import metric
+from seatrial.optimize.recipe.data import Data
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.store import Store
+from seatrial.serve.deployment import Deployment
+from seatrial.serve.triton.running import host as hosting
 from tests.models.built import TINY, Built
 
 DEPLOYMENT = Deployment(schema=1, name="tiny", max_batch_size=32)
@@ -55,7 +56,7 @@ def judged(tiny: Built, base: Artifact, candidate: Artifact, folder: Path, *, ho
     """Gate two artifacts of the tiny model."""
     recipe = load_recipe(TINY)
     samples = Data(recipe, tiny.store, environment()).samples("evaluation")
-    return gate(base, candidate, budget(), host=host, samples=samples, metric=metric(recipe), folder=folder)
+    return gate(base, candidate, budget(), GateSetup(host=host, samples=samples, metric=metric(recipe), folder=folder))
 
 
 def wide_against_tiny(tiny: Built, folder: Path) -> Gated:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serve.kubernetes import envoy_gateway
-from serve.kubernetes.cluster import Cluster
-from serve.kubernetes.routes import grpc_route, http_route
-from serve.traffic.envoy import on_envoy
-from serve.traffic.routes import Routes
-from serve.triton.running.process import end, free_ports, start_ticks, wait
+from seatrial.serve.kubernetes import envoy_gateway
+from seatrial.serve.kubernetes.cluster import Cluster
+from seatrial.serve.kubernetes.routes import grpc_route, http_route
+from seatrial.serve.processes import end, free_ports, start_ticks, wait
+from seatrial.serve.traffic.envoy import on_envoy
+from seatrial.serve.traffic.routes import Routes
 
 _TYPE = "type.googleapis.com/envoy"
 _HTTP_FILTER = f"{_TYPE}.extensions.filters.http"

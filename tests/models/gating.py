@@ -10,19 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from bench.budget import Budget, Design, Limit
-from bench.gating import trials
-from bench.gating.gate import Generator, gate
-from bench.load.payload import Payload
-from bench.load.run import LoadRun, Saturation
-from bench.load.wire import HttpConnection
-from bench.schedule import Schedule
-from bench.targets import Endpoint
-from bench.verdict import Verdict
-from optimize.artifact import Artifact, File, Provenance, TensorSpec
-from optimize.errors import SeatrialError
-from optimize.quality import accuracy
-from optimize.samples import Samples
+from seatrial.bench.budget import Budget, Design, Limit
+from seatrial.bench.gating.gate import gate
+from seatrial.bench.gating.gate_setup import GateSetup, Generator
+from seatrial.bench.load.load_setup import ClientSetup
+from seatrial.bench.load.payload import Payload
+from seatrial.bench.load.run import LoadRun, Saturation
+from seatrial.bench.load.wire import HttpConnection
+from seatrial.bench.schedule import Schedule
+from seatrial.bench.targets import Endpoint
+from seatrial.bench.verdict import Verdict
+from seatrial.optimize.artifact import Artifact, File, Provenance, TensorSpec
+from seatrial.optimize.errors import SeatrialError
+from seatrial.optimize.quality import accuracy
+from seatrial.optimize.samples import Samples
 
 INPUTS = (TensorSpec(name="x", dtype="float32", shape=("batch", 4)),)
 OUTPUTS = (TensorSpec(name="scores", dtype="float32", shape=("batch", 3)),)
@@ -131,7 +132,8 @@ class Clock:
         seconds: float,
         concurrency: int,
         folder: Path,
-        cores: tuple[int, ...],
+        client: ClientSetup,
+        **ignored: Any,
     ) -> Saturation:
         each = self.time(endpoint.model, self.calls + 99)
         done = np.arange(each, seconds, each)
@@ -157,11 +159,7 @@ def run(budget: Budget, samples: Samples, folder: Path, host: Host, clock: Clock
         BASE,
         CANDIDATE,
         budget,
-        host=host,
-        samples=samples,
-        metric=top1,
-        folder=folder,
-        generator=(clock or Clock()).generator,
+        GateSetup(host=host, samples=samples, metric=top1, folder=folder, generator=(clock or Clock()).generator),
     )
 
 
@@ -206,11 +204,11 @@ def refuse_batches(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 FAULTS: dict[str, Answer] = {
     "NaN": nan_answers,
-    "promised [": lambda x: np.ascontiguousarray(x[:, :2]),
+    "the metadata promises [": lambda x: np.ascontiguousarray(x[:, :2]),
     "samples": lambda x: good(x)[: max(1, len(x) - 1)],
     "exceeds the largest batch": refuse_batches,
 }
 
 
-def means(samples: Samples, folder: Path, host: Host, clock: Clock) -> trials.Means:
-    return trials.Means(host=host, samples=samples, metric=top1, folder=folder, generator=clock.generator)
+def means(samples: Samples, folder: Path, host: Host, clock: Clock) -> GateSetup:
+    return GateSetup(host=host, samples=samples, metric=top1, folder=folder, generator=clock.generator)

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from optimize.artifact import Artifact, File, TensorSpec
-from optimize.samples import Array
-from optimize.store import Store
+from seatrial.optimize.artifact import Artifact, File, TensorSpec
+from seatrial.optimize.samples import Array
+from seatrial.optimize.store import Store
 from tests.models.made_by import MADE_BY
 
 

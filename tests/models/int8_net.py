@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
 
-from optimize.samples import Array
+from seatrial.optimize.samples import Array
 from tests.models.graphs import constant, value
 
 SHAPES = {"w0": (16, 3, 3, 3), "b0": (16,), "w1": (16, 16, 3, 3), "b1": (16,), "wh": (16, 10), "bh": (10,)}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from optimize.artifact import Artifact, File, TensorSpec
+from seatrial.optimize.artifact import Artifact, File, TensorSpec
 from tests.models.made_by import MADE_BY
 
 DEPLOYMENTS = Path(__file__).resolve().parents[2] / "serve" / "deployments"

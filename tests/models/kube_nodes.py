@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serve.kubernetes.names import VERSION
+from seatrial.serve.kubernetes.names import VERSION
 from tests.models.kube_api import path_of
 
 Objects = dict[str, dict[str, Any]]

@@ -1,6 +1,6 @@
 """A provenance for artifacts that tests make by hand."""
 
-from optimize.artifact import Provenance
+from seatrial.optimize.artifact import Provenance
 
 MADE_BY = Provenance(
     stage="test",

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from optimize.artifact import Artifact, File, TensorSpec
-from optimize.store import Store
-from serve.deployment import Deployment
-from serve.deployment.ensemble import Ensemble, Port, Step
-from serve.triton.repository.placing import place, place_ensemble
+from seatrial.optimize.artifact import Artifact, File, TensorSpec
+from seatrial.optimize.store import Store
+from seatrial.serve.deployment import Deployment
+from seatrial.serve.deployment.ensemble import Ensemble, Port, Step
+from seatrial.serve.triton.repository.placing import place, place_ensemble
 
 from .made_by import MADE_BY
 

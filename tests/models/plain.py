@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from optimize.artifact import Artifact, File, TensorSpec
-from optimize.samples import Samples
-from optimize.sessions.on_torch import Architecture, save_module
-from optimize.store import Store
-from optimize.user_code import Reference
+from seatrial.optimize.artifact import Artifact, File, TensorSpec
+from seatrial.optimize.samples import Samples
+from seatrial.optimize.sessions.on_torch import Architecture, save_module
+from seatrial.optimize.store import Store
+from seatrial.optimize.user_code import Reference
 from tests.models.made_by import MADE_BY
 from tests.models.tiny import samples
 

@@ -8,15 +8,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from optimize.artifact import Artifact, File, TensorSpec
-from optimize.environment import environment
-from optimize.recipe import Source
-from optimize.samples import Samples, Split
-from optimize.sessions.on_ort import OrtSession
-from optimize.stages.configs import QuantizeConfig
-from optimize.stages.quantize import run
-from optimize.stages.stage import Context, Made
-from optimize.store import Store
+from seatrial.optimize.artifact import Artifact, File, TensorSpec
+from seatrial.optimize.environment import environment
+from seatrial.optimize.recipe.configs import QuantizeConfig
+from seatrial.optimize.recipe.recipe import Source
+from seatrial.optimize.samples import Samples, Split
+from seatrial.optimize.sessions.on_ort import OrtSession
+from seatrial.optimize.stages.quantize import run
+from seatrial.optimize.stages.stage import Context, Made
+from seatrial.optimize.store import Store
 from tests.models.made_by import MADE_BY
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from serve.errors import ModelLoadError, RouterError, ServerError
-from serve.traffic.fleet import Health
-from serve.traffic.rollout.controller import World, run
-from serve.traffic.rollout.evidence import Told
-from serve.traffic.rollout.machine import Rollout
-from serve.traffic.rollout.plan import Plan, Shadow, Step
-from serve.traffic.rollout.records import Records
-from serve.traffic.routes import Routes
-from serve.traffic.seen import Seen
+from seatrial.serve.errors import ModelLoadError, RouterError, ServerError
+from seatrial.serve.fleet import Health
+from seatrial.serve.traffic.rollout.controller import RolloutPorts, run
+from seatrial.serve.traffic.rollout.evidence import Judgement
+from seatrial.serve.traffic.rollout.machine import Rollout
+from seatrial.serve.traffic.rollout.plan import Plan, Shadow, Step
+from seatrial.serve.traffic.rollout.records import Records
+from seatrial.serve.traffic.routes import Routes
+from seatrial.serve.traffic.seen import Seen
 
 STABLE, CANDIDATE = 1, 2
 QUICK = Plan(
@@ -56,8 +56,8 @@ class Candidate:
     breaks_at: float = float("inf")  # seconds after the start, when it stops answering
     restarted_at: float = float("inf")
     memory: int = 1 << 28
-    golden: Told = field(default_factory=lambda: Told(outcome="PASS", reasons=("golden replies agree",)))
-    agreement: Told = field(default_factory=lambda: Told(outcome="PASS", reasons=("answers agree",)))
+    golden: Judgement = field(default_factory=lambda: Judgement(outcome="PASS", reasons=("golden replies agree",)))
+    agreement: Judgement = field(default_factory=lambda: Judgement(outcome="PASS", reasons=("answers agree",)))
 
 
 @dataclass
@@ -88,8 +88,8 @@ class Simulated:
             self.routes = Routes(**kept["routes"]) if kept["routes"] else None
             self.told = self.now
 
-    def world(self) -> World:
-        return World(
+    def world(self) -> RolloutPorts:
+        return RolloutPorts(
             router=self,
             fleet=self,
             seen=self.seen,

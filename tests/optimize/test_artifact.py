@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.artifact import Artifact, File, Provenance, TensorSpec, canonical, digest_bytes, digest_file
-from optimize.errors import ConfigError, IntegrityError
+from seatrial.optimize.artifact import Artifact, File, Provenance, TensorSpec, canonical, digest_bytes, digest_file
+from seatrial.optimize.errors import ConfigError, IntegrityError
 
 PROVENANCE = Provenance(
     stage="export",

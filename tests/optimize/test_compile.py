@@ -12,15 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.artifact import Artifact, File, TensorSpec, digest_file
-from optimize.engine import ENGINE, LAYERS, MODEL, PLAN, TIMING, EnginePlan, plan_engine, trtexec
-from optimize.environment import environment
-from optimize.errors import ConfigError, ContractError, IntegrityError, MachineError, StageError
-from optimize.sessions.on_tensorrt import EngineSession, at_hand, carry_out, within
-from optimize.stages.configs import CompileConfig, Shapes
-from optimize.targets import broken
+from seatrial.optimize.artifact import Artifact, File, TensorSpec, digest_file
+from seatrial.optimize.environment import environment
+from seatrial.optimize.errors import ConfigError, ContractError, IntegrityError, MachineError, StageError
+from seatrial.optimize.recipe.configs import CompileConfig, Shapes
+from seatrial.optimize.recipe.targets import broken
+from seatrial.optimize.sessions.on_tensorrt import EngineSession, at_hand, carry_out, within
+from seatrial.optimize.tensorrt.plan import ENGINE, LAYERS, MODEL, PLAN, TIMING, EnginePlan, plan_engine, trtexec
 from tests.models.made_by import MADE_BY
 from tests.models.recorder import VERSIONS, Recorder
+
+pytestmark = pytest.mark.experimental("TensorRT")
 
 SIGNAL = TensorSpec(name="signal", dtype="float32", shape=("batch", 1, 64))
 TOKENS = TensorSpec(name="tokens", dtype="int64", shape=("batch", "length"))
@@ -48,8 +50,8 @@ def every_option() -> list[CompileConfig]:
         ({"batch": (8, 1, 32)}, "min <= opt <= max"),
         ({"batch": (0, 1, 2)}, "1 <= min"),
         ({"dynamic": {"length": (1, 9, 4)}}, "length"),
-        ({"profiles": ({"signal": Shapes(min=(1,), opt=(1,), max=(1,))},)}, "already say"),
-        ({"builder_level": 6}, "0 to 5"),
+        ({"profiles": ({"signal": Shapes(min=(1,), opt=(1,), max=(1,))},)}, "already give every range"),
+        ({"builder_level": 6}, "between 0 and 5"),
         ({"strip_plan": True, "weight_streaming": True}, "no weights to stream"),
     ],
 )
@@ -210,7 +212,7 @@ def test_a_session_asks_for_names_that_the_version_has_and_picks_the_profile(
     assert trt.made("IExecutionContext.execute_async_v3") == [(0,)]
     assert bool(trt.made("OnnxParserRefitter.refit_from_file")) == told.strip_plan
     assert bool(trt.made("ICudaEngine.weight_streaming_budget_v2")) == told.weight_streaming
-    with pytest.raises(StageError, match="no optimization profile holds"):
+    with pytest.raises(StageError, match="no optimization profile covers"):
         session.run({"signal": np.zeros((64, 1, 64), np.float32)})
     assert (tmp_path / ENGINE).is_file()
 

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field
 
-from optimize import config
-from optimize.errors import ConfigError, MissingError
+from seatrial.optimize import config
+from seatrial.optimize.errors import ConfigError, MissingError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +54,14 @@ def test_a_good_file_becomes_a_frozen_value() -> None:
     ("text", "what", "where", "hint"),
     [
         (GOOD + 'rangs = "x"\n', "unknown key 'stages.1.rangs'", "r.toml:9", "did you mean 'ranges'?"),
-        (GOOD.replace("loader", "loder"), "unknown key 'data.loder'", "r.toml:3", "legal here: loader"),
+        (GOOD.replace("loader", "loder"), "unknown key 'data.loder'", "r.toml:3", "legal keys: loader"),
         (GOOD.replace('"prune"', '"prun"'), "unknown kind 'prun' at 'stages.0'", "r.toml:4", "'quantize', 'prune'"),
-        (GOOD.replace("0.5", '"0.5"'), "'stages.0.ratio': input should be a valid number", "r.toml:6", "mend"),
+        (
+            GOOD.replace("0.5", '"0.5"'),
+            "'stages.0.ratio': input should be a valid number",
+            "r.toml:6",
+            "correct the value there",
+        ),
         (GOOD.replace("0.5", "1.5"), "ratio is a share", "r.toml", "less than 1"),
         (GOOD.replace('name = "a"\n', ""), "missing key 'name'", "r.toml", "add it"),
         ("name = ", "not a TOML file", "r.toml", "syntax"),

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.coverage import Coverage, Layer, coverage, enforce
-from optimize.errors import StageError
-from optimize.executed import Graph, Operation, Tensor, macs
+from seatrial.optimize.errors import StageError
+from seatrial.optimize.graphs.coverage import Coverage, Layer, coverage, enforce
+from seatrial.optimize.graphs.execution_graph import Graph, Operation, Tensor, macs
 
 
 def operation(kind: str, inputs: str, outputs: str = "y", name: str = "node", **attributes: object) -> Operation:
@@ -111,5 +111,5 @@ def test_shares_add_up_and_a_threshold_holds_exactly_up_to_the_share(some: list[
     assert sum(found.shares.values()) == pytest.approx(1)
     enforce(found, found.share("int8"), "here")
     if found.share("int8") < 0.99:
-        with pytest.raises(StageError, match="promises"):
+        with pytest.raises(StageError, match="requires"):
             enforce(found, found.share("int8") + 0.005, "here")

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from optimize.data import Data
-from optimize.environment import environment
-from optimize.errors import MissingError
-from optimize.recipe import load_recipe
-from optimize.store import Store
+from seatrial.optimize.environment import environment
+from seatrial.optimize.errors import MissingError
+from seatrial.optimize.recipe.data import Data
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.store import Store
 
 LOADER = """
 import numpy as np

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from optimize.errors import ConfigError
-from optimize.recipe import as_json, load_recipe
-from optimize.stages.configs import Attention, DistillConfig, Features, QatConfig, Relations
+from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.recipe.configs import Attention, DistillConfig, Features, QatConfig, Relations
+from seatrial.optimize.recipe.recipe import as_json, load_recipe
 from tests.models.built import TINY
 
 STUDENT = 'student = "tiny.py:student"'
@@ -43,7 +43,7 @@ def test_inner_losses_are_typed(tmp_path: Path) -> None:
         ('features = [{ student = "a", techer = "b" }]', "unknown key 'stages.0.features.0.techer'"),
         ('attention = [{ student = "a", teacher = "b", maps = "heads" }]', "'stages.0.attention.0.maps'"),
         ('features = [{ student = "a", teacher = "b", weight = -1.0 }]', "'stages.0.features.0.weight'"),
-        ('relations = [{ student = "a" }]', "relations name one layer only"),
+        ('relations = [{ student = "a" }]', "relations need both layers or neither"),
         ("output_weight = 0.0", "this stage has no loss to train on"),
         ("hidden_limit_mb = -1", "'stages.0.hidden_limit_mb'"),
     ],

@@ -5,10 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimize.errors import ConfigError, StageError
-from optimize.stages.configs import Attention, DistillConfig, Features, Relations, Training
-from optimize.stages.layers import find_layers, observe
-from optimize.stages.losses import (
+from seatrial.optimize.errors import ConfigError, StageError
+from seatrial.optimize.recipe.configs import Attention, DistillConfig, Features, Relations, Training
+from seatrial.optimize.stages.layers import find_layers, observe
+from seatrial.optimize.stages.losses import (
     activation_loss,
     activation_map,
     answer_loss,
@@ -17,8 +17,8 @@ from optimize.stages.losses import (
     feature_loss,
     relation_loss,
 )
-from optimize.stages.objective import Objective, terms_of
-from optimize.stages.teacher import ask
+from seatrial.optimize.stages.objective import Objective, terms_of
+from seatrial.optimize.stages.teacher import ask
 from tests.models.plain import attentive, net
 
 seeds = st.integers(0, 10_000)
@@ -135,14 +135,14 @@ def test_a_layer_without_attention_weights_is_named() -> None:
     config = DistillConfig(
         kind="distill", student="x", attention=(Attention(student="head", teacher="head", maps="weights"),)
     )
-    with pytest.raises(StageError, match="layer head gives no attention weights"):
+    with pytest.raises(StageError, match="layer head returns no attention weights"):
         objective(config, attentive(), attentive())
 
 
 def test_a_layer_that_does_not_run_is_named() -> None:
     student = net()
     student.spare = torch.nn.Linear(2, 2)
-    with pytest.raises(StageError, match="do not run: spare"):
+    with pytest.raises(StageError, match="do not run in forward: spare"):
         observe(student, {"signal": torch.randn(2, 1, 64)}, "logits", ["spare"])
 
 
@@ -159,5 +159,5 @@ def test_no_more_processes_than_samples_in_a_batch(processes: int, batch: int) -
 def test_configurations_that_cannot_be_are_refused() -> None:
     with pytest.raises(ConfigError, match="no loss to train on"):
         DistillConfig(kind="distill", student="x", output_weight=0.0)
-    with pytest.raises(ConfigError, match="one layer only"):
+    with pytest.raises(ConfigError, match="both layers or neither"):
         Relations(student="head")

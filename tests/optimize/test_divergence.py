@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.divergence import Divergence, Pair, Reading, pairs, part
-from optimize.executed import Graph, Operation, Tensor
+from seatrial.optimize.graphs.execution_graph import Graph, Operation, Tensor
+from seatrial.optimize.parity.divergence import Divergence, Pair, Reading, pairs, part
 
 
 def operation(kind: str, inputs: str, output: str, name: str = "") -> Operation:

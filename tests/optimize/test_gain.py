@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.artifact import Artifact, File
-from optimize.gain import Gain, judge
-from optimize.pace import Pace
+from seatrial.optimize.artifact import Artifact, File
+from seatrial.optimize.building.gain import Change, Gain, changes, dropped, judge, rule
+from seatrial.optimize.recipe.recipe import OnNoGain, Resource
+from seatrial.optimize.timing.memory import Memory
+from seatrial.optimize.timing.pace import LatencyRatio
 from tests.models.made_by import MADE_BY
 
 
@@ -16,9 +18,9 @@ def artifact(size: int, format_: str = "onnx") -> Artifact:
     return replace(made, format=format_)  # type: ignore[arg-type]
 
 
-def pace(low: float, high: float) -> Pace:
+def pace(low: float, high: float) -> LatencyRatio:
     middle = (low * high) ** 0.5
-    return Pace(ratio=middle, low=low, high=high, seconds=middle, reference_seconds=1.0, batch=32, pairs=12)
+    return LatencyRatio(ratio=middle, low=low, high=high, seconds=middle, reference_seconds=1.0, batch=32, pairs=12)
 
 
 @pytest.mark.parametrize(
@@ -28,8 +30,10 @@ def pace(low: float, high: float) -> Pace:
         (0.4, 0.5, 2000, "pays"),
         (0.9, 1.1, 1000, "no gain"),
         (0.9, 1.0, 1000, "no gain"),
-        (1.2, 1.3, 1200, "no gain"),
-        (1.2, 1.3, 500, "pays"),
+        (1.2, 1.3, 1200, "slower"),
+        (1.2, 1.3, 500, "slower"),
+        (1.01, 1.3, 500, "pays"),
+        (1.01, 1.3, 1000, "no gain"),
         (0.9, 1.1, 999, "no gain"),
     ],
 )
@@ -44,5 +48,44 @@ def test_a_stage_that_changes_the_format_is_needed_whatever_it_costs(low: float,
 
 @given(low=st.floats(0.01, 10), width=st.floats(1, 3), size=st.integers(1, 10**6))
 def test_a_wider_interval_or_a_bigger_file_never_makes_a_stage_pay(low: float, width: float, size: int) -> None:
-    if judge(artifact(1000), artifact(size), pace(low, low * width)) == "no gain":
-        assert judge(artifact(1000), artifact(size + 1), pace(low, low * width * 1.5)) == "no gain"
+    if judge(artifact(1000), artifact(size), pace(low, low * width)) in ("no gain", "slower"):
+        assert judge(artifact(1000), artifact(size + 1), pace(low, low * width * 1.5)) in ("no gain", "slower")
+
+
+def memory(bytes_: int) -> Memory:
+    return Memory(bytes=bytes_, low=bytes_ - 10, high=bytes_ + 10, batch=32, processes=3)
+
+
+def test_memory_alone_can_pay_and_does_not_make_up_for_time() -> None:
+    lighter = (memory(2000), memory(1000))
+    assert judge(artifact(1000), artifact(1000), pace(0.9, 1.1), lighter) == "pays"
+    assert judge(artifact(1000), artifact(1000), pace(0.9, 1.1), (memory(2000), memory(1990))) == "no gain"
+    assert judge(artifact(1000), artifact(500), pace(1.2, 1.3), lighter) == "slower"
+    assert "memory" not in changes(artifact(1000), artifact(500), pace(1.2, 1.3), (memory(2000), None))
+
+
+RULES = {
+    "report": "report",
+    "drop": "drop",
+    "latency": OnNoGain(latency="drop"),
+    "size": OnNoGain(size="drop"),
+    "memory": OnNoGain(memory="drop"),
+    "all": OnNoGain(latency="drop", size="drop", memory="drop"),
+}
+
+
+@pytest.mark.parametrize(
+    ("latency", "size", "memory", "by"),
+    [
+        ("better", "better", "better", set()),
+        ("better", "worse", "same", {"size", "all"}),
+        ("worse", "better", "better", {"drop", "latency", "all"}),
+        ("worse", "same", "same", {"drop", "latency", "size", "memory", "all"}),
+        ("same", "same", "same", {"drop", "latency", "size", "memory", "all"}),
+        ("same", "better", "worse", {"memory", "all"}),
+        ("same", "same", "better", set()),
+    ],
+)
+def test_each_resource_is_judged_apart(latency: Change, size: Change, memory: Change, by: set[str]) -> None:
+    found: dict[Resource, Change] = {"latency": latency, "size": size, "memory": memory}
+    assert {name for name, given in RULES.items() if dropped(found, rule(given))} == by  # type: ignore[arg-type]

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from optimize import guarding
-from optimize.processes import dead, started
+from seatrial.optimize import guarding
+from seatrial.optimize.processes import dead, started
 from tests.models.built import ROOT
 
 # A child that leads a session and has a child of its own, which ignores SIGTERM and outlives its parent.
@@ -25,7 +25,7 @@ NEST = (
 OWNER = f"""
 import subprocess, sys, time
 from pathlib import Path
-from optimize import guarding
+from seatrial.optimize import guarding
 child = subprocess.Popen([sys.executable, "-c", {NEST!r}], stdout=subprocess.PIPE, text=True, start_new_session=True)
 inner = child.stdout.readline().strip()
 guarding.guard(child.pid, folders=[Path(sys.argv[1])], shm=sys.argv[2])

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from optimize.coverage import Coverage, coverage, enforce
-from optimize.errors import IntegrityError, StageError
-from optimize.executed import macs
-from optimize.inspected import read_layers
+from seatrial.optimize.errors import IntegrityError, StageError
+from seatrial.optimize.graphs.coverage import Coverage, coverage, enforce
+from seatrial.optimize.graphs.engine_inspector import read_layers
+from seatrial.optimize.graphs.execution_graph import macs
+
+pytestmark = pytest.mark.experimental("TensorRT")
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "inspector"
 PIXELS = 32 * 32
@@ -99,7 +101,7 @@ def test_formats_of_either_spelling_are_understood(said: str, precision: str) ->
         ("not JSON", IntegrityError, "not an inspector"),
         ("[]", IntegrityError, "not an inspector"),
         ('{"Layers": []}', IntegrityError, "no layers"),
-        ('{"Layers": ["conv1 + relu1", "pool"]}', StageError, "names of layers only"),
+        ('{"Layers": ["conv1 + relu1", "pool"]}', StageError, "only the names of layers"),
     ],
 )
 def test_other_documents_are_refused(text: str, error: type[Exception], said: str) -> None:

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from optimize import interrupts
+from seatrial.optimize import interrupts
 from tests.models.built import ROOT
 
 WORK = """
 import os, sys, time
-from optimize import interrupts
-from optimize.interrupts import held
+from seatrial.optimize import interrupts
+from seatrial.optimize.interrupts import held
 interrupts.install()
 def said(text): os.write(1, text.encode() + b"\\n")
 try:
@@ -54,6 +54,27 @@ def test_every_signal_unwinds_once_and_names_itself(number: signal.Signals, code
         process.send_signal(number)
         said, wrong = process.communicate(timeout=10)
     assert (process.returncode, said, wrong) == (code, "unwinding\nclean\n", "")
+
+
+def test_an_interruption_that_a_library_dropped_takes_effect_at_the_next_step() -> None:
+    dropped = """
+import signal, sys
+from seatrial.optimize import interrupts
+from seatrial.optimize.terminal import progress
+interrupts.install()
+with progress() as report:
+    report("step", 0.0, "")
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except BaseException:
+        pass
+    try:
+        report("step", 0.5, "")
+    except KeyboardInterrupt:
+        sys.exit(interrupts.exit_code())
+"""
+    done = subprocess.run([sys.executable, "-c", dropped], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143, "")
 
 
 def test_a_second_signal_lets_the_clean_up_finish() -> None:

@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from optimize.errors import StageError
-from optimize.legality import QUANTIZED, UNSUPPORTED, Description, Node, Tensor, check, enforce
-from optimize.on_onnx import describe
-from optimize.stages.configs import Shapes
+from seatrial.optimize.errors import StageError
+from seatrial.optimize.recipe.configs import Shapes
+from seatrial.optimize.tensorrt.legality import QUANTIZED, UNSUPPORTED, Description, Node, Tensor, check, enforce
+from seatrial.optimize.tensorrt.on_onnx import describe
+
+pytestmark = pytest.mark.experimental("TensorRT")
 
 PROFILE = {"x": Shapes(min=(1, 3), opt=(8, 3), max=(32, 3))}
 
@@ -156,11 +158,11 @@ def test_a_profile_is_legal_exactly_where_one_expression_says_so(
     ("profiles", "served", "said"),
     [
         ((), (), "no profile covers"),
-        (({},), (), "says nothing of this dynamic input"),
+        (({},), (), "gives no range for this dynamic input"),
         (({**PROFILE, "z": PROFILE["x"]},), (), "no such input"),
         (({"x": Shapes(min=(1,), opt=(1,), max=(1,))},), (), "2 axes, the profile's shapes 1"),
         ((PROFILE,), (64,), "batch size 64"),
-        (({**PROFILE, "m": Shapes(min=(1,), opt=(8,), max=(16,))},), (), "another range"),
+        (({**PROFILE, "m": Shapes(min=(1,), opt=(8,), max=(16,))},), (), "different ranges"),
     ],
 )
 def test_profiles_that_leave_something_open(profiles: Any, served: tuple[int, ...], said: str) -> None:
@@ -184,7 +186,9 @@ def test_fixed_shapes_need_no_profile_and_two_profiles_share_the_batches() -> No
 def test_the_error_lists_rule_node_reason_and_mend() -> None:
     with pytest.raises(StageError) as caught:
         enforce(check(graph(node("NonExistent", "x", domain="other")), (PROFILE,)), "net")
-    assert "operator at nonexistent: other.NonExistent is not an operator of ONNX; make the graph" in caught.value.what
+    assert (
+        "operator at nonexistent: other.NonExistent is not an ONNX operator; fix: export the graph" in caught.value.what
+    )
     assert caught.value.exit_code == 1
     enforce((), "net")
 
@@ -216,3 +220,23 @@ def test_a_file_is_described(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(StageError, match="not an ONNX model"):
         describe(tmp_path / "text.onnx")
+
+
+@pytest.mark.parametrize(("count", "legal"), [(1, True), (3840, True), (3841, False), (4000, False)])
+def test_the_top_has_a_limit(count: int, legal: bool) -> None:
+    top = node("TopK", "x", "k", outputs=("y", "places"))
+    found = graph(top, tensors={"k": constant("k", "int64", greatest=float(count))})
+    assert rules(found) == ([] if legal else ["top"])
+    assert rules(graph(node("TopK", "x", attributes={"k": count}))) == ([] if legal else ["top"])
+
+
+def test_a_top_that_is_counted_at_run_time_is_not_judged() -> None:
+    assert not rules(graph(node("TopK", "x", "k"), tensors={"k": Tensor(name="k", dtype="int64", shape=(1,))}))
+
+
+@pytest.mark.parametrize(("axis", "legal"), [(0, False), (1, True), (-1, True), (-5, False)])
+def test_the_top_is_along_the_last_four_axes(axis: int, legal: bool) -> None:
+    five = Tensor(name="five", dtype="float32", shape=(2, 3, 4, 5, 6))
+    top = node("TopK", "five", "k", attributes={"axis": axis})
+    found = graph(top, tensors={"five": five, "k": constant("k", "int64", greatest=1.0)})
+    assert rules(found) == ([] if legal else ["top"])

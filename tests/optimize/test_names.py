@@ -2,8 +2,8 @@
 
 import pytest
 
-from optimize.errors import ConfigError
-from optimize.names import LONGEST, checked, is_name
+from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.names import LONGEST, checked, is_name
 
 
 @pytest.mark.parametrize(

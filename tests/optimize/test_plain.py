@@ -9,17 +9,26 @@ from pathlib import Path
 
 import pytest
 
-from optimize import plain
-from optimize.errors import IntegrityError, MachineError
-from optimize.plain import STAGED, digest_plain, leftovers, read_plain, staging, sweep, write_atomically, write_once
-from optimize.store_folder import disk_errors
+from seatrial.optimize import plain
+from seatrial.optimize.errors import IntegrityError, MachineError
+from seatrial.optimize.plain import (
+    STAGED,
+    digest_plain,
+    leftovers,
+    read_plain,
+    staging,
+    sweep,
+    write_atomically,
+    write_once,
+)
+from seatrial.optimize.store_folder import disk_errors
 from tests.models.damages import FILES
 
 ROOT = Path(__file__).resolve().parents[2]
 DYING = """
 import sys, time
 from pathlib import Path
-from optimize.plain import staging
+from seatrial.optimize.plain import staging
 with staging(Path(sys.argv[1])) as staged:
     staged.write_bytes(b"half")
     print("staged", flush=True)
@@ -35,11 +44,11 @@ def test_damage_has_an_exit_code_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        ("pipe", "a pipe stands"),
-        ("folder", "a folder stands"),
-        ("link to /dev/zero", "a link stands"),
-        ("link to the same bytes", "a link stands"),
-        ("4 TiB", "larger than|nearly all holes"),
+        ("pipe", "a pipe is in the place of a file"),
+        ("folder", "a folder is in the place of a file"),
+        ("link to /dev/zero", "a link is in the place of a file"),
+        ("link to the same bytes", "a link is in the place of a file"),
+        ("4 TiB", "larger than|nearly all of them unallocated"),
         ("deleted", "No such file"),
     ],
 )
@@ -53,7 +62,7 @@ def test_what_is_no_plain_file_is_refused_unread(tmp_path: Path, harm: str, said
 
 
 def test_a_device_is_not_opened() -> None:
-    with pytest.raises(OSError, match="a device stands"):
+    with pytest.raises(OSError, match="a device is in the place of a file"):
         read_plain(Path("/dev/zero"), 100)
 
 
@@ -112,7 +121,7 @@ def test_a_disk_that_refuses_leaves_nothing_behind(
 
 @pytest.mark.parametrize(
     ("number", "said"),
-    [(errno.ENOSPC, "free space"), (errno.EROFS, "make it writable"), (errno.ENOTDIR, "give it a folder")],
+    [(errno.ENOSPC, "free space"), (errno.EROFS, "make it writable"), (errno.ENOTDIR, "create its folder")],
 )
 def test_what_the_disk_refuses_is_one_error_with_its_own_next_step(tmp_path: Path, number: int, said: str) -> None:
     with pytest.raises(MachineError) as caught, disk_errors(tmp_path):

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from optimize.errors import ConfigError
-from optimize.stages.configs import PruneConfig
+from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.recipe.configs import PruneConfig
 
 
 @pytest.mark.parametrize(
@@ -28,16 +28,16 @@ def test_what_means_something_is_taken(legal: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("given", "what"),
     [
-        ({}, "nothing of what to remove"),
-        ({"ratio": 0.5, "latency": 0.5}, "ratio does not go together with latency"),
-        ({"ratio": 0.5, "heads": 0.5}, "ratio does not go together with heads"),
-        ({"latency": 0.5, "ffn": 0.5}, "latency does not go together with ffn"),
-        ({"pattern": "2:4", "ratio": 0.5}, "pattern does not go together with ratio"),
-        ({"pattern": "2:4", "layers": 0.5}, "pattern does not go together with layers"),
-        ({"pattern": "2:4", "steps": 2}, "chosen once"),
-        ({"pattern": "2:4", "importance": "taylor"}, "chosen once"),
-        ({"ratio": 0.5, "latency_batch": 8}, "latency_batch without a latency"),
-        ({"heads": 0.5, "importance": "bn"}, "bn knows no heads"),
+        ({}, "the prune stage removes nothing"),
+        ({"ratio": 0.5, "latency": 0.5}, "ratio cannot be combined with latency"),
+        ({"ratio": 0.5, "heads": 0.5}, "ratio cannot be combined with heads"),
+        ({"latency": 0.5, "ffn": 0.5}, "latency cannot be combined with ffn"),
+        ({"pattern": "2:4", "ratio": 0.5}, "pattern cannot be combined with ratio"),
+        ({"pattern": "2:4", "layers": 0.5}, "pattern cannot be combined with layers"),
+        ({"pattern": "2:4", "steps": 2}, "allows only one step"),
+        ({"pattern": "2:4", "importance": "taylor"}, "allows only one step"),
+        ({"ratio": 0.5, "latency_batch": 8}, "latency_batch needs a latency"),
+        ({"heads": 0.5, "importance": "bn"}, "bn does not apply to heads"),
     ],
 )
 def test_what_means_nothing_is_refused(given: dict[str, Any], what: str) -> None:

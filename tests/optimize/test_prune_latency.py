@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.pruning.latency import Reading, search
+from seatrial.optimize.pruning.latency import Reading, search
 
 falls = st.lists(st.floats(0.05, 1.0), min_size=1, max_size=60)
 targets = st.floats(0.05, 0.95)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from optimize.pruning.on_graphs import sparse_weights
-from optimize.pruning.pattern import fits, holds, mask
-from optimize.samples import Array
+from seatrial.optimize.pruning.on_graphs import sparse_weights
+from seatrial.optimize.pruning.pattern import fits, holds, mask
+from seatrial.optimize.samples import Array
 
 weights = arrays(np.float32, st.sampled_from([(3, 8), (2, 4, 3, 3), (1, 12, 1)]), elements=st.floats(-4, 4, width=32))
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from optimize.pruning.widths import Scope, choose, kept, rungs
+from seatrial.optimize.pruning.widths import Scope, choose, kept, rungs
 
 widths = st.integers(1, 600)
 multiples = st.integers(1, 32)

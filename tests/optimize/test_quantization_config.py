@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from optimize.config import parse
-from optimize.errors import ConfigError
-from optimize.stages.configs import MixedConfig, Override, QuantizeConfig
+from seatrial.optimize.config import parse
+from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.recipe.configs import MixedConfig, Override, QuantizeConfig
 
 
 def config(**fields: Any) -> QuantizeConfig:
@@ -28,14 +28,14 @@ def test_only_what_needs_samples_depends_on_them(fields: dict[str, Any], uses: t
 @pytest.mark.parametrize(
     ("fields", "what"),
     [
-        ({"bits": 4}, "bits means nothing to method 'static'"),
+        ({"bits": 4}, "bits does not apply to method 'static'"),
         ({"method": "dynamic", "ranges": "mse"}, "ranges"),
         ({"method": "dynamic", "bias_correction": True}, "bias_correction"),
-        ({"method": "dynamic", "products": "weighted"}, "products means nothing to method 'dynamic'"),
-        ({"method": "weight-only", "smooth": 0.5, "per_channel": False}, "smooth, per_channel mean nothing"),
-        ({"storage": "channels"}, "storage means nothing to method 'static'"),
-        ({"method": "weight-only", "storage": "channels", "bits": 4}, 'belong to storage "blocks"'),
-        ({"ranges": "mse", "percentile": 99.0}, "percentile means nothing to ranges 'mse'"),
+        ({"method": "dynamic", "products": "weighted"}, "products does not apply to method 'dynamic'"),
+        ({"method": "weight-only", "smooth": 0.5, "per_channel": False}, "smooth, per_channel do not apply"),
+        ({"storage": "channels"}, "storage does not apply to method 'static'"),
+        ({"method": "weight-only", "storage": "channels", "bits": 4}, 'apply only to storage "blocks"'),
+        ({"ranges": "mse", "percentile": 99.0}, "percentile does not apply to ranges 'mse'"),
         ({"method": "dynamic", "target": "tensorrt"}, "no kernels for method 'dynamic'"),
         ({"method": "weight-only", "target": "tensorrt"}, "no kernels for method 'weight-only'"),
         ({"method": "dynamic", "target": "cuda"}, "no kernels for method 'dynamic'"),
@@ -51,8 +51,8 @@ def test_what_a_method_or_target_cannot_do_is_refused(fields: dict[str, Any], wh
 @pytest.mark.parametrize(
     ("fields", "what"),
     [
-        ({}, "fits every node"),
-        ({"match": "*", "activations": "float"}, "fits every node"),
+        ({}, "matches every node"),
+        ({"match": "*", "activations": "float"}, "matches every node"),
         ({"match": "head*"}, "changes nothing"),
         ({"match": "head*", "activations": "float", "weights": "int8"}, "mixes float and integers"),
         ({"match": "head*", "activations": "uint8", "weights": "float"}, "mixes float and integers"),
@@ -122,5 +122,5 @@ def test_mixed_ranks_by_noise_only_where_there_is_any_to_tell() -> None:
     assert MixedConfig(kind="mixed", quality_drop=0.01, rank="noise").quantize.method == "static"
     with pytest.raises(ConfigError, match="slower than float in ONNX Runtime"):
         MixedConfig(kind="mixed", quality_drop=0.01, keep="int8-weights")
-    with pytest.raises(ConfigError, match="no Q/DQ to tell"):
+    with pytest.raises(ConfigError, match="writes no Q/DQ"):
         MixedConfig(kind="mixed", quality_drop=0.01, rank="noise", quantize=config(method="dynamic"))

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from optimize.quantization.histogram import BINS, Histogram
-from optimize.quantization.ranges import Method, range_of, squared_error
+from seatrial.optimize.quantization.histogram import BINS, Histogram
+from seatrial.optimize.quantization.ranges import Method, range_of, squared_error, too_wide
 
 METHODS: tuple[Method, ...] = ("minmax", "percentile", "entropy", "mse")
 VALUES = arrays(np.float32, st.integers(1, 60), elements=st.floats(-(2.0**100), 2.0**100, width=32))
@@ -111,3 +111,46 @@ def test_the_squared_error_is_that_of_the_rounding_itself() -> None:
     assert squared_error(histogram, interval, symmetric=False) == pytest.approx(
         float(np.mean((values - rounded) ** 2)), rel=0.05
     )
+
+
+def reason(values: Array, method: Method = "minmax", symmetric: bool = False) -> str:
+    histogram = Histogram.of(values.astype(np.float32))
+    return too_wide(histogram, range_of(histogram, method, symmetric=symmetric), symmetric=symmetric)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("lowest", [-1e3, -1e4, -1e9, float(np.finfo(np.float32).min)])
+def test_scores_beside_a_sentinel_have_no_scale(lowest: float, symmetric: bool) -> None:
+    random = np.random.default_rng(7)
+    scores = random.normal(size=4000)
+    scores[random.random(4000) < 0.3] += lowest
+    assert reason(scores, symmetric=symmetric)
+
+
+def test_what_is_not_finite_has_no_scale() -> None:
+    assert "not finite" in reason(np.array([0.0, 1.0, -np.inf]))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.random.default_rng(1).normal(size=4000),
+        np.random.default_rng(1).normal(size=4000) * 1e6,
+        np.random.default_rng(1).standard_t(2, size=4000) * 30,
+        (np.random.default_rng(1).random(4000) < 0.5).astype(np.float64),
+        np.where(np.random.default_rng(1).random(4000) < 0.5, 0.0, -1e4),
+        np.where(np.random.default_rng(1).random(4000) < 0.01, 0.9, 1e-4),
+        np.zeros(10),
+    ],
+    ids=["normal", "large", "heavy tails", "switches", "a mask alone", "probabilities", "zeros"],
+)
+def test_one_cluster_or_exact_levels_have_a_scale(values: Array) -> None:
+    assert not reason(values)
+    assert not reason(values, symmetric=True)
+
+
+@settings(deadline=None)
+@given(BATCHES)
+def test_zeros_are_counted_through_merges(batches: list[Array]) -> None:
+    whole = reduce(Histogram.merge, map(Histogram.of, batches))
+    assert whole.zeros == sum(int((batch == 0).sum()) for batch in batches)

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from optimize.quantization.histogram import Histogram
-from optimize.quantization.smooth import divisors
-from optimize.quantization.statistics import Statistics
+from seatrial.optimize.quantization.histogram import Histogram
+from seatrial.optimize.quantization.smooth import divisors
+from seatrial.optimize.quantization.statistics import Statistics
 
 Array = np.ndarray[Any, np.dtype[Any]]
 MAGNITUDES = arrays(np.float64, 12, elements=st.floats(0, 1e4))

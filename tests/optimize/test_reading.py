@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from optimize.errors import ConfigError, IntegrityError
-from optimize.reading import DEEPEST, damage, decode, parse_json, read_json, read_object, read_text
+from seatrial.optimize.errors import ConfigError, IntegrityError
+from seatrial.optimize.reading import DEEPEST, damage, decode, parse_json, read_json, read_object, read_text
 
 BROKEN = [
     *(b"", b"{", b'{"a": 1', b"\xff\xfe", b'{"a": NaN}', b'{"a": -Infinity}', b'{"a": 1e999}', b'{"a": "\\ud800"}'),
@@ -47,7 +47,7 @@ def test_a_missing_file_is_missing_and_another_schema_is_said(tmp_path: Path) ->
         with pytest.raises(FileNotFoundError):
             read_json(path)
     (tmp_path / "x").write_text('{"schema": 2}')
-    with pytest.raises(IntegrityError, match="another schema: 2"):
+    with pytest.raises(IntegrityError, match="has schema 2, this version reads"):
         read_object(tmp_path / "x", schema=1)
 
 

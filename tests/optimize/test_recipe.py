@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from optimize.errors import ConfigError, FormatChainError, MissingError, SeatrialError
-from optimize.quality import METRICS
-from optimize.recipe import NAMED_METRICS, load_recipe
+from seatrial.optimize.errors import ConfigError, FormatChainError, MissingError, SeatrialError
+from seatrial.optimize.quality import METRICS
+from seatrial.optimize.recipe.recipe import NAMED_METRICS, load_recipe
 
 ROOT = Path(__file__).parent.parent.parent
 TINY = (ROOT / "tests" / "models" / "tiny.toml").read_text()
@@ -45,7 +45,7 @@ def test_the_digest_is_of_what_is_said(tmp_path: Path) -> None:
         ),
         ("tiny.py:samples", "other.py:samples", MissingError, "no such file: other.py"),
         ("[data]", "[metric]\nname = 'bleu'\n[data]", ConfigError, "unknown metric 'bleu'"),
-        ("tiny.py:samples", "tiny.py", ConfigError, "not a reference"),
+        ("tiny.py:samples", "tiny.py", ConfigError, "invalid reference"),
         ('name = "tiny"', 'name = "tiny"\npath = "x"', ConfigError, "unknown key 'path'"),
         ('name = "tiny"', 'name = "Tiny model"', ConfigError, "'name'"),
         ("ratio = 0.4", "ratio = 1.4", ConfigError, "'stages.1.ratio'"),

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.recipe import as_json, load_recipe
-from optimize.recipe_text import document, from_json, to_toml
+from seatrial.optimize.recipe.recipe import as_json, load_recipe
+from seatrial.optimize.recipe.text import document, from_json, to_toml
 from tests.models.built import ROOT, TINY
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))

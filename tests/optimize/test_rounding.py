@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.artifact import TensorSpec
-from optimize.executed import Graph, Operation, Tensor, in_order
-from optimize.rounding import EQUAL, MARGIN, WIDEST, Depth, contract, depths, limit, tolerance
+from seatrial.optimize.artifact import TensorSpec
+from seatrial.optimize.graphs.execution_graph import Graph, Operation, Tensor, in_order
+from seatrial.optimize.parity.rounding import EQUAL, MARGIN, WIDEST, Depth, contract, depths, limit, tolerance
 
 
 def product(number: int, *, name: str = "") -> Operation:

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.errors import SourceError
-from optimize.samples import Samples, checked
+from seatrial.optimize.errors import SourceError
+from seatrial.optimize.samples import Samples, checked
 
 INPUTS = {"a": np.arange(12, dtype=np.float32).reshape(6, 2), "b": np.arange(6)}
 
@@ -31,8 +31,8 @@ def test_the_digest_sees_every_byte_and_only_bytes() -> None:
     [
         (None, "NoneType"),
         (({}, None), "tuple"),
-        (({"a": np.zeros((2, 1))}, np.zeros(3)), "rows per array"),
-        (({"a": np.zeros((0, 1))}, None), "rows per array"),
+        (({"a": np.zeros((2, 1))}, np.zeros(3)), "the same number of rows"),
+        (({"a": np.zeros((0, 1))}, None), "the same number of rows"),
         (({"a": np.array([[1.0], [np.nan]])}, None), "NaN"),
         (({"a": np.array([object()])}, None), "Python objects"),
     ],

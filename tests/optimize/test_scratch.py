@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from optimize import scratch
-from optimize.processes import dead, own, started
+from seatrial.optimize import scratch
+from seatrial.optimize.processes import dead, own, started
 
 TOKEN = "0123456789ab"
 

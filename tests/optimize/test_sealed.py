@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimize.stages.sealed import sealed, unsealed
+from seatrial.optimize.stages.sealed import sealed, unsealed
 from tests.models.damages import FILES
 
 TENSORS = {"a": torch.arange(6, dtype=torch.float32).reshape(2, 3), "b": torch.tensor(3, dtype=torch.bfloat16)}

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.errors import ConfigError, StageError
-from optimize.recipe import Recipe, load_recipe
-from optimize.search import Candidate, Worth, best_so_far, chosen, declared, front, own_values, run
-from optimize.space import Objective, Space, Value, put
+from seatrial.optimize.errors import ConfigError, StageError
+from seatrial.optimize.recipe.recipe import Recipe, load_recipe
+from seatrial.optimize.recipe.space import Objective, Space, Value, put
+from seatrial.optimize.search.search import Candidate, Worth, best_so_far, chosen, declared, front, own_values, run
 from tests.models.built import TINY
 
 BOTH: tuple[Objective, ...] = ("quality", "latency")
@@ -76,7 +76,7 @@ def test_a_missing_figure_a_failure_or_a_broken_floor_never_ranks(missing: Candi
     poor = candidate(1, 0.1, 9.0)
     assert front([missing, poor], BOTH) == [poor]
     assert front([missing], BOTH) == []
-    assert "none ranks" in best_so_far([missing], BOTH)
+    assert "none can be ranked yet" in best_so_far([missing], BOTH)
 
 
 def test_a_recipe_with_a_search_table_is_ordinary_and_its_values_can_be_changed(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_recipe_with_a_search_table_is_ordinary_and_its_values_can_be_changed(
 @pytest.mark.parametrize(
     ("table", "what"),
     [
-        ("", "marks nothing to search"),
+        ("", "no [search] table"),
         ("[search.stages.9.ratio]\nlow = 0.1\nhigh = 0.2\n", "no stage is called '9'"),
         ("[search.stages.compile.x]\nlow = 0.1\nhigh = 0.2\n", "no stage is called 'compile'"),
         ("[search.stages.prune.rate]\nlow = 0.1\nhigh = 0.2\n", "no field 'rate'"),
@@ -155,7 +155,7 @@ def test_the_loop_counts_ended_trials_keeps_failures_apart_and_holds_the_floor(t
     texts: list[str] = []
     evaluate = law(lambda ratio: None if ratio == 0.2 else 1 - ratio)
     found = run(searched, study, evaluate, 3, lambda label, share, text: texts.append(text))
-    assert [each.failure for each in found] == ["", "no figure for latency", "it fell over"]
+    assert [each.failure for each in found] == ["", "missing figures: latency", "it fell over"]
     found = run(searched, study, evaluate, 5)
     assert [each.chosen["1.ratio"] for each in front(found, BOTH)] == [0.1, 0.4]
     assert found[-1].violation == pytest.approx(0.05)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimize.sensitivity import Layers, Measure, Point, front, search, search_by_noise
+from seatrial.optimize.stages.sensitivity import Layers, Measure, Point, front, search, search_by_noise
 
 NAMES = ("a", "b", "c", "d", "e")
 COSTS = st.fixed_dictionaries({name: st.floats(0, 0.05) for name in NAMES})

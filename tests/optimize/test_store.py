@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from optimize.artifact import Artifact, File, Provenance, digest_file
-from optimize.errors import IntegrityError, MachineError, MissingError
-from optimize.store import Store
+from seatrial.optimize.artifact import Artifact, File, Provenance, digest_file
+from seatrial.optimize.errors import IntegrityError, MachineError, MissingError
+from seatrial.optimize.store import Store
 
 
 def artifact(folder: Path, content: bytes, *, name: str = "net", parent: str | None = None) -> Artifact:

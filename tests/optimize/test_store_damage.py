@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from optimize.artifact import Artifact, File
-from optimize.errors import MissingError
-from optimize.inspection import Damage, DamageError
-from optimize.layout import read_manifest
-from optimize.store import Store
-from optimize.store_check import inspect
-from optimize.store_folder import REPAIR
-from optimize.store_repair import repair
+from seatrial.optimize.artifact import Artifact, File
+from seatrial.optimize.errors import MissingError
+from seatrial.optimize.inspection import Damage, DamageError
+from seatrial.optimize.layout import read_manifest
+from seatrial.optimize.store import Store
+from seatrial.optimize.store_check import inspect
+from seatrial.optimize.store_folder import REPAIR
+from seatrial.optimize.store_repair import repair
 from tests.models.damages import FILES, FOLDERS
 from tests.models.made_by import MADE_BY
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimize.artifact import Artifact, File, digest_bytes
-from optimize.errors import IntegrityError
-from optimize.layout import (
+from seatrial.optimize.artifact import Artifact, File, digest_bytes
+from seatrial.optimize.errors import IntegrityError
+from seatrial.optimize.layout import (
     IndexEntry,
     StoreIndex,
     manifest_bytes,
@@ -18,7 +18,7 @@ from optimize.layout import (
     read_manifest,
     read_record,
 )
-from optimize.plain import parse_json
+from seatrial.optimize.plain import parse_json
 from tests.models.made_by import MADE_BY
 
 ARTIFACT = Artifact(

@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.artifact import TensorSpec
-from optimize.samples import Samples
-from optimize.stages.configs import CompileConfig, Shapes
-from optimize.sweep import Point, at, batches, lengths, points
+from seatrial.optimize.artifact import TensorSpec
+from seatrial.optimize.parity.sweep import Point, at, batches, lengths, points
+from seatrial.optimize.recipe.configs import CompileConfig, Shapes
+from seatrial.optimize.samples import Samples
 
 IDS = TensorSpec(name="ids", dtype="int64", shape=("n", "words"))
 MASK = TensorSpec(name="mask", dtype="int64", shape=("n", "words"))

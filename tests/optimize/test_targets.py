@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from optimize.environment import environment
-from optimize.errors import ConfigError, ContractError
-from optimize.targets import TARGETS, broken, check, resolve
+from seatrial.optimize.environment import environment
+from seatrial.optimize.errors import ConfigError, ContractError
+from seatrial.optimize.recipe.targets import TARGETS, broken, check, resolve
 
 VNNI = replace(environment(), architecture="x86_64", cpu_flags=("avx512_vnni", "avx512f", "avx2"))
 OLD = replace(VNNI, cpu_flags=("avx2",))

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.table import Table
 
-from optimize.terminal import Terminal, led
-from optimize.visible import visible
+from seatrial.optimize.terminal import Terminal, led
+from seatrial.optimize.visible import visible
 
 EVIL = "\x1b[31mred\x1b[0m\x07\x9b2J\x7f[bold red]x[/] \u202egnp\u2066\u200b\ud800\r"
 SHOWN = ("\\x1b[31mred", "\\x07", "\\x9b2J", "\\x7f", "[bold red]x[/]", "\\u202egnp", "\\u2066", "\\u200b", "\\ud800")

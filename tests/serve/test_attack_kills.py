@@ -14,8 +14,8 @@ import typer
 from scripts.benchmarks import attack_kill_checks as checks
 from scripts.benchmarks.attack_kill_jobs import JOBS, READING
 from scripts.benchmarks.attack_kills import SIGNALS, Kill, plan, row
-from serve.cli import app
-from serve.triton.running.process import wait
+from seatrial.serve.cli import app
+from seatrial.serve.processes import wait
 
 
 def verbs(command: Any, before: tuple[str, ...] = ()) -> list[str]:

@@ -6,9 +6,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.server_statistics import ModelStatistics, statistics_of
-from serve.triton.upkeep.cache_worth import LEAST, Stretches, Worth, response_cache_pays
-from serve.triton.upkeep.uncaching import Caches
+from seatrial.bench.server_statistics import ModelStatistics, statistics_of
+from seatrial.serve.triton.supervision.cache_worth import LEAST, Stretches, Worth, response_cache_pays
+from seatrial.serve.triton.supervision.uncaching import Caches
 
 MICROSECONDS = 1_000
 

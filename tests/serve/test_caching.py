@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from optimize.artifact import Artifact, File, TensorSpec
-from optimize.config import load
-from optimize.errors import ConfigError
-from serve.caching import Cache, response_cache_risks
-from serve.deployment import Deployment
-from serve.triton.compiler.config import parse, render
+from seatrial.optimize.artifact import Artifact, File, TensorSpec
+from seatrial.optimize.config import load
+from seatrial.optimize.errors import ConfigError
+from seatrial.serve.caching import Cache, response_cache_risks
+from seatrial.serve.deployment import Deployment
+from seatrial.serve.triton.compiler.config import parse, render
 from tests.models.made_by import MADE_BY
 
 ARTIFACT = Artifact(
@@ -52,10 +52,14 @@ def test_tritons_cache_is_safe_only_where_bytes_say_everything() -> None:
     assert response_cache_risks(ARTIFACT, batching=True) == ()
     words = replace(ARTIFACT, inputs=(TensorSpec(name="x", dtype="int64", shape=("n", "length")),))
     (risk,) = response_cache_risks(words, batching=True)
-    assert "input x has a shape that varies" in risk
-    (risk,) = response_cache_risks(ARTIFACT, batching=False)
-    assert "varies" in risk
+    assert "input x has a variable shape" in risk
+    assert response_cache_risks(ARTIFACT, batching=False) == ()  # the bytes give the one free axis
+    (risk,) = response_cache_risks(words, batching=False)
+    assert "variable shape" in risk
+    pair = replace(words, inputs=(*words.inputs, TensorSpec(name="w", dtype="int64", shape=("n", 4))))
+    assert response_cache_risks(pair, batching=True) == ()  # the bytes of w give the batch
+    assert len(response_cache_risks(pair, batching=False)) == 1
     two = replace(ARTIFACT, outputs=(*ARTIFACT.outputs, TensorSpec(name="z", dtype="float32", shape=("n",))))
     (risk,) = response_cache_risks(two, batching=True)
-    assert "outputs y, z" in risk
+    assert "different outputs of y, z" in risk
     assert len(response_cache_risks(ARTIFACT, batching=True, stateful=True)) == 1

@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from optimize.errors import SeatrialError
 from scripts.benchmarks import closed_loop
+from seatrial.optimize.errors import SeatrialError
 
 
 class Answers(BaseHTTPRequestHandler):

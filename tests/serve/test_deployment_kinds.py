@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from optimize.artifact import Artifact
-from optimize.config import load
-from optimize.stages.configs import Shapes
-from serve.deployment import (
+from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.config import load
+from seatrial.optimize.recipe.configs import Shapes
+from seatrial.serve.deployment import (
     Batching,
     Bucket,
     ControlInput,
@@ -28,10 +28,10 @@ from serve.deployment import (
     TensorrtPlan,
     Warmup,
 )
-from serve.errors import ConfigRuleError
-from serve.triton.compiler import config
-from serve.triton.compiler.flags import flags_for, server_flags
-from serve.triton.lint import lint
+from seatrial.serve.errors import ConfigRuleError
+from seatrial.serve.triton.compiler import config
+from seatrial.serve.triton.compiler.flags import flags_for, server_flags
+from seatrial.serve.triton.lint import lint
 from tests.models.kinds import DEPLOYMENTS, ENGINE, EXAMPLES, IMAGES, PLANS, SCENES, TRACKER, artifact, spec
 from tests.models.made_by import MADE_BY
 
@@ -43,6 +43,7 @@ def compiled(name: str, model: Artifact, flavour: Any = None) -> Any:
     return config.parse(config.render(load(DEPLOYMENTS / name, Deployment), model, versions=(3,), flavour=flavour))
 
 
+@pytest.mark.experimental("GPU")
 def test_cuda_options_stand_where_the_backend_keeps_them() -> None:
     made = compiled("detector-cuda.toml", IMAGES)
     assert {name: value.string_value for name, value in made.parameters.items()} == {
@@ -67,6 +68,7 @@ def test_cuda_options_stand_where_the_backend_keeps_them() -> None:
     assert len({each.name for each in made.model_warmup}) == 6
 
 
+@pytest.mark.experimental("GPU")
 def test_the_tensorrt_provider_gets_a_cache_of_its_own_and_whole_shapes() -> None:
     made = compiled("scenes-trt-provider.toml", SCENES)
     (accelerator,) = made.optimization.execution_accelerators.gpu_execution_accelerator
@@ -84,6 +86,7 @@ def test_the_tensorrt_provider_gets_a_cache_of_its_own_and_whole_shapes() -> Non
     assert len(paths) == 2
 
 
+@pytest.mark.experimental("GPU")
 def test_an_engine_lists_all_profiles_and_a_file_per_gpu() -> None:
     made = compiled("scenes-engine.toml", ENGINE)
     assert (made.backend, made.platform, made.default_model_filename) == ("tensorrt", "tensorrt_plan", "")
@@ -138,7 +141,7 @@ def test_the_flags_that_deployments_need_are_a_value() -> None:
         "--cache-config=local,size=2097152",
     )
     everywhere = replace(plain, instances=Instances(resources=(Resource(name="R", everywhere=True),)))
-    with pytest.raises(ConfigRuleError, match="everywhere"):
+    with pytest.raises(ConfigRuleError, match="per device in one model and global in another"):
         flags(limited, everywhere)
     with pytest.raises(ConfigRuleError, match="more of R"):
         flags(limited, replace(plain, instances=Instances(resources=(Resource(name="R", count=3),))))
@@ -163,6 +166,7 @@ def test_flags_are_read_from_the_models_to_be_served_and_what_an_ensemble_takes_
     assert flags_for(tmp_path) == ("--cache-config=local,size=67108864",), "any of them may be loaded"
 
 
+@pytest.mark.experimental("GPU")
 def test_the_python_flavour_takes_tensors_where_they_are_on_a_gpu() -> None:
     """The text alone: no test has run it on a GPU."""
     on_gpu = Deployment(schema=1, name="a", max_batch_size=4, instances=GPU)
@@ -319,7 +323,7 @@ def test_an_engine_is_held_to_what_it_was_built_with() -> None:
 
     deployment = load(DEPLOYMENTS / "scenes-engine.toml", Deployment)
     assert config.render(deployment, built(profiles=[{}, {}], batch=None), versions=(1,))
-    with pytest.raises(ConfigRuleError, match="built with 3 profiles and 2 are listed"):
+    with pytest.raises(ConfigRuleError, match="built with 3 profiles, but 2 are listed"):
         config.render(deployment, built(profiles=[{}, {}, {}]), versions=(1,))
     with pytest.raises(ConfigRuleError, match="largest batch"):
         config.render(deployment, built(batch=[1, 8, 16]), versions=(1,))
@@ -331,7 +335,7 @@ def test_what_is_compiled_has_no_finding_of_lint(tmp_path: Path, name: str, mode
     folder = tmp_path / "models" / deployment.name / "3"
     folder.mkdir(parents=True)
     for file in (*(each.path for each in model.files), "model.py"):
-        (folder / file).write_text("some model")
+        (folder / file).write_text("class TritonPythonModel:\n    pass\n" if file == "model.py" else "some model")
     (folder.parent / "config.pbtxt").write_text(config.render(deployment, model, versions=(3,)))
     findings = lint(tmp_path / "models", release="2.51")
     assert [each for each in findings if each.severity == "error"] == []
@@ -343,7 +347,7 @@ def test_a_gap_between_profiles_is_found() -> None:
     low = {"image": Shapes(min=(1, 3, 64, 64), opt=(2, 3, 64, 64), max=(4, 3, 64, 64))}
     high = {"image": Shapes(min=(6, 3, 64, 64), opt=(8, 3, 64, 64), max=(32, 3, 64, 64))}
     plan = TensorrtPlan(kind="tensorrt", profiles=(high, low), by_gpu={"9.0": PLANS[1]})
-    with pytest.raises(ConfigRuleError, match="no profile takes a batch of 5"):
+    with pytest.raises(ConfigRuleError, match="no profile accepts a batch of 5"):
         config.render(replace(LEGAL, flavour="native", instances=GPU, engine=plan), ENGINE, versions=(1,))
 
 

@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize import config
-from optimize.errors import ConfigError
-from serve.traffic.edge import Capturing, Edge, Jwt, Keys, Lane, Limits, Model, Sticky, Tls, Variant
-from serve.traffic.envoy import access_log
-from serve.traffic.envoy.clusters import Pinned, filter_
-from serve.traffic.envoy.config import Extras, Places, documents, static
-from serve.traffic.envoy.filters import read_keys
-from serve.traffic.envoy.programs import pin
-from serve.traffic.envoy.routes import Ways, ids_below, is_copied, read, table, wanted
-from serve.traffic.relief import LEAST, STEPS, Relief, begun_at, next_relief
-from serve.traffic.routes import Routes
+from seatrial.optimize import config
+from seatrial.optimize.errors import ConfigError
+from seatrial.serve.traffic.edge import Capturing, Edge, Jwt, Keys, Lane, Limits, Model, Sticky, Tls, Variant
+from seatrial.serve.traffic.envoy import access_log
+from seatrial.serve.traffic.envoy.clusters import Pinned, filter_
+from seatrial.serve.traffic.envoy.config import Extras, Places, documents, static
+from seatrial.serve.traffic.envoy.filters import read_keys
+from seatrial.serve.traffic.envoy.programs import pin
+from seatrial.serve.traffic.envoy.routes import RouteTable, ids_below, is_copied, read, table, wanted
+from seatrial.serve.traffic.relief import LEAST, STEPS, Relief, begun_at, next_relief
+from seatrial.serve.traffic.routes import Routes
 
 PLACES = Places(folder=Path("/there"), sockets=Path("/sockets"))
 SMALL = Variant(model="small", version=1)
@@ -49,13 +49,13 @@ def routes(draw: st.DrawFn, model: str = "big") -> Routes:
 
 @given(routes(), routes("small"))
 def test_a_table_tells_the_routes_it_was_made_of(big: Routes, small: Routes) -> None:
-    ways = Ways(routes={"big": big, "small": small}, relief={"big": 0.25} if big.share else {})
+    ways = RouteTable(routes={"big": big, "small": small}, relief={"big": 0.25} if big.share else {})
     assert read(json.loads(json.dumps(table(EDGE, ways)))) == ways
 
 
 @given(routes())
 def test_every_cluster_that_a_table_names_is_there(big: Routes) -> None:
-    files = documents(EDGE, Ways(routes={"big": big}, relief={"big": 0.5}), PLACES)
+    files = documents(EDGE, RouteTable(routes={"big": big}, relief={"big": 0.5}), PLACES)
     there = {each["name"] for each in files["cds"]["resources"]}
     text = json.dumps(files["rds"])
     named = set(re.findall(r'"(?:cluster|cluster_name)": "([^"]+)"', text))
@@ -78,7 +78,7 @@ def test_a_larger_share_copies_what_a_smaller_one_does(one: float, other: float)
 
 
 def test_a_candidate_has_clusters_for_both_protocols_and_both_roles() -> None:
-    names = {each.name for each in wanted(EDGE, Ways(routes={"big": Routes(model="big", stable=1, candidate=2)}))}
+    names = {each.name for each in wanted(EDGE, RouteTable(routes={"big": Routes(model="big", stable=1, candidate=2)}))}
     assert {"big_v1", "big_v1_grpc", "big_v2", "big_v2_grpc", "big_v2_shadow", "big_v2_grpc_shadow"} <= names
     assert "big_v1_shadow" not in names
     assert Pinned(model="big", version=2, role="shadow").hop == "big_v2_shadow_hop"
@@ -97,7 +97,7 @@ def test_the_pin_appends_model_and_version_as_protobuf() -> None:
 
 def test_extra_filters_stand_before_the_router() -> None:
     extras = Extras(live=(filter_("lua", "lua.v3.Lua"),), shadow=(filter_("tap", "tap.v3.Tap"),))
-    live, shadow = static(EDGE, Ways(), PLACES, extras=extras)["static_resources"]["listeners"]
+    live, shadow = static(EDGE, RouteTable(), PLACES, extras=extras)["static_resources"]["listeners"]
     names = [
         [
             each["name"].rpartition(".")[2]
@@ -110,7 +110,7 @@ def test_extra_filters_stand_before_the_router() -> None:
 
 def test_answers_are_written_down_only_where_the_edge_says_so() -> None:
     def written(edge: Edge) -> list[list[str]]:
-        listeners = static(edge, Ways(), PLACES)["static_resources"]["listeners"]
+        listeners = static(edge, RouteTable(), PLACES)["static_resources"]["listeners"]
         managers = [each["filter_chains"][0]["filters"][0]["typed_config"] for each in listeners]
         return [[log["typed_config"]["path"] for log in each["access_log"]] for each in managers]
 
@@ -118,7 +118,7 @@ def test_answers_are_written_down_only_where_the_edge_says_so() -> None:
     assert written(EDGE) == [[log], [log]]
     kept = written(replace(EDGE, capture=Capturing()))
     assert kept == [[log, str(capture / "stable.log")], [log, str(capture / "candidate.log")]]
-    with pytest.raises(ConfigError, match="no room"):
+    with pytest.raises(ConfigError, match="bytes_per_minute is below most_bytes"):
         Capturing(most_bytes=10, bytes_per_minute=9)
 
 
@@ -131,15 +131,15 @@ def test_only_headers_that_clients_may_send_are_left_on_arrival() -> None:
 @pytest.mark.parametrize(
     ("toml", "said"),
     [
-        ("schema = 2\nmodels = []", "schema 2 is not 1"),
-        ('schema = 1\naddress = "0.0.0.0"\nmodels = []', "open to others"),
-        ('schema = 1\nmodels = [{ name = "a" }, { name = "a" }]', "one model twice"),
+        ("schema = 2\nmodels = []", "schema must be 1, got 2"),
+        ('schema = 1\naddress = "0.0.0.0"\nmodels = []', "reachable from other machines"),
+        ('schema = 1\nmodels = [{ name = "a" }, { name = "a" }]', "two models have the same name"),
         ('schema = 1\nmodels = [{ name = "a/b" }]', "a path separator"),
-        ('schema = 1\nmodels = [{ name = "a", try_ms = 9000 }]', "a try fits"),
-        ('schema = 1\nmodels = []\nclient_headers = ["x-client"]', "clients may not send"),
+        ('schema = 1\nmodels = [{ name = "a", try_ms = 9000 }]', "try_ms must be between 0 and 5000, got 9000"),
+        ('schema = 1\nmodels = []\nclient_headers = ["x-client"]', "clients must not send"),
         ('schema = 1\nmodels = [{ name = "a", lanes = [{ name = "l", header = "x-s" }] }]', "exactly one of"),
-        ('schema = 1\nmodels = []\nserver = { http = "here" }', "no host:port"),
-        ("schema = 1\nmodels = []\n[limits]\nretries = 9", "0 to 5"),
+        ('schema = 1\nmodels = []\nserver = { http = "here" }', "must be host:port"),
+        ("schema = 1\nmodels = []\n[limits]\nretries = 9", "between 0 and 5"),
         ("schema = 1\nmodels = []\n[rate_limit]\nper_second = 0", "at least 1"),
         ('schema = 1\nmodels = []\n[auth]\nkind = "kees"\nfile = "x"', "auth"),
     ],
@@ -174,12 +174,12 @@ def test_files_are_found_beside_the_edge() -> None:
     ("content", "mode", "said"),
     [
         ("a b c", 0o600, "not CLIENT KEY"),
-        ("a k\na l", 0o600, "there twice"),
+        ("a k\na l", 0o600, "repeats a client"),
         ("#", 0o600, "no keys"),
-        ("a k", 0o644, "others"),
-        ("a\x1b[2J k", 0o600, "client's name"),
-        ("-a k", 0o600, "client's name"),
-        ("é k", 0o600, "client's name"),
+        ("a k", 0o644, "readable for other users"),
+        ("a\x1b[2J k", 0o600, "client name"),
+        ("-a k", 0o600, "client name"),
+        ("é k", 0o600, "client name"),
         ("a ké", 0o600, "visible ASCII"),
     ],
 )
@@ -246,9 +246,9 @@ def test_a_pattern_of_re2_is_taken(pattern: str) -> None:
 
 @pytest.mark.parametrize("value", ["", " a", "a\r\nx-evil: 1", "\x1b[31m", "a\u202eb", "v" * 1025])
 def test_a_value_that_no_header_has_is_refused(value: str) -> None:
-    with pytest.raises(ConfigError, match="no header's value"):
+    with pytest.raises(ConfigError, match="can never match a header"):
         Lane(name="l", header="x-s", equals=value)
-    with pytest.raises(ConfigError, match="no issuer, audience or claim"):
+    with pytest.raises(ConfigError, match="invalid issuer, audience or claim"):
         Jwt(kind="jwt", jwks=Path("j"), issuer="i", client_claim=value)
 
 
@@ -256,7 +256,7 @@ def test_what_a_claim_sets_or_a_key_comes_in_no_client_chooses() -> None:
     jwt = Jwt(kind="jwt", jwks=Path("j"), issuer="i", claims={"segment": "x-segment"})
     with pytest.raises(ConfigError, match="set from a claim"):
         Edge(schema=1, models=(), auth=jwt, client_headers=("x-segment",))
-    with pytest.raises(ConfigError, match="become one header"):
+    with pytest.raises(ConfigError, match="become the same header"):
         replace(jwt, claims={"segment": "x-segment", "tier": "x-segment"})
     with pytest.raises(ConfigError, match="no lane may use it"):
         Edge(schema=1, models=(MODEL,), auth=Keys(kind="keys", file=Path("k"), header="x-segment"))
@@ -268,8 +268,8 @@ def test_what_a_claim_sets_or_a_key_comes_in_no_client_chooses() -> None:
 
 def test_no_retry_and_no_ejection_unless_asked_for() -> None:
     edge = Edge(schema=1, models=(Model(name="a"),), limits=Limits(retries=0))
-    assert "retry_policy" not in json.dumps(table(edge, Ways()))
-    assert "outlier" not in json.dumps(documents(edge, Ways(), PLACES))
+    assert "retry_policy" not in json.dumps(table(edge, RouteTable()))
+    assert "outlier" not in json.dumps(documents(edge, RouteTable(), PLACES))
 
 
 LINE = {

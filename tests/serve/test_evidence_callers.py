@@ -10,19 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.traffic.envoy import access_log
-from serve.traffic.envoy.metering import REASONS, reason
-from serve.traffic.envoy.quarantine import Suspicion
-from serve.traffic.rollout.blocks import CLIENT_MOST, FREEZE, Block, Cutter, Thresholds
-from serve.traffic.rollout.evidence import judge
-from serve.traffic.rollout.matching import kind_of, typical_factors
-from serve.traffic.rollout.plan import Plan, Step
-from serve.traffic.rollout.steady import SteadyClock
-from serve.traffic.rollout.tally import Tally
-from serve.traffic.seen import Result, Seen
-from serve.traffic.shadow.agreement import AgreementLimits
-from serve.traffic.shadow.by_client import unanimous
-from serve.traffic.shadow.differing import Differing
+from seatrial.serve.traffic.envoy import access_log
+from seatrial.serve.traffic.envoy.metering import REASONS, reason
+from seatrial.serve.traffic.envoy.quarantine import Suspicion
+from seatrial.serve.traffic.rollout.blocks import CLIENT_MOST, FREEZE, Block, BlockAggregator, Thresholds
+from seatrial.serve.traffic.rollout.evidence import judge
+from seatrial.serve.traffic.rollout.matching import kind_of, typical_factors
+from seatrial.serve.traffic.rollout.plan import Plan, Step
+from seatrial.serve.traffic.rollout.steady import SteadyClock
+from seatrial.serve.traffic.rollout.tally import Tally
+from seatrial.serve.traffic.seen import Result, Seen
+from seatrial.serve.traffic.shadow.agreement import AgreementLimits
+from seatrial.serve.traffic.shadow.by_client import unanimous
+from seatrial.serve.traffic.shadow.differing import Differing
 
 PLAN = Plan(
     schema=1,
@@ -127,8 +127,8 @@ def honest(start: float, end: float, rate: int = 10, slower: float = 1.0, seed: 
             )
 
 
-def blocks(stream: Iterator[Seen], end: float = 400.0) -> tuple[list[Block], Cutter]:
-    cutter = Cutter(PLAN, "m", 1, 2)
+def blocks(stream: Iterator[Seen], end: float = 400.0) -> tuple[list[Block], BlockAggregator]:
+    cutter = BlockAggregator(PLAN, "m", 1, 2)
     ordered = sorted(stream, key=lambda each: each.at + each.seconds)
     before = [each for each in ordered if each.at < 100.0]
     cutter.add(before, 100.0)
@@ -183,7 +183,7 @@ def test_failures_of_the_version_s_own_count_and_the_other_version_s_answer_is_n
 
 
 def test_one_client_counts_for_so_many_requests_of_a_block_and_those_without_a_key_are_not_bounded() -> None:
-    cutter = Cutter(PLAN, "m", 1, 2, thresholds=KNOWN)
+    cutter = BlockAggregator(PLAN, "m", 1, 2, thresholds=KNOWN)
     cutter.counts_from(0, 100.0)
     many = [one(101.0, 2, client="mallory") for _ in range(CLIENT_MOST + 500)]
     few = [one(102.0 + i, 1 + i % 2, client="bob") for i in range(8)]
@@ -195,7 +195,7 @@ def test_one_client_counts_for_so_many_requests_of_a_block_and_those_without_a_k
 
 
 def test_kinds_that_only_one_version_had_say_nothing_and_rare_ones_have_no_tail() -> None:
-    cutter = Cutter(PLAN, "m", 1, 2)
+    cutter = BlockAggregator(PLAN, "m", 1, 2)
     cutter.add([one(i / 10, 1, 0.01 * (1 + i % 3), size=1000) for i in range(FREEZE)], 60.0)
     cutter.add([one(60.0 + i / 10, 1, 5.0, size=10**6) for i in range(10)], 70.0)
     cutter.counts_from(0, 100.0)

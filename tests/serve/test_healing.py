@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.triton.upkeep.healing import FINDINGS, STATES, TABLE, Backoff, Finding, Watch, advance, ended, withdrawn
+from seatrial.serve.triton.supervision.healing import (
+    FINDINGS,
+    STATES,
+    TABLE,
+    Backoff,
+    Finding,
+    Watch,
+    advance,
+    ended,
+    withdrawn,
+)
 
 FINDING = st.sampled_from(FINDINGS)
 

@@ -6,7 +6,7 @@ from typing import Any
 import typer
 from rich.text import Text
 
-from serve.cli import app
+from seatrial.serve.cli import app
 
 
 def helps(command: Any, name: str) -> Iterator[tuple[str, str]]:

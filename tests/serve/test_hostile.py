@@ -7,13 +7,13 @@ from random import Random
 
 import pytest
 
-from scripts.benchmarks import http2
 from scripts.benchmarks.attack_edge import cut, p99, spread
 from scripts.benchmarks.hostile import Hostile, Target, grammar, made
 from scripts.benchmarks.hostile_bodies import BODIES
 from scripts.benchmarks.hostile_grpc import field, varint
 from scripts.benchmarks.hostile_verdict import breaches, kind, unlogged
 from scripts.benchmarks.hostile_wire import Outcome, Response, responses_of
+from seatrial.bench.load import http2
 
 TARGET = Target()
 SERVED = Response(status=200, label="1", model="target", said="1", said_model="target", id="a", size=90)

@@ -12,19 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.errors import ModelLoadError, ServerError
-from serve.kubernetes import server
-from serve.kubernetes.cluster import Cluster, Environment
-from serve.kubernetes.on_kubectl import KubectlRouter
-from serve.kubernetes.on_kubectl_fleet import KubectlFleet
-from serve.kubernetes.routes import http_route
-from serve.kubernetes.scaling import autoscaler
-from serve.kubernetes.source import Source
-from serve.kubernetes.workload import KEPT, Workload
-from serve.traffic.fleet import Fleet
-from serve.traffic.routes import Routes
+from seatrial.serve.errors import ModelLoadError, ServerError
+from seatrial.serve.fleet import Fleet
+from seatrial.serve.kubernetes import server
+from seatrial.serve.kubernetes.cluster import Cluster, Environment
+from seatrial.serve.kubernetes.on_kubectl import KubectlRouter
+from seatrial.serve.kubernetes.on_kubectl_fleet import KubectlFleet
+from seatrial.serve.kubernetes.routes import http_route
+from seatrial.serve.kubernetes.scaling import autoscaler
+from seatrial.serve.kubernetes.source import Source
+from seatrial.serve.kubernetes.workload import KEPT, Workload
+from seatrial.serve.traffic.routes import Routes
 from tests.models import kube_api
 from tests.models.kube_nodes import ERROR, OOM, UP, Nodes, kubeconfig, waiting
+
+pytestmark = pytest.mark.experimental("Kubernetes")
 
 CLUSTER = Cluster(schema=1, hostname="models.example.com")
 STABLE = Routes(model="scenes", stable=3)
@@ -65,7 +67,7 @@ def test_capacity_comes_first_and_leaves_when_no_route_names_it(api: Objects, no
     made.serve("scenes", (3, 4))
     made.serve("scenes", (3, 4))
     assert nodes.scaled == [(4, 2)]  # once, to what its autoscaler is declared with
-    with pytest.raises(ServerError, match="still names version 3"):
+    with pytest.raises(ServerError, match="version 3 is still used by a route"):
         made.serve("scenes", (4,))
     assert nodes.scaled == [(4, 2)]
     KubectlRouter("prod").apply(Routes(model="scenes", stable=4))
@@ -80,8 +82,8 @@ def test_capacity_comes_first_and_leaves_when_no_route_names_it(api: Objects, no
     ("fate", "said"),
     [
         (waiting("ImagePullBackOff", "no such manifest"), "ImagePullBackOff, no such manifest"),
-        (waiting("CrashLoopBackOff", died=ERROR, restarts=2), "ended with 1: Error, failed to load 'scenes'"),
-        (waiting("CrashLoopBackOff", died=OOM, restarts=1), "ended with 137: OOMKilled"),
+        (waiting("CrashLoopBackOff", died=ERROR, restarts=2), "terminated with 1: Error, failed to load 'scenes'"),
+        (waiting("CrashLoopBackOff", died=OOM, restarts=1), "terminated with 137: OOMKilled"),
         (waiting("ContainerCreating"), "not available within 0.1 s: version 4: 0 of 2 servers are ready"),
     ],
     ids=["image", "crash", "memory", "slow"],
@@ -108,7 +110,7 @@ def test_health_counts_restarts_and_reads_memory_where_it_is_measured(api: Objec
     metrics = {"kind": "PodMetricsList", "items": [{"containers": each} for each in usage]}
     api["/apis/metrics.k8s.io/v1beta1/namespaces/prod/pods"] = metrics | {"metadata": {}}
     assert fleet().health("scenes", 3).memory == 2 << 30
-    assert fleet().health("scenes", 4).reason == "scaled to no server"
+    assert fleet().health("scenes", 4).reason == "scaled to zero servers"
     assert "no Deployment" in fleet().health("scenes", 5).reason
     with pytest.raises(ModelLoadError, match="no Deployment scenes-v5"):
         fleet().serve("scenes", (3, 5))
@@ -118,7 +120,7 @@ def test_health_counts_restarts_and_reads_memory_where_it_is_measured(api: Objec
     ("script", "said"),
     [
         ("echo 'Error from server (Forbidden): you may not' >&2; exit 1", "you may not"),
-        ("echo '{'", "no JSON"),
+        ("echo '{'", "is not JSON"),
     ],
 )
 def test_a_cluster_that_refuses_or_talks_nonsense_is_a_server_error(tmp_path: Path, script: str, said: str) -> None:

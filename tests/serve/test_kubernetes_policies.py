@@ -11,17 +11,19 @@ from typing import Any
 
 import pytest
 
-from optimize.errors import ConfigError
-from serve.deployment import Deployment
-from serve.kubernetes import envoy_gateway, guard
-from serve.kubernetes import render as rendering
-from serve.kubernetes.argo import route as argo_route
-from serve.kubernetes.cluster import Cluster, Gateway, Limits
-from serve.kubernetes.on_kubectl import _with
-from serve.kubernetes.routes import grpc_route, http_route, read
-from serve.kubernetes.source import Source
-from serve.security.audit import audit_folder
-from serve.traffic.routes import Routes
+from seatrial.optimize.errors import ConfigError
+from seatrial.serve.deployment import Deployment
+from seatrial.serve.kubernetes import envoy_gateway, guard
+from seatrial.serve.kubernetes import render as rendering
+from seatrial.serve.kubernetes.argo import route as argo_route
+from seatrial.serve.kubernetes.cluster import Cluster, Gateway, Limits
+from seatrial.serve.kubernetes.on_kubectl import _with
+from seatrial.serve.kubernetes.routes import grpc_route, http_route, read
+from seatrial.serve.kubernetes.source import Source
+from seatrial.serve.security.audit import audit_folder
+from seatrial.serve.traffic.routes import Routes
+
+pytestmark = pytest.mark.experimental("Kubernetes")
 
 CLUSTER = Cluster(
     schema=1,

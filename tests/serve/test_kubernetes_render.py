@@ -13,19 +13,21 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from optimize.errors import ConfigError, MissingError
-from optimize.store import Store
-from serve.deployment import Deployment, Instances
-from serve.errors import ConfigRuleError
-from serve.kubernetes import render as rendering
-from serve.kubernetes.cluster import PLACEHOLDER, Cluster, Environment, Gateway, Resources
-from serve.kubernetes.overlay import ENVIRONMENTS, merged
-from serve.kubernetes.pod import arguments
-from serve.kubernetes.source import Source
-from serve.traffic.routes import Routes
-from serve.triton.compiler.config import parse
-from serve.triton.repository.placing import place
+from seatrial.optimize.errors import ConfigError, MissingError
+from seatrial.optimize.store import Store
+from seatrial.serve.deployment import Deployment, Instances
+from seatrial.serve.errors import ConfigRuleError
+from seatrial.serve.kubernetes import render as rendering
+from seatrial.serve.kubernetes.cluster import PLACEHOLDER, Cluster, Environment, Gateway, Resources
+from seatrial.serve.kubernetes.overlay import ENVIRONMENTS, merged
+from seatrial.serve.kubernetes.pod import arguments
+from seatrial.serve.kubernetes.source import Source
+from seatrial.serve.traffic.routes import Routes
+from seatrial.serve.triton.compiler.config import parse
+from seatrial.serve.triton.repository.placing import place
 from tests.models.graphs import pictures
+
+pytestmark = pytest.mark.experimental("Kubernetes")
 
 KUBERNETES = ("1.29", "1.33", "1.37")
 CUSTOM = {"HTTPRoute", "GRPCRoute", "InferenceService", "Rollout", "AnalysisTemplate"}

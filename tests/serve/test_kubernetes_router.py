@@ -14,13 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serve.errors import RouterError
-from serve.kubernetes.cluster import Cluster
-from serve.kubernetes.on_kubectl import KubectlRouter
-from serve.kubernetes.routes import grpc_route, http_route
-from serve.traffic.routes import Router, Routes
+from seatrial.serve.errors import RouterError
+from seatrial.serve.kubernetes.cluster import Cluster
+from seatrial.serve.kubernetes.on_kubectl import KubectlRouter
+from seatrial.serve.kubernetes.routes import grpc_route, http_route
+from seatrial.serve.traffic.routes import Router, Routes
 from tests.models import kube_api, kubectl_stand_in
 from tests.models.kube_nodes import kubeconfig
+
+pytestmark = pytest.mark.experimental("Kubernetes")
 
 CLUSTER = Cluster(schema=1, hostname="models.example.com", grpc_hostname="grpc.models.example.com")
 STABLE = Routes(model="scenes", stable=3)
@@ -71,7 +73,7 @@ def test_the_real_kubectl_loses_a_race_without_harm(
         return replace(route)
 
     monkeypatch.setattr(made, "_replace", overtaken)
-    with pytest.raises(RouterError, match="somebody else"):
+    with pytest.raises(RouterError, match="another process"):
         made.apply(SPLIT)
     assert KubectlRouter("prod").current("scenes") == STABLE
     assert {each["metadata"]["generation"] for each in api.values()} == {1}  # and nothing of theirs is put back
@@ -133,14 +135,14 @@ def test_any_step_of_a_plan_comes_back_as_it_was(folder: Path, share: int, mirro
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("conflict", "somebody else"),
+        ("conflict", "another process"),
         ("forbid httproute", "you may not"),
         ("forbid grpcroute", "you may not"),
         ("refuse httproute", "refused the HTTPRoute: Because"),
         ("refuse grpcroute", "refused the GRPCRoute: Because"),
-        ("slow gateway", "no gateway took the HTTPRoute"),
+        ("slow gateway", "no gateway accepted the HTTPRoute"),
         ("lost answer", "the connection broke"),
-        ("nonsense", "no JSON"),
+        ("nonsense", "is not JSON"),
     ],
 )
 def test_a_refusal_leaves_the_old_routes_in_force(
@@ -155,7 +157,7 @@ def test_a_refusal_leaves_the_old_routes_in_force(
 
 
 def test_without_a_route_or_a_kubectl_the_error_says_what_to_do(folder: Path) -> None:
-    with pytest.raises(RouterError, match="there is no HTTPRoute of nobody") as caught:
+    with pytest.raises(RouterError, match="there is no HTTPRoute for nobody") as caught:
         router(folder).apply(Routes(model="nobody", stable=1))
     assert "render" in caught.value.next_step
     with pytest.raises(RouterError, match="kubectl cannot be run"):
@@ -166,6 +168,6 @@ def test_a_foreign_route_is_not_written_over(folder: Path) -> None:
     route = json.loads((folder / "prod.httproute.scenes.json").read_text())
     route["spec"]["rules"][0]["backendRefs"][0]["name"] = "somebody"
     (folder / "prod.httproute.scenes.json").write_text(json.dumps(route))
-    with pytest.raises(RouterError, match="none of ours"):
+    with pytest.raises(RouterError, match="was not written by seatrial"):
         router(folder).apply(SPLIT)
     assert not any(call.startswith("replace") for call in calls(folder))

@@ -7,14 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.names import is_name
-from serve.errors import RouterError, RoutesError
-from serve.kubernetes import argo, kserve
-from serve.kubernetes.cluster import Cluster
-from serve.kubernetes.names import is_label, slug, version_of, versioned
-from serve.kubernetes.routes import WHOLE, broken, grpc_route, http_route, read, weight, weights
-from serve.kubernetes.scaling import METRIC, adapter_rule
-from serve.traffic.routes import Routes
+from seatrial.optimize.names import is_name
+from seatrial.serve.errors import RouterError, RoutesError
+from seatrial.serve.kubernetes import argo, kserve
+from seatrial.serve.kubernetes.cluster import Cluster
+from seatrial.serve.kubernetes.names import is_label, slug, version_of, versioned
+from seatrial.serve.kubernetes.routes import WHOLE, broken, grpc_route, http_route, read, weight, weights
+from seatrial.serve.kubernetes.scaling import METRIC, adapter_rule
+from seatrial.serve.traffic.routes import Routes
+
+pytestmark = pytest.mark.experimental("Kubernetes")
 
 CLUSTER = Cluster(schema=1, hostname="models.example.com", grpc_hostname="grpc.models.example.com")
 MODELS = st.from_regex(re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,126}", re.ASCII), fullmatch=True).filter(is_name)
@@ -105,8 +107,11 @@ SPLIT = Routes(model="scenes", stable=3, candidate=4, share=0.05, mirror=0.5)
         (lambda rule: rule["backendRefs"].append({"name": "scenes-v5", "port": 8000, "weight": 1}), "other services"),
         (lambda rule: rule["backendRefs"][0].update(name="someone-v3"), "other services"),
         (lambda rule: rule["backendRefs"].clear(), "other services"),
-        (lambda rule: [each.update(weight=0) for each in rule["backendRefs"]], "none with a weight"),
-        (lambda rule: rule["filters"][0]["requestMirror"]["backendRef"].update(name="scenes-v3"), "not the candidate"),
+        (lambda rule: [each.update(weight=0) for each in rule["backendRefs"]], "none has a weight"),
+        (
+            lambda rule: rule["filters"][0]["requestMirror"]["backendRef"].update(name="scenes-v3"),
+            "does not point to the candidate",
+        ),
         (lambda rule: rule.pop("backendRefs"), "backendRefs"),
         (
             lambda rule: rule["backendRefs"].append(rule["backendRefs"].pop(0) | {"name": "scenes-v4"}),
@@ -126,10 +131,10 @@ def test_a_foreign_route_is_said_to_be_one(change: object, said: str) -> None:
     [
         (lambda rule: rule["backendRefs"][0].update(weight=1_000_001), "1000000"),
         (lambda rule: [each.update(weight=0) for each in rule["backendRefs"]], "no backend"),
-        (lambda rule: rule["filters"][0].pop("requestMirror"), "without a backendRef"),
+        (lambda rule: rule["filters"][0].pop("requestMirror"), "needs a backendRef"),
         (lambda rule: rule["filters"][0]["requestMirror"].update(percent=5), "both percent and fraction"),
-        (lambda rule: rule["filters"][0]["requestMirror"]["fraction"].update(numerator=10_001), "everything"),
-        (lambda rule: rule["matches"][0]["path"].update(value="infer"), "not absolute"),
+        (lambda rule: rule["filters"][0]["requestMirror"]["fraction"].update(numerator=10_001), "exceeds 100 percent"),
+        (lambda rule: rule["matches"][0]["path"].update(value="infer"), "path must be absolute"),
     ],
 )
 def test_what_a_gateway_would_refuse_is_found(change: object, said: str) -> None:
@@ -149,7 +154,7 @@ def test_kserve_takes_whole_percents_and_no_mirror() -> None:
     service = kserve.inference_service(replace(SPLIT, mirror=0.0), CLUSTER, replicas=4)
     assert [each["trafficPercent"] for each in service["spec"]["canary"]] == [5]
     assert service["metadata"]["annotations"] == {"serving.kserve.io/deploymentMode": "Standard"}
-    with pytest.raises(RoutesError, match="no mirror"):
+    with pytest.raises(RoutesError, match="no traffic mirroring"):
         kserve.inference_service(SPLIT, CLUSTER, replicas=4)
     with pytest.raises(RoutesError, match="whole percents"):
         kserve.inference_service(replace(SPLIT, mirror=0.0, share=0.015), CLUSTER, replicas=4)
@@ -161,7 +166,7 @@ def test_kserve_takes_whole_percents_and_no_mirror() -> None:
     [
         (lambda made: made["metadata"]["annotations"].clear(), "Standard mode"),
         (lambda made: made["spec"]["canary"].append(made["spec"]["canary"][0] | {"trafficPercent": 96}), "at most 100"),
-        (lambda made: made["spec"]["canary"][0]["predictor"].update(name="v3"), "a name of its own"),
+        (lambda made: made["spec"]["canary"][0]["predictor"].update(name="v3"), "must be unique"),
         (lambda made: made["spec"]["predictor"].update(maxReplicas=5), "replicas are fixed"),
         (lambda made: made["spec"]["predictor"].update(canaryTrafficPercent=5), "silently ignored"),
         (lambda made: made["metadata"].update(name="x" * 60), "63 characters"),

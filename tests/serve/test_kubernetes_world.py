@@ -14,21 +14,23 @@ from typing import Any
 import pytest
 import yaml
 
-from optimize.errors import ConfigError, MissingError
-from optimize.user_code import Reference
-from serve.kubernetes import server, world
-from serve.kubernetes.cluster import Cluster
-from serve.kubernetes.gateway_log import FORMAT, Addresses, Clients, parse
-from serve.kubernetes.routes import http_route
-from serve.kubernetes.source import Source
-from serve.traffic.rollout.controller import World, run
-from serve.traffic.rollout.evidence import Told
-from serve.traffic.rollout.machine import Phase, Rollout
-from serve.traffic.rollout.plan import Plan, Step
-from serve.traffic.rollout.records import Records
-from serve.traffic.routes import Routes
+from seatrial.optimize.errors import ConfigError, MissingError
+from seatrial.optimize.user_code import Reference
+from seatrial.serve.kubernetes import server, world
+from seatrial.serve.kubernetes.cluster import Cluster
+from seatrial.serve.kubernetes.gateway_log import FORMAT, Addresses, Clients, parse
+from seatrial.serve.kubernetes.routes import http_route
+from seatrial.serve.kubernetes.source import Source
+from seatrial.serve.traffic.rollout.controller import RolloutPorts, run
+from seatrial.serve.traffic.rollout.evidence import Judgement
+from seatrial.serve.traffic.rollout.machine import Phase, Rollout
+from seatrial.serve.traffic.rollout.plan import Plan, Step
+from seatrial.serve.traffic.rollout.records import Records
+from seatrial.serve.traffic.routes import Routes
 from tests.models import kube_api
 from tests.models.kube_nodes import OOM, Nodes, kubeconfig, waiting
+
+pytestmark = pytest.mark.experimental("Kubernetes")
 
 CLUSTER = Cluster(schema=1, hostname="models.example.com")
 SHORT = Plan(
@@ -49,9 +51,9 @@ def line(at: float, version: int = 4, **changes: Any) -> str:
     return json.dumps(said | changes)
 
 
-def passes(rollout: Rollout) -> Told:
+def passes(rollout: Rollout) -> Judgement:
     """A judge of the user's."""
-    return Told(outcome="PASS", reasons=("somebody replayed them",))
+    return Judgement(outcome="PASS", reasons=("somebody replayed them",))
 
 
 def talks(rollout: Rollout) -> str:
@@ -104,11 +106,11 @@ def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway
         yield Gateway(log=tmp_path / "gateway.log", objects=objects, nodes=nodes)
 
 
-def begun(home: Path, gateway: Gateway, golden: str) -> tuple[Records, World]:
+def begun(home: Path, gateway: Gateway, golden: str) -> tuple[Records, RolloutPorts]:
     rollout = Rollout(model="scenes", stable=3, candidate=4, digest="sha256:new", plan=SHORT, started=gateway.now)
     records = Records(home, "scenes")
     records.start(rollout)
-    reach = world.Reach(schema=1, namespace="prod", log="gateway.log", golden=golden)
+    reach = world.ClusterConfig(schema=1, namespace="prod", log="gateway.log", golden=golden)
     made = world.reached(reach, rollout, gateway.log.parent)
     return records, replace(made, clock=lambda: gateway.now, sleep=gateway.sleep)
 
@@ -134,29 +136,29 @@ def test_a_candidate_that_runs_out_of_memory_goes_back(tmp_path: Path, gateway: 
 
 def test_what_nobody_judges_is_not_passed(tmp_path: Path) -> None:
     rollout = Rollout(model="scenes", stable=3, candidate=4, digest="sha256:new", plan=SHORT)
-    made = world.reached(world.Reach(schema=1, namespace="prod", log="l"), rollout, tmp_path)
+    made = world.reached(world.ClusterConfig(schema=1, namespace="prod", log="l"), rollout, tmp_path)
     assert (made.golden().outcome, made.agreement().outcome) == ("INCONCLUSIVE", "INCONCLUSIVE")
-    judged = world.Reach(
+    judged = world.ClusterConfig(
         schema=1, namespace="prod", log="l", golden=f"{__name__}:talks", agreement=f"{__name__}:passes"
     )
     made = world.reached(judged, rollout, tmp_path)
     assert made.agreement() == passes(rollout)
-    with pytest.raises(ConfigError, match="it gave a str"):
+    with pytest.raises(ConfigError, match="the judge returned a str"):
         made.golden()
 
 
 def test_settings_come_from_a_file_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rollout = Rollout(model="scenes", stable=3, candidate=4, digest="sha256:new", plan=SHORT)
     monkeypatch.setenv(world.VARIABLE, str(tmp_path / "reach.toml"))
-    cluster = Reference.parse("serve.kubernetes.world:cluster", tmp_path).load()  # as the verb finds it
+    cluster = Reference.parse("seatrial.serve.kubernetes.world:cluster", tmp_path).load()  # as the verb finds it
     with pytest.raises(MissingError):
         cluster(rollout)
     (tmp_path / "reach.toml").write_text('schema = 1\nnamespace = "prod"\nlog = "gateway.log"\nkinds = ["GRPCRoute"]\n')
-    assert isinstance(cluster(rollout), World)
+    assert isinstance(cluster(rollout), RolloutPorts)
     wrong: Any
     for wrong in ({"namespace": "Prod"}, {"kinds": ("Ingress",)}, {"kinds": ()}, {"log": ""}, {"schema": 2}):
         with pytest.raises(ConfigError):
-            world.Reach(**({"schema": 1, "namespace": "prod", "log": "l"} | wrong))
+            world.ClusterConfig(**({"schema": 1, "namespace": "prod", "log": "l"} | wrong))
 
 
 def pod(version: int, address: str, since: str) -> dict[str, Any]:

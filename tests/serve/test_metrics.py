@@ -14,10 +14,10 @@ import pytest
 from prometheus_client import Counter
 from prometheus_client.parser import text_string_to_metric_families
 
-from serve import metrics
-from serve.errors import ServerError
-from serve.triton.upkeep.healing import Watch
-from serve.triton.upkeep.metering import Metered
+from seatrial.serve import metrics
+from seatrial.serve.errors import ServerError
+from seatrial.serve.triton.supervision.healing import Watch
+from seatrial.serve.triton.supervision.metering import Metered
 
 GARBAGE = [
     b"\x16\x03\x01\x02\x00\x01\x00",
@@ -49,6 +49,14 @@ def scrape(endpoint: metrics.Endpoint) -> dict[str, float]:
         }
 
 
+def settled(endpoint: metrics.Endpoint) -> None:
+    """Wait until the endpoint holds no connection any more: it closes its end after the reader closed his."""
+    until = time.monotonic() + 5.0
+    while endpoint._open and time.monotonic() < until:
+        time.sleep(0.02)
+    assert endpoint._open == 0
+
+
 def test_prometheus_reads_what_was_counted_and_what_the_process_holds(endpoint: metrics.Endpoint) -> None:
     found = scrape(endpoint)
     assert found['seatrial_test_total a "quoted"\nname'] == 3
@@ -66,13 +74,14 @@ def test_it_listens_on_loopback_only(endpoint: metrics.Endpoint) -> None:
 def test_readers_that_hang_or_send_garbage_neither_stop_it_nor_stay(endpoint: metrics.Endpoint) -> None:
     process = psutil.Process()
     scrape(endpoint)
+    settled(endpoint)
     threads, descriptors = process.num_threads(), process.num_fds()
     with contextlib.ExitStack() as stack:
         for number in range(40):
             hanging = stack.enter_context(socket.create_connection(("127.0.0.1", endpoint.port)))
             with contextlib.suppress(OSError):  # the seventeenth is dropped at once
                 hanging.sendall(b"GET /metr" if number % 2 else b"")
-        assert process.num_threads() == threads
+        assert process.num_threads() <= threads
         time.sleep(2.5)
         assert scrape(endpoint)
     for garbage in GARBAGE:
@@ -81,10 +90,9 @@ def test_readers_that_hang_or_send_garbage_neither_stop_it_nor_stay(endpoint: me
             assert b"200 OK" not in sent.recv(100) or b"Accept" in garbage
     for _ in range(50):
         scrape(endpoint)
-    until = time.monotonic() + 5.0
-    while process.num_fds() > descriptors and time.monotonic() < until:
-        time.sleep(0.05)
-    assert (process.num_threads(), process.num_fds()) == (threads, descriptors)
+    settled(endpoint)
+    assert process.num_threads() <= threads
+    assert process.num_fds() <= descriptors, "fewer where what an earlier test held was let go meanwhile"
 
 
 @pytest.mark.timeout(30)
@@ -123,7 +131,7 @@ def test_it_ends_with_its_block_and_leaves_nothing() -> None:
         with pytest.raises(OSError, match="refused"):
             http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=5).connect()
     assert process.num_threads() <= threads + 1, "a thread that has ended may take a moment to go"
-    assert process.num_fds() == descriptors
+    assert process.num_fds() <= descriptors
 
 
 def test_the_supervisors_metrics_say_how_things_stand(tmp_path: Path) -> None:

@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.capacity.slo import Slo
-from optimize.artifact import Artifact, File, TensorSpec
-from optimize.engine import PLAN, plan_engine
-from optimize.errors import ConfigError, IntegrityError
-from optimize.stages.configs import CompileConfig
-from optimize.store import Store
-from serve.deployment import Batching, Deployment
-from serve.errors import ObjectiveError
-from serve.plan.choose import Model, choose
-from serve.plan.curve import Curve, Executions, Window
-from serve.plan.profile import BatchProfile, batch_profiles, engine_profiles, missing, profile_of, warning
-from serve.plan.setting import Layout, Setting, batches, layouts, settings
+from seatrial.bench.capacity.slo import Slo
+from seatrial.optimize.artifact import Artifact, File, TensorSpec
+from seatrial.optimize.errors import ConfigError, IntegrityError
+from seatrial.optimize.recipe.configs import CompileConfig
+from seatrial.optimize.store import Store
+from seatrial.optimize.tensorrt.plan import PLAN, plan_engine
+from seatrial.serve.deployment import Batching, Deployment
+from seatrial.serve.errors import ObjectiveError
+from seatrial.serve.plan.choose import Model, choose
+from seatrial.serve.plan.curve import Curve, Executions, Window
+from seatrial.serve.plan.profile import BatchProfile, batch_profiles, engine_profiles, missing, profile_of, warning
+from seatrial.serve.plan.setting import Layout, Setting, batches, layouts, settings
 from tests.models.graphs import pictures
 from tests.models.made_by import MADE_BY
 
@@ -204,5 +204,5 @@ def test_an_engine_s_profiles_come_from_the_plan_that_it_was_built_by(tmp_path: 
         made_by=MADE_BY,
     )
     assert engine_profiles(store.put(made, folder), store) == (BatchProfile(low=1, opt=8, high=16),)
-    with pytest.raises(ConfigError, match="no TensorRT engine"):
+    with pytest.raises(ConfigError, match="must be a TensorRT engine"):
         engine_profiles(pictures(store, tmp_path / "pictures"), store)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.plan.curve import Service
-from serve.plan.queueing import most, predict, trace
-from serve.plan.setting import Layout, Setting
+from seatrial.serve.plan.curve import Service
+from seatrial.serve.plan.queueing import most, predict, trace
+from seatrial.serve.plan.setting import Layout, Setting
 
 
 def flat(seconds: float, *, slope: float = 0.0, top: int = 64, gap: float = 0.0, path: float = 0.0) -> Service:

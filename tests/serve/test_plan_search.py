@@ -6,15 +6,15 @@ from math import log
 import numpy as np
 import pytest
 
-from bench.capacity.slo import Slo
-from serve.plan.on_optuna import OptunaProposer
-from serve.plan.ramp import Climb, held
-from serve.plan.setting import Layout, Setting
-from serve.plan.trial import Pair, Trial, credible, standing, undecided
-from serve.plan.tune import Tuned, tune
+from seatrial.bench.capacity.slo import Slo
+from seatrial.serve.plan.on_optuna import OptunaProposer
+from seatrial.serve.plan.ramp import RateRamp, held
+from seatrial.serve.plan.setting import Layout, Setting
+from seatrial.serve.plan.trial import Pair, Trial, credible, standing, undecided
+from seatrial.serve.plan.tune import Tuned, tune
 
 SLO = Slo(quantile=0.99, seconds=0.05)
-CLIMB = Climb(low=200, high=1800, seconds=8)
+CLIMB = RateRamp(low=200, high=1800, seconds=8)
 
 
 def setting(batch: int, delay: int = 0, instances: int = 1) -> Setting:

@@ -13,22 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from bench.capacity.slo import Slo
-from bench.load.run import CENSORED, LoadRun
-from bench.schedule import poisson
-from bench.targets import Endpoint
-from optimize.errors import ConfigError, SeatrialError
-from optimize.store import Store
-from serve.deployment import Deployment, Instances
-from serve.errors import ModelLoadError
-from serve.plan import show
-from serve.plan.choose import BatchPlan, Model, planned
-from serve.plan.observe import Bench
-from serve.plan.run import Asked, Climbing, climb_for
-from serve.plan.setting import Setting
-from serve.plan.trial import Pair, Trial, standing
-from serve.plan.tune import Tuned
-from serve.plan.verify import caveats, compared, distance, shares
+from seatrial.bench.capacity.slo import Slo
+from seatrial.bench.load.run import CENSORED, LoadRun
+from seatrial.bench.schedule import poisson
+from seatrial.bench.targets import Endpoint
+from seatrial.optimize.errors import ConfigError, SeatrialError
+from seatrial.optimize.store import Store
+from seatrial.serve.deployment import Deployment, Instances
+from seatrial.serve.errors import ModelLoadError
+from seatrial.serve.plan import show
+from seatrial.serve.plan.choose import BatchPlan, Model, planned
+from seatrial.serve.plan.observe import Bench
+from seatrial.serve.plan.run import Climbing, TuneRequest, climb_for
+from seatrial.serve.plan.setting import Setting
+from seatrial.serve.plan.trial import Pair, Trial, standing
+from seatrial.serve.plan.tune import Tuned
+from seatrial.serve.plan.verify import caveats, compared, distance, shares
 from tests.models.graphs import pictures
 from tests.serve.test_plan_choice import SINGLE, SLO, curve
 
@@ -85,7 +85,7 @@ def test_executed_sizes_beyond_the_plan_are_missed(plan: BatchPlan) -> None:
     found = compared(plan, load(0.006), {1: 0.5, 16: 0.5})
     assert found.missed == pytest.approx(0.5)
     assert found.apart > 0.25
-    assert any("another size" in caveat for caveat in caveats(plan, found))
+    assert any("differed from the predicted size" in caveat for caveat in caveats(plan, found))
 
 
 def test_tables_hold_the_figures_and_json_no_nan(plan: BatchPlan) -> None:
@@ -118,8 +118,8 @@ def test_distance_is_one_of_distributions(one: dict[int, int], other: dict[int, 
 @pytest.mark.parametrize(
     ("deployment", "said"),
     [
-        (Deployment(schema=1, name="m", max_batch_size=0), "no batch to plan"),
-        (Deployment(schema=1, name="m", max_batch_size=4, instances=Instances(kind="gpu")), "on the CPU"),
+        (Deployment(schema=1, name="m", max_batch_size=0), "no batch size to plan"),
+        (Deployment(schema=1, name="m", max_batch_size=4, instances=Instances(kind="gpu")), "only CPU layouts"),
     ],
 )
 def test_what_has_nothing_to_plan_is_refused(tmp_path: Path, deployment: Deployment, said: str) -> None:
@@ -150,7 +150,7 @@ def test_what_has_nothing_to_plan_is_refused(tmp_path: Path, deployment: Deploym
 def test_a_run_is_asked_something_that_can_be_done(wrong: dict[str, float]) -> None:
     values = {"rate": 10.0, "slo": Slo(quantile=0.99, seconds=0.03), "largest": 8} | wrong
     with pytest.raises(SeatrialError) as caught:
-        Asked(**values)  # type: ignore[arg-type]
+        TuneRequest(**values)  # type: ignore[arg-type]
     assert caught.value.exit_code == 2
 
 

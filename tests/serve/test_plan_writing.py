@@ -7,11 +7,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
-from optimize import config
-from optimize.errors import ConfigError
-from serve.deployment import Deployment
-from serve.plan.setting import Layout, Setting
-from serve.plan.writing import write
+from seatrial.optimize import config
+from seatrial.optimize.errors import ConfigError
+from seatrial.serve.deployment import Deployment
+from seatrial.serve.plan.setting import Layout, Setting
+from seatrial.serve.plan.writing import write
 
 TEXT = """# Ours, by hand.
 schema = 1

@@ -6,8 +6,8 @@ import time
 import psutil
 import pytest
 
-from serve.errors import ExhaustedError
-from serve.triton.upkeep.probers import Probers
+from seatrial.serve.errors import ExhaustedError
+from seatrial.serve.triton.supervision.probers import Probers
 
 
 def test_what_hangs_holds_up_nobody_and_is_begun_once() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from serve.triton.flavour.python_cache import REST, WINDOW, Keys, Memory, Worth
+from seatrial.serve.triton.flavour.python_cache import REST, WINDOW, Keys, Memory, Worth
 
 KEYS = Keys("sha256:a")
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from bench.verdict import Verdict
-from optimize.artifact import Artifact, Provenance
-from optimize.errors import ConfigError, IntegrityError, MachineError, MissingError
-from serve.errors import RegistryError
-from serve.release.registry import Registry
+from seatrial.bench.verdict import Verdict
+from seatrial.optimize.artifact import Artifact, Provenance
+from seatrial.optimize.errors import ConfigError, IntegrityError, MachineError, MissingError
+from seatrial.serve.errors import RegistryError
+from seatrial.serve.release.registry import Registry
 
 
 def artifact(name: str) -> Artifact:
@@ -56,7 +56,7 @@ def test_only_a_pass_is_registered(tmp_path: Path, outcome: str, code: int) -> N
 
 
 def test_a_verdict_about_something_else_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RegistryError, match="not one@"):
+    with pytest.raises(RegistryError, match="not to one@"):
         Registry(tmp_path).register("net", ONE, verdict(TWO), run=tmp_path)
 
 
@@ -68,7 +68,7 @@ def test_records_are_read_only_and_a_change_breaks_the_chain(tmp_path: Path) -> 
     assert record.stat().st_mode & 0o222 == 0
     record.chmod(0o644)
     record.write_text(record.read_text().replace("because", "just because"))
-    with pytest.raises(IntegrityError, match="net@1 is not what was registered"):
+    with pytest.raises(IntegrityError, match="the record of net@1 differs from the registered one"):
         registry.get("net")
     shutil.rmtree(tmp_path / ".copies")  # as an earlier version kept it
     with pytest.raises(IntegrityError, match="before version 2"):
@@ -78,8 +78,9 @@ def test_records_are_read_only_and_a_change_breaks_the_chain(tmp_path: Path) -> 
 def test_a_missing_release_says_what_there_is(tmp_path: Path) -> None:
     registry = Registry(tmp_path)
     registry.register("net", ONE, verdict(ONE), run=tmp_path)
-    with pytest.raises(MissingError, match="there is: net"):
+    with pytest.raises(MissingError, match="there is no release 'other'") as missing:
         registry.get("other")
+    assert missing.value.next_step == "register one first; known: net"
     with pytest.raises(MissingError):
         registry.get("net@9")
 

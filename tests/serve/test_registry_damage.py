@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.verdict import Verdict
-from optimize.artifact import Artifact, Provenance, digest_bytes
-from optimize.errors import ConfigError, IntegrityError
-from optimize.inspection import DamageError
-from optimize.store_folder import REPAIR
-from serve.release.record import Release, read_release, record_bytes
-from serve.release.registry import Registry
-from serve.release.registry_check import inspect_releases
+from seatrial.bench.verdict import Verdict
+from seatrial.optimize.artifact import Artifact, Provenance, digest_bytes
+from seatrial.optimize.errors import ConfigError, IntegrityError
+from seatrial.optimize.inspection import DamageError
+from seatrial.optimize.store_folder import REPAIR
+from seatrial.serve.release.record import Release, read_release, record_bytes
+from seatrial.serve.release.registry import Registry
+from seatrial.serve.release.registry_check import inspect_releases
 from tests.models.damages import FILES, FOLDERS
 
 
@@ -138,7 +138,7 @@ def test_swapped_records_are_put_back(home: Path) -> None:
     two.rename(one.with_name("aside"))
     one.rename(two)
     one.with_name("aside").rename(one)
-    with pytest.raises(IntegrityError, match="record of 'net', version 2"):
+    with pytest.raises(IntegrityError, match="it belongs to 'net', version 2"):
         Registry(home / "releases").get("net")
     heal(home)
     assert one.read_bytes() == first
@@ -174,7 +174,7 @@ def test_a_planted_copy_does_not_outvote_the_chain(home: Path) -> None:
     copies = home / "releases" / ".copies" / "net"
     next(copies.glob("2-*")).unlink()
     (copies / f"2-{digest_bytes(data)[7:]}.json").write_bytes(data)
-    with pytest.raises(IntegrityError, match="not what was registered"):
+    with pytest.raises(IntegrityError, match="differs from the registered one"):
         Registry(home / "releases").get("net")
     assert inspect_releases(home, True).damage == ()
     assert Registry(home / "releases").get("net@2").digest == artifact("two").digest
@@ -192,7 +192,7 @@ def test_a_stray_number_is_named_and_can_be_moved_away(home: Path) -> None:
     with pytest.raises(DamageError):
         Registry(home / "releases").get("net")
     left = inspect_releases(home, True)
-    assert any(f"move {stray} away where that never was a release" in damage.next_step for damage in left.damage)
+    assert any(f"move {stray} away if that was never a release" in damage.next_step for damage in left.damage)
     stray.unlink()
     heal(home)
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from serve.errors import RolloutError
-from serve.traffic.rollout.controller import Controller, run
-from serve.traffic.rollout.evidence import Told
-from serve.traffic.rollout.explain import explain
-from serve.traffic.rollout.machine import ENDED, Event, Phase, Rollout
-from serve.traffic.rollout.plan import Plan, Step
-from serve.traffic.rollout.records import Records
-from serve.traffic.routes import Routes
+from seatrial.serve.errors import RolloutError
+from seatrial.serve.traffic.rollout.controller import Controller, run
+from seatrial.serve.traffic.rollout.evidence import Judgement
+from seatrial.serve.traffic.rollout.explain import explain
+from seatrial.serve.traffic.rollout.machine import ENDED, Event, Phase, Rollout
+from seatrial.serve.traffic.rollout.plan import Plan, Step
+from seatrial.serve.traffic.rollout.records import Records
+from seatrial.serve.traffic.routes import Routes
 from tests.models.rollout_world import CANDIDATE, QUICK, STABLE, Candidate, Killed, Simulated, begin
 
 ROOT = Path(__file__).parent.parent.parent
@@ -52,11 +52,11 @@ def test_a_good_candidate_is_promoted_step_by_step(tmp_path: Path) -> None:
     ("candidate", "said"),
     [
         (Candidate(loads=False), "failed to poll"),
-        (Candidate(golden=Told(outcome="FAIL", reasons=("3 answers differ",))), "3 answers differ"),
-        (Candidate(agreement=Told(outcome="FAIL", reasons=("top-1 agrees in 61 %",))), "61 %"),
+        (Candidate(golden=Judgement(outcome="FAIL", reasons=("3 answers differ",))), "3 answers differ"),
+        (Candidate(agreement=Judgement(outcome="FAIL", reasons=("top-1 agrees in 61 %",))), "61 %"),
         (Candidate(breaks_at=60), "answers NaN"),
         (Candidate(restarted_at=60), "restarted"),
-        (Candidate(memory=1 << 40), "bytes, allowed"),
+        (Candidate(memory=1 << 40), "bytes, the limit is"),
         (Candidate(slower=3.0), "mean latency"),
         (Candidate(errors=0.5), "errors"),
         (Candidate(refused=0.5), "4xx"),
@@ -84,7 +84,7 @@ def test_what_nobody_can_tell_pauses_and_never_passes(tmp_path: Path) -> None:
     assert "too little traffic" in rollout.reason
     assert silent.routes is not None
     assert silent.routes.share == 0.05
-    unsure = Simulated(candidate=Candidate(agreement=Told(outcome="INCONCLUSIVE", reasons=("12 answers so far",))))
+    unsure = Simulated(candidate=Candidate(agreement=Judgement(outcome="INCONCLUSIVE", reasons=("12 answers so far",))))
     rollout = moved(tmp_path / "unsure", unsure)
     assert rollout.label == "paused at shadow"
     assert "12 answers so far" in rollout.reason

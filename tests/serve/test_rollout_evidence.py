@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.benchmarks.rollout_traffic import Case, blocks
-from serve.traffic.rollout import evidence as judging
-from serve.traffic.rollout.blocks import FREEZE, Arm, Block, Cutter, Thresholds
-from serve.traffic.rollout.evidence import Evidence, spell_count
-from serve.traffic.rollout.plan import USUAL, Plan, Step, load_plan
-from serve.traffic.rollout.tally import Tally
-from serve.traffic.seen import Seen
+from seatrial.serve.traffic.rollout import evidence as judging
+from seatrial.serve.traffic.rollout.blocks import FREEZE, Arm, Block, BlockAggregator, Thresholds
+from seatrial.serve.traffic.rollout.evidence import Evidence, spell_count
+from seatrial.serve.traffic.rollout.plan import USUAL, Plan, Step, load_plan
+from seatrial.serve.traffic.rollout.tally import Tally
+from seatrial.serve.traffic.seen import Seen
 
 ROOT = Path(__file__).parent.parent.parent
 STEPS = (Step(share=0.5, requests=100), Step(share=1.0, requests=100, needs="requests"))
@@ -29,8 +29,8 @@ def one(at: float, version: int = 1, seconds: float = 0.02, **changes: object) -
     return replace(seen, **changes)  # type: ignore[arg-type]
 
 
-def cutter(thresholds: Thresholds | None = KNOWN, after: float = 0.0) -> Cutter:
-    made = Cutter(PLAN, "m", 1, 2, thresholds=thresholds, after=after)
+def cutter(thresholds: Thresholds | None = KNOWN, after: float = 0.0) -> BlockAggregator:
+    made = BlockAggregator(PLAN, "m", 1, 2, thresholds=thresholds, after=after)
     made.counts_from(0, 100.0)
     return made
 
@@ -100,7 +100,7 @@ def test_one_arm_alone_fills_no_block_and_tells_nothing() -> None:
 
 
 def test_thresholds_are_frozen_before_anything_is_compared() -> None:
-    learning = Cutter(PLAN, "m", 1, 2)
+    learning = BlockAggregator(PLAN, "m", 1, 2)
     learning.add((one(float(i) / 10, 1, 0.01 + i / 1e5) for i in range(FREEZE)), 60.0)
     assert learning.thresholds is None
     learning.counts_from(0, 100.0)
@@ -125,7 +125,7 @@ def test_numpy_s_blocks_are_the_cutter_s_blocks() -> None:
             for j, status in enumerate(statuses):
                 end = index * plan.block + (j + 0.5) / size * plan.block
                 seen.append((end, one(end - math.exp(log), version, math.exp(log), status=status)))
-    cutting = Cutter(plan, "m", 1, 2, thresholds=KNOWN)
+    cutting = BlockAggregator(plan, "m", 1, 2, thresholds=KNOWN)
     cutting.counts_from(0, 0.0)
     full = cutting.add((each for _, each in sorted(seen, key=lambda pair: pair[0])), 300.0)
     assert len(full) == len(made)

@@ -1,8 +1,8 @@
 """A controller that holds a step for long: what it remembers of single requests is bounded by minutes, not by days."""
 
-from serve.traffic.rollout.blocks import REMEMBERED_SECONDS, Cutter
-from serve.traffic.rollout.plan import Plan, Step
-from serve.traffic.seen import Seen
+from seatrial.serve.traffic.rollout.blocks import REMEMBERED_SECONDS, BlockAggregator
+from seatrial.serve.traffic.rollout.plan import Plan, Step
+from seatrial.serve.traffic.seen import Seen
 
 PLAN = Plan(schema=1, steps=(Step(share=0.5), Step(share=1.0, needs="requests")), block=10.0, block_requests=2)
 
@@ -12,7 +12,7 @@ def one(at: float) -> Seen:
 
 
 def test_request_ids_are_remembered_for_minutes_and_a_record_that_comes_twice_is_known_that_long() -> None:
-    cutter, remembered = Cutter(PLAN, "m", 1, 2), []
+    cutter, remembered = BlockAggregator(PLAN, "m", 1, 2), []
     for minute in range(60):
         start = 1000.0 + 60.0 * minute
         seen = [one(start + second) for second in range(60)]

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.errors import ConfigError
-from serve.traffic.fleet import Health
-from serve.traffic.rollout.decision import Observation, advance, decide
-from serve.traffic.rollout.evidence import Evidence, Told
-from serve.traffic.rollout.machine import COMMANDS, ENDED, TABLE, Event, Phase, Rollout, desired, follow
-from serve.traffic.rollout.plan import Alphas, Margins, Plan, Step
+from seatrial.optimize.errors import ConfigError
+from seatrial.serve.fleet import Health
+from seatrial.serve.traffic.rollout.decision import Observation, advance, decide
+from seatrial.serve.traffic.rollout.evidence import Evidence, Judgement
+from seatrial.serve.traffic.rollout.machine import COMMANDS, ENDED, TABLE, Event, Phase, Rollout, desired, follow
+from seatrial.serve.traffic.rollout.plan import Alphas, Margins, Plan, Step
 
 PLAN = Plan(
     schema=1,
@@ -101,7 +101,7 @@ def test_only_a_pass_in_a_world_as_wanted_moves_on(
 ) -> None:
     rollout = at(phase, Phase.STEP if phase is Phase.PAUSED else None, step)
     candidate, stable = (Health(ok=ok, reason="" if ok else "sick") for ok in well)
-    golden, agreement = (Told(outcome=each) for each in outcomes[:2])  # type: ignore[arg-type]
+    golden, agreement = (Judgement(outcome=each) for each in outcomes[:2])  # type: ignore[arg-type]
     seen = Observation(
         at=5.0,
         in_force=in_force,
@@ -132,7 +132,7 @@ def test_only_a_pass_in_a_world_as_wanted_moves_on(
     [
         ({"candidate": Health(ok=False, reason="no answer")}, "no answer"),
         ({"candidate": Health(ok=True, restarts=2)}, "restarted 2 times"),
-        ({"candidate": Health(ok=True, memory=2000)}, "2000 bytes, allowed 1000"),
+        ({"candidate": Health(ok=True, memory=2000)}, "2000 bytes, the limit is 1000"),
         ({"candidate": Health(ok=True, server_restarts=5)}, "server was restarted 2 times"),
         ({"refused": "bad plan file"}, "bad plan file"),
     ],
@@ -172,6 +172,15 @@ def test_a_server_that_is_down_altogether_is_not_the_candidate_s_fault() -> None
     assert "connection refused" in decision.reason
 
 
+@pytest.mark.parametrize("asked", ["", "10"])
+def test_a_server_that_came_back_between_two_questions_says_nothing_of_the_candidate(asked: str) -> None:
+    sick = Health(ok=False, reason="no server is up", server=asked)
+    seen = Observation(at=5.0, candidate=sick, stable=Health(ok=True, server="11"), evidence=verdict("INCONCLUSIVE"))
+    assert decide(at(Phase.STEP), seen).event is None
+    same = replace(seen, stable=Health(ok=True, server=asked))
+    assert decide(at(Phase.STEP), same).event is Event.FAULT
+
+
 def test_the_longest_stay_pauses_and_a_slow_load_goes_back() -> None:
     late = Observation(at=1e6, in_force=True, candidate=WELL, stable=WELL, evidence=verdict("INCONCLUSIVE"))
     decision, paused = advance(at(Phase.STEP), late)
@@ -188,17 +197,17 @@ def test_the_longest_stay_pauses_and_a_slow_load_goes_back() -> None:
     ("make", "said"),
     [
         (lambda: Plan(schema=2, steps=PLAN.steps), "schema 2"),
-        (lambda: Plan(schema=1, steps=()), "do not grow"),
-        (lambda: Plan(schema=1, steps=(Step(share=0.5), Step(share=0.1))), "do not grow"),
-        (lambda: Plan(schema=1, steps=PLAN.steps, block=0), "no time to wait"),
+        (lambda: Plan(schema=1, steps=()), "shares must increase"),
+        (lambda: Plan(schema=1, steps=(Step(share=0.5), Step(share=0.1))), "shares must increase"),
+        (lambda: Plan(schema=1, steps=PLAN.steps, block=0), "must be positive and finite"),
         (lambda: Plan(schema=1, steps=PLAN.steps, drain=-1), "negative"),
-        (lambda: Plan(schema=1, steps=PLAN.steps, block_requests=0), "empty block"),
-        (lambda: Step(share=1.0), "no baseline left"),
-        (lambda: Step(share=1.5), "share 1.5"),
-        (lambda: Step(share=0.5, requests=0), "say nothing"),
-        (lambda: Step(share=0.5, dwell=float("inf")), "no time to wait"),
-        (lambda: Margins(errors=0.0), "not between 0 and 1"),
-        (lambda: Alphas(mean=0.0), "no error rate"),
+        (lambda: Plan(schema=1, steps=PLAN.steps, block_requests=0), "a block needs at least one request"),
+        (lambda: Step(share=1.0), "no baseline is left"),
+        (lambda: Step(share=1.5), "share must be above 0 and at most 1, got 1.5"),
+        (lambda: Step(share=0.5, requests=0), "requests must be at least 1"),
+        (lambda: Step(share=0.5, dwell=float("inf")), "must be positive and finite"),
+        (lambda: Margins(errors=0.0), "must be between 0 and 1"),
+        (lambda: Alphas(mean=0.0), "an error rate must be between 0 and 1"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused(make: "object", said: str) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from serve.cli import app
-from serve.traffic.rollout.controller import Controller
-from serve.traffic.rollout.machine import Rollout
-from serve.traffic.rollout.plan import load_plan
-from serve.traffic.rollout.records import Records
+from seatrial.serve.cli import app
+from seatrial.serve.traffic.rollout.controller import Controller
+from seatrial.serve.traffic.rollout.machine import Rollout
+from seatrial.serve.traffic.rollout.plan import load_plan
+from seatrial.serve.traffic.rollout.records import Records
 from tests.models.rollout_world import Candidate, Simulated
 
 START = ["rollout", "start", "m", "--stable", "1", "--candidate", "2", "--digest", "sha256:new"]
@@ -76,8 +76,8 @@ def test_words_are_written_down_where_nobody_runs(plan: list[str]) -> None:
     assert seatrial(*START, *plan, "--world", f"{__name__}:greedy")[0] == 1
     code, told = seatrial("rollout", "pause", "m")
     assert code == 0
-    assert "nothing to pause while it is rolled back" in told
-    assert "no controller runs" in told
+    assert "pause has no effect while it is rolled back" in told
+    assert "no controller is running" in told
 
 
 def test_a_promotion_shows_its_steps(plan: list[str]) -> None:
@@ -113,15 +113,15 @@ def test_an_open_question_is_shown_with_its_forecast(plan: list[str]) -> None:
     assert code == 0
     assert "step 50%" in told
     assert "more requests of each version before it may pass" in told
-    assert "no controller runs" in told
+    assert "no controller is running" in told
     assert "evidence against" in told
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([*START, "--world", "nowhere"], "not a reference"),
-        ([*START, "--world", f"{__name__}:nothing"], "it gave a int"),
+        ([*START, "--world", "nowhere"], "invalid reference"),
+        ([*START, "--world", f"{__name__}:nothing"], "the function returned a int"),
         ([*START, "--world", f"{__name__}:good", "--plan", "gone.toml"], "no such file"),
         ([*START[:5], "--candidate", "1", "--digest", "d", "--world", f"{__name__}:good"], "two different versions"),
         (["rollout", "status", "m"], "no rollout of m"),

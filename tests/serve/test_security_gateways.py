@@ -13,8 +13,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serve.security.audit import audit_folder
-from serve.security.manifests import audit as audit_objects
+from seatrial.serve.security.audit import audit_folder
+from seatrial.serve.security.manifests import audit as audit_objects
 from tests.models.audited import audited, broken
 
 

@@ -13,8 +13,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serve.security import envoy
-from serve.security.audit import audit_folder
+from seatrial.serve.security import envoy
+from seatrial.serve.security.audit import audit_folder
 from tests.models.audited import audited, broken, rules
 
 SOUND = """

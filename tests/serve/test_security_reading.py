@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from optimize.errors import MissingError
-from serve.security import reading
-from serve.security.audit import audit_folder
-from serve.security.finding import Audit
+from seatrial.optimize.errors import MissingError
+from seatrial.serve.security import reading
+from seatrial.serve.security.audit import audit_folder
+from seatrial.serve.security.finding import Audit
 from tests.models.audited import audited
 from tests.serve.test_security_gateways import GRPC, ROUTE
 from tests.serve.test_security_proxies import SOUND
@@ -64,7 +64,7 @@ def test_keys_that_stand_twice_and_documents_one_after_another(tmp_path: Path) -
     text = yaml.safe_dump(ROUTE) + "metadata: {name: again}\n---\n" + yaml.safe_dump(GRPC)
     found = audit_folder_of(tmp_path, text)
     assert [(each.rule, each.seen) for each in found.findings] == [
-        ("malformed", "metadata stands twice in one mapping")
+        ("malformed", "metadata occurs twice in one mapping")
     ]
     assert "2 Kubernetes documents" in found.looked
 

@@ -8,10 +8,10 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from serve.errors import ServerError
-from serve.security import on_server
-from serve.security.on_server import Door, _older
-from serve.security.rules import FIXED_IN, FIXED_STREAM_IN
+from seatrial.serve.errors import ServerError
+from seatrial.serve.security import on_server
+from seatrial.serve.security.on_server import Door, _older
+from seatrial.serve.security.rules import FIXED_IN, FIXED_STREAM_IN
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def answering(body: bytes, *, drip: float = 0.0) -> Iterator[tuple[str, int]]:
 @pytest.mark.parametrize("body", [b"[" * 200_000, b"\xff\xfe", b'{"name":1}', b"[]", b"1" * 5000, b""])
 def test_an_answer_that_is_none_is_no_inference_server(body: bytes) -> None:
     with answering(body) as address:
-        with pytest.raises(ServerError, match="not like an inference server"):
+        with pytest.raises(ServerError, match="not the answer of an inference server"):
             Door(address).about()
         assert Door(address).models() in (None, [])
         assert isinstance(Door(address).config("a/b\udcff"), str)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.traffic.rollout.sequential import (
+from seatrial.serve.traffic.rollout.sequential import (
     MIN_BLOCKS,
     blocks_needed,
     event_evidence,

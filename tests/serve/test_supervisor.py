@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from optimize.errors import IntegrityError
-from serve.errors import ExhaustedError, ServerError
-from serve.triton.server import Server
-from serve.triton.upkeep.healing import Backoff
-from serve.triton.upkeep.supervisor import Pace, Supervisor, standing, supervise
+from seatrial.optimize.errors import IntegrityError
+from seatrial.serve.errors import ExhaustedError, ServerError
+from seatrial.serve.triton.server import Server
+from seatrial.serve.triton.supervision.healing import Backoff
+from seatrial.serve.triton.supervision.supervisor import Pace, Supervisor, standing, supervise
 
 PACE = Pace(period=0.001, backoff=Backoff(limit=2, pause=0.01, ceiling=0.04))
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from serve.triton.upkeep.healing import Watch
-from serve.triton.upkeep.metering import UNMETERED
-from serve.triton.upkeep.reporting import Reporter
-from serve.triton.upkeep.standing import EventLog, standing, supervision, write_standing
+from seatrial.serve.triton.supervision.healing import Watch
+from seatrial.serve.triton.supervision.metering import UNMETERED
+from seatrial.serve.triton.supervision.reporting import Reporter
+from seatrial.serve.triton.supervision.standing import EventLog, standing, supervision, write_standing
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD = {"state": "given up", "since": 9.0, "attempts": [1.0, 2.0], "restarts": 5, "reason": "dead"}
@@ -103,7 +103,7 @@ def test_a_log_that_somebody_moved_away_is_begun_anew(tmp_path: Path) -> None:
 FULL = """
 import json, resource, sys
 from pathlib import Path
-from serve.triton.upkeep.standing import EventLog
+from seatrial.serve.triton.supervision.standing import EventLog
 log = EventLog(Path(sys.argv[1]))
 log.write({"first": "x" * 40})
 resource.setrlimit(resource.RLIMIT_FSIZE, (70, resource.RLIM_INFINITY))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.sweeping import sweep
+from seatrial.serve.sweeping import sweep
 from tests.optimize.test_scratch import TOKEN, departed
 
 __all__ = ["departed"]

@@ -7,9 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.errors import IntegrityError, MachineError
-from serve.triton.upkeep import journal
-from serve.triton.upkeep.journal import RECOVERY, SERVINGS, STATES, Entry, Failure, lock, read, serving_of, write
+from seatrial.optimize.errors import IntegrityError, MachineError
+from seatrial.serve.triton.repository import journal
+from seatrial.serve.triton.repository.journal import (
+    RECOVERY,
+    SERVINGS,
+    STATES,
+    Entry,
+    Failure,
+    lock,
+    read,
+    serving_of,
+    write,
+)
 
 VERSIONS = st.lists(st.integers(1, 99), unique=True, max_size=3).map(lambda found: tuple(sorted(found)))
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from optimize.errors import ConfigError
-from serve.traffic.shadow.agreement import KEPT, AgreementLimits, agreement, worst
-from serve.traffic.shadow.differing import Differing, differing
+from seatrial.optimize.errors import ConfigError
+from seatrial.serve.traffic.shadow.agreement import KEPT, AgreementLimits, agreement, worst
+from seatrial.serve.traffic.shadow.differing import Differing, differing
 
 LOGITS = arrays.arrays(
     np.float32, st.tuples(st.integers(1, 5), st.integers(2, 6)), elements=st.floats(-20, 20, width=32)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.traffic.rollout.sequential import rate_interval
-from serve.traffic.shadow.bounded_mean import mean_interval, values_needed
+from seatrial.serve.traffic.rollout.sequential import rate_interval
+from seatrial.serve.traffic.shadow.bounded_mean import mean_interval, values_needed
 
 UNIT = st.lists(st.floats(0, 1), max_size=60)
 

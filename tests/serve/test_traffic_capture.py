@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from serve.traffic.envoy import on_capture
+from seatrial.serve.traffic.envoy import on_capture
 
 
 def test_answers_that_nobody_adds_to_are_forgotten_and_the_collector_reads_on(tmp_path: Path) -> None:

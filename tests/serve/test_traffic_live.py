@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from optimize.store import Store
-from serve.traffic.envoy import access_log
-from serve.traffic.live import Following
-from serve.triton.proof.replaying import reference
-from serve.triton.repository.placement import Placement
+from seatrial.optimize.store import Store
+from seatrial.serve.traffic.envoy import access_log
+from seatrial.serve.traffic.live import Following
+from seatrial.serve.triton.proof.replaying import reference
+from seatrial.serve.triton.repository.placement import Placement
 
 
 def line(start: float) -> str:
@@ -17,9 +17,9 @@ def line(start: float) -> str:
 
 def test_a_new_rollout_follows_the_log_from_its_end_and_a_resumed_one_from_its_beginning(tmp_path: Path) -> None:
     log = tmp_path / "access.jsonl"
-    assert access_log.end(log) == access_log.Place()
+    assert access_log.end(log) == access_log.LogPosition()
     log.write_text(line(1.0))
-    fresh, resumed = Following(log, access_log.end(log)), Following(log, access_log.Place())
+    fresh, resumed = Following(log, access_log.end(log)), Following(log, access_log.LogPosition())
     with log.open("a") as stream:
         stream.write(line(2.0))
     assert [each.at for each in fresh()] == [2.0]

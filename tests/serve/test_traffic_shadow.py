@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.errors import AnswerError
-from bench.load.messages import tensor_bytes
-from optimize.errors import ConfigError
-from serve.traffic.envoy import on_capture
-from serve.traffic.envoy.capture import FILES
-from serve.traffic.shadow import joining
-from serve.traffic.shadow.joining import Arm, Recorded, Shadow
-from serve.traffic.shadow.tensors import answer
+from seatrial.bench.errors import AnswerError
+from seatrial.bench.load.messages import tensor_bytes
+from seatrial.optimize.errors import ConfigError
+from seatrial.serve.traffic.envoy import on_capture
+from seatrial.serve.traffic.envoy.capture import FILES
+from seatrial.serve.traffic.shadow import joining
+from seatrial.serve.traffic.shadow.joining import Arm, Recorded, Shadow
+from seatrial.serve.traffic.shadow.tensors import answer
 
 Y = np.array([[0.1, 0.9]], np.float32)
 

@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from bench.load.messages import tensor_bytes
-from serve.cli import app
-from serve.traffic.shadow import show
-from serve.traffic.shadow.agreement import AgreementLimits, agreement
-from serve.traffic.shadow.differing import Differing, differing
+from seatrial.bench.load.messages import tensor_bytes
+from seatrial.serve.cli import app
+from seatrial.serve.traffic.shadow import show
+from seatrial.serve.traffic.shadow.agreement import AgreementLimits, agreement
+from seatrial.serve.traffic.shadow.differing import Differing, differing
 
 
 def line(request: str, version: int, y: Any) -> str:
@@ -122,4 +122,4 @@ def test_everything_that_may_be_there_is_shown(tmp_path: Path) -> None:
     assert "r&lt;0&gt;" in page
     assert "class 1 (0.6) instead of 0 (0.9) in row 1" in page
     show.write_html(tmp_path / "empty.html", agreement([], {}), [], title="nothing")
-    assert "nothing was compared yet" in (tmp_path / "empty.html").read_text()
+    assert "no request was compared yet" in (tmp_path / "empty.html").read_text()

@@ -16,11 +16,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from optimize.errors import MachineError
-from serve.errors import ExhaustedError, ServerError
-from serve.triton.connection import Connection
-from serve.triton.control import Control
-from serve.triton.running.exhaustion import lacking
+from seatrial.optimize.errors import MachineError
+from seatrial.serve.errors import ExhaustedError, ServerError
+from seatrial.serve.exhaustion import lacking
+from seatrial.serve.triton.connection import Connection
+from seatrial.serve.triton.control import Control
 
 ROOT = Path(__file__).resolve().parents[2]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -171,11 +171,11 @@ def test_many_threads_that_come_and_go_leave_no_descriptor() -> None:
 
 BLIND = """
 import os, resource
-from serve.errors import ExhaustedError
-from serve.triton.control import Control
-from serve.triton.running.process import alive, halted, start_ticks
-from serve.triton.running.stubs import memory, stubs
-from serve.triton.upkeep.probe import probe
+from seatrial.serve.errors import ExhaustedError
+from seatrial.serve.triton.control import Control
+from seatrial.serve.processes import alive, halted, start_ticks
+from seatrial.serve.triton.running.stubs import memory, stubs
+from seatrial.serve.triton.supervision.probe import probe
 import numpy, psutil, tritonclient.http, tritonclient.utils
 me, ticks = os.getpid(), start_ticks(os.getpid())
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))

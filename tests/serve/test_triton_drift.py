@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.triton.upkeep.drift import drift
+from seatrial.serve.triton.supervision.drift import drift
 
 VALUES = st.recursive(
     st.integers() | st.booleans() | st.text(max_size=3),

@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from optimize.config import load
-from optimize.environment import environment
-from optimize.store import Store
-from serve.deployment import Deployment, Instances, OnnxTensorrt, TensorrtPlan
-from serve.deployment.ensemble import Ensemble, Port, Step, is_ensemble
-from serve.errors import ConfigRuleError, PlacementError, UnprovenError
-from serve.triton.compiler import config
-from serve.triton.compiler.ensembles import members, render_ensemble
-from serve.triton.lint import lint
-from serve.triton.proof.placed import optimal_batch, prove
-from serve.triton.repository.placement import placements
-from serve.triton.repository.placing import place_ensemble
+from seatrial.optimize.config import load
+from seatrial.optimize.environment import environment
+from seatrial.optimize.store import Store
+from seatrial.serve.deployment import Deployment, Instances, OnnxTensorrt, TensorrtPlan
+from seatrial.serve.deployment.ensemble import Ensemble, Port, Step, is_ensemble
+from seatrial.serve.errors import ConfigRuleError, PlacementError, UnprovenError
+from seatrial.serve.triton.compiler import config
+from seatrial.serve.triton.compiler.ensembles import members, render_ensemble
+from seatrial.serve.triton.lint import lint
+from seatrial.serve.triton.proof.placed import optimal_batch, prove
+from seatrial.serve.triton.repository.placement import placements
+from seatrial.serve.triton.repository.placing import place_ensemble
 from tests.models.kinds import DEPLOYMENTS, SCENES
 
 PIPELINE = load(DEPLOYMENTS / "scenes-pipeline.toml", Ensemble)
@@ -40,7 +40,7 @@ def repository(tmp_path: Path) -> Path:
         ("softmax", "scores", "TYPE_FP32", "10", "probabilities", "10"),
     ):
         (folder / name / "1").mkdir(parents=True)
-        (folder / name / "1" / "model.py").write_text("some model")
+        (folder / name / "1" / "model.py").write_text("class TritonPythonModel:\n    pass\n")
         (folder / name / "config.pbtxt").write_text(MODEL.format(*tensors))
     return folder
 
@@ -142,7 +142,7 @@ def test_what_needs_a_gpu_or_another_backend_is_unproven_here(tmp_path: Path) ->
         pytest.skip("this machine has a GPU")
     store = Store(tmp_path / "store")
     on_gpus = Deployment(schema=1, name="a", max_batch_size=4, instances=Instances(kind="gpu"))
-    with pytest.raises(UnprovenError, match="on GPUs"):
+    with pytest.raises(UnprovenError, match="need GPUs"):
         prove(SCENES, on_gpus, store=store)
     with pytest.raises(UnprovenError, match="no backend 'onnxruntime'"):
         prove(SCENES, replace(on_gpus, flavour="native"), store=store)

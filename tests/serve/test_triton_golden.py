@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimize.artifact import TensorSpec
-from optimize.errors import ConfigError
-from optimize.samples import Samples
-from serve.errors import RequestError
-from serve.triton.proof.golden import Answer, Difference, GoldenReport, compare
+from seatrial.optimize.artifact import TensorSpec
+from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.samples import Samples
+from seatrial.serve.errors import RequestError
+from seatrial.serve.triton.proof.golden import Answer, Difference, GoldenReport, compare, lengths
 
 Array = np.ndarray[Any, np.dtype[Any]]
 X = (TensorSpec(name="x", dtype="float32", shape=("n", 2)),)
@@ -94,4 +94,66 @@ def test_samples_without_the_models_input_are_refused() -> None:
 def test_a_report_of_nothing_has_not_passed() -> None:
     report = GoldenReport(model="m", version="1", batch_sizes=(1,), requests=0, largest=0.0, differences=())
     assert not report.passed
-    assert "nothing was compared" in str(report)
+    assert "no answer was compared" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("shape", "fits"),
+    [(("n", 2), True), (("n", "y.1"), True), (("n", 3), False), ((5, 2), False), (("n", 1, 2), False), (("n",), False)],
+)
+def test_an_answer_of_another_shape_than_declared_is_a_difference(shape: tuple[int | str, ...], fits: bool) -> None:
+    declared = (TensorSpec(name="y", dtype="float32", shape=shape),)
+    found = [
+        each.why
+        for batch in (1, 5)
+        for _, rows in compare(double, double, SAMPLES, X, batch, declared=declared)
+        for each in rows
+        if each.why
+    ]
+    assert (found == []) is fits
+    assert all("the model declares" in why for why in found)
+
+
+def test_a_length_that_is_declared_fixed_is_found_at_another_length() -> None:
+    def tag(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {"y": np.repeat(inputs["x"][:, :, None], 12, axis=2)}
+
+    given = (TensorSpec(name="x", dtype="float32", shape=("batch", "length")),)
+    samples = Samples(split="golden", inputs={"x": np.ones((4, 8), np.float32)}, labels=None)
+    (other,) = lengths(given, samples, tag, 1).values()
+    assert other.inputs["x"].shape[1] != 8
+    for shape, fits in (((("batch", 8, 12)), False), (("batch", "length", 12), True)):
+        declared = (TensorSpec(name="y", dtype="float32", shape=shape),)
+        found = [each.why for _, rows in compare(tag, tag, other, given, 1, declared=declared) for each in rows]
+        assert any(found) is not fits
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 300.0])
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_mixed_up_rows_are_seen_whatever_the_size_of_an_output(scale: float, offset: float) -> None:
+    def right(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {"y": ((np.sin(inputs["x"]) + offset) * scale).astype(np.float32)}
+
+    def rounded(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {"y": np.nextafter(right(inputs)["y"], np.float32(np.inf))}
+
+    def mixed(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {"y": right(inputs)["y"][::-1].copy()}
+
+    def reasons(serve: Answer) -> list[str]:
+        return [each.why for _, found in compare(serve, right, SAMPLES, X, 5) for each in found if each.why]
+
+    assert not reasons(rounded)
+    assert reasons(mixed)
+
+
+def test_texts_are_equal_whether_they_come_as_bytes_or_not() -> None:
+    def served(*texts: str | bytes) -> Answer:
+        return lambda inputs: {"y": np.array(texts, dtype=np.object_)}
+
+    def wrong(serve: Answer) -> list[int]:
+        right = served(*"aabba")
+        return [each.sample for _, found in compare(serve, right, SAMPLES, X, 5) for each in found if each.why]
+
+    assert wrong(served(b"a", b"a", b"b", b"b", b"a")) == []
+    assert wrong(served(b"a", b"a", b"b", b"b", b"b")) == [4]

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from optimize.errors import MissingError
-from serve.cli import app
-from serve.triton.lint import Finding, lint
+from seatrial.optimize.errors import MissingError
+from seatrial.serve.cli import app
+from seatrial.serve.triton.lint import Finding, lint
 
 CLEAN = """
 name: "m"
@@ -20,8 +20,7 @@ platform: "onnxruntime_onnx"
 max_batch_size: 8
 input [ { name: "x" data_type: TYPE_FP32 dims: [ 3, 4 ] }, { name: "ids" data_type: TYPE_INT64 dims: [ 2 ] } ]
 output [ { name: "y" data_type: TYPE_FP32 dims: [ 5 ] } ]
-version_policy { specific { versions: [ 1 ] } }
-instance_group [ { count: 2 kind: KIND_CPU } ]
+version_policy { specific { versions: [ 1 ] } } instance_group [ { count: 2 kind: KIND_CPU } ]
 dynamic_batching { max_queue_delay_microseconds: 100 default_queue_policy { default_timeout_microseconds: 200000 } }
 parameters { key: "intra_op_thread_count" value { string_value: "1" } }
 model_warmup [ { name: "w" batch_size: 8
@@ -60,7 +59,7 @@ def repository(tmp_path: Path) -> Path:
         (folder / name / "1").mkdir(parents=True)
         (folder / name / "config.pbtxt").write_text(text)
         if file:
-            (folder / name / "1" / file).write_text("some model")
+            (folder / name / "1" / file).write_text("class TritonPythonModel:\n    pass\n")
     return folder
 
 
@@ -220,7 +219,7 @@ ORDERED = "preserve_ordering: true priority_levels: 2 default_priority_level: 1"
         ("p", [("max_batch_size: 8", "max_batch_size: 0")], "warning", "dynamic_batching"),
         ("p", [("max_batch_size: 8", "max_batch_size: 0")], "error", "output.z.reshape"),
         ("m", [('key: "ids" value { data', 'key: "idz" value { data')], "error", "model_warmup.w.inputs"),
-        ("m", [('key: "ids" value { data', 'key: "idz" value { data')], "error", "model_warmup.w.inputs.idz"),
+        ("m", [('key: "ids" value { data', 'key: "idz" value { data')], "warning", "model_warmup.w.inputs.idz"),
         ("m", [("batch_size: 8\n  inputs", "batch_size: 9\n  inputs")], "error", "model_warmup.w.batch_size"),
         ("m", [("batch_size: 8\n  inputs", "batch_size: 0\n  inputs")], "warning", "model_warmup.w.batch_size"),
         ("m", [("dims: [ 3, 4 ] zero", "dims: [ 8, 3, 4 ] zero")], "error", "model_warmup.w.inputs.x.dims"),
@@ -246,7 +245,7 @@ ORDERED = "preserve_ordering: true priority_levels: 2 default_priority_level: 1"
         ),
         (
             "m",
-            [("dims: [ 3, 4 ] }", "dims: [ 3, -1 ] }"), ('name: "m"', 'name: "m" response_cache { enable: true }')],
+            [("dims: [ 3, 4 ] }", "dims: [ -1, -1 ] }"), ('name: "m"', 'name: "m" response_cache { enable: true }')],
             "error",
             "response_cache",
         ),
@@ -353,6 +352,23 @@ def test_a_field_is_judged_by_the_release(repository: Path) -> None:
     assert found(repository, "2.73") == []
 
 
+@pytest.mark.parametrize(
+    ("given", "legal"),
+    [
+        ("", True),
+        ("metric_control { }", False),
+        ('metric_control { metric_identifier { family: "f" } }', False),
+        ('metric_control { metric_identifier { family: "f" } histogram_options { } }', False),
+        ("metric_control { histogram_options { buckets: [ 1 ] } }", False),
+        ('metric_control { metric_identifier { family: "f" } histogram_options { buckets: [ 1 ] } }', True),
+    ],
+)
+def test_a_metric_of_a_model_has_a_family_and_buckets(repository: Path, given: str, legal: bool) -> None:
+    edit(repository, "p", 'name: "p"', f'name: "p" model_metrics {{ {given} }}')
+    finding = ("error", "p/config.pbtxt", "model_metrics.metric_control")
+    assert (finding in found(repository, "2.73")) is not legal
+
+
 def test_errors_come_first_and_no_directory_is_said(repository: Path, tmp_path: Path) -> None:
     edit(repository, "m", "kind: KIND_CPU", "kind: KIND_CPU gpus: [ 0 ]")
     edit(repository, "e", '"m" model_version: 1', '"m" model_version: -1')
@@ -366,7 +382,7 @@ def test_the_verb_s_exit_code_is_for_errors_only(repository: Path) -> None:
         done = CliRunner().invoke(app, ["lint", str(repository), *more])
         return done.exit_code, done.output
 
-    assert linted() == (0, "configurations: 3; nothing found\n")
+    assert linted() == (0, "configurations: 3; no findings\n")
     edit(repository, "e", '"m" model_version: 1', '"m" model_version: -1')
     code, said = linted("--json")
     (finding,) = json.loads(said)["findings"]

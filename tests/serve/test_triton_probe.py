@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from serve.triton.upkeep.probe import golden, misfit, not_finite
+from seatrial.serve.triton.supervision.probe import golden, misfit, not_finite
 
 CONFIG: dict[str, Any] = {
     "max_batch_size": 8,

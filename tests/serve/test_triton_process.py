@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from optimize.errors import IntegrityError
-from serve.triton.running.process import alive, end, free_ports, holder, is_taken, listening, mentioning, start_ticks
-from serve.triton.server import log_errors, read_server
+from seatrial.optimize.errors import IntegrityError
+from seatrial.serve.processes import alive, end, free_ports, holder, is_taken, listening, mentioning, start_ticks
+from seatrial.serve.triton.server import log_errors, read_server
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(30)"]
 STUBBORN = [

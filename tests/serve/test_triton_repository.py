@@ -12,17 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from optimize.artifact import Artifact, File, TensorSpec, digest_file
-from optimize.errors import ContractError, IntegrityError, MachineError, MissingError
-from optimize.store import Store
-from serve.deployment import Batching, Deployment
-from serve.errors import PlacementError
-from serve.triton.compiler import config
-from serve.triton.flavour import PLACED_CODE
-from serve.triton.repository import placing
-from serve.triton.repository.placement import models, placements
-from serve.triton.repository.placing import choose, chosen, place, retire
-from serve.triton.upkeep import journal
+from seatrial.optimize.artifact import Artifact, File, TensorSpec, digest_file
+from seatrial.optimize.errors import ContractError, IntegrityError, MachineError, MissingError
+from seatrial.optimize.store import Store
+from seatrial.serve.deployment import Batching, Deployment
+from seatrial.serve.errors import PlacementError
+from seatrial.serve.triton.compiler import config
+from seatrial.serve.triton.flavour import PLACED_CODE
+from seatrial.serve.triton.repository import journal, placing
+from seatrial.serve.triton.repository.placement import models, placements
+from seatrial.serve.triton.repository.placing import choose, chosen, place, retire
 from tests.models.made_by import MADE_BY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,7 +127,7 @@ def test_a_number_is_never_used_again(store: Store, repo: Path) -> None:
     assert served(repo) == [1]
     retire(repo, "scenes", 2)
     assert [each.version for each in placements(repo, "scenes")] == [1]
-    with pytest.raises(PlacementError, match="have been used"):
+    with pytest.raises(PlacementError, match="were already used"):
         place(make(store, b"third"), DEPLOYMENT, store=store, repository=repo, version=2)
     third = place(make(store, b"third"), DEPLOYMENT, store=store, repository=repo)
     assert third.version == 3
@@ -159,7 +158,7 @@ def test_a_placed_version_that_was_edited_is_not_taken_for_the_artifact(store: S
     artifact = make(store)
     placement = place(artifact, DEPLOYMENT, store=store, repository=repo)
     (placement.path / "model.onnx").write_bytes(b"edited")
-    with pytest.raises(IntegrityError, match="no longer holds"):
+    with pytest.raises(IntegrityError, match="differ from what was placed"):
         place(artifact, DEPLOYMENT, store=store, repository=repo)
 
 
@@ -227,9 +226,9 @@ def tree(folder: Path) -> dict[str, bytes]:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from optimize.store import Store
-from serve.deployment import Deployment
-from serve.triton.repository import placing
+from seatrial.optimize.store import Store
+from seatrial.serve.deployment import Deployment
+from seatrial.serve.triton.repository import placing
 root, step = Path(sys.argv[1]), int(sys.argv[2])
 calls = 0
 def counted(real):

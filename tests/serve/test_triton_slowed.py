@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from optimize.errors import ConfigError
-from serve.triton.repository.slowed import slow_down
+from seatrial.optimize.errors import ConfigError
+from seatrial.serve.triton.repository.slowed import slow_down
 
 MODEL = """
 import time
@@ -56,11 +56,11 @@ def test_it_answers_the_same_and_takes_the_share_longer(
 
 @pytest.mark.parametrize("share", [0.0, -0.1])
 def test_a_share_that_slows_nothing_is_refused(tmp_path: Path, share: float) -> None:
-    with pytest.raises(ConfigError, match="cannot be slowed"):
+    with pytest.raises(ConfigError, match="the slow-down must be positive"):
         slow_down(placed(tmp_path), share)
     assert (tmp_path / "model.py").read_text() == MODEL
 
 
 def test_a_version_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="python flavour"):
+    with pytest.raises(ConfigError, match="can be slowed down"):
         slow_down(tmp_path, 0.1)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from serve.triton.running.stubs import expected, stubs
+from seatrial.serve.triton.running.stubs import expected, stubs
 
 
 @pytest.mark.parametrize(

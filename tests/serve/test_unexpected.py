@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import optimize.cli
-from serve.cli import app
+from seatrial.optimize import terminal
+from seatrial.serve.cli import app
 from tests.models.built import ROOT
 
 
@@ -38,7 +38,7 @@ def test_no_exception_is_a_failed_verdict(
         raise raised
 
     monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path))
-    monkeypatch.setattr(optimize.cli, "store", broken)
+    monkeypatch.setattr(terminal, "store", broken)
     done = CliRunner().invoke(app, ["show", "x"])
     assert done.exit_code == code
     assert said in done.output
@@ -67,7 +67,7 @@ def test_control_characters_of_arguments_are_shown() -> None:
 
 
 def test_a_reader_that_is_gone_changes_no_exit_code(tmp_path: Path) -> None:
-    code = "import sys; sys.argv = ['seatrial', 'trend']; from serve.cli import app; app()"
+    code = "import sys; sys.argv = ['seatrial', 'trend']; from seatrial.serve.cli import app; app()"
     command = f'sleep 0.2; {sys.executable} -c "{code}"; echo $? >&2'
     environment = {"SEATRIAL_HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     with subprocess.Popen(

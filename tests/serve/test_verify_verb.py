@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from optimize.artifact import Artifact, File
-from optimize.store import Store
-from serve.cli import app
-from serve.release.registry import Registry
+from seatrial.optimize.artifact import Artifact, File
+from seatrial.optimize.store import Store
+from seatrial.serve.cli import app
+from seatrial.serve.release.registry import Registry
 from tests.models.damages import FILES
 from tests.models.made_by import MADE_BY
 from tests.serve.test_registry_damage import verdict
@@ -84,7 +84,7 @@ def test_a_home_that_is_no_folder_is_the_environment_s_fault(home: Path) -> None
     home.write_text("")
     code, output = verify()
     assert code == 4
-    assert "set SEATRIAL_HOME to another place" in output
+    assert "set SEATRIAL_HOME to another folder" in output
 
 
 @pytest.mark.parametrize("words", [("--forget",), ("net", "--repair")])

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from optimize.artifact import canonical
-from optimize.errors import IntegrityError
-from serve.triton.repository.placement import RECORD
-from serve.triton.repository.version_files import check, digest_of, digests
+from seatrial.optimize.artifact import canonical
+from seatrial.optimize.errors import IntegrityError
+from seatrial.serve.triton.repository.placement import RECORD
+from seatrial.serve.triton.repository.version_files import check, digest_of, digests
 
 
 @pytest.fixture
@@ -50,12 +50,12 @@ def test_links_and_pipes_are_refused_wherever_they_lead(version: Path, tmp_path:
         check(version)
     link.unlink()
     os.mkfifo(link)
-    with pytest.raises(IntegrityError, match="no plain file"):
+    with pytest.raises(IntegrityError, match="not a regular file"):
         check(version)
     link.unlink()
     moved = version.rename(tmp_path / "elsewhere")
     version.symlink_to(moved)
-    with pytest.raises(IntegrityError, match="no directory of its own"):
+    with pytest.raises(IntegrityError, match="not a directory of its own"):
         check(version)
 
 

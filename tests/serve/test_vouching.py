@@ -13,16 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from optimize.errors import ConfigError, IntegrityError, SeatrialError
-from optimize.store import Store
-from serve.deployment import Deployment
-from serve.security.audit import audit_folder
-from serve.triton.lint import lint
-from serve.triton.repository import entries, vouching
-from serve.triton.repository.doubt import NEXT
-from serve.triton.repository.placement import models as names
-from serve.triton.repository.placing import place
-from serve.triton.repository.vouching import check
+from seatrial.optimize.errors import ConfigError, IntegrityError, SeatrialError
+from seatrial.optimize.store import Store
+from seatrial.serve.deployment import Deployment
+from seatrial.serve.security.audit import audit_folder
+from seatrial.serve.triton.lint import lint
+from seatrial.serve.triton.repository import entries, vouching
+from seatrial.serve.triton.repository.doubt import NEXT
+from seatrial.serve.triton.repository.placement import models as names
+from seatrial.serve.triton.repository.placing import place
+from seatrial.serve.triton.repository.vouching import check
 from tests.models.placed import EVIL, digest, instead, planted, put, record
 
 
@@ -219,7 +219,7 @@ def test_a_model_of_somebody_else_is_loaded_only_by_name_and_links_never(models:
 def test_names_that_are_none_are_refused_even_where_they_are_allowed(models: Path, store: Store, name: str) -> None:
     planted(models / name, "1/model.py")
     (models / name / "config.pbtxt").write_text('backend: "python"')
-    with pytest.raises(IntegrityError, match="is no name of a model") as refused:
+    with pytest.raises(IntegrityError, match="invalid model name") as refused:
         check(models, (name,), store, foreign=(name,))
     assert all(each.isprintable() for each in refused.value.where)
     refused.value.what.encode()
@@ -236,7 +236,7 @@ def test_a_model_whose_configuration_leads_in_circles_is_not_left_out_unseen(mod
 
 @pytest.mark.parametrize("name", ["../x", "", ".", "..", "a/b"])
 def test_what_is_no_directory_of_the_repository_is_no_model(models: Path, store: Store, name: str) -> None:
-    with pytest.raises(ConfigError, match="is no name of a model"):
+    with pytest.raises(ConfigError, match="invalid model name"):
         check(models, (name,), store)
 
 

@@ -11,19 +11,18 @@ from typing import Any, Literal
 
 import pytest
 
-from optimize.errors import IntegrityError, SeatrialError
-from optimize.store import Store
-from serve.kubernetes.source import read_source
-from serve.security.rules import RULES
-from serve.triton import plain
-from serve.triton.flavour import PLACED_CODE, releases
-from serve.triton.repository import configured
-from serve.triton.repository.doubt import NEXT
-from serve.triton.repository.vouching import check
-from serve.triton.running import wheel
-from serve.triton.upkeep import journal
-from serve.triton.upkeep.switch import heal, recover, switch
-from serve.triton.upkeep.uncaching import switch_off
+from seatrial.optimize.errors import IntegrityError, SeatrialError
+from seatrial.optimize.store import Store
+from seatrial.serve.kubernetes.source import read_source
+from seatrial.serve.security.rules import RULES
+from seatrial.serve.triton import plain
+from seatrial.serve.triton.flavour import PLACED_CODE, releases
+from seatrial.serve.triton.repository import configured, journal
+from seatrial.serve.triton.repository.doubt import NEXT
+from seatrial.serve.triton.repository.vouching import check
+from seatrial.serve.triton.running import wheel
+from seatrial.serve.triton.supervision.switch import heal, recover, switch
+from seatrial.serve.triton.supervision.uncaching import switch_off
 from tests.models.placed import EVIL, digest, instead, planted, put
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,13 +53,13 @@ def test_a_version_of_an_earlier_release_serves_on_and_releases_are_not_mixed(
     (version / "model.py").write_text("earlier\n")
     (version / "python_cache.py").write_text("earlier as well\n")
     earlier = releases.current() | {name: digest(version / name) for name in ("model.py", "python_cache.py")}
-    with pytest.raises(IntegrityError, match="not code that any release"):
+    with pytest.raises(IntegrityError, match="not code of any release"):
         check(models, ("python",), store)
-    for module in ("serve.triton.flavour.releases", "serve.triton.repository.contents"):
+    for module in ("seatrial.serve.triton.flavour.releases", "seatrial.serve.triton.repository.contents"):
         monkeypatch.setattr(import_module(module), "RELEASES", (earlier, releases.current()))
     check(models, ("python",), store)
     shutil.copyfile(PLACED_CODE["model.py"], version / "model.py")
-    with pytest.raises(IntegrityError, match="of several releases"):
+    with pytest.raises(IntegrityError, match="from several releases"):
         check(models, ("python",), store)
 
 
@@ -155,7 +154,7 @@ def test_large_and_endless_files_are_not_read(tmp_path: Path) -> None:
         stream.truncate(200 << 20)
     with pytest.raises(OSError, match="larger than"):
         plain.read(tmp_path / "large", plain.RECORD_BYTES)
-    with pytest.raises(OSError, match="not a plain file"):
+    with pytest.raises(OSError, match="not a regular file"):
         plain.read(Path("/dev/zero"), 10)
 
 
@@ -205,7 +204,7 @@ def test_whoever_loads_checks_before(models: Path, loading: Callable[[frozenset[
     ready, load = BEFORE_A_LOAD[name]
     planted(models / "python" / "1", "numpy.py")
     control = loading(ready)
-    with pytest.raises(SeatrialError, match="code that was not placed"):
+    with pytest.raises(SeatrialError, match="code that seatrial did not place"):
         load(control, models)
     assert control.loads in (0, 1) if name == "finishing a switch" else control.loads == 0
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from optimize.artifact import Artifact, File, TensorSpec
-from optimize.errors import IntegrityError
-from optimize.store import Store
-from serve.deployment import Deployment
-from serve.triton.repository.placing import place
-from serve.triton.repository.vouching import check
+from seatrial.optimize.artifact import Artifact, File, TensorSpec
+from seatrial.optimize.errors import IntegrityError
+from seatrial.optimize.store import Store
+from seatrial.serve.deployment import Deployment
+from seatrial.serve.triton.repository.placing import place
+from seatrial.serve.triton.repository.vouching import check
 from tests.models.made_by import MADE_BY
 
 NAME = "steps"

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from optimize import cli
-from optimize.build import Build
-from optimize.coverage import Coverage, Island, Layer
-from optimize.figures import figures
-from optimize.report import write_html
+from seatrial.optimize.building.built import Build
+from seatrial.optimize.building.figures import figures
+from seatrial.optimize.graphs.coverage import Coverage, Island, Layer
+from seatrial.optimize.report.build_page import write_html
+from seatrial.optimize.verbs import building
 from tests.models.built import TINY, Built
 
 pytestmark = pytest.mark.system
@@ -39,12 +39,12 @@ def test_the_page_tells_every_step_and_needs_no_network(tiny: Built, tmp_path: P
 
 def test_the_verb_measures_coverage_for_the_page(tiny: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEATRIAL_HOME", str(tiny.home))
-    cli.build(TINY, report_=tmp_path / "page.html", json_=True)
+    building.build(TINY, report_=tmp_path / "page.html", json_=True)
     page = without_library((tmp_path / "page.html").read_text())
     assert "<h2>Coverage" in page
     assert "share of multiply-accumulates" in page
     assert "int8" in page
-    assert "run by ONNX Runtime" in page
+    assert "measured with ONNX Runtime" in page
 
 
 def noted(build: Build, notes: Mapping[str, Any]) -> Build:

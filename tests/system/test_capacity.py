@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.capacity.run import capacity, recompute
-from bench.capacity.search import Plan
-from bench.capacity.show import headline, rows, write_html
-from bench.capacity.slo import Slo
-from bench.cost import bill, price_list
-from bench.errors import TargetError
-from bench.load.payload import Payload
-from bench.load.validity import LoadLimits
-from bench.targets import Endpoint
 from scripts.benchmarks.sleeper import sleeper as serve_sleeper
+from seatrial.bench.capacity.run import CapacitySetup, capacity, recompute
+from seatrial.bench.capacity.search import Plan
+from seatrial.bench.capacity.show import headline, rows, write_html
+from seatrial.bench.capacity.slo import Slo
+from seatrial.bench.cost import bill, price_list
+from seatrial.bench.errors import TargetError
+from seatrial.bench.load.payload import Payload
+from seatrial.bench.load_limits import LoadLimits
+from seatrial.bench.targets import Endpoint
 
 pytestmark = pytest.mark.system
 
@@ -48,7 +48,7 @@ def test_a_server_s_capacity_is_found_kept_and_computed_again(sleeper: Endpoint,
         Slo(quantile=0.9, seconds=0.015),
         folder=tmp_path,
         plan=PLAN,
-        limits=SHARED,
+        setup=CapacitySetup(limits=SHARED),
         progress=lambda what, _: told.append(what),
     )
     assert found.load_seconds <= PLAN.seconds
@@ -75,7 +75,7 @@ def test_the_verb_prints_what_it_kept(sleeper: Endpoint, tmp_path: Path) -> None
     target = f"http://{sleeper.url}/v2/models/sleeper"
     options = ["--slo", "p90<=15ms", "--seconds", "5", "--probe-seconds", "4", "--price", "aws-c7i-large"]
     done = subprocess.run(
-        [sys.executable, "-m", "serve.cli", "capacity", target, *options, "--out", str(tmp_path), "--json"],
+        [sys.executable, "-m", "seatrial.serve.cli", "capacity", target, *options, "--out", str(tmp_path), "--json"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         cwd=ROOT,
         capture_output=True,

@@ -7,11 +7,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from optimize.build import Build, build
-from optimize.errors import StageError
-from optimize.recipe import load_recipe
-from optimize.samples import Array
-from optimize.store import Store
+from seatrial.optimize.building.build import build
+from seatrial.optimize.building.built import Build
+from seatrial.optimize.errors import StageError
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.samples import Array
+from seatrial.optimize.store import Store
 from tests.models.graphs import constant, value
 
 pytestmark = pytest.mark.system

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from optimize.store import Store
-from serve.triton.running import on_pytriton
-from serve.triton.running.process import free_ports
+from seatrial.optimize.store import Store
+from seatrial.serve.processes import free_ports
+from seatrial.serve.triton.running import on_pytriton
 from tests.models.built import ROOT
 from tests.models.graphs import pictures
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.nightly
 
 
 def commands(page: str) -> list[str]:
@@ -40,7 +40,7 @@ def test_every_command_of_both_pages_works(tmp_path: Path, home: Path) -> None:
     for command in dict.fromkeys([*commands("kubernetes.md"), *commands("security.md")]):  # each once
         if command.startswith("kubectl") and not shutil.which("kubectl"):
             continue
-        here = command.replace(".venv/bin/seatrial", f"{sys.executable} -m serve.cli")
+        here = command.replace(".venv/bin/seatrial", f"{sys.executable} -m seatrial.serve.cli")
         here = here.replace("serve.cli up", f"serve.cli {up}").replace("127.0.0.1:8000", f"127.0.0.1:{ports[0]}")
         done = subprocess.run(
             here, shell=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True

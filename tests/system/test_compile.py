@@ -10,22 +10,23 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from typer.testing import CliRunner
 
-from optimize.build import build, plan
-from optimize.engine import MODEL, PLAN, EnginePlan
-from optimize.errors import ContractError, StageError
-from optimize.figures import figures
-from optimize.legality import check
-from optimize.on_onnx import describe
-from optimize.recipe import load_recipe
-from optimize.sessions.on_tensorrt import at_hand
-from optimize.sessions.session import open_session
-from optimize.stages.configs import Shapes
-from optimize.store import Store
-from serve.cli import app
+from seatrial.optimize.building.build import build, plan
+from seatrial.optimize.building.figures import figures
+from seatrial.optimize.errors import ContractError, StageError
+from seatrial.optimize.recipe.configs import Shapes
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.sessions.on_tensorrt import at_hand
+from seatrial.optimize.sessions.session import open_session
+from seatrial.optimize.store import Store
+from seatrial.optimize.tensorrt.legality import check
+from seatrial.optimize.tensorrt.on_onnx import describe
+from seatrial.optimize.tensorrt.plan import MODEL, PLAN, EnginePlan
+from seatrial.serve.cli import app
 from tests.models.built import TINY, Built
 from tests.models.tiny import samples
 
 pytestmark = [
+    pytest.mark.experimental("TensorRT"),
     pytest.mark.system,
     pytest.mark.skipif(at_hand(), reason="TensorRT is installed: artifacts are engines here, see tests/gpu"),
 ]
@@ -104,7 +105,7 @@ def test_the_command_shows_a_planned_artifact_and_fails_on_an_illegal_one(
     assert done.exit_code == 0, done.output
     assert "planned" in done.output
     assert "nothing was compiled" in done.output
-    shown = json.loads(CliRunner().invoke(app, ["build", str(path), "--json"]).output)
+    shown = json.loads(CliRunner().invoke(app, ["build", str(path), "--json"]).stdout)
     assert [step["planned"] for step in shown["steps"]] == [False, True]
     assert shown["steps"][-1]["quality"] is None
 

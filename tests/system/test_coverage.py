@@ -6,17 +6,20 @@ import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from optimize import cli, covered
-from optimize.artifact import Artifact, File
-from optimize.build import build
-from optimize.coverage import coverage
-from optimize.environment import environment
-from optimize.errors import ConfigError, StageError
-from optimize.recipe import load_recipe
-from optimize.sessions.on_ort_graph import executed
-from optimize.store import Store
+from scripts.benchmarks.fault_coverage import _measured as sized
+from seatrial.optimize.artifact import Artifact, File
+from seatrial.optimize.building import coverage_cache
+from seatrial.optimize.building.build import build
+from seatrial.optimize.environment import environment
+from seatrial.optimize.errors import ConfigError, StageError
+from seatrial.optimize.graphs.coverage import coverage
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.sessions.on_ort_graph import executed
+from seatrial.optimize.store import Store
+from seatrial.optimize.verbs import comparing
 from tests.models.built import ROOT, TINY, Built
 from tests.models.int8_net import MACS, dynamic, float_net, pictures, static
 from tests.models.made_by import MADE_BY
@@ -63,7 +66,7 @@ def test_quantize_fails_under_its_threshold_and_names_what_is_left_in_float(tiny
         'kind = "quantize"', 'kind = "quantize"\ncoverage = 0.9\noperators = ["MatMul", "Gemm"]'
     )
     recipe.write_text(text)
-    with pytest.raises(StageError, match=r"run in int8, the stage promises 90.0%") as caught:
+    with pytest.raises(StageError, match=r"run in int8, the stage requires 90.0%") as caught:
         build(load_recipe(recipe), tiny.store)
     assert "conv" in caught.value.what.lower()
     recipe.write_text(TINY.read_text().replace('kind = "quantize"', 'kind = "quantize"\ncoverage = 0.9'))
@@ -78,17 +81,20 @@ def test_a_promise_that_another_machine_kept_is_measured_again_here(
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(TINY.read_text().replace('kind = "quantize"', 'kind = "quantize"\ncoverage = 0.9'))
     made = build(load_recipe(recipe), tiny.store)
-    told = covered.recalled(made.artifact, tiny.store)
+    told = coverage_cache.recalled(made.artifact, tiny.store)
     assert told is not None
     assert told.share("int8") >= 0.9
     assert "ONNX Runtime" in told.where
-    monkeypatch.setattr(covered, "environment", lambda: replace(environment(), cores=environment().cores + 1))
-    assert covered.recalled(made.artifact, tiny.store) is None  # another machine
+    same, longer = ({"signal": np.zeros((1, 1, length), np.float32)} for length in (64, 128))
+    assert coverage_cache.recalled(made.artifact, tiny.store, same) == told
+    assert coverage_cache.recalled(made.artifact, tiny.store, longer) is None  # a share depends on the sizes
+    monkeypatch.setattr(coverage_cache, "environment", lambda: replace(environment(), cores=environment().cores + 1))
+    assert coverage_cache.recalled(made.artifact, tiny.store) is None  # another machine
     assert not build(load_recipe(recipe), tiny.store).worked  # nothing is made, and the share is measured
-    assert covered.recalled(made.artifact, tiny.store) == told
+    assert coverage_cache.recalled(made.artifact, tiny.store) == told
     unlike = replace(told, layers=tuple(replace(layer, precision="fp32") for layer in told.layers))
-    tiny.store.remember("coverage", covered._key(made.artifact), asdict(unlike))
-    with pytest.raises(StageError, match="the stage promises"):
+    tiny.store.remember("coverage", coverage_cache._key(made.artifact), asdict(unlike))
+    with pytest.raises(StageError, match="the stage requires"):
         build(load_recipe(recipe), tiny.store)
 
 
@@ -102,7 +108,7 @@ def test_an_engine_is_asked_of_its_inspector(tmp_path: Path, home: Path, capsys:
         name="e", format="tensorrt", files=files, inputs=(), outputs=(), requires={"tensorrt": "==1"}, made_by=MADE_BY
     )
     kept = store.put(engine, folder)
-    cli.coverage(kept.digest, length=8)
+    comparing.coverage(kept.digest, length=8)
     said = capsys.readouterr().out
     assert "conv3" in said
     assert "run by TensorRT" in said
@@ -112,13 +118,20 @@ def test_the_verb_prints_shares_islands_and_json(
     tiny: Built, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SEATRIAL_HOME", str(tiny.home))
-    cli.coverage("tiny", length=8, json_=True)
+    comparing.coverage("tiny", length=8, json_=True)
     found = json.loads(capsys.readouterr().out)
     assert found["digest"] == tiny.build.artifact.digest
     assert found["macs"] == sum(layer["macs"] for layer in found["layers"]) > 0
-    cli.coverage("tiny.fp32", length=8)
+    comparing.coverage("tiny.fp32", length=8)
     said = capsys.readouterr().out
     assert "fp32" in said
     assert "0 islands" in said
     with pytest.raises(ConfigError, match="torch"):
-        cli.coverage(tiny.build.source.artifact.digest, length=8)
+        comparing.coverage(tiny.build.source.artifact.digest, length=8)
+
+
+def test_a_share_is_counted_at_the_sizes_of_the_samples(tmp_path: Path) -> None:
+    found, true, small = sized(np.random.default_rng(1))
+    assert found.share("int8") == pytest.approx(true)
+    assert abs(true - small) > 0.01
+    assert found.shapes["x"][2:] != (8, 8)

@@ -15,16 +15,16 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from optimize.build import build
-from optimize.errors import ConfigError, SeatrialError, StageError
-from optimize.recipe import load_recipe
-from optimize.stages import teacher as room
-from optimize.stages.configs import Attention, DistillConfig, Features, Relations, Training
-from optimize.stages.lesson import Lesson, learn
-from optimize.stages.training import fit
-from optimize.stages.workers import learn_in_workers
-from optimize.store import Store
-from optimize.user_code import Reference
+from seatrial.optimize.building.build import build
+from seatrial.optimize.errors import ConfigError, SeatrialError, StageError
+from seatrial.optimize.recipe.configs import Attention, DistillConfig, Features, Relations, Training
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.stages import teacher as room
+from seatrial.optimize.stages.lesson import TrainingJob, learn
+from seatrial.optimize.stages.training import fit
+from seatrial.optimize.stages.workers import learn_in_workers
+from seatrial.optimize.store import Store
+from seatrial.optimize.user_code import Reference
 from tests.models.built import ROOT, TINY, Built
 from tests.models.plain import HERE, School, school
 
@@ -51,7 +51,7 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "_asked", {})
 
 
-def lesson(at: School, checkpoint: Path | None = None, training: Training | None = None, **fields: Any) -> Lesson:
+def lesson(at: School, checkpoint: Path | None = None, training: Training | None = None, **fields: Any) -> TrainingJob:
     config = DistillConfig(
         kind="distill",
         student="x",
@@ -59,7 +59,9 @@ def lesson(at: School, checkpoint: Path | None = None, training: Training | None
         training=training or Training(epochs=3, batch_size=17, checkpoint_every=4),
     )
     config = replace(config, **fields)
-    return Lesson(config=config, teacher=at.teacher, samples=at.samples, store=at.store, seed=3, checkpoint=checkpoint)
+    return TrainingJob(
+        config=config, teacher=at.teacher, samples=at.samples, store=at.store, seed=3, checkpoint=checkpoint
+    )
 
 
 def reference(name: str = "net") -> Reference:
@@ -106,14 +108,14 @@ def test_the_teacher_is_asked_once_even_by_another_process(tmp_path: Path, monke
     first, second = student(), student()
     texts: list[str] = []
     learn(lesson(at, **ALL), first, lambda share, text: texts.append(text))
-    assert "asking the teacher" in texts
+    assert "running the teacher" in texts
     files = sorted((tmp_path / "home" / "cache" / "teacher").iterdir())
     assert len(files) == 5  # answers, two features, one map, one layer's relations
     monkeypatch.setattr(room, "_asked", {})  # as a new process would start
 
     texts.clear()
     learn(lesson(at, **ALL), second, lambda share, text: texts.append(text))
-    assert "asking the teacher" not in texts
+    assert "running the teacher" not in texts
     assert difference(first, second) == 0
 
 
@@ -171,15 +173,15 @@ import os, signal, torch
 from pathlib import Path
 from tests.system.test_distill import ALL, lesson, student
 from tests.models.plain import School
-from optimize.store import Store
+from seatrial.optimize.store import Store
 from tests.models.tiny import samples
-from optimize.samples import Samples
+from seatrial.optimize.samples import Samples
 torch.set_num_threads({torch.get_num_threads()})
 store = Store(Path({str(at.store.root)!r}))
 inputs, labels = samples("train", 96)
 at = School(teacher=store.get("{at.teacher.digest}"), store=store, samples=Samples(split="train", inputs=inputs,
             labels=labels))
-from optimize.stages.lesson import learn
+from seatrial.optimize.stages.lesson import learn
 def kill(share, text):
     if share > 0.8: os.kill(os.getpid(), signal.SIGKILL)
 learn(lesson(at, Path({str(tmp_path / "kept")!r}), **ALL), student(), kill)

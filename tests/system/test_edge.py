@@ -16,21 +16,21 @@ from uuid import uuid4
 import pytest
 
 from scripts.benchmarks.teller import Grpc, Http, Told, telling, upstream
-from serve.errors import RouterError
-from serve.traffic.edge import Edge, Jwt, Keys, Lane, Limits, Model, RateLimit, Server, Tls, Variant
-from serve.traffic.envoy import access_log, keeping, on_envoy
-from serve.traffic.envoy import config as envoy_config
-from serve.traffic.envoy import router as envoy_router
-from serve.traffic.envoy.clusters import filter_
-from serve.traffic.envoy.config import Extras
-from serve.traffic.envoy.proxy import Proxy, running
-from serve.traffic.envoy.relieving import Reliever
-from serve.traffic.envoy.router import EnvoyRouter
-from serve.traffic.envoy.routes import is_copied
-from serve.traffic.relief import PATIENCE
-from serve.traffic.routes import Routes
-from serve.traffic.seen import Seen
-from serve.triton.running.process import free_ports, send, start_ticks, wait
+from seatrial.serve.errors import RouterError
+from seatrial.serve.processes import free_ports, send, start_ticks, wait
+from seatrial.serve.traffic.edge import Edge, Jwt, Keys, Lane, Limits, Model, RateLimit, Server, Tls, Variant
+from seatrial.serve.traffic.envoy import access_log, keeping, on_envoy
+from seatrial.serve.traffic.envoy import config as envoy_config
+from seatrial.serve.traffic.envoy import router as envoy_router
+from seatrial.serve.traffic.envoy.clusters import filter_
+from seatrial.serve.traffic.envoy.config import Extras
+from seatrial.serve.traffic.envoy.proxy import Proxy, running
+from seatrial.serve.traffic.envoy.relieving import Reliever
+from seatrial.serve.traffic.envoy.router import EnvoyRouter
+from seatrial.serve.traffic.envoy.routes import is_copied
+from seatrial.serve.traffic.relief import PATIENCE
+from seatrial.serve.traffic.routes import Routes
+from seatrial.serve.traffic.seen import Seen
 from tests.models.certificates import certificate, token
 
 pytestmark = pytest.mark.system
@@ -376,7 +376,7 @@ def test_an_id_of_a_stranger_does_not_choose_whether_it_is_copied(edge: Edge) ->
 def test_the_verbs_start_set_show_and_stop_one(edge: Edge, tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
-    from serve.cli import app
+    from seatrial.serve.cli import app
 
     def run(*arguments: str) -> Any:
         done = CliRunner().invoke(app, [*arguments, "--json"])
@@ -399,7 +399,7 @@ def test_the_verbs_start_set_show_and_stop_one(edge: Edge, tmp_path: Path) -> No
         assert CliRunner().invoke(app, ["edge", "up", str(file)]).exit_code == 4
         send(first["pid"], start_ticks(first["pid"]) or 0, signal.SIGKILL)
         events = keeping.watch(on_envoy.folder_of("verbs"))
-        assert "it is back" in next(events)
+        assert "was restarted" in next(events)
         again = run("edge", "status")
         assert (again["url"], again["routes"][0]["share"]) == (first["url"], 1.0)
         assert again["pid"] != first["pid"]

@@ -12,16 +12,16 @@ import psutil
 import pytest
 
 from scripts.benchmarks.teller import Http, telling, upstream
-from serve.traffic.edge import Edge, Keys, Limits, Model
-from serve.traffic.edge import Server as Upstream
-from serve.traffic.envoy import on_envoy
-from serve.traffic.envoy.metering import EdgeMeter
-from serve.traffic.envoy.proxy import Proxy
-from serve.traffic.envoy.watching import Watcher
-from serve.traffic.routes import Routes
-from serve.triton.running.crashes import crashed_since
-from serve.triton.running.process import start_ticks, wait
-from serve.triton.server import Server
+from seatrial.serve.processes import start_ticks, wait
+from seatrial.serve.traffic.edge import Edge, Keys, Limits, Model
+from seatrial.serve.traffic.edge import Server as Upstream
+from seatrial.serve.traffic.envoy import on_envoy
+from seatrial.serve.traffic.envoy.metering import EdgeMeter
+from seatrial.serve.traffic.envoy.proxy import Proxy
+from seatrial.serve.traffic.envoy.watching import Watcher
+from seatrial.serve.traffic.routes import Routes
+from seatrial.serve.triton.running.crashes import crashed_since
+from seatrial.serve.triton.server import Server
 
 pytestmark = pytest.mark.system
 
@@ -300,7 +300,7 @@ def test_a_body_that_killed_a_server_is_refused_from_then_on(tmp_path: Path, mon
         assert post(proxy, other)[0] == 200
         assert post(proxy, deadly)[0] == 503
         assert not wait(lambda: start_ticks(first.pid) == first.started, 0.0)
-        assert wait(lambda: any("refused from now on" in said for said in watcher.look()), 5.0)
+        assert wait(lambda: any("are now refused" in said for said in watcher.look()), 5.0)
         status, headers, _ = post(proxy, deadly)
         assert (status, headers["x-refused"], "x-model-version" in headers) == (422, "quarantine", False)
         assert post(proxy, other)[0] == 503, "another body is not refused; there is only no server"

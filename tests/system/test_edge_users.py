@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 
 from scripts.benchmarks.teller import Grpc, Http, Told, telling, upstream
-from serve.traffic.edge import Edge, Lane, Model, Server, Sticky, Variant
-from serve.traffic.envoy import access_log, on_envoy
-from serve.traffic.envoy.relieving import Reliever
-from serve.traffic.envoy.router import EnvoyRouter
-from serve.traffic.routes import Routes
-from serve.triton.running.process import wait
+from seatrial.serve.processes import wait
+from seatrial.serve.traffic.edge import Edge, Lane, Model, Server, Sticky, Variant
+from seatrial.serve.traffic.envoy import access_log, on_envoy
+from seatrial.serve.traffic.envoy.relieving import Reliever
+from seatrial.serve.traffic.envoy.router import EnvoyRouter
+from seatrial.serve.traffic.routes import Routes
 
 pytestmark = pytest.mark.system
 

@@ -16,21 +16,22 @@ import psutil
 import pytest
 from onnx import numpy_helper
 
-from bench.gating.gate import gate, read_gate, rejudge
-from bench.report import to_markdown, write_html
-from bench.targets import Endpoint
-from optimize.artifact import Artifact, File
-from optimize.data import Data
-from optimize.environment import environment
-from optimize.errors import SeatrialError
-from optimize.quality import metric
-from optimize.recipe import load_recipe
-from optimize.store import Store
-from serve.deployment import Deployment
-from serve.errors import RegistryError
-from serve.release.registry import Registry
-from serve.triton.repository.placing import place
-from serve.triton.running import host as hosting
+from seatrial.bench.gating.gate import gate, read_gate, rejudge
+from seatrial.bench.gating.gate_setup import GateSetup
+from seatrial.bench.report import to_markdown, write_html
+from seatrial.bench.targets import Endpoint
+from seatrial.optimize.artifact import Artifact, File
+from seatrial.optimize.environment import environment
+from seatrial.optimize.errors import SeatrialError
+from seatrial.optimize.quality import metric
+from seatrial.optimize.recipe.data import Data
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.store import Store
+from seatrial.serve.deployment import Deployment
+from seatrial.serve.errors import RegistryError
+from seatrial.serve.release.registry import Registry
+from seatrial.serve.triton.repository.placing import place
+from seatrial.serve.triton.running import host as hosting
 from tests.models.built import TINY, Built
 from tests.models.gated import DEPLOYMENT, Gated, budget, judged
 
@@ -86,7 +87,7 @@ def test_a_faster_candidate_of_equal_quality_passes_and_the_run_can_be_judged_ag
 
     registry = Registry(tmp_path / "releases")
     assert registry.register("tiny", gated.light, verdict, run=run).version == 1
-    with pytest.raises(RegistryError, match="not wide"):
+    with pytest.raises(RegistryError, match="not to wide"):
         registry.register("tiny", gated.heavy, verdict, run=run)
 
 
@@ -187,10 +188,12 @@ def test_a_server_killed_in_the_middle_of_a_slot_is_invalid_and_leaves_nothing_b
         base,
         candidate,
         replace(once, design=replace(once.design, reruns=0, seconds=3.0)),
-        host=dying,
-        samples=Data(recipe, tiny.store, environment()).samples("evaluation"),
-        metric=metric(recipe),
-        folder=tmp_path / "run",
+        GateSetup(
+            host=dying,
+            samples=Data(recipe, tiny.store, environment()).samples("evaluation"),
+            metric=metric(recipe),
+            folder=tmp_path / "run",
+        ),
     )
     assert verdict.outcome == "INVALID", verdict.summary
     assert any("candidate arm, pair 1" in reason and "died" in reason for reason in verdict.reasons)

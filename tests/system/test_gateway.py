@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import pytest
 
 from scripts.benchmarks.teller import Grpc, telling
-from serve.kubernetes.cluster import Cluster, Limits
-from serve.kubernetes.cluster import Gateway as Settings
-from serve.kubernetes.gateway_log import Addresses, parse
-from serve.traffic.routes import Routes
-from serve.triton.server import Server
+from seatrial.serve.kubernetes.cluster import Cluster, Limits
+from seatrial.serve.kubernetes.cluster import Gateway as Settings
+from seatrial.serve.kubernetes.gateway_log import Addresses, parse
+from seatrial.serve.traffic.routes import Routes
+from seatrial.serve.triton.server import Server
 from tests.models.gateway import Gateway, standing
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.experimental("Kubernetes"), pytest.mark.system]
 
 CLUSTER = Cluster(
     schema=1,

@@ -5,15 +5,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from optimize.artifact import Artifact
-from optimize.build import Build, build
-from optimize.draft import Input, draft
-from optimize.errors import ConfigError, SeatrialError
-from optimize.figures import figures
-from optimize.recipe import load_recipe
-from optimize.store import Store
+from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.building.build import build
+from seatrial.optimize.building.built import Build
+from seatrial.optimize.building.figures import figures
+from seatrial.optimize.draft.draft import draft
+from seatrial.optimize.draft.model import Input
+from seatrial.optimize.errors import ConfigError, SeatrialError
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.sessions.on_torch import open_module
+from seatrial.optimize.sessions.session import open_session
+from seatrial.optimize.store import Store
 from tests.models import graphs
 from tests.models.built import ROOT, Built
 
@@ -41,6 +47,15 @@ def test_a_record_returning_transformer_is_a_source_without_special_code(tmp_pat
     assert kind == "transformer"
     assert names(made.artifact) == (["input_ids", "attention_mask"], ["last_hidden_state", "pooler_output"])
     assert [step.label for step in made.steps] == ["export", "quantize"]
+
+
+def test_attention_whose_fused_kernel_the_exporter_refuses_is_exported_as_products(tmp_path: Path) -> None:
+    made, _ = built(f"{BROUGHT}:positioned", tmp_path)
+    tokens = np.random.default_rng(0).integers(0, 50, (5, 17))
+    store = Store(tmp_path / "here" / "store")
+    expected = open_module(made.source.artifact, store)(torch.from_numpy(tokens)).detach().numpy()
+    session = open_session(made.reference.artifact, store)
+    np.testing.assert_allclose(session.run({"tokens": tokens})["output"], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(("factory", "family", "shape"), [("pictures", "cnn", (3, 48, 48)), ("plain", "mlp", (12,))])
@@ -95,13 +110,10 @@ def test_what_cannot_be_guessed_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_models_that_are_no_source_are_refused(tmp_path: Path) -> None:
-    store = Store(tmp_path / "s" / "store")
     (tmp_path / "text.onnx").write_text("not a model")
-    shutil.copy(store.path(graphs.fixed(store, tmp_path / "f"), "model.onnx"), tmp_path / "fixed.onnx")
     for model, said in {
         "gone.onnx": "no such file",
         str(tmp_path / "text.onnx"): "not an ONNX file",
-        str(tmp_path / "fixed.onnx"): "not a batch of any size",
         "json:loads": "raised TypeError",
         f"{BROUGHT}:nothing": "no callable",
     }.items():
@@ -109,6 +121,21 @@ def test_models_that_are_no_source_are_refused(tmp_path: Path) -> None:
             draft(model, tmp_path / "mine")
         assert said in caught.value.what
     assert not (tmp_path / "mine").exists()
+
+
+def test_a_file_with_a_fixed_batch_is_built_and_served_without_batching(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s" / "store")
+    shutil.copy(store.path(graphs.fixed(store, tmp_path / "f"), "model.onnx"), tmp_path / "fixed.onnx")
+    made, _ = built(str(tmp_path / "fixed.onnx"), tmp_path)
+    assert not made.artifact.batches
+    assert "max_batch_size = 0" in (tmp_path / "mine" / "deployment.toml").read_text()
+
+
+def test_lengths_that_may_vary_are_drafted_and_built(tmp_path: Path) -> None:
+    made, _ = built(f"{FOREIGN}:sentences", tmp_path)
+    assert [spec.shape for spec in made.artifact.inputs] == [("batch", "length"), ("batch", "length")]
+    other = {spec.name: np.ones((3, 11), np.int64) for spec in made.artifact.inputs}
+    assert open_session(made.artifact, Store(tmp_path / "here" / "store")).run(other)["logits"].shape == (3, 4)
 
 
 def test_the_written_loader_stands_on_its_own(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.load import shared_memory
-from bench.targets import Endpoint, endpoint_of
 from scripts.benchmarks.attack_kill_checks import leftovers, strays
-from serve.sweeping import sweep
-from serve.triton.running.process import wait
+from seatrial.bench.load import shared_memory
+from seatrial.bench.targets import Endpoint, endpoint_of
+from seatrial.serve.processes import wait
+from seatrial.serve.sweeping import sweep
 from tests.models.built import ROOT, Built
 from tests.models.echo import echoing
 
@@ -59,7 +59,7 @@ def test_a_signal_while_modules_are_imported_is_one_line(tmp_path: Path, home: P
                 if name == "typer":
                     os.kill(os.getpid(), signal.{number})
         sys.meta_path.insert(0, Finder())
-        from serve.command import main
+        from seatrial.serve.command import main
         sys.exit(main())
     """
     with begun(["-c", textwrap.dedent(script), "ledger", "none"], tmp_path, home) as process:
@@ -73,11 +73,11 @@ def test_a_signal_in_the_middle_of_a_verb_is_one_line_whatever_it_was_doing(
     """An ``exec`` of text that a KeyboardInterrupt left makes ``python -m`` end by SIGINT, if it may."""
     script = f"""
         import os, signal, sys
-        import bench.records.accepted
+        from seatrial.bench.records import accepted
         def entries(*_):
             exec("os.kill(os.getpid(), signal.{number}); input()")
-        bench.records.accepted.entries = entries
-        from serve.command import main
+        accepted.entries = entries
+        from seatrial.serve.command import main
         sys.exit(main())
     """
     (tmp_path / "probe.py").write_text(textwrap.dedent(script))
@@ -91,7 +91,7 @@ def test_place_that_is_ended_during_its_proof_leaves_no_orphan(
 ) -> None:
     (tmp_path / "deployment.toml").write_text(DEPLOYMENT)
     words = ["place", "deployment.toml", "--artifact", "tiny", "--repository", "models"]
-    with begun(["-m", "serve.cli", *words], tmp_path, tiny.home) as process:
+    with begun(["-m", "seatrial.serve.cli", *words], tmp_path, tiny.home) as process:
         tree = psutil.Process(process.pid)
         assert wait(lambda: any("stub" in each.name() for each in tree.children(recursive=True)), 60.0)
         process.send_signal(number)
@@ -119,7 +119,7 @@ def test_a_load_over_shared_memory_that_is_ended_leaves_no_region_for_the_next(
     endpoint: Endpoint, tmp_path: Path, home: Path, number: signal.Signals
 ) -> None:
     words = ["load", f"http://{endpoint.url}/v2/models/echo", "--rate", "20", "--seconds", "60", "--protocol", "shm"]
-    with begun(["-m", "serve.cli", *words], tmp_path, home) as process:
+    with begun(["-m", "seatrial.serve.cli", *words], tmp_path, home) as process:
         assert wait(lambda: any(home.glob("runs/*/.load-*/go.json")), 60.0)
         held = shared_memory.registrations(endpoint)
         assert len(held) == 2

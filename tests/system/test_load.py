@@ -16,18 +16,19 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from bench.errors import TargetError
-from bench.load.on_locust import AbortRules, load, saturate
-from bench.load.payload import Payload
-from bench.load.run import UNRECORDED, LoadRun
-from bench.load.summary import summarise
-from bench.load.validity import LoadLimits, breaches
-from bench.schedule import constant, poisson
-from bench.targets import Endpoint, endpoint_of
-from optimize.artifact import TensorSpec
-from optimize.errors import ConfigError
 from scripts.benchmarks.faulty import Faulty
-from serve.cli import app
+from seatrial.bench.errors import TargetError
+from seatrial.bench.load.on_locust import AbortRules, ClientSetup, OpenLoopSetup, load, saturate
+from seatrial.bench.load.payload import Payload
+from seatrial.bench.load.run import UNRECORDED, LoadRun
+from seatrial.bench.load.summary import summarise
+from seatrial.bench.load.validity import breaches
+from seatrial.bench.load_limits import LoadLimits
+from seatrial.bench.schedule import constant, poisson
+from seatrial.bench.targets import Endpoint, endpoint_of
+from seatrial.optimize.artifact import TensorSpec
+from seatrial.optimize.errors import ConfigError
+from seatrial.serve.cli import app
 from tests.models.echo import echoing, samples
 
 pytestmark = pytest.mark.system
@@ -61,10 +62,10 @@ def test_a_running_server_tells_what_it_serves(triton: str) -> None:
 @pytest.mark.parametrize(
     ("url", "model", "message"),
     [
-        ("{}", None, "2 models ready"),
+        ("{}", None, "2 ready models"),
         ("{}", "nobody", "does not serve"),
         ("{}/v2/models/echo/versions/9", None, "does not serve"),
-        ("https://{}", "echo", "not a target"),
+        ("https://{}", "echo", "invalid target"),
         ("{}/metrics", "echo", "path"),
         ("127.0.0.1:1", "echo", "no answer"),
     ],
@@ -141,10 +142,10 @@ def test_when_the_caller_goes_the_load_goes(endpoint: Endpoint, tmp_path: Path, 
     script = f"""
         from pathlib import Path
         import numpy as np
-        from bench.load.on_locust import load
-        from bench.load.payload import Payload
-        from bench.schedule import constant
-        from bench.targets import endpoint_of
+        from seatrial.bench.load.on_locust import load
+        from seatrial.bench.load.payload import Payload
+        from seatrial.bench.schedule import constant
+        from seatrial.bench.targets import endpoint_of
         endpoint = endpoint_of({endpoint.url!r}, "echo")
         payload = Payload.build(endpoint, {{"x": np.zeros((1, 4), np.float32)}})
         load(endpoint, constant(20, 120), payload, folder=Path({str(tmp_path)!r}))
@@ -207,7 +208,12 @@ def test_a_server_that_dies_makes_the_run_invalid(tmp_path: Path) -> None:
     server = Faulty(die_after=1.0)
     with server.running() as endpoint:
         run = load(
-            endpoint, poisson(50, 2, seed=2), Payload.build(endpoint, samples()), folder=tmp_path, drain=1, warmup=0
+            endpoint,
+            poisson(50, 2, seed=2),
+            Payload.build(endpoint, samples()),
+            folder=tmp_path,
+            client=ClientSetup(warmup=0),
+            loop=OpenLoopSetup(drain=1),
         )
     answered = run.status == 200
     assert np.any(answered)
@@ -226,9 +232,8 @@ def test_a_server_that_goes_mute_is_not_waited_for_without_end(tmp_path: Path) -
             constant(50, 2),
             Payload.build(endpoint, samples()),
             folder=tmp_path,
-            drain=1,
-            in_flight=20,
-            warmup=0,
+            client=ClientSetup(warmup=0),
+            loop=OpenLoopSetup(drain=1, in_flight=20),
         )
         assert time.monotonic() - began < 40
     told = {breach.split(":")[0] for breach in breaches(run, SHARED)}
@@ -248,7 +253,8 @@ def test_a_target_in_trouble_is_spared(tmp_path: Path) -> None:
     with server.running() as endpoint:
         payload = Payload.build(endpoint, samples())
         began = time.monotonic()
-        run = load(endpoint, constant(60, 60), payload, folder=tmp_path, abort=rules, warmup=0)
+        client = ClientSetup(abort=rules, warmup=0)
+        run = load(endpoint, constant(60, 60), payload, folder=tmp_path, client=client)
         assert time.monotonic() - began < 30
     [fault] = run.faults
     assert "aborted: p99 of the last" in fault
@@ -261,7 +267,7 @@ def test_a_target_in_trouble_is_spared(tmp_path: Path) -> None:
 
 def test_a_disk_that_fills_up_is_one_clear_error(endpoint: Endpoint, tmp_path: Path) -> None:
     """The load process may not write more than 32 KiB into one file, and its results are larger."""
-    command = ["sh", "-c", f'ulimit -f 64; exec "{sys.executable}" -m serve.cli load "$@"', "sh", endpoint.url]
+    command = ["sh", "-c", f'ulimit -f 64; exec "{sys.executable}" -m seatrial.serve.cli load "$@"', "sh", endpoint.url]
     command += ["--model", "echo", "--rate", "1500", "--seconds", "1", "--out", str(tmp_path / "run")]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 4, done.stderr

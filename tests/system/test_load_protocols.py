@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,20 +22,21 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from bench.errors import TargetError
-from bench.load import on_grpc, shared_memory
-from bench.load.messages import Array
-from bench.load.on_locust import AbortRules, load, saturate
-from bench.load.payload import Payload
-from bench.load.run import UNRECORDED
-from bench.load.summary import summarise
-from bench.load.wire import WIRES, Wire
-from bench.quality.served import _exchange
-from bench.schedule import constant, poisson
-from bench.targets import Endpoint, endpoint_of
-from optimize.artifact import TensorSpec
-from serve.cli import app
-from serve.triton.server import Server
+from seatrial.bench.errors import TargetError
+from seatrial.bench.load import on_grpc, shared_memory
+from seatrial.bench.load.grpc_wire import GrpcConnection
+from seatrial.bench.load.messages import Array
+from seatrial.bench.load.on_locust import AbortRules, ClientSetup, OpenLoopSetup, WebUi, load, saturate
+from seatrial.bench.load.payload import Payload
+from seatrial.bench.load.run import UNRECORDED
+from seatrial.bench.load.summary import summarise
+from seatrial.bench.load.wire import WIRES, ForeignError, Wire
+from seatrial.bench.quality.served import _exchange
+from seatrial.bench.schedule import constant, poisson
+from seatrial.bench.targets import Endpoint, endpoint_of
+from seatrial.optimize.artifact import TensorSpec
+from seatrial.serve.cli import app
+from seatrial.serve.triton.server import Server
 from tests.models.echo import echoing, samples
 
 pytestmark = pytest.mark.system
@@ -73,12 +75,10 @@ def answers(endpoint: Endpoint, protocol: Wire, payload: Payload) -> list[Array]
     if protocol == "grpc":
         from tritonclient.grpc import service_pb2
 
-        with on_grpc.channel(("127.0.0.1", int(str(endpoint.grpc_url).split(":")[1]))) as channel:
+        with grpc.insecure_channel(str(endpoint.grpc_url).removeprefix("grpc://")) as channel:
             call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
             replies = [service_pb2.ModelInferResponse.FromString(call(each)) for each in payload.requests]
         return [np.frombuffer(reply.raw_output_contents[0], "<f4") for reply in replies]
-    import socket
-
     with shared_memory.registered(endpoint, payload.regions) as written:
         with socket.create_connection(endpoint.address) as connection:
             if protocol != "shm":
@@ -104,7 +104,7 @@ def test_the_answers_are_the_same_on_every_wire(endpoint: Endpoint) -> None:
 def test_a_load_over_other_wires(endpoint: Endpoint, tmp_path: Path, protocol: Wire) -> None:
     payload = Payload.build(endpoint, samples(), protocol=protocol)
     before = answered(endpoint)
-    run = load(endpoint, constant(60, 1), payload, folder=tmp_path, warmup=8)
+    run = load(endpoint, constant(60, 1), payload, folder=tmp_path, client=ClientSetup(warmup=8))
     assert np.all(run.status == 200), run.reasons
     assert run.about["protocol"] == protocol
     assert answered(endpoint) - before == 68
@@ -124,8 +124,7 @@ def test_refusals_leave_no_shared_memory(endpoint: Endpoint, tmp_path: Path) -> 
 def test_grpc_errors_have_http_s_numbers(endpoint: Endpoint) -> None:
     inputs = samples(2)
     inputs["x"][1] = -1
-    channel = on_grpc.channel(("127.0.0.1", int(str(endpoint.grpc_url).split(":")[1])))
-    connection = on_grpc.GrpcConnection(channel)
+    connection = GrpcConnection(("127.0.0.1", int(str(endpoint.grpc_url).split(":")[-1])), socket.create_connection)
     good, bad = Payload.build(endpoint, inputs, protocol="grpc").requests
     assert connection.exchange(good) == (200, "")
     status, text = connection.exchange(bad)
@@ -133,11 +132,14 @@ def test_grpc_errors_have_http_s_numbers(endpoint: Endpoint) -> None:
     status, text = connection.exchange(on_grpc.message(replace(endpoint, model="nobody"), {"x": inputs["x"]}))
     assert status in (404, 503), text
     assert "nobody" in text
-    channel.close()
-    dead = grpc.insecure_channel("127.0.0.1:1")
+    assert connection.exchange(good) == (200, "")
+    connection.close()
     with pytest.raises(ConnectionError):
-        on_grpc.GrpcConnection(dead).exchange(good)
-    dead.close()
+        GrpcConnection(("127.0.0.1", 1), socket.create_connection).exchange(good)
+    wrong_port = GrpcConnection(endpoint.address, socket.create_connection)
+    with pytest.raises(ForeignError):
+        wrong_port.exchange(good)
+    wrong_port.close()
 
 
 def test_scenarios_by_the_command(endpoint: Endpoint, tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_errors_beyond_the_limit_stop_a_closed_loop(endpoint: Endpoint, tmp_path
         seconds=60,
         concurrency=1,
         folder=tmp_path,
-        abort=AbortRules(errors=0.05, least=50),
+        client=ClientSetup(abort=AbortRules(errors=0.05, least=50)),
     )
     assert time.monotonic() - began < 30
     assert "requests failed (limit 5.0%)" in run.faults[0]
@@ -191,7 +193,15 @@ def test_four_workers_send_every_arrival_once_and_the_web_ui_shows_it(endpoint: 
     schedule = poisson(200, 3, seed=4)
     before = answered(endpoint)
     payload = Payload.build(endpoint, samples())
-    run = load(endpoint, schedule, payload, folder=tmp_path, workers=4, warmup=5, ui=show, ui_seconds=2)
+    run = load(
+        endpoint,
+        schedule,
+        payload,
+        folder=tmp_path,
+        client=ClientSetup(warmup=5),
+        loop=OpenLoopSetup(workers=4),
+        ui=WebUi(announce=show, seconds=2),
+    )
     assert np.array_equal(run.intended, schedule.offsets)
     assert run.schedule.digest == schedule.digest
     assert run.faults == ()
@@ -228,7 +238,7 @@ def test_a_killed_worker_makes_the_run_invalid_and_keeps_the_others(endpoint: En
     killer = threading.Thread(target=kill)
     killer.start()
     schedule = poisson(100, 3, seed=4)
-    run = load(endpoint, schedule, Payload.build(endpoint, samples()), folder=tmp_path, workers=3)
+    run = load(endpoint, schedule, Payload.build(endpoint, samples()), folder=tmp_path, loop=OpenLoopSetup(workers=3))
     killer.join()
     assert run.faults == ("worker 2 of 3 was lost: its process ended (SIGKILL)",)
     assert not summarise(run).valid

@@ -16,22 +16,22 @@ import numpy as np
 import psutil
 import pytest
 
-from bench.errors import CallError
-from bench.load.inputs import random_inputs
-from bench.load.on_locust import load
-from bench.load.payload import Payload
-from bench.measuring import measured
-from bench.measuring.in_process import Plan
-from bench.measuring.measure import measure_artifact, measure_endpoint
-from bench.measuring.probes import MemoryProbe
-from bench.measuring.processes import resident, tree
-from bench.schedule import constant, poisson
-from bench.server_statistics import mean_compute, window
-from bench.targets import Endpoint
-from optimize.environment import environment
-from optimize.errors import StageError
-from serve.deployment import Deployment
-from serve.triton.running.host import host
+from seatrial.bench.errors import CallError
+from seatrial.bench.load.inputs import random_inputs
+from seatrial.bench.load.on_locust import load
+from seatrial.bench.load.payload import Payload
+from seatrial.bench.measuring import measured
+from seatrial.bench.measuring.in_process import Plan
+from seatrial.bench.measuring.measure import measure_artifact, measure_endpoint
+from seatrial.bench.measuring.probes import MemoryProbe
+from seatrial.bench.processes import resident, tree
+from seatrial.bench.schedule import constant, poisson
+from seatrial.bench.server_statistics import mean_compute, window
+from seatrial.bench.targets import Endpoint
+from seatrial.optimize.environment import environment
+from seatrial.optimize.errors import StageError
+from seatrial.serve.deployment import Deployment
+from seatrial.serve.triton.running.host import host
 from tests.models.built import ROOT, TINY, Built
 
 pytestmark = pytest.mark.system
@@ -51,7 +51,7 @@ def served(tiny: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[En
 def seatrial(*arguments: str, home: Path, limit: int | None = None) -> subprocess.CompletedProcess[str]:
     """The command; `limit` is the largest file it may write, as a full disk would."""
     return subprocess.run(
-        [sys.executable, "-m", "serve.cli", *arguments],
+        [sys.executable, "-m", "seatrial.serve.cli", *arguments],
         env=os.environ | {"SEATRIAL_HOME": str(home), "PYTHONPATH": str(ROOT)},
         cwd=ROOT,
         capture_output=True,
@@ -148,7 +148,7 @@ def test_an_artifact_is_measured_in_a_pinned_process(tiny: Built, tmp_path: Path
     assert (folder / "summary.json").read_bytes() == written
     done = seatrial(*arguments, home=tiny.home)
     assert done.returncode == 2
-    assert "holds a run already" in done.stderr
+    assert "already holds a run" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_an_artifact_is_measured_in_a_pinned_process(tiny: Built, tmp_path: Path
     [
         (["measure", "nothing"], 2, "no artifact called 'nothing'"),
         (["measure", "http://127.0.0.1:9/v2/models/x"], 2, "no answer from 127.0.0.1:9"),
-        (["measure", "192.0.2.1:8000/v1"], 2, "not a target's path"),
+        (["measure", "192.0.2.1:8000/v1"], 2, "invalid target path"),
         (["measure", "tiny", "--seconds", "-1"], 2, "must be positive"),
     ],
 )
@@ -194,7 +194,7 @@ def test_a_measured_process_that_is_killed_is_one_clear_error(tiny: Built, tmp_p
         while time.monotonic() < until:
             for child in psutil.process_iter(["ppid", "cmdline"]):  # a child that has ended has no command line
                 called = " ".join(child.info["cmdline"] or ())
-                if child.info["ppid"] == os.getpid() and "bench.measuring.isolate" in called:
+                if child.info["ppid"] == os.getpid() and "seatrial.bench.measuring.isolate" in called:
                     time.sleep(0.5)
                     child.send_signal(signal.SIGKILL)
                     return

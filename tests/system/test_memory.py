@@ -8,15 +8,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from optimize.build import build
-from optimize.explore import measure
-from optimize.figures import figures
-from optimize.memory import memory_of
-from optimize.recipe import load_recipe
-from optimize.report import write_html
-from optimize.samples import Samples
-from optimize.show import build_table, memory_line
-from optimize.store import Store
+from seatrial.optimize.building.build import build
+from seatrial.optimize.building.figures import figures
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.report.build_page import write_html
+from seatrial.optimize.report.show import build_table, memory_line
+from seatrial.optimize.samples import Samples
+from seatrial.optimize.search.explore import measure
+from seatrial.optimize.store import Store
+from seatrial.optimize.timing.memory import memory_of
 from tests.models.graphs import constant, value
 
 pytestmark = pytest.mark.system

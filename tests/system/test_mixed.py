@@ -8,10 +8,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from optimize.build import build
-from optimize.errors import ConfigError, ContractError, StageError
-from optimize.recipe import load_recipe
-from optimize.store import Store
+from seatrial.optimize.building.build import build
+from seatrial.optimize.errors import ConfigError, ContractError, StageError
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.store import Store
 from tests.models.graphs import constant, value
 
 pytestmark = pytest.mark.system
@@ -111,7 +111,7 @@ def test_by_noise_the_same_layer_is_found_with_fewer_candidates(tmp_path: Path) 
         load_recipe(recipe(tmp_path, 0.02, rank="noise")), Store(tmp_path / "s" / "store")
     ).artifact.made_by.notes
     assert set(notes["kept_in_float"]) == {"sensitive [1]"}
-    assert "integers disturb its output" in notes["kept_in_float"]["sensitive [1]"]
+    assert "int8 noise of" in notes["kept_in_float"]["sensitive [1]"]
     noise = notes["sensitivities"]
     assert max(noise, key=noise.get) == "sensitive [1]"
     assert noise["sensitive [1]"] > 100 * noise["robust"] > 0
@@ -138,7 +138,9 @@ def test_an_engine_that_is_not_installed_is_named_with_the_extra(tmp_path: Path)
 def test_a_floor_that_nothing_keeps_is_refused_with_the_best_that_was_measured(tmp_path: Path) -> None:
     store = Store(tmp_path / "s" / "store")
     path = recipe(tmp_path, 0.0, ', exclude = ["robust", "robust too"]')
-    with pytest.raises(StageError, match=r"none keeps a drop of 0\.0|no candidate within the floor is faster"):
+    with pytest.raises(
+        StageError, match=r"none keeps quality_drop = 0\.0|no candidate within the quality floor is faster"
+    ):
         build(load_recipe(path), store)
     assert [artifact.made_by.stage for artifact in store.all()] == ["source"]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from optimize.store import Store
-from serve.cli import app
-from serve.triton.control import Control
-from serve.triton.running import on_pytriton
+from seatrial.optimize.store import Store
+from seatrial.serve.cli import app
+from seatrial.serve.triton.control import Control
+from seatrial.serve.triton.running import on_pytriton
 from tests.models.graphs import fixed
 
 pytestmark = pytest.mark.system

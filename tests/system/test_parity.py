@@ -10,12 +10,12 @@ import pytest
 import typer
 from onnx import TensorProto, helper, numpy_helper
 
-from optimize import cli
-from optimize.artifact import Artifact, File, TensorSpec
-from optimize.comparison import Comparison, hold
-from optimize.errors import ConfigError
-from optimize.recipe import Recipe, load_recipe
-from optimize.store import Store
+from seatrial.optimize.artifact import Artifact, File, TensorSpec
+from seatrial.optimize.building.comparison import Comparison, hold
+from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.recipe.recipe import Recipe, load_recipe
+from seatrial.optimize.store import Store
+from seatrial.optimize.verbs import comparing
 from tests.models.built import Built
 from tests.models.graphs import constant, value
 from tests.models.int8_net import dynamic, float_net, static
@@ -256,18 +256,18 @@ def test_the_verb_judges_prints_and_writes_a_page(
 ) -> None:
     monkeypatch.setenv("SEATRIAL_HOME", str(tiny.home))
     export, quantized = (step.artifact.digest for step in tiny.build.steps[-2:])
-    cli.parity(export, quantized, json_=True)
+    comparing.parity(export, quantized, json_=True)
     told = json.loads(capsys.readouterr().out)
-    cli.parity("tiny", json_=True)  # against its parent, which is the same
+    comparing.parity("tiny", json_=True)  # against its parent, which is the same
     assert json.loads(capsys.readouterr().out) == told
     assert told["kept"]
-    assert told["contract"] == "the quantize stage's own"
+    assert told["contract"] == "the tolerances of the quantize stage"
     assert all(row["snr"] > 10 for row in told["agreements"])
     with pytest.raises(ConfigError, match="has no parent"):
-        cli.parity(tiny.build.source.artifact.digest)
+        comparing.parity(tiny.build.source.artifact.digest)
     page = tmp_path / "page.html"
     with pytest.raises(typer.Exit) as caught:  # a pruned student is not the teacher
-        cli.parity("tiny.fp32", quantized, bisect=True, html=page)
+        comparing.parity("tiny.fp32", quantized, bisect=True, html=page)
     assert caught.value.exit_code == 1
     said = capsys.readouterr().out
     assert "beyond tolerance" in said

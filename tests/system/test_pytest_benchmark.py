@@ -33,7 +33,17 @@ def test_no_benchmark():
 def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "pytest_benchmark.plugin", "-p", "bench.on_pytest", *arguments],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "pytest_benchmark.plugin",
+            "-p",
+            "seatrial.bench.on_pytest",
+            *arguments,
+        ],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -75,7 +85,7 @@ def test_few_runs_are_skipped_or_block_by_choice(suites: Path) -> None:
     done = judged(suites, "-rs", candidate="candidate-1.json")
     assert done.returncode == 0, done.stdout
     assert "2 skipped" in done.stdout
-    assert "it takes 4" in done.stdout
+    assert "4 runs of each arm are needed" in done.stdout
     assert "Traceback" not in done.stdout
     assert judged(suites, "--budget-inconclusive=fail", candidate="candidate-1.json").returncode == 1
 

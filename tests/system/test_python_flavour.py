@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from optimize.artifact import Artifact, TensorSpec
-from optimize.store import Store
-from serve.caching import Cache
-from serve.deployment import Batching, Deployment
-from serve.triton.control import Control
-from serve.triton.flavour.python_cache import WINDOW
-from serve.triton.repository.placing import place
-from serve.triton.running.on_pytriton import Server, serving
+from seatrial.optimize.artifact import Artifact, TensorSpec
+from seatrial.optimize.store import Store
+from seatrial.serve.caching import Cache
+from seatrial.serve.deployment import Batching, Deployment
+from seatrial.serve.triton.control import Control
+from seatrial.serve.triton.flavour.python_cache import WINDOW
+from seatrial.serve.triton.repository.placing import place
+from seatrial.serve.triton.running.on_pytriton import Server, serving
 from tests.models.graphs import constant, make, pictures, value
 
 pytestmark = pytest.mark.system

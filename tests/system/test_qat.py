@@ -9,17 +9,17 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from optimize.build import build
-from optimize.errors import StageError
-from optimize.quality import accuracy
-from optimize.recipe import load_recipe
-from optimize.samples import Samples
-from optimize.sessions.on_torch import open_module
-from optimize.sessions.session import open_session
-from optimize.stages.grids import Grid, fix
-from optimize.stages.qat import calibrate, prepare
-from optimize.store import Store
-from optimize.targets import TARGETS
+from seatrial.optimize.building.build import build
+from seatrial.optimize.errors import ConfigError, StageError
+from seatrial.optimize.quality import accuracy
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.recipe.targets import TARGETS
+from seatrial.optimize.samples import Samples
+from seatrial.optimize.sessions.on_torch import open_module
+from seatrial.optimize.sessions.session import open_session
+from seatrial.optimize.stages.grids import Grid, fix
+from seatrial.optimize.stages.qat import calibrate, prepare
+from seatrial.optimize.store import Store
 from tests.models import tiny as model
 from tests.models.built import TINY, Built
 
@@ -103,6 +103,47 @@ def test_excluded_layers_stay_in_float(tiny: Built) -> None:
     fixed = fix(prepared, TARGETS["x86-vnni"])
     assert type(fixed.get_submodule("head")) is torch.nn.Linear
     assert sum(tensor.dtype == torch.int8 for tensor in fixed.state_dict().values()) == 2
+
+
+def test_a_layer_that_is_called_twice_has_a_bias_for_each_scale(tmp_path: Path) -> None:
+    class Twice(torch.nn.Module):
+        """One layer called at two scales."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.shared, self.last = (
+                torch.nn.Linear(16, 32),
+                torch.nn.Linear(32, 32),
+                torch.nn.Linear(32, 4),
+            )
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            """[n, 4]."""
+            hidden = torch.relu(self.shared(torch.relu(self.first(x))))
+            result: torch.Tensor = self.last(torch.relu(self.shared(8 * hidden)))
+            return result
+
+    torch.manual_seed(0)
+    x = np.random.default_rng(0).normal(size=(64, 16)).astype(np.float32)
+    some = Samples(split="train", inputs={"x": x}, labels=None)
+    trained = prepare(Twice(), some, TARGETS["x86-vnni"], ())
+    calibrate(trained, some)
+    trained.apply(torch.ao.quantization.disable_observer)
+    fixed = fix(trained.eval(), TARGETS["x86-vnni"])
+    path = tmp_path / "twice.onnx"
+    torch.onnx.export(fixed, (torch.from_numpy(x),), path, input_names=["x"], dynamo=True, verbose=False)
+    got = ort.InferenceSession(str(path)).run(None, {"x": x})[0]
+    with torch.no_grad():
+        expected = trained(torch.from_numpy(x)).numpy()
+    assert np.abs(got - expected).max() < 0.03 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("glob", ["haed", "norm"])
+def test_globs_without_effect_are_refused(tiny: Built, glob: str) -> None:
+    module = open_module(tiny.build.steps[0].artifact, tiny.store)
+    with pytest.raises(ConfigError, match=f"'{glob}'") as caught:
+        prepare(module, samples("calibration", 64), TARGETS["x86-vnni"], (glob,))
+    assert caught.value.where == "qat.exclude"
 
 
 def test_what_cannot_be_quantized_is_said(tiny: Built) -> None:

@@ -9,11 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bench.budget import Budget, Design, Limit
-from bench.gating.gate import gate, rejudge
-from bench.load.validity import LoadLimits
-from bench.quality import adversarial
-from bench.quality.checks import (
+from seatrial.bench.budget import Budget, Design, Limit
+from seatrial.bench.checks import (
     AdversarialCheck,
     CalibrationCheck,
     Check,
@@ -22,15 +19,19 @@ from bench.quality.checks import (
     FairnessCheck,
     SegmentsCheck,
 )
-from optimize.artifact import Artifact, File
-from optimize.data import Data
-from optimize.environment import environment
-from optimize.quality import metric
-from optimize.recipe import load_recipe
-from optimize.store import Store
-from serve.cli import app
-from serve.deployment import Deployment
-from serve.triton.running import host as hosting
+from seatrial.bench.gating.gate import gate, rejudge
+from seatrial.bench.gating.gate_setup import GateSetup
+from seatrial.bench.load_limits import LoadLimits
+from seatrial.bench.quality import adversarial
+from seatrial.optimize.artifact import Artifact, File
+from seatrial.optimize.environment import environment
+from seatrial.optimize.quality import metric
+from seatrial.optimize.recipe.data import Data
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.store import Store
+from seatrial.serve.cli import app
+from seatrial.serve.deployment import Deployment
+from seatrial.serve.triton.running import host as hosting
 from tests.models.built import TINY, Built
 from tests.models.sabotaged import blanking, shy
 
@@ -85,11 +86,13 @@ def test_a_weakness_that_the_mean_hides_fails_by_the_check_that_is_about_it(
         base,
         candidate,
         BUDGET,
-        host=hosting.host(store, Deployment(schema=1, name="tiny", max_batch_size=32), scratch=tmp_path / "w"),
-        samples=samples,
-        metric=score,
+        GateSetup(
+            host=hosting.host(store, Deployment(schema=1, name="tiny", max_batch_size=32), scratch=tmp_path / "w"),
+            samples=samples,
+            metric=score,
+            folder=tmp_path / "run",
+        ),
         suite=adversarial.prepared(CHECKS, samples, score, tiny.build.source.artifact, store),
-        folder=tmp_path / "run",
     )
     outcomes = {finding.metric: finding.outcome for finding in verdict.findings}
     assert verdict.outcome == "FAIL", verdict.summary
@@ -145,5 +148,5 @@ def test_the_verb_judges_by_a_budget_s_checks_and_writes_a_page(tiny: Built, sto
 
     alone = CliRunner().invoke(app, ["quality", "tiny", "--recipe", str(TINY)])
     assert alone.exit_code == 0, alone.output
-    assert "told, not judged" in alone.stdout
+    assert "informational" in alone.stdout
     assert "drift" not in alone.stdout

@@ -10,18 +10,18 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from optimize.artifact import File
-from optimize.build import build
-from optimize.environment import environment
-from optimize.errors import ConfigError, ContractError, SourceError, StageError
-from optimize.quantization import on_calibration, on_graph
-from optimize.quantization.on_smooth import smoothed
-from optimize.recipe import load_recipe
-from optimize.samples import Samples, Split
-from optimize.sessions.on_ort import OrtSession
-from optimize.sessions.session import open_session
-from optimize.stages.configs import Override, QuantizeConfig
-from optimize.store import Store
+from seatrial.optimize.artifact import File
+from seatrial.optimize.building.build import build
+from seatrial.optimize.environment import environment
+from seatrial.optimize.errors import ConfigError, ContractError, SourceError, StageError
+from seatrial.optimize.quantization import on_calibration, on_graph
+from seatrial.optimize.quantization.on_smooth import smoothed
+from seatrial.optimize.recipe.configs import Override, QuantizeConfig
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.samples import Samples, Split
+from seatrial.optimize.sessions.on_ort import OrtSession
+from seatrial.optimize.sessions.session import open_session
+from seatrial.optimize.store import Store
 from tests.models.quantizing import Bench, Graph, kinds, read_quantized, resnet, samples, transformer
 
 pytestmark = pytest.mark.system

@@ -10,7 +10,7 @@ import pytest
 
 from tests.models.built import ROOT
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(3300)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3300)]
 README = (ROOT / "README.md").read_text()
 SHELL = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines() if line]
 # Verbs that need what the demo released; the other commands need what it built, whatever the verdict.
@@ -42,7 +42,18 @@ def without_scripts(html: str) -> str:
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What git tracks and the installed .venv, with nothing built yet; the README's own files lie where it says."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("optimize", "bench", "serve", "scripts", "tests", "docs", "pyproject.toml", "README.md", "LICENSE"):
+    for name in (
+        "seatrial",
+        "optimize",
+        "bench",
+        "serve",
+        "scripts",
+        "tests",
+        "docs",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+    ):
         (folder / name).symlink_to(ROOT / name)
     (folder / ".venv").symlink_to(sys.prefix)
     for name, text in FILES.items():

@@ -25,7 +25,7 @@ def run(gated: Gated, tmp_path: Path) -> Path:
 
 def seatrial(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     given = os.environ | {"SEATRIAL_HOME": str(home), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "serve.cli", *arguments]
+    command = [sys.executable, "-m", "seatrial.serve.cli", *arguments]
     return subprocess.run(command, env=given, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 

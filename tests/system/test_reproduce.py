@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from optimize.build import build
-from optimize.recipe import load_recipe
-from optimize.reproduce import Reproduction, differing, reproduce
-from optimize.store import Store
+from seatrial.optimize.building.build import build
+from seatrial.optimize.building.reproduce import Reproduction, differing, reproduce
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.store import Store
 from tests.models.built import TINY, Built
 
 pytestmark = pytest.mark.system

@@ -12,19 +12,19 @@ import pytest
 from typer.testing import CliRunner
 
 from scripts.benchmarks.trial import NAME, PLAN, Asking, up
-from serve.cli import app
-from serve.traffic.envoy import on_capture
-from serve.traffic.envoy.proxy import Proxy
-from serve.traffic.envoy.router import EnvoyRouter
-from serve.traffic.rollout.machine import Event, Phase
-from serve.traffic.rollout.records import Records
-from serve.traffic.routes import Routes
-from serve.traffic.shadow.joining import BREAKER, Shadow
-from serve.triton.control import Control
-from serve.triton.running import on_pytriton
-from serve.triton.running.process import wait
-from serve.triton.server import Server
-from serve.triton.upkeep.fleet import TritonFleet
+from seatrial.serve.cli import app
+from seatrial.serve.processes import wait
+from seatrial.serve.traffic.envoy import on_capture
+from seatrial.serve.traffic.envoy.proxy import Proxy
+from seatrial.serve.traffic.envoy.router import EnvoyRouter
+from seatrial.serve.traffic.rollout.machine import Event, Phase
+from seatrial.serve.traffic.rollout.records import Records
+from seatrial.serve.traffic.routes import Routes
+from seatrial.serve.traffic.shadow.joining import BREAKER, Shadow
+from seatrial.serve.triton.control import Control
+from seatrial.serve.triton.running import on_pytriton
+from seatrial.serve.triton.server import Server
+from seatrial.serve.triton.supervision.fleet import TritonFleet
 
 pytestmark = pytest.mark.system
 
@@ -77,14 +77,14 @@ def rollout(candidate: int, plan: Path, proxy: Proxy) -> tuple[int, dict[str, An
 def test_what_cannot_be_judged_is_refused_before_anything_moves(folder: Path) -> None:
     start = ("rollout", "start", NAME, "--plan", str(folder / "plan.toml"))
     code, told = seatrial(*start, "--candidate", "2")
-    assert (code, "no server is up" in told) == (4, True)
+    assert (code, "no server is running" in told) == (4, True)
 
 
 def test_an_equal_version_is_promoted_without_a_failed_request(folder: Path, trial: tuple[Server, Proxy]) -> None:
     server, proxy = trial
     start = ("rollout", "start", NAME, "--candidate", "2", "--plan")
     blind, told = seatrial(*start, str(folder / "blind.toml"))
-    assert (blind, "nothing would compare" in told) == (2, True)
+    assert (blind, "the candidate's answers cannot be compared" in told) == (2, True)
     missing, told = seatrial(*start[:4], "9", "--plan", str(folder / "plan.toml"))
     assert (missing, "no version 9" in told) == (2, True)
     code, found, asking = rollout(2, folder / "plan.toml", proxy)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from optimize.build import build
-from optimize.errors import ConfigError, MachineError
-from optimize.explore import explore
-from optimize.recipe import load_recipe
-from optimize.store import Store
+from seatrial.optimize.building.build import build
+from seatrial.optimize.errors import ConfigError, MachineError
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.search.explore import explore
+from seatrial.optimize.store import Store
 from tests.models.built import ROOT, TINY, Built
 
 pytestmark = pytest.mark.system
@@ -35,14 +35,14 @@ def recipe(tiny: Built, tmp_path: Path) -> Path:
     head = TINY.read_text().split("[[stages]]", 1)[0]
     head = head.replace('factory = "tiny.py:teacher"\noutputs = ["logits"]', 'onnx = "net.onnx"')
     path = tmp_path / "net.toml"
-    path.write_text(head + '[[stages]]\nkind = "quantize"\nparity = { "*" = { cosine = 0.5 } }\n' + SEARCH)
+    path.write_text(head + '[[stages]]\nkind = "quantize"\nparity = { "*" = { spread_error = 0.5 } }\n' + SEARCH)
     return path
 
 
 def seatrial(*arguments: str, home: Path) -> subprocess.Popen[str]:
     environment = os.environ | {"SEATRIAL_HOME": str(home), "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [sys.executable, "-m", "serve.cli", *arguments],
+        [sys.executable, "-m", "seatrial.serve.cli", *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -85,7 +85,7 @@ def test_a_study_goes_on_and_is_refused_for_another_recipe(recipe: Path, tmp_pat
     assert any("on the front; best quality" in text for text in texts)
     assert not build(load_recipe(next(iter(second.files.values()))), store).worked
     recipe.write_text(recipe.read_text().replace("calibration = 128", "calibration = 64"))
-    with pytest.raises(ConfigError, match="another recipe"):
+    with pytest.raises(ConfigError, match="a different recipe"):
         explore(load_recipe(recipe), store, storage, 6)
     with pytest.raises(MachineError, match="cannot be opened"):
         explore(load_recipe(recipe), store, "nosuch://x", 6)
@@ -93,7 +93,7 @@ def test_a_study_goes_on_and_is_refused_for_another_recipe(recipe: Path, tmp_pat
 
 def test_what_fails_or_breaks_the_floor_is_kept_apart(recipe: Path, tmp_path: Path) -> None:
     text = recipe.read_text()
-    recipe.write_text(text.replace("cosine = 0.5", "relative_error = 1e-9"))
+    recipe.write_text(text.replace("spread_error = 0.5", "relative_error = 1e-9"))
     found = explore(load_recipe(recipe), Store(tmp_path / "a" / "store"), f"journal:{tmp_path / 'a.journal'}", 2)
     assert not found.front
     assert all("disagrees with the parent" in candidate.failure for candidate in found.candidates)

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimize.errors import SeatrialError
-from serve.triton.control import Control
-from serve.triton.running.on_pytriton import Server, serving
-from serve.triton.running.process import send, wait
-from serve.triton.running.stubs import stubs
-from serve.triton.upkeep.cache_worth import LEAST, response_cache_pays
-from serve.triton.upkeep.probe import probe
-from serve.triton.upkeep.supervisor import Pace, Supervisor
+from seatrial.optimize.errors import SeatrialError
+from seatrial.serve.processes import send, wait
+from seatrial.serve.triton.control import Control
+from seatrial.serve.triton.running.on_pytriton import Server, serving
+from seatrial.serve.triton.running.stubs import stubs
+from seatrial.serve.triton.supervision.cache_worth import LEAST, response_cache_pays
+from seatrial.serve.triton.supervision.probe import probe
+from seatrial.serve.triton.supervision.supervisor import Pace, Supervisor
 
 pytestmark = pytest.mark.system
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from optimize.store import Store
-from serve.traffic.envoy import on_envoy
-from serve.triton.running import on_pytriton
-from serve.triton.running.process import free_ports
+from seatrial.optimize.store import Store
+from seatrial.serve.processes import free_ports
+from seatrial.serve.traffic.envoy import on_envoy
+from seatrial.serve.triton.running import on_pytriton
 from tests.models.built import ROOT
 from tests.models.graphs import pictures
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.nightly
 
 PAGE = (ROOT / "docs" / "serving.md").read_text()
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
@@ -58,7 +58,7 @@ def test_every_command_of_the_page_works(tmp_path: Path, home: Path, started: di
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     for command in COMMANDS:
-        here = elsewhere(command, moved).replace(".venv/bin/seatrial", f"exec {sys.executable} -m serve.cli")
+        here = elsewhere(command, moved).replace(".venv/bin/seatrial", f"exec {sys.executable} -m seatrial.serve.cli")
         here = here.replace("serve.cli up", f"serve.cli {up}")
         if here.endswith(LEFT_RUNNING):
             started[command] = subprocess.Popen(

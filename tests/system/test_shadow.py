@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from scripts.benchmarks.shadowed import NAME, Client, edge, hanging, versions
-from serve.traffic.edge import Capturing, Limits
-from serve.traffic.envoy.on_capture import Collector
-from serve.traffic.envoy.proxy import Proxy
-from serve.traffic.envoy.routes import is_copied
-from serve.traffic.shadow import joining
-from serve.traffic.shadow.agreement import Agreement, AgreementLimits
-from serve.triton.running.process import wait
-from serve.triton.server import Server
+from seatrial.serve.processes import wait
+from seatrial.serve.traffic.edge import Capturing, Limits
+from seatrial.serve.traffic.envoy.on_capture import Collector
+from seatrial.serve.traffic.envoy.proxy import Proxy
+from seatrial.serve.traffic.envoy.routes import is_copied
+from seatrial.serve.traffic.shadow import joining
+from seatrial.serve.traffic.shadow.agreement import Agreement, AgreementLimits
+from seatrial.serve.triton.server import Server
 
 pytestmark = pytest.mark.system
 LIMITS = {"*": AgreementLimits(top1_at_least=0.9, cosine_at_least=0.9, max_error_at_most=1e-5)}

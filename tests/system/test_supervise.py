@@ -16,17 +16,18 @@ import numpy as np
 import pytest
 
 from scripts.benchmarks.versioned import NAME, put
-from serve.errors import RequestError, ServerError
-from serve.triton.control import Control
-from serve.triton.repository.placing import choose, chosen
-from serve.triton.running import on_pytriton
-from serve.triton.running.on_pytriton import Server
-from serve.triton.running.process import wait
-from serve.triton.running.stubs import stubs
-from serve.triton.upkeep.fleet import TritonFleet
-from serve.triton.upkeep.healing import Backoff
-from serve.triton.upkeep.supervisor import Pace, Supervisor, supervision
-from serve.triton.upkeep.switch import switch
+from seatrial.serve.errors import RequestError, ServerError
+from seatrial.serve.processes import wait
+from seatrial.serve.triton.control import Control
+from seatrial.serve.triton.repository.placing import choose, chosen
+from seatrial.serve.triton.running import on_pytriton
+from seatrial.serve.triton.running.on_pytriton import Server
+from seatrial.serve.triton.running.stubs import stubs
+from seatrial.serve.triton.supervision import lasting
+from seatrial.serve.triton.supervision.fleet import TritonFleet
+from seatrial.serve.triton.supervision.healing import Backoff
+from seatrial.serve.triton.supervision.supervisor import Pace, Supervisor, supervision
+from seatrial.serve.triton.supervision.switch import switch
 
 pytestmark = pytest.mark.system
 
@@ -56,7 +57,7 @@ def up(folder: Path) -> Iterator[Server]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEATRIAL_HOME", str(folder / "home"))
         try:
-            yield on_pytriton.up(folder / "models", (NAME,), foreign=(NAME,))
+            yield lasting.up(folder / "models", (NAME,), foreign=(NAME,))
         finally:
             on_pytriton.down()
 
@@ -78,7 +79,7 @@ def supervised(events: list[dict[str, Any]], pace: Pace = PACE) -> Supervisor:
 
 
 def verb(*words: str) -> subprocess.CompletedProcess[str]:
-    script = [sys.executable, "-m", "serve.cli", *words]
+    script = [sys.executable, "-m", "seatrial.serve.cli", *words]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(script, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
@@ -165,7 +166,7 @@ def test_a_version_beyond_help_is_tried_again_and_the_other_serves(up: Server, f
 def test_down_answers_what_waits_and_is_not_undone_by_the_supervisor(up: Server) -> None:
     server = on_pytriton.wanted()
     assert server is not None
-    script = [sys.executable, "-m", "serve.cli", "supervise", "--json"]
+    script = [sys.executable, "-m", "seatrial.serve.cli", "supervise", "--json"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(script, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None

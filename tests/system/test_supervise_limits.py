@@ -20,15 +20,16 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from scripts.benchmarks.versioned import NAME, put
-from serve.errors import RequestError, ServerError
-from serve.triton.control import Control
-from serve.triton.running import on_pytriton
-from serve.triton.running.on_pytriton import Server
-from serve.triton.running.process import free_ports, wait
-from serve.triton.running.stubs import stubs
-from serve.triton.upkeep import journal
-from serve.triton.upkeep.healing import Backoff
-from serve.triton.upkeep.supervisor import Pace, Supervisor
+from seatrial.serve.errors import RequestError, ServerError
+from seatrial.serve.processes import free_ports, wait
+from seatrial.serve.triton.control import Control
+from seatrial.serve.triton.repository import journal
+from seatrial.serve.triton.running import on_pytriton
+from seatrial.serve.triton.running.on_pytriton import Server
+from seatrial.serve.triton.running.stubs import stubs
+from seatrial.serve.triton.supervision import lasting
+from seatrial.serve.triton.supervision.healing import Backoff
+from seatrial.serve.triton.supervision.supervisor import Pace, Supervisor
 
 pytestmark = pytest.mark.system
 
@@ -66,7 +67,7 @@ def up(folder: Path) -> Iterator[Server]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEATRIAL_HOME", str(folder / "home"))
         try:
-            yield on_pytriton.up(folder / "models", (NAME, OTHER), foreign=(NAME, OTHER))
+            yield lasting.up(folder / "models", (NAME, OTHER), foreign=(NAME, OTHER))
         finally:
             on_pytriton.down()
 
@@ -95,7 +96,7 @@ def strike(version: int, model: str = NAME) -> None:
 def supervising(*words: str) -> Iterator[tuple[psutil.Process, Callable[[], dict[str, float]]]]:
     """The verb with few descriptors, and what its metrics say."""
     port = free_ports(1)[0]
-    script = [sys.executable, "-m", "serve.cli", "supervise", "--metrics-port", str(port), *words]
+    script = [sys.executable, "-m", "seatrial.serve.cli", "supervise", "--metrics-port", str(port), *words]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
 
     def scrape() -> dict[str, float]:
@@ -150,8 +151,8 @@ def test_hundreds_of_probes_take_no_descriptor_and_no_thread_with_them() -> None
 BLIND = """
 import json, os, resource, sys
 from pathlib import Path
-from serve.triton.running import on_pytriton
-from serve.triton.upkeep.supervisor import Supervisor
+from seatrial.serve.triton.running import on_pytriton
+from seatrial.serve.triton.supervision.supervisor import Supervisor
 events = []
 watching = Supervisor(on_pytriton.wanted(), on_pytriton.restart, tell=events.append)
 assert watching.tick() and watching.tick()

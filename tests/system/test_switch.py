@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optimize.errors import IntegrityError, MissingError
 from scripts.benchmarks.versioned import NAME, put
-from serve.errors import ModelLoadError
-from serve.triton.control import Control
-from serve.triton.repository.placing import chosen
-from serve.triton.running.on_pytriton import Server, serving
-from serve.triton.upkeep import journal
-from serve.triton.upkeep.fleet import TritonFleet
-from serve.triton.upkeep.switch import STEPS, forgive, recover, switch
+from seatrial.optimize.errors import IntegrityError, MissingError
+from seatrial.serve.errors import ModelLoadError
+from seatrial.serve.triton.control import Control
+from seatrial.serve.triton.repository import journal
+from seatrial.serve.triton.repository.placing import chosen
+from seatrial.serve.triton.running.on_pytriton import Server, serving
+from seatrial.serve.triton.supervision.fleet import TritonFleet
+from seatrial.serve.triton.supervision.switch import STEPS, forgive, recover, switch
 
 pytestmark = pytest.mark.system
 
@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 KILLED = """
     import os, signal, sys
     from pathlib import Path
-    from serve.triton.control import Control
-    from serve.triton.upkeep.switch import switch
+    from seatrial.serve.triton.control import Control
+    from seatrial.serve.triton.supervision.switch import switch
     def die(step):
         if step == sys.argv[3]:
             os.kill(os.getpid(), signal.SIGKILL)

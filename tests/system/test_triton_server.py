@@ -15,15 +15,16 @@ import numpy as np
 import psutil
 import pytest
 
-from optimize.artifact import Artifact, File, TensorSpec
-from optimize.store import Store
-from serve.deployment import Deployment
-from serve.errors import ModelLoadError, ServerError
-from serve.triton.control import Control
-from serve.triton.repository.placing import place
-from serve.triton.running import on_pytriton, wheel
-from serve.triton.running.on_pytriton import discard, down, running, serving, start, status, stop, up
-from serve.triton.running.process import alive, family, mentioning, wait
+from seatrial.optimize.artifact import Artifact, File, TensorSpec
+from seatrial.optimize.store import Store
+from seatrial.serve.deployment import Deployment
+from seatrial.serve.errors import ModelLoadError, ServerError
+from seatrial.serve.processes import alive, family, mentioning, wait
+from seatrial.serve.triton.control import Control
+from seatrial.serve.triton.repository.placing import place
+from seatrial.serve.triton.running import on_pytriton, wheel
+from seatrial.serve.triton.running.on_pytriton import discard, down, running, serving, start, status, stop
+from seatrial.serve.triton.supervision.lasting import up
 from tests.models.made_by import MADE_BY
 
 pytestmark = pytest.mark.system
@@ -171,7 +172,7 @@ def test_up_and_down_in_turn(repository: Path) -> None:
     try:
         assert status() == server
         echo(server.url)
-        with pytest.raises(ServerError, match="up already"):
+        with pytest.raises(ServerError, match="already running"):
             up(repository)
         with serving(repository, ("echo",)) as other:  # a throwaway server beside it disturbs nothing
             echo(other.url)
@@ -181,6 +182,22 @@ def test_up_and_down_in_turn(repository: Path) -> None:
         assert down() is not None
     assert status() is None
     assert not running(server)
+
+
+def test_an_interrupted_down_leaves_no_server(repository: Path) -> None:
+    server = up(repository, ("echo",), foreign=("echo",))
+
+    def interrupted() -> None:
+        assert running(server)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        down(before=interrupted)
+    assert not running(server)
+    assert down() is None
+    assert not list(Path("/dev/shm").glob(f"{server.shm_prefix}*"))
+    up(repository, ("echo",), foreign=("echo",))
+    assert down()
 
 
 def test_a_server_that_was_killed_is_not_up_and_can_be_replaced(repository: Path) -> None:
@@ -239,8 +256,10 @@ def test_ctrl_c_while_a_model_loads_leaves_no_server(repository: Path) -> None:
 def orphaned(repository: Path, *, guarded: bool) -> tuple[int, int]:
     """A server whose owner was killed, with its guardian or without: number and start."""
     script = (
-        "import os, signal, sys, time\nfrom pathlib import Path\nfrom optimize import guarding\n"
-        "from serve.triton.running.on_pytriton import start\nserver = start(Path(sys.argv[1]), models=('echo',))\n"
+        "import os, signal, sys, time\nfrom pathlib import Path\n"
+        "from seatrial.optimize import guarding\n"
+        "from seatrial.serve.triton.running.on_pytriton import start\n"
+        "server = start(Path(sys.argv[1]), models=('echo',))\n"
         f"{'' if guarded else 'os.kill(guarding._guardian.pid, signal.SIGKILL)'}\n"
         "print(server.pid, server.started, flush=True)\ntime.sleep(60)\n"
     )

@@ -10,23 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.targets import Endpoint
-from optimize.artifact import Artifact
-from optimize.samples import Samples
-from optimize.sessions.on_ort import OrtSession
-from optimize.store import Store
-from serve.deployment import Batching, Deployment, Queue, Warmup
-from serve.errors import RequestError
-from serve.triton.control import Control
-from serve.triton.proof.golden import replay
-from serve.triton.proof.replaying import reference, replayed
-from serve.triton.repository.placement import Placement
-from serve.triton.repository.placing import place
-from serve.triton.running import on_pytriton
-from serve.triton.running.host import host
-from serve.triton.running.on_pytriton import Server, serving
-from serve.triton.running.process import alive, start_ticks
-from serve.triton.upkeep.switch import switch
+from seatrial.bench.targets import Endpoint
+from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.samples import Samples
+from seatrial.optimize.sessions.on_ort import OrtSession
+from seatrial.optimize.store import Store
+from seatrial.serve.deployment import Batching, Deployment, Queue, Warmup
+from seatrial.serve.errors import RequestError
+from seatrial.serve.processes import alive, start_ticks
+from seatrial.serve.triton.control import Control
+from seatrial.serve.triton.proof.golden import ServedModel, replay
+from seatrial.serve.triton.proof.replaying import reference, replayed
+from seatrial.serve.triton.repository.placement import Placement
+from seatrial.serve.triton.repository.placing import place
+from seatrial.serve.triton.running import on_pytriton
+from seatrial.serve.triton.running.host import host
+from seatrial.serve.triton.running.on_pytriton import Server, serving
+from seatrial.serve.triton.supervision.switch import switch
 from tests.models.graphs import fixed, pictures, words
 
 pytestmark = pytest.mark.system
@@ -154,15 +154,14 @@ def test_golden_replay_passes_on_the_real_artifact_and_fails_on_another(
         site.artifacts["pictures"],
         samples,
         store=site.store,
-        model="pictures",
-        version=1,
-        max_batch_size=PICTURES.max_batch_size,
+        model=ServedModel(name="pictures", version=1, max_batch_size=PICTURES.max_batch_size),
     )
     assert report.passed, str(report)
     assert report.batch_sizes == (1, 16)
     assert report.requests == 5 + 1
     other = pictures(site.store, tmp_path / "other", scale=1.01)
-    report = replay(control, other, samples, store=site.store, model="pictures", version=1, max_batch_size=16)
+    served = ServedModel(name="pictures", version=1, max_batch_size=16)
+    report = replay(control, other, samples, store=site.store, model=served)
     assert not report.passed
     assert {each.output for each in report.differences} == {"scores"}
     assert len(report.differences) == report.requests
@@ -181,9 +180,8 @@ def test_a_version_that_serves_is_replayed_against_its_own_artifact(site: Site, 
 def test_golden_replay_of_a_model_that_does_not_batch(site: Site, control: Control) -> None:
     signal = np.random.default_rng(1).normal(size=(6, 6))
     samples = Samples(split="golden", inputs={"signal": signal}, labels=None)
-    report = replay(
-        control, site.artifacts["fixed"], samples, store=site.store, model="fixed", version=1, max_batch_size=0
-    )
+    served = ServedModel(name="fixed", version=1, max_batch_size=0)
+    report = replay(control, site.artifacts["fixed"], samples, store=site.store, model=served)
     assert report.passed, str(report)
     assert report.batch_sizes == (2,)
     assert report.requests == 3

@@ -10,23 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.capacity.slo import Slo
-from bench.load.run import LoadRun
-from optimize import config
-from optimize.errors import ConfigError
-from optimize.store import Store
-from serve.deployment import Deployment
-from serve.plan.curve import Curve
-from serve.plan.observe import Bench
-from serve.plan.on_optuna import OptunaProposer
-from serve.plan.run import Asked, run
-from serve.plan.setting import Layout, Setting
+from seatrial.bench.capacity.slo import Slo
+from seatrial.bench.load.run import LoadRun
+from seatrial.optimize import config
+from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.store import Store
+from seatrial.serve.deployment import Deployment
+from seatrial.serve.plan.curve import Curve
+from seatrial.serve.plan.observe import Bench
+from seatrial.serve.plan.on_optuna import OptunaProposer
+from seatrial.serve.plan.run import TuneRequest, run
+from seatrial.serve.plan.setting import Layout, Setting
 from tests.models.built import ROOT
 from tests.models.graphs import pictures
 
 pytestmark = pytest.mark.system
 
-ASKED = Asked(
+ASKED = TuneRequest(
     rate=40,
     slo=Slo(quantile=0.9, seconds=0.25),
     largest=8,
@@ -78,7 +78,7 @@ def test_a_run_measures_plans_tries_and_verifies_and_goes_on_from_what_it_kept(h
     assert again.plan == found.plan
     assert again.tuned == found.tuned  # nothing was measured anew
     assert not list((tmp_path / "scratch").glob("host-*"))
-    with pytest.raises(ConfigError, match="asked something else"):
+    with pytest.raises(ConfigError, match="had other settings"):
         run(bench, replace(ASKED, rate=41), folder=folder, proposing=OptunaProposer, some=(SINGLE,))
 
     written_by_the_verb(bench.artifact.digest, found.plan.setting, folder, tmp_path / "pictures.toml")
@@ -99,7 +99,7 @@ def written_by_the_verb(digest: str, setting: Setting, folder: Path, deployment:
     asked |= {"artifact": digest, "out": folder}
     options = [f"--{name}={value}" for name, value in asked.items()]
     done = subprocess.run(
-        [sys.executable, "-m", "serve.cli", "tune", str(deployment), *options, "--write", "--json"],
+        [sys.executable, "-m", "seatrial.serve.cli", "tune", str(deployment), *options, "--write", "--json"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         cwd=ROOT,
         capture_output=True,

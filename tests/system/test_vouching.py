@@ -12,15 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optimize.errors import ConfigError, IntegrityError
-from optimize.store import Store
-from serve.deployment import Deployment
-from serve.triton.control import Control
-from serve.triton.repository.placing import place
-from serve.triton.running import on_pytriton
-from serve.triton.running.on_pytriton import serving
-from serve.triton.upkeep import journal
-from serve.triton.upkeep.switch import heal, switch
+from seatrial.optimize.errors import ConfigError, IntegrityError
+from seatrial.optimize.store import Store
+from seatrial.serve.deployment import Deployment
+from seatrial.serve.triton.control import Control
+from seatrial.serve.triton.repository import journal
+from seatrial.serve.triton.repository.placing import place
+from seatrial.serve.triton.running import on_pytriton
+from seatrial.serve.triton.running.on_pytriton import serving
+from seatrial.serve.triton.supervision import lasting
+from seatrial.serve.triton.supervision.switch import heal, switch
 from tests.models.graphs import pictures
 
 pytestmark = pytest.mark.system
@@ -53,7 +54,7 @@ def models(tmp_path: Path, home: Path) -> Path:
 
 def up(models: Path, *words: str) -> subprocess.CompletedProcess[str]:
     ports = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
-    command = [sys.executable, "-m", "serve.cli", "up", "--repository", str(models), *ports, *words]
+    command = [sys.executable, "-m", "seatrial.serve.cli", "up", "--repository", str(models), *ports, *words]
     around = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=ROOT, env=around, capture_output=True, text=True, timeout=90)
 
@@ -133,7 +134,7 @@ def test_the_placed_code_looks_past_its_neighbours_and_writes_no_bytecode(models
 @pytest.fixture
 def server(models: Path) -> Iterator[on_pytriton.Server]:
     try:
-        yield on_pytriton.up(models, (NAME,))
+        yield lasting.up(models, (NAME,))
     finally:
         on_pytriton.down(timeout=5.0)
 
@@ -145,12 +146,12 @@ def test_what_is_planted_while_the_server_runs_is_neither_switched_to_nor_healed
     second = place(pictures(store, tmp_path / "second", scale=3.0), DEPLOYMENT, store=store, repository=models)
     shadowing(second.path, marker)
     with Control.to(server) as control:
-        with pytest.raises(IntegrityError, match="code that was not placed"):
+        with pytest.raises(IntegrityError, match="code that seatrial did not place"):
             switch(control, models, NAME, (1, 2))
         assert journal.read(models, NAME) is None, "a refusal is no failed load"
         assert control.infer(NAME, 1, INPUTS)["scores"].shape == (1, 5)
         (models / NAME / "1" / "numpy.py").write_text(code(marker))
-        with pytest.raises(IntegrityError, match="code that was not placed"):
+        with pytest.raises(IntegrityError, match="code that seatrial did not place"):
             heal(control, models, NAME, 1)
         assert control.ready_versions(NAME) == {1}, "what serves goes on serving"
     on_pytriton.discard(server)
@@ -175,7 +176,7 @@ def test_a_model_of_somebody_else_is_served_only_when_it_is_named(models: Path, 
     try:
         for words, said, served in (
             ((), "not loaded: echo was not placed by seatrial", {NAME}),
-            (("--allow-foreign", "echo"), "not vouched for by seatrial", {NAME, "echo"}),
+            (("--allow-foreign", "echo"), "not verified by seatrial", {NAME, "echo"}),
         ):
             done = up(models, *words, "--json")
             assert done.returncode == 0, done.stderr

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optimize.environment import environment
-from optimize.errors import SeatrialError, StageError
-from optimize.sessions.session import open_session
 from scripts.models import docstrings
+from seatrial.optimize.environment import environment
+from seatrial.optimize.errors import SeatrialError, StageError
+from seatrial.optimize.sessions.session import open_session
 from tests.models.built import ROOT, Built
 
 pytestmark = pytest.mark.system
@@ -90,7 +90,7 @@ def test_openvino_that_is_not_installed_is_named_with_the_extra(tiny: Built) -> 
 def test_minilm_puts_sentences_of_one_meaning_together() -> None:
     import torch
 
-    from optimize.user_code import Reference
+    from seatrial.optimize.user_code import Reference
 
     models = Path(ROOT / "scripts" / "models")
     inputs = Reference.parse("minilm.py:encoded", models).load()(

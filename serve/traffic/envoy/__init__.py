@@ -1,1 +1,1 @@
-"""Envoy before the server: what it is told, starting and stopping it, what it saw, and routes made true on it."""
+"""Envoy before the server: its configuration, start and stop, its records, and routes put in force on it."""

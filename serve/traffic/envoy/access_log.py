@@ -23,8 +23,8 @@ _ARM = re.compile(rf"{ARM}(\d+)(?:{COPIED})?$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """How far a log was read: which file (it may be moved away), and how many bytes of it."""
+class LogPosition:
+    """Position in a log: the file (which may be rotated), and the number of bytes read."""
 
     inode: int = 0
     offset: int = 0
@@ -38,7 +38,7 @@ def parse(line: str) -> Seen | None:
     try:
         return of(json.loads(line))
     except (ValueError, RecursionError):
-        return None  # a line of somebody else's, or one that a killed process left half-written
+        return None  # a foreign line, or one that a killed process left half-written
 
 
 def of(said: Mapping[str, Any]) -> Seen | None:
@@ -77,7 +77,7 @@ def of(said: Mapping[str, Any]) -> Seen | None:
             digest=str(said.get("digest", "")),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
-        return None  # of somebody else's
+        return None  # a foreign line
 
 
 def _seconds(said: Mapping[str, Any], words: set[str]) -> float:
@@ -93,23 +93,23 @@ def _seconds(said: Mapping[str, Any], words: set[str]) -> float:
 
 
 def read(
-    log: Path, place: Place | None = None, *, parsing: Callable[[str], Seen | None] = parse
-) -> tuple[list[Seen], Place]:
+    log: Path, place: LogPosition | None = None, *, parsing: Callable[[str], Seen | None] = parse
+) -> tuple[list[Seen], LogPosition]:
     """Requests that were written since that place; see `read_lines`."""
     return read_lines(log, place, parsing=parsing)
 
 
 def read_lines(
-    log: Path, place: Place | None = None, *, parsing: Callable[[str], Parsed | None]
-) -> tuple[list[Parsed], Place]:
-    """What was written since that place (by default: from the beginning), and the place to go on from.
+    log: Path, place: LogPosition | None = None, *, parsing: Callable[[str], Parsed | None]
+) -> tuple[list[Parsed], LogPosition]:
+    """Return the lines since that position (default: the beginning), and the new position.
 
     A line that is not ended yet waits for the next reading. Where the log was moved away, the rest of the old file
     (`log` with ``.1``) comes first; where the place is in neither file any more, because it was moved away twice since,
     all of both is read. `parsing` is for a proxy whose lines say less.
     """
     found: list[Parsed] = []
-    place = place or Place()
+    place = place or LogPosition()
     with ExitStack() as stack:
         # The log first: once there is a new one the proxy has closed the old one, whose end is then really its end.
         new, old = (_opened(stack, path) for path in (log, log.with_name(f"{log.name}.1")))
@@ -121,7 +121,7 @@ def read_lines(
             stream.seek(begin if begin <= os.fstat(stream.fileno()).st_size else 0)  # else another file of that number
             content = stream.read()
             ended = content.rfind(b"\n") + 1
-            place = Place(inode=_inode(stream), offset=stream.tell() - len(content) + ended)
+            place = LogPosition(inode=_inode(stream), offset=stream.tell() - len(content) + ended)
             found.extend(_lines(content[:ended], parsing))
     return found, place
 
@@ -137,13 +137,13 @@ def _inode(stream: BinaryIO) -> int:
     return os.fstat(stream.fileno()).st_ino
 
 
-def end(log: Path) -> Place:
+def end(log: Path) -> LogPosition:
     """The place after all that was written so far; whatever is read from there on is new."""
     try:
         with log.open("rb") as stream:
-            return Place(inode=log.stat().st_ino, offset=stream.seek(0, 2))
+            return LogPosition(inode=log.stat().st_ino, offset=stream.seek(0, 2))
     except FileNotFoundError:
-        return Place()
+        return LogPosition()
 
 
 def rotate(log: Path, admin: Admin, *, above: int = 256 << 20) -> bool:

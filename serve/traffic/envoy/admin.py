@@ -1,7 +1,7 @@
 """Envoy's admin interface on its socket: what is in force, what was refused, what is under way.
 
-Asks and tells; decides nothing. The socket lies in a folder that only its owner can enter, because whoever reaches it
-can end the proxy.
+Asks and tells; decides nothing. The socket lies in a folder that only its owner can enter, because a user who reaches
+it can end the proxy.
 """
 
 import http.client
@@ -24,7 +24,7 @@ _COUNTERS = {  # by kind of discovery, where Envoy keeps its statistics
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What Envoy holds of one kind of file: the version in force, and how often it refused an update."""
+    """Envoy's state of one kind of file: the version in force, and the number of refused updates."""
 
     version: str
     rejected: int
@@ -50,7 +50,7 @@ class Admin:
         self._path, self._timeout = path, timeout
 
     def ready(self) -> bool:
-        """Whether it answers and has taken its first configuration."""
+        """Return whether it answers and has applied its first configuration."""
         try:
             return self._ask("GET", "/ready").strip() == b"LIVE"
         except ServerError:
@@ -87,7 +87,7 @@ class Admin:
         return int(self._stats(["http.edge.downstream_rq_active"]).get("http.edge.downstream_rq_active", 0))
 
     def drain(self) -> None:
-        """Tell clients to go: answers close their connections, and after the drain time nobody is let in."""
+        """Drain the clients: answers close their connections, and after the drain time no connection is accepted."""
         self._ask("POST", "/drain_listeners?graceful")
 
     def reopen_logs(self) -> None:
@@ -111,10 +111,14 @@ class Admin:
             body = answer.read()
         except (OSError, http.client.HTTPException) as error:
             raise ServerError(
-                f"Envoy's admin interface does not answer: {error}", where=str(self._path), next_step="is the edge up?"
+                f"Envoy's admin interface does not answer: {error}",
+                where=str(self._path),
+                next_step="check that the edge is running (seatrial edge status)",
             ) from error
         finally:
             connection.close()
         if answer.status >= 400 and path != "/ready":
-            raise ServerError(f"Envoy refused {path}: {body[:200]!r}", where=str(self._path), next_step="read its log")
+            raise ServerError(
+                f"Envoy refused {path}: {body[:200]!r}", where=str(self._path), next_step="read Envoy's log"
+            )
         return body

@@ -25,7 +25,7 @@ _FILE_LOG = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAcc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What one listener has for its capture: HTTP filters and access logs, none where nothing is captured."""
+    """Capture parts of one listener: HTTP filters and access logs, empty if nothing is captured."""
 
     filters: tuple[Document, ...] = ()
     logs: tuple[Document, ...] = ()

@@ -1,4 +1,4 @@
-"""What Envoy is told: an edge and its routes as the documents of its file-based discovery, ready to be written.
+"""Envoy configuration: an edge and its routes as documents of file-based discovery, ready to be written.
 
 Pure. Files are JSON (Envoy takes it where it takes YAML), one folder for each, because a change in a watched folder
 makes Envoy read every file there again. Each carries the digest of its content as its version, so the proxy's own
@@ -8,14 +8,14 @@ answer says which content is in force.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..edge import Edge
 from .capture import kept
 from .clusters import Document, Pinned, clusters
 from .filters import listeners, route_discovery
-from .routes import Ways, table, wanted
+from .routes import RouteTable, table, wanted
 
 KINDS = ("cds", "rds", "lds")  # in the order in which they may be written: routes name clusters, listeners tables
 _RESOURCE = {
@@ -37,7 +37,7 @@ _TAGS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where an edge's files and sockets are: `folder` holds its configuration, `sockets` is short and ours alone.
+    """Paths of an edge: `folder` holds its configuration, `sockets` is short and private to this user.
 
     `key` is the secret of its digests, 8 bytes.
     """
@@ -52,7 +52,7 @@ class Places:
 
     @property
     def bootstrap(self) -> Path:
-        """What Envoy is started with."""
+        """Return the path of Envoy's static configuration."""
         return self.folder / "bootstrap.json"
 
     @property
@@ -62,7 +62,7 @@ class Places:
 
     @property
     def capture(self) -> Path:
-        """What is captured of answers, where the edge captures any."""
+        """Return the folder of captured answers, if the edge captures any."""
         return self.folder / "capture"
 
     @property
@@ -78,14 +78,14 @@ class Places:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extras:
-    """HTTP filters that somebody adds, before the router, to live requests or to copies."""
+    """Additional HTTP filters, before the router, for live requests or for copies."""
 
     live: tuple[Document, ...] = ()
     shadow: tuple[Document, ...] = ()
 
 
 def bootstrap(edge: Edge, places: Places) -> Document:
-    """What cannot change while Envoy runs: its admin socket, where it looks for the rest, names and buckets."""
+    """Return the static configuration of Envoy: its admin socket, discovery paths, names and buckets."""
     tags = [{"tag_name": name, "regex": regex} for name, regex in _TAGS.items()]
     buckets = [{"match": {"safe_regex": {"regex": r"(cluster|http)\..*"}}, "buckets": list(BUCKETS_MS)}]
     connections = {
@@ -103,7 +103,7 @@ def bootstrap(edge: Edge, places: Places) -> Document:
             "refresh_interval": "0.1s",
             "resource_monitors": [monitor, {"name": _HEAP, "typed_config": heap}],
             "actions": [_action(name, trigger) for name, trigger in _UNDER_PRESSURE.items()],
-            # Streams are told apart by what they hold from 1 MiB on; the largest are reset first.
+            # Streams are distinguished by what they hold from 1 MiB on; the largest are reset first.
             "buffer_factory_config": {"minimum_account_to_track_power_of_two": 20},
         },
         "node": {"id": edge.name, "cluster": "seatrial"},
@@ -131,7 +131,7 @@ def _action(name: str, trigger: Document) -> Document:
 
 def documents(
     edge: Edge,
-    ways: Ways,
+    ways: RouteTable,
     places: Places,
     *,
     keep: Sequence[Pinned] = (),
@@ -144,7 +144,7 @@ def documents(
 
 def static(
     edge: Edge,
-    ways: Ways,
+    ways: RouteTable,
     places: Places,
     *,
     keep: Sequence[Pinned] = (),
@@ -158,13 +158,13 @@ def static(
 
 
 def version(content: Sequence[Document]) -> str:
-    """What names a file's content."""
+    """Return the version string of a file's content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _resources(
     edge: Edge,
-    ways: Ways,
+    ways: RouteTable,
     places: Places,
     keep: Sequence[Pinned],
     extras: Extras,
@@ -183,10 +183,8 @@ def _resources(
             log=str(places.access_log),
             shadow_socket=str(places.shadow),
             key=places.key,
-            live_filters=(*live.filters, *extras.live),
-            shadow_filters=(*shadow.filters, *extras.shadow),
-            live_logs=live.logs,
-            shadow_logs=shadow.logs,
+            live=replace(live, filters=(*live.filters, *extras.live)),
+            shadow=replace(shadow, filters=(*shadow.filters, *extras.shadow)),
         ),
     }
 

@@ -10,10 +10,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from optimize.errors import ConfigError
+from seatrial.optimize.errors import ConfigError
 
 from ..edge import FOREIGN, Edge, Jwt, Keys, RateLimit, Tls
 from ..headers import CLIENT, client_fault, key_fault
+from .capture import Kept
 from .clusters import METADATA, SHADOW_HEADER, Document, filter_
 from .programs import REFUSED, admission, inspection
 from .routes import TABLE
@@ -32,24 +33,22 @@ def listeners(
     log: str,
     shadow_socket: str,
     key: bytes,
-    live_filters: Sequence[Document] = (),
-    shadow_filters: Sequence[Document] = (),
-    live_logs: Sequence[Document] = (),
-    shadow_logs: Sequence[Document] = (),
+    live: Kept,
+    shadow: Kept,
 ) -> list[Document]:
     """Both listeners; `table_source` says where the route table is read from (or holds it, to be checked).
 
-    `key` is this edge's secret for digests of bodies.
+    `key` is this edge's secret for digests of bodies; `live` and `shadow` are what each listener has besides.
     """
     buffer = filter_("buffer", "buffer.v3.Buffer", max_request_bytes=edge.limits.body_bytes)
-    live = [
+    filters = [
         *_admission(edge),
         _lua("admission", admission(edge.limits)),
         buffer,
         _lua("inspection", inspection(edge.sticky, edge.limits, key)),
-        *live_filters,
+        *live.filters,
     ]
-    manager = _manager(LISTENER, [_access_log(log), *live_logs], live, edge) | table_source
+    manager = _manager(LISTENER, [_access_log(log), *live.logs], filters, edge) | table_source
     manager["early_header_mutation_extensions"] = [_strip(edge.stripped)]
     manager["use_remote_address"] = True  # ids of strangers do not count
     # Of a request that arrives; the shadow listener's are ours, and were bounded here.
@@ -72,7 +71,7 @@ def listeners(
     first["listener_filters_timeout"] = "5s"
     if edge.tls is not None:
         first["filter_chains"][0] |= {"transport_socket": _tls(edge.tls), "transport_socket_connect_timeout": "5s"}
-    return [first, _shadow(edge, [_access_log(log), *shadow_logs], shadow_socket, shadow_filters)]
+    return [first, _shadow(edge, [_access_log(log), *shadow.logs], shadow_socket, shadow.filters)]
 
 
 def _shadow(edge: Edge, logs: Sequence[Document], socket: str, filters: Sequence[Document]) -> Document:
@@ -126,7 +125,7 @@ def _access_log(path: str) -> Document:
         "received_ms": "%REQUEST_DURATION%",
         "details": "%RESPONSE_CODE_DETAILS%",
         "refused": f"%RESP({REFUSED.upper()})%",
-        **{name: f"%REQ(X-EDGE-{name.upper()})%" for name in ("kind", "size", "digest")},
+        **{name: f"%REQ(X-EDGE-{name.upper()})%" for name in ("kind", "size", "digest", "moved")},
         "status": "%RESPONSE_CODE%",
         "grpc": "%GRPC_STATUS_NUMBER%",
         "flags": "%RESPONSE_FLAGS%",
@@ -191,21 +190,29 @@ def read_keys(path: Path) -> dict[str, str]:
     try:
         mode, lines = path.stat().st_mode, path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"keys cannot be read: {error}", where=str(path), next_step="give a readable file") from error
+        raise ConfigError(
+            f"the key file cannot be read: {error}", where=str(path), next_step="give a readable file"
+        ) from error
     if mode & 0o077:
-        raise ConfigError("others can read these keys", where=str(path), next_step=f"chmod 600 {path}")
+        raise ConfigError("the key file is readable for other users", where=str(path), next_step=f"chmod 600 {path}")
     found: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         parts = line.split()
         if not parts or parts[0].startswith("#"):
             continue
         if len(parts) != 2 or parts[0] in found or parts[1] in found.values():
-            raise ConfigError("not CLIENT KEY, or there twice", where=f"{path}:{number}", next_step="fix the line")
+            raise ConfigError(
+                "the line is not CLIENT KEY, or repeats a client or a key",
+                where=f"{path}:{number}",
+                next_step="fix the line",
+            )
         if wrong := client_fault(parts[0]) or key_fault(parts[1]):
             raise ConfigError(wrong, where=f"{path}:{number}", next_step="fix the line")
         found[parts[0]] = parts[1]
     if not found:
-        raise ConfigError("no keys", where=str(path), next_step="write lines CLIENT KEY")
+        raise ConfigError(
+            "the file contains no keys", where=str(path), next_step="write one line CLIENT KEY per client"
+        )
     return found
 
 
@@ -213,7 +220,9 @@ def _jwt(auth: Jwt) -> Document:
     try:
         json.loads(auth.jwks.read_text())["keys"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"not a JWKS file: {error}", where=str(auth.jwks), next_step="give public keys") from error
+        raise ConfigError(
+            f"not a JWKS file: {error}", where=str(auth.jwks), next_step="give a file of public keys (JWKS)"
+        ) from error
     headers = {CLIENT: auth.client_claim} | {header: claim for claim, header in auth.claims.items()}
     provider: Document = {
         "issuer": auth.issuer,
@@ -229,7 +238,7 @@ def _jwt(auth: Jwt) -> Document:
 
 
 def _rate_limit(limit: RateLimit) -> Document:
-    """A bucket for all who are not told apart, one for each client, and those that differ from the rest."""
+    """Return a bucket for all anonymous callers, one for each client, and those with other limits."""
     everyone = {"numerator": 100, "denominator": "HUNDRED"}
     apart = [
         {"entries": [{"key": "client", "value": name}], "token_bucket": _bucket(rate, limit.burst)}

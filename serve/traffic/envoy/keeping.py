@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from optimize.errors import SeatrialError
+from seatrial.optimize.errors import SeatrialError
 
 from ...errors import ServerError
-from ...triton.upkeep.healing import Backoff
+from ...triton.supervision.healing import Backoff
 from .access_log import rotate
 from .metering import EdgeMeter
 from .on_capture import expire
@@ -50,9 +50,9 @@ def watch(
                     meter.restarted()
             elif rotate(proxy.places.access_log, proxy.admin):
                 ran = True
-                yield "the access log was moved away"
+                yield "the access log was rotated"
             elif capturing is not None and expire(proxy.places.capture, capturing.keep_seconds):
-                yield "answers that were captured long ago are forgotten"
+                yield "expired captured answers were deleted"
             elif now - looked >= look_every:
                 looked, ran = now, True
                 meter.process(proxy.pid, _answer_time(proxy))
@@ -60,7 +60,7 @@ def watch(
             else:
                 ran = True
         except (SeatrialError, OSError) as error:  # no descriptor, no space, a record being written: look again
-            yield f"cannot look: {error.what if isinstance(error, SeatrialError) else error}"
+            yield f"the check failed: {error.what if isinstance(error, SeatrialError) else error}"
         time.sleep(every)
 
 
@@ -73,5 +73,5 @@ def _revived(folder: Path) -> str:
     try:
         again = revive(folder)
     except ServerError as error:
-        return f"Envoy had ended and does not come back: {error.what}"
-    return f"Envoy had ended; it is back as process {again.pid}" if again is not None else "the edge is down"
+        return f"Envoy had ended and could not be restarted: {error.what}"
+    return f"Envoy had ended and was restarted as process {again.pid}" if again is not None else "the edge is down"

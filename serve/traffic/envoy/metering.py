@@ -1,6 +1,6 @@
 """The edge's own metrics: requests and refusals by reason, deaths, quarantined bodies, restarts, and Envoy's upkeep.
 
-`EdgeMeter` counts nothing and is what a watch has that nobody reads; `MeteredEdge` counts for Prometheus.
+`EdgeMeter` counts nothing and is the meter of a watch without readers; `MeteredEdge` counts for Prometheus.
 """
 
 from collections.abc import Mapping
@@ -76,26 +76,35 @@ class MeteredEdge(EdgeMeter):
             return f"seatrial_edge_{what}"
 
         self._answered = Counter(
-            named("answered"), "Requests that a version answered.", ("model", "version", "status"), registry=registry
+            named("answered"), "Requests answered by a version.", ("model", "version", "status"), registry=registry
         )
         self._refused = Counter(
-            named("refused"), "Requests that no version answered, by reason.", ("reason",), registry=registry
+            named("refused"), "Requests not answered by any version, by reason.", ("reason",), registry=registry
         )
-        self._deaths = Counter(named("server_deaths"), "Deaths of a server under requests.", registry=registry)
-        self._bodies = Gauge(named("quarantined_bodies"), "Bodies refused for having killed one.", registry=registry)
-        self._restarts = Counter(named("restarts"), "Starts of a killed Envoy.", registry=registry)
-        self._descriptors = Gauge(named("envoy_open_fds"), "Descriptors that Envoy holds.", registry=registry)
-        self._memory = Gauge(named("envoy_resident_memory_bytes"), "Memory that Envoy holds.", registry=registry)
+        self._moved = Counter(
+            named("moved"),
+            "Requests kept off a version on trial because their client exceeded its fraction.",
+            registry=registry,
+        )
+        self._deaths = Counter(named("server_deaths"), "Crashes of a server during requests.", registry=registry)
+        self._bodies = Gauge(
+            named("quarantined_bodies"), "Bodies refused because they crashed a server.", registry=registry
+        )
+        self._restarts = Counter(named("restarts"), "Restarts of a killed Envoy.", registry=registry)
+        self._descriptors = Gauge(named("envoy_open_fds"), "Open file descriptors of Envoy.", registry=registry)
+        self._memory = Gauge(named("envoy_resident_memory_bytes"), "Memory of Envoy in bytes.", registry=registry)
         self._probes = Histogram(
             named("probe_seconds"),
-            "Seconds of Envoy's admin interface.",
+            "Response time of Envoy's admin interface in seconds.",
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
             registry=registry,
         )
-        self._unanswered = Counter(named("probes_failed"), "Probes that Envoy did not answer.", registry=registry)
+        self._unanswered = Counter(named("probes_failed"), "Probes without an answer from Envoy.", registry=registry)
 
     def request(self, line: Mapping[str, Any]) -> None:
         """Count one line of the access log."""
+        if line.get("moved"):
+            self._moved.inc()
         if why := reason(line):
             self._refused.labels(why).inc()
         elif "version" in line:

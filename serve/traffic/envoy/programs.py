@@ -52,12 +52,18 @@ def inspection(sticky: Sticky, limits: Limits, key: bytes) -> str:
         _filled("digest", {"KEY0": str(_word(key[:4])), "KEY1": str(_word(key[4:8]))}),
         _filled("json", {"DEPTH": str(DEPTH), "JSON": str(limits.json_bytes)}),
         _filled("protobuf", {}),
+        balance(),
         _filled(
             "inspect",
             {"SERVICE": SERVICE, "METHODS": methods, "HEADER": sticky.header, "COOKIE": sticky.cookie},
         ),
     )
     return "\n".join(parts)
+
+
+def balance() -> str:
+    """Return what keeps the load on a version on trial at its share; a part of `inspection`."""
+    return _filled("balance", {})
 
 
 def pin(model: str, version: int, forwarded: Sequence[str] = ()) -> str:

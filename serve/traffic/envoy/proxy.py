@@ -8,12 +8,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from optimize.artifact import canonical
-from optimize.errors import IntegrityError
-from optimize.reading import decode, read_json
-from optimize.store import write_atomically
+from seatrial.optimize.artifact import canonical
+from seatrial.optimize.errors import IntegrityError
+from seatrial.optimize.reading import decode, read_json
+from seatrial.optimize.store import write_atomically
 
-from ...triton.running.process import alive
+from ...processes import alive
 from ..edge import Edge
 from .admin import Admin
 from .config import Places
@@ -31,7 +31,7 @@ class Proxy:
 
     @property
     def places(self) -> Places:
-        """Where its files are."""
+        """Return the paths of its files."""
         return Places(folder=self.folder, sockets=self.sockets)
 
     @property
@@ -46,7 +46,7 @@ class Proxy:
 
     @property
     def log(self) -> Path:
-        """What Envoy says of itself."""
+        """Return the path of Envoy's own log."""
         return self.folder / "envoy.log"
 
     @property
@@ -56,7 +56,7 @@ class Proxy:
 
 
 def running(proxy: Proxy) -> bool:
-    """Whether that very process still runs."""
+    """Return whether that very process still runs."""
     return alive(proxy.pid, proxy.started)
 
 
@@ -97,7 +97,7 @@ def leaving(folder: Path) -> Proxy | None:
 
 
 def _read(path: Path) -> Proxy | None:
-    step = "end that envoy by hand and remove the file"
+    step = "end that Envoy by hand and remove the file"
     try:
         return decode(Proxy, read_json(path, next_step=step), where=str(path), next_step=step)
     except FileNotFoundError:
@@ -110,7 +110,7 @@ def write(proxy: Proxy) -> None:
 
 
 def leave(folder: Path) -> None:
-    """Move the record aside: whoever watches that proxy lets it be, and a stop that is cut short can be completed."""
+    """Move the record aside: watchers of that proxy then leave it alone, and an interrupted stop can be completed."""
     with suppress(FileNotFoundError):
         _record(folder).replace(_leaving(folder))
 

@@ -1,6 +1,6 @@
-"""Bodies that killed a server, told from the edge's log by what was under way when its connections ended.
+"""Bodies that crashed a server, identified in the edge's log as requests in flight when its connections ended.
 
-Pure. A body that a server answered, however, is no killer; one that was under way at a crash and that nobody has ever
+Pure. A body that a server answered, however, is harmless; one that was in flight at a crash and that no server has ever
 been answered for is. Where several were under way at once, or where it is not known that the server crashed by itself
 (an operator's kill, an exhausted machine), a body is refused after its second time.
 """
@@ -25,7 +25,7 @@ class Death:
 
 @dataclass(slots=True)
 class Suspicion:
-    """What is known of bodies so far: which were answered, and which were under way at how many deaths."""
+    """Evidence about bodies so far: answered ones, and the number of crashes at which others were in flight."""
 
     answered: OrderedDict[str, None] = field(default_factory=OrderedDict)
     struck: OrderedDict[str, int] = field(default_factory=OrderedDict)

@@ -45,4 +45,4 @@ class Reliever:
                     yield f"{model}: the smaller model takes {then.share:.0%} (was {now.share:.0%})"
                 self._now[model] = then
             except RouterError as error:
-                yield f"{model}: relief failed: {error.what}"
+                yield f"{model}: load shedding failed: {error.what}"

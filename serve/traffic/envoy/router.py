@@ -12,22 +12,23 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from optimize.errors import ConfigError, SeatrialError
+from seatrial.optimize.errors import ConfigError, SeatrialError
 
 from ...errors import RouterError, ServerError
-from ...triton.running.process import wait
+from ...processes import wait
 from ..edge import Edge
 from ..routes import Routes
 from .clusters import METADATA, PROTOCOLS, Document, Pinned
 from .config import Extras, Places, documents
-from .on_envoy import check, write
+from .files import on_disk, write
+from .on_envoy import check
 from .proxy import Proxy, read, running
-from .routes import MOST_QUARANTINED, Ways, wanted
+from .routes import MOST_QUARANTINED, RouteTable, wanted
 from .routes import read as ways_in
 
 
 class EnvoyRouter:
-    """Makes routes true through an Envoy's files; one change at a time, whoever makes it."""
+    """Makes routes true through an Envoy's files; one change at a time, from any process."""
 
     def __init__(self, proxy: Proxy, *, extras: Extras | None = None, timeout: float = 10.0) -> None:
         self._started, self._extras, self._timeout = proxy, extras, timeout
@@ -70,7 +71,9 @@ class EnvoyRouter:
             RouterError: as for `apply`.
         """
         if self._edge.model(model).fallback is None:
-            raise ConfigError("the model has no fallback", where=model, next_step="name a smaller model in the edge")
+            raise ConfigError(
+                "the model has no fallback", where=model, next_step="name a smaller model in the edge file"
+            )
         with self._alone():
             before = self._all()
             if before.relief.get(model, 0.0) != share:
@@ -106,11 +109,11 @@ class EnvoyRouter:
                 self._change(before, replace(before, quarantine=()))
             return len(before.quarantine)
 
-    def _change(self, before: Ways, after: Ways) -> None:
+    def _change(self, before: RouteTable, after: RouteTable) -> None:
         check(self._edge, after, self._extras)
         self._swap(documents(self._edge, after, self._places, keep=self._keep(before), extras=self._extras))
         if (found := self._all()) != after:
-            raise RouterError(f"Envoy says {found}", where=self._edge.name, next_step="seatrial edge status")
+            raise RouterError(f"Envoy reports {found}", where=self._edge.name, next_step="check seatrial edge status")
 
     def emptied(self, model: str, version: int, *, timeout: float = 30.0) -> bool:
         """Wait until no request is under way on a version, live or copied; whether that came in time.
@@ -126,7 +129,7 @@ class EnvoyRouter:
             return True
         return wait(lambda: not any(self._proxy.admin.under_way(names).values()), timeout)
 
-    def _all(self) -> Ways:
+    def _all(self) -> RouteTable:
         proxy = self._proxy
         if not running(proxy):
             return on_disk(self._places.folder)
@@ -137,10 +140,14 @@ class EnvoyRouter:
             return bool(found) or not running(proxy)
 
         if not wait(held, self._timeout) or not found:
-            raise RouterError("Envoy holds no routes", where=str(proxy.log), next_step="is it starting or ending?")
+            raise RouterError(
+                "Envoy has no routes",
+                where=str(proxy.log),
+                next_step="check whether it is starting or stopping (seatrial edge status)",
+            )
         return ways_in(found)
 
-    def _keep(self, before: Ways) -> list[Pinned]:
+    def _keep(self, before: RouteTable) -> list[Pinned]:
         """Clusters of the old routes stay for this change, and older ones as long as they have requests."""
         there = _pinned(json.loads(self._places.file("cds").read_text()))
         busy = self._proxy.admin.under_way(each.name for each in there) if running(self._proxy) else {}
@@ -175,11 +182,11 @@ class EnvoyRouter:
         in_time = wait(settled, self._timeout)
         if told[kind].version != version:
             wait(lambda: self._proxy.log.stat().st_size > said, 1.0)  # its log is a moment behind
-            reason = "refused the new file" if in_time else f"did not take it in {self._timeout:.0f} seconds"
+            reason = "refused the new file" if in_time else f"did not apply it within {self._timeout:.0f} seconds"
             raise RouterError(
                 f"Envoy {reason} ({kind}): {_last(self._proxy.log)}",
                 where=str(self._places.file(kind)),
-                next_step="the old routes are in force; read Envoy's log",
+                next_step="read Envoy's log; the previous routes are still in force",
             )
 
     @contextmanager
@@ -191,19 +198,10 @@ class EnvoyRouter:
             raise RouterError(error.what, where=error.where, next_step=error.next_step) from error
         except Timeout as error:
             raise RouterError(
-                "somebody has been changing routes for 30 seconds",
+                "another process has been changing routes for 30 seconds",
                 where=str(self._places.folder),
-                next_step="wait for it, or end it",
+                next_step="wait for that process, or end it",
             ) from error
-
-
-def on_disk(folder: Path) -> Ways:
-    """The routes in the files that an Envoy would start from; none where there are no files."""
-    path = Places(folder=folder, sockets=folder).file("rds")
-    try:
-        return ways_in(json.loads(path.read_text())["resources"][0])
-    except FileNotFoundError:
-        return Ways()
 
 
 def _pinned(clusters: Document) -> list[Pinned]:
@@ -223,4 +221,4 @@ def _last(log: Path) -> str:
         lines = [line for line in log.read_text(errors="replace").splitlines() if "][warning]" in line]
     except OSError:
         return "its log cannot be read"
-    return lines[-1].rpartition("] ")[2][:800] if lines else "its log says nothing"
+    return lines[-1].rpartition("] ")[2][:800] if lines else "its log is empty"

@@ -5,7 +5,7 @@ force. A copied request is chosen by its id alone: the first four hexadecimal di
 below the share of 65,536. Whoever knows the id knows whether there is a copy.
 
 While a candidate takes a share, each arm has routes of its own, by the place of a request's user between 0 and
-`SLOTS`: the candidate's begin at the end and grow, so that a larger share moves nobody off it. What one arm fails or
+`SLOTS`: the candidate's begin at the end and grow, so that a larger share moves no user off it. What one arm fails or
 refuses is asked of the other one: inference has no side effects, the caller gets the answer, and the log says of a
 failure whether it was the version's or the request's.
 """
@@ -24,12 +24,13 @@ TABLE = "live"
 COPIED = "/copied"  # ends the name of every route whose requests are copied
 ARM = "@"  # in the name of a route, before the version whose arm it is
 QUARANTINE = "quarantine"
+LUA = "envoy.filters.http.lua"  # what a program reads its metadata under
 MOST_QUARANTINED = 1000
 _IDS = 16**4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ways:
+class RouteTable:
     """All that a table says: each model's routes, the share that its fallback takes off it, and the refused bodies.
 
     `quarantine` are digests of bodies that no server may see again, oldest first.
@@ -44,14 +45,22 @@ class Ways:
         return self.routes.get(model.name) or Routes(model=model.name, stable=model.stable)
 
 
-def table(edge: Edge, ways: Ways) -> Document:
+def table(edge: Edge, ways: RouteTable) -> Document:
     """The whole route table. A model without routes yet is served by the version that the edge calls stable."""
     found = [each for model in edge.models for each in _model(edge, model, ways)]
     routes = [*_quarantined(ways.quarantine), *found, *_server(), *_denied()]
-    return {"name": TABLE, "virtual_hosts": [{"name": "models", "domains": ["*"], "routes": routes}]}
+    host = {"name": "models", "domains": ["*"], "routes": routes} | _trials(edge, ways)
+    return {"name": TABLE, "virtual_hosts": [host]}
 
 
-def wanted(edge: Edge, ways: Ways) -> list[Pinned]:
+def _trials(edge: Edge, ways: RouteTable) -> Document:
+    """Return the shares of versions on trial, in millionths by model, for the program that keeps load at its share."""
+    shares = {model.name: round(ways.of(model).share * SLOTS) for model in edge.models}
+    shares = {name: share for name, share in shares.items() if 0 < share < SLOTS}
+    return {"metadata": {"filter_metadata": {LUA: shares}}} if shares else {}
+
+
+def wanted(edge: Edge, ways: RouteTable) -> list[Pinned]:
     """Every version's cluster that the table may name."""
     found: list[Pinned] = []
     for model in edge.models:
@@ -65,7 +74,7 @@ def wanted(edge: Edge, ways: Ways) -> list[Pinned]:
     return sorted(set(found))
 
 
-def read(document: Document) -> Ways:
+def read(document: Document) -> RouteTable:
     """The ways that a table holds; shares are read from the arms' own matches."""
     found, relief, quarantine = {}, {}, []
     for host in document.get("virtual_hosts", ()):
@@ -85,7 +94,7 @@ def read(document: Document) -> Ways:
                     relief[routes.model] = float(facts["relief"])
             elif route.get("name") == QUARANTINE:
                 quarantine += [each["string_match"]["exact"] for each in route["match"]["headers"]]
-    return Ways(routes=found, relief=relief, quarantine=tuple(quarantine))
+    return RouteTable(routes=found, relief=relief, quarantine=tuple(quarantine))
 
 
 def ids_below(share: float) -> str:
@@ -101,7 +110,7 @@ def ids_below(share: float) -> str:
 
 
 def is_copied(request_id: str, share: float) -> bool:
-    """Whether the request of that id is copied at that share; what the expression says, in Python."""
+    """Return whether the request of that id is copied at that share, as Envoy's expression decides it."""
     digits = re.match("[0-9a-f]{4}", request_id)
     return share >= 1.0 or (digits is not None and int(digits.group(), 16) < round(share * _IDS))
 
@@ -110,7 +119,7 @@ def _below(digit: int) -> str:
     return "0-" + f"{digit - 1:x}" if digit <= 10 else "0-9a-" + f"{digit - 1:x}"
 
 
-def _model(edge: Edge, model: Model, ways: Ways) -> Iterator[Document]:
+def _model(edge: Edge, model: Model, ways: RouteTable) -> Iterator[Document]:
     for lane in (*model.lanes, *_relief(model, ways), None):
         for protocol in PROTOCOLS:
             yield from _lane(edge, model, ways, lane, protocol)
@@ -121,7 +130,7 @@ def _model(edge: Edge, model: Model, ways: Ways) -> Iterator[Document]:
         yield {"name": f"{model.name}/about", "match": about, "route": action}
 
 
-def _relief(model: Model, ways: Ways) -> list[Lane]:
+def _relief(model: Model, ways: RouteTable) -> list[Lane]:
     """Relief as one more lane, before the model's own: by the last digits of the id, so that it cuts evenly through
     every user, arm and copy.
     """
@@ -132,7 +141,7 @@ def _relief(model: Model, ways: Ways) -> list[Lane]:
     return [Lane(name="relief", header="x-request-id", matches=matches, variant=model.fallback)]
 
 
-def _lane(edge: Edge, model: Model, ways: Ways, lane: Lane | None, protocol: Protocol) -> Iterator[Document]:
+def _lane(edge: Edge, model: Model, ways: RouteTable, lane: Lane | None, protocol: Protocol) -> Iterator[Document]:
     """A lane's routes; without a lane, the model's own. A lane with a variant has one, any other the model's arms."""
     routes, name = ways.of(model), f"{model.name}/{lane.name if lane else 'default'}"
     match = _infer_http(model.name) if protocol == "http" else _grpc(model.name)

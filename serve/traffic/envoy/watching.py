@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
 from typing import Any
 
-from optimize.errors import SeatrialError
+from seatrial.optimize.errors import SeatrialError
 
 from . import access_log
 from .metering import EdgeMeter
@@ -57,10 +57,10 @@ class Watcher:
         try:
             held = self._router.refuse(digests)
         except SeatrialError as error:
-            yield f"a body that killed a server could not be put into quarantine: {error.what}"
+            yield f"a body that crashed a server could not be quarantined: {error.what}"
             return
         self._meter.quarantined(held)
-        yield f"a server died of {', '.join(digests)}: such bodies are refused from now on ({held} in quarantine)"
+        yield f"a server crashed on {', '.join(digests)}: such bodies are now refused ({held} in quarantine)"
 
 
 def _line(text: str) -> Line | None:

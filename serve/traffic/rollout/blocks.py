@@ -154,7 +154,7 @@ class _Open:
         )
 
 
-class Cutter:
+class BlockAggregator:
     """Cuts the stream of one rollout into blocks.
 
     `after` is the end of the last block that is already known: a stream that is read again from its start after a

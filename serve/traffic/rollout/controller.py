@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from optimize.errors import SeatrialError
+from seatrial.optimize.errors import SeatrialError
 
 from ...errors import ModelLoadError
-from ..fleet import Fleet, Health
+from ...fleet import Fleet, Health
 from ..routes import Router, Routes
 from ..seen import Seen
-from .blocks import Cutter
+from .blocks import BlockAggregator
 from .decision import SETTLING, Observation, advance
-from .evidence import Evidence, Told, judge
+from .evidence import Evidence, Judgement, judge
 from .machine import Event, Phase, Rollout, desired
 from .records import Entry, Records
 from .tally import Tally
@@ -28,8 +28,8 @@ _SAME = 1e-4  # shares closer than this are the same: proxies count in whole par
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """What a controller reaches: who routes, who serves, what the proxy saw since it was last asked, and two judges.
+class RolloutPorts:
+    """Ports of a controller: router, fleet, new records of the proxy, and two judges.
 
     `seen` may tell old records again (after a restart it may begin at the start); `golden` replays known inputs on the
     candidate, `agreement` says how its shadow answers compare. `close` is called once the rollout has ended.
@@ -38,8 +38,8 @@ class World:
     router: Router
     fleet: Fleet
     seen: Callable[[], Iterable[Seen]]
-    golden: Callable[[], Told]
-    agreement: Callable[[], Told]
+    golden: Callable[[], Judgement]
+    agreement: Callable[[], Judgement]
     close: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
@@ -48,12 +48,12 @@ class World:
 class Controller:
     """Moves one model's newest rollout. Use `run`, or `tick` inside ``records.acting()``."""
 
-    def __init__(self, records: Records, world: World) -> None:
+    def __init__(self, records: Records, world: RolloutPorts) -> None:
         self.records, self.world = records, world
         self.rollout = records.load()
         log = records.log()
         self._blocks = list(log.blocks)
-        self._cutter = Cutter(
+        self._cutter = BlockAggregator(
             self.rollout.plan,
             self.rollout.model,
             self.rollout.stable,
@@ -102,7 +102,9 @@ class Controller:
                 found["problem"] = f"{name}: {error.what}"
         found["evidence"] = self._evidence(rollout, now)
         if not found.get("problem") and (skewed := self._cutter.dropped["from the future"]):
-            found["problem"] = f"{skewed} records from the future were dropped: the proxy's clock and ours differ"
+            found["problem"] = (
+                f"{skewed} records with future timestamps were dropped: the clocks of the proxy and this machine differ"
+            )
         return Observation(at=now, **found)
 
     def _evidence(self, rollout: Rollout, now: float) -> Evidence | None:
@@ -172,21 +174,22 @@ class Controller:
                 found["refused"] = error.what
 
     def _health(self, rollout: Rollout) -> dict[str, Health]:
+        """Ask the candidate first: a server that dies meanwhile then looks like one, not like a candidate's fault."""
         return {
             name: self._ask(rollout.model, version)
-            for name, version in (("stable", rollout.stable), ("candidate", rollout.candidate))
+            for name, version in (("candidate", rollout.candidate), ("stable", rollout.stable))
         }
 
     def _ask(self, model: str, version: int) -> Health:
-        """Its health; who cannot be asked is not well, and nobody going back waits for him."""
+        """Return its health. An unreachable version is unhealthy; a rollback does not wait for it."""
         try:
             return self.world.fleet.health(model, version)
         except SeatrialError as error:
             return Health(ok=False, reason=error.what)
 
 
-def run(records: Records, world: World, *, look: Callable[[Rollout], None] = lambda rollout: None) -> Rollout:
-    """Move the model's newest rollout until it ends; `look` is told after every look.
+def run(records: Records, world: RolloutPorts, *, look: Callable[[Rollout], None] = lambda rollout: None) -> Rollout:
+    """Move the model's newest rollout until it ends; `look` is called after every look.
 
     Raises:
         RolloutError: another controller acts for this model.
@@ -205,7 +208,7 @@ def run(records: Records, world: World, *, look: Callable[[Rollout], None] = lam
 
 
 def same(one: Routes, other: Routes) -> bool:
-    """Whether two routes are the same but for the proxy's rounding of shares."""
+    """Return whether two routes are equal up to the proxy's rounding of shares."""
     return replace(one, share=0.0, mirror=0.0) == replace(other, share=0.0, mirror=0.0) and all(
         abs(a - b) < _SAME for a, b in ((one.share, other.share), (one.mirror, other.mirror))
     )

@@ -6,8 +6,8 @@ the log alone (`explain`). In this order: faults of the candidate, the operator'
 
 from dataclasses import dataclass, replace
 
-from ..fleet import Health
-from .evidence import Evidence, Told
+from ...fleet import Health
+from .evidence import Evidence, Judgement
 from .machine import TABLE, Event, Phase, Rollout, follow
 
 
@@ -27,8 +27,8 @@ class Observation:
     candidate: Health | None = None
     stable: Health | None = None
     command: Event | None = None
-    golden: Told | None = None
-    agreement: Told | None = None
+    golden: Judgement | None = None
+    agreement: Judgement | None = None
     evidence: Evidence | None = None
 
 
@@ -51,12 +51,12 @@ def decide(rollout: Rollout, seen: Observation) -> Decision:
     if seen.command is not None:
         heard = seen.command in TABLE[rollout.phase]
         words = f"{seen.command} by the operator"
-        return Decision(event=seen.command, reason=words if heard else f"{words}: nothing to do while {rollout.label}")
+        return Decision(event=seen.command, reason=words if heard else f"{words}: no effect while {rollout.label}")
     told = _told(rollout, seen)
     if told is not None and told.event in TABLE[rollout.phase]:
         return told
     if Event.STALLED in TABLE[rollout.phase] and seen.at - rollout.resumed > (most := longest(rollout)):
-        return Decision(event=Event.STALLED, reason=f"no answer within {most:g} s: {_open_question(seen, told)}")
+        return Decision(event=Event.STALLED, reason=f"no decision within {most:g} s: {_open_question(seen, told)}")
     return Decision(event=None, reason=_open_question(seen, told))
 
 
@@ -77,14 +77,17 @@ def advance(rollout: Rollout, seen: Observation) -> tuple[Decision, Rollout]:
 
 
 def faults(rollout: Rollout, seen: Observation) -> list[str]:
-    """What needs no statistics. A server that goes down with every version on it may be anybody's fault: the plan says
-    how often that is forgiven (`Plan.server_restarts`), for some candidates crash the server each time.
+    """Return the faults that need no statistics.
+
+    A crash of the server with all its versions has no clear cause: `Plan.server_restarts` says how many are tolerated,
+    because some candidates crash the server each time.
     """
-    found = [f"does not load: {seen.refused}"] if seen.refused else []
+    found = [f"the candidate does not load: {seen.refused}"] if seen.refused else []
     health = seen.candidate
     if rollout.phase not in WATCHED or health is None:
         return found
-    if not health.ok and seen.stable is not None and seen.stable.ok:
+    beside = seen.stable is not None and seen.stable.ok and seen.stable.server == health.server
+    if not health.ok and beside:  # one that was asked before the server came back is not worse than the other
         found.append(f"version {rollout.candidate} does not serve: {health.reason or 'no reason given'}")
     if health.restarts > rollout.restarts >= 0:
         found.append(f"version {rollout.candidate} was restarted {health.restarts - rollout.restarts} times")
@@ -92,7 +95,7 @@ def faults(rollout: Rollout, seen: Observation) -> list[str]:
     if rollout.server_restarts >= 0 and whole > rollout.plan.server_restarts:
         found.append(f"the server was restarted {whole} times with version {rollout.candidate} on trial")
     if 0 < rollout.plan.memory < health.memory:
-        found.append(f"version {rollout.candidate} uses {health.memory} bytes, allowed {rollout.plan.memory}")
+        found.append(f"version {rollout.candidate} uses {health.memory} bytes, the limit is {rollout.plan.memory}")
     return found
 
 
@@ -105,7 +108,7 @@ def longest(rollout: Rollout) -> float:
 
 
 def _told(rollout: Rollout, seen: Observation) -> Decision | None:
-    """What the phase's own question was answered with."""
+    """Return the answer to the phase's own question."""
     phase, active = rollout.phase, rollout.active
     if phase is Phase.PENDING:
         return Decision(event=Event.READY, reason=rollout.reason or "started")
@@ -114,7 +117,7 @@ def _told(rollout: Rollout, seen: Observation) -> Decision | None:
         return Decision(event=Event.READY, reason="both versions serve") if ready else None
     if phase in SETTLING:
         return Decision(event=Event.READY, reason=rollout.reason) if seen.settled else None
-    answer: Told | Evidence | None = {
+    answer: Judgement | Evidence | None = {
         Phase.GOLDEN: seen.golden,
         Phase.SHADOW: seen.agreement,
         Phase.STEP: seen.evidence,
@@ -136,4 +139,4 @@ def _open_question(seen: Observation, told: Decision | None) -> str:
     for name, health in (("candidate", seen.candidate), ("stable version", seen.stable)):
         if health is not None and not health.ok:
             return f"the {name} does not serve: {health.reason}"
-    return told.reason if told is not None and told.reason else "nothing to tell yet"
+    return told.reason if told is not None and told.reason else "no result yet"

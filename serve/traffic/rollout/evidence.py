@@ -40,8 +40,8 @@ FAR = 2**24  # requests beyond which no forecast is made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """A verdict of somebody else's: the golden replay, or the shadow's comparison of answers."""
+class Judgement:
+    """External verdict: the golden replay, or the shadow's comparison of answers."""
 
     outcome: Outcome
     reasons: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What is known of one metric.
+    """Evidence about one metric.
 
     `estimate`, `low` and `high` say how much worse the candidate is (latency relative, rates as differences; for p95
     and p99 the share of its answers beyond the stretched threshold less the baseline's beyond the plain one, so that
@@ -85,14 +85,14 @@ class Evidence:
 
 
 def judge(plan: Plan, step: int, blocks: Tally) -> Evidence:
-    """What all blocks so far say at that step."""
+    """Judge all blocks so far at that step."""
     here = blocks.at(step)
     asked = here.totals("requests")
     if plan.steps[step].share == 1:
         alone = _errors_alone(plan, here, blocks)
         return _verdict(plan, step, here, (asked[0], asked[0]), (alone,))
     short = min(asked) < plan.steps[step].requests
-    # Intervals are dear, and nobody asks for them before there are requests enough.
+    # Intervals are expensive and are not needed before there are enough requests.
     prove = not short and plan.steps[step].needs == "evidence"
     findings = (
         _mean(plan, here),
@@ -111,9 +111,9 @@ def _verdict(plan: Plan, step: int, here: Tally, asked: tuple[int, int], finding
     if failed:
         outcome, reasons = "FAIL", failed
     elif not len(here):
-        outcome, reasons = "INCONCLUSIVE", ["no block is full yet: too little traffic at one version or both"]
+        outcome, reasons = "INCONCLUSIVE", ["no block is complete yet: one or both versions have too little traffic"]
     elif len(here) < LEAST_TAIL and wanted.share < 1:
-        outcome, reasons = "INCONCLUSIVE", [f"{len(here)} of at least {LEAST_TAIL} blocks: too short to see a cluster"]
+        outcome, reasons = "INCONCLUSIVE", [f"{len(here)} of at least {LEAST_TAIL} blocks: too few to detect clusters"]
     elif missing > 0:
         outcome, reasons = "INCONCLUSIVE", [f"{min(asked)} of at least {wanted.requests} requests of each version"]
         forecast = f"needs {spell_count(missing)} more requests of each version before it may pass"
@@ -121,7 +121,7 @@ def _verdict(plan: Plan, step: int, here: Tally, asked: tuple[int, int], finding
         outcome, reasons = "INCONCLUSIVE", [each.reason for each in unproven]
         forecast = _forecast(unproven)
     else:
-        shown = "every metric is within its margin" if wanted.needs == "evidence" else "nothing was shown to be worse"
+        shown = "every metric is within its margin" if wanted.needs == "evidence" else "no metric was shown to be worse"
         outcome, reasons = "PASS", [f"{shown} after {min(asked)} requests of each version"]
     return Evidence(
         outcome=outcome,
@@ -145,7 +145,7 @@ def _mean(plan: Plan, here: Tally) -> Finding:
         outcome = "FAIL"
         reason = f"mean latency {_spelled(estimate)} worse, margin {margin:.1%}"
     elif high is not None and high < margin:
-        outcome, reason = "PASS", f"mean latency at most {high:.1%} worse, margin {margin:.1%}"
+        outcome, reason = "PASS", f"mean latency: upper bound {high:+.1%}, margin {margin:+.1%}"
     else:
         reason = f"mean latency {_spelled(estimate)} worse ({_spelled(low)} to {_spelled(high)}), margin {margin:.1%}"
         if (blocks := blocks_needed(shift, bound, alpha=plan.alphas.passing)) is not None:
@@ -166,7 +166,7 @@ def _mean(plan: Plan, here: Tally) -> Finding:
 
 
 def _events(plan: Plan, metric: Metric, blocks: Tally, here: Tally | None) -> Finding:
-    """One kind of event; `here` are the blocks to prove it by, None while nobody asks for proof."""
+    """One kind of event; `here` are the blocks to prove it by, None while no proof is needed."""
     alpha, bound = plan.alphas.of(metric), 0.0 if metric in TAILS else plan.margins.of(metric)
     counts = blocks.counts(metric)
     least = LEAST_TAIL if metric in TAILS else LEAST
@@ -180,14 +180,14 @@ def _events(plan: Plan, metric: Metric, blocks: Tally, here: Tally | None) -> Fi
     if e >= 1 / alpha and difference > bound:
         outcome, reason = "FAIL", _worse(metric, plan, rate, baseline)
     elif here is None:
-        reason = f"{WORDS[metric]} {difference:+.2%}, not to be proven yet"
+        reason = f"{WORDS[metric]} {difference:+.2%}, not tested yet"
     else:
         level = plan.alphas.passing
         spans = [event_safety(*each.counts(metric).effective(), alpha=level) for each in _parts(metric, here)]
         effective = here.counts(metric).effective()
         low, high = min(low for low, _ in spans), max(high for _, high in spans)
         if high < bound:
-            outcome, reason = "PASS", f"{WORDS[metric]} at most {high:+.2%} beyond the baseline's"
+            outcome, reason = "PASS", f"{WORDS[metric]}: upper bound {high:+.2%} against the baseline"
         else:
             reason = f"{WORDS[metric]} {difference:+.2%} ({low:+.2%} to {high:+.2%}), allowed {bound:+.2%}"
             needed = _requests_needed(effective, bound, level)
@@ -277,15 +277,15 @@ def _errors_alone(plan: Plan, here: Tally, blocks: Tally) -> Finding:
         high=high,
         bound=margin,
         enough=1 / plan.alphas.errors,
-        reason=f"errors {failed} of {asked}, before {was} of {of} of the baseline",
+        reason=f"errors: {failed} of {asked}, before: {was} of {of} of the baseline",
     )
 
 
 def _worse(metric: Metric, plan: Plan, rate: float, baseline: float) -> str:
     if metric in TAILS:
         return (
-            f"{rate:.2%} of the answers beyond the baseline's {metric} plus {plan.margins.of(metric):.0%}, "
-            f"{baseline:.2%} of the baseline's beyond its {metric}"
+            f"{rate:.2%} of the answers exceed the baseline's {metric} plus "
+            f"{plan.margins.of(metric):.0%}, {baseline:.2%} of the baseline's answers exceed its {metric}"
         )
     return f"{WORDS[metric]} {rate:.2%}, the baseline's {baseline:.2%}, allowed {plan.margins.of(metric):+.2%}"
 
@@ -295,7 +295,7 @@ def _forecast(unproven: Sequence[Finding]) -> str:
     for each in unproven:
         bound = f"{each.metric} beyond its margin" if each.bound == 0 else f"{each.bound:+.1%} {each.metric}"
         if each.needed is None:
-            told.append(f"at the present estimate {bound} cannot be ruled out")
+            told.append(f"at the current estimate {bound} cannot be ruled out")
         else:
             told.append(f"needs about {spell_count(each.needed)} more requests of each version to rule out {bound}")
     return "; ".join(told)

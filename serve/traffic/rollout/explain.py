@@ -25,7 +25,7 @@ class Explained:
 
     @property
     def agrees(self) -> bool:
-        """Whether the log's inputs lead to the log's decision."""
+        """Return whether the log's inputs lead to the log's decision."""
         logged = self.entry.observation.evidence
         verdicts = (logged and logged.outcome, self.evidence and self.evidence.outcome)
         places = ((each.phase, each.step) for each in (self.entry.after, self.after))
@@ -33,7 +33,7 @@ class Explained:
 
     @property
     def moved(self) -> bool:
-        """Whether anything happened."""
+        """Return whether anything happened."""
         return self.entry.decision.event is not None
 
     def to_json(self) -> dict[str, Any]:
@@ -69,5 +69,5 @@ def why(explained: Explained) -> list[str]:
     if explained.evidence is not None and entry.decision.event in (Event.FAILED, Event.PASSED, Event.FINISHED):
         lines += [f"{each.metric}: {each.outcome}, {each.reason}" for each in explained.evidence.findings]
     if not explained.agrees:
-        lines.append(f"made again from the log this comes out as {explained.again.event}: {explained.again.reason}")
+        lines.append(f"repeated from the log this decision becomes {explained.again.event}: {explained.again.reason}")
     return lines

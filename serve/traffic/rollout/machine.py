@@ -1,7 +1,7 @@
 """The rollout as a state machine: a table of phases and events, and the world that each phase wants.
 
 Pure. It does not look (`decision`), judge (`evidence`) or act (`controller`). What is to be done follows from the phase
-and from how the world is found, never from a memory of what was done last: whoever restarts at any point goes on.
+and from how the world is found, never from a memory of what was done last: a restart at any point continues.
 """
 
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from .plan import Plan
 
 
 class Phase(StrEnum):
-    """Where a rollout stands."""
+    """Phase of a rollout."""
 
     PENDING = "pending"
     LOADING = "loading"
@@ -30,14 +30,14 @@ class Phase(StrEnum):
 
 
 class Event(StrEnum):
-    """What can happen to it. The last five are an operator's words."""
+    """Event of a rollout. The last five are commands of an operator."""
 
     READY = "ready"  # the world is as the phase wants it
     PASSED = "passed"  # enough is known, and it is good
     FINISHED = "finished"  # the same at the last step
     FAILED = "failed"  # shown to be worse than allowed
     FAULT = "fault"  # no statistics needed: crash, restart, not ready, memory, does not load
-    STALLED = "stalled"  # the longest stay is over and still nobody can tell
+    STALLED = "stalled"  # the longest stay is over without a result
     PAUSE = "pause"
     RESUME = "resume"
     ABORT = "abort"
@@ -75,7 +75,7 @@ TABLE: Final[dict[Phase, dict[Event, Target]]] = {
     _P.ABORTING: {_E.READY: _P.ABORTED, _E.ROLLBACK: _P.ROLLING_BACK},
     _P.ABORTED: {},
 }
-"""What each event does in each phase; an event that is not there changes nothing."""
+"""The transition of each event in each phase; an event that is not listed changes nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,17 +114,17 @@ class Rollout:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing moves any more."""
+        """Return whether the rollout has ended."""
         return self.phase in ENDED
 
     @property
     def last_step(self) -> bool:
-        """Whether no share follows on this one."""
+        """Return whether this is the last step."""
         return self.step + 1 >= len(self.plan.steps)
 
     @property
     def label(self) -> str:
-        """Where it stands, for people."""
+        """Return the phase and step as text."""
         share = f" {self.plan.steps[self.step].share:.0%}" if self.active is Phase.STEP else ""
         where = f" at {self.active}{share}" if self.phase is Phase.PAUSED else share
         return f"{self.phase.replace('_', ' ')}{where}"

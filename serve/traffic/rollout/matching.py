@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from ..seen import Seen
 
 PER_OCTAVE = 6  # kinds for each doubling of a request's size: alike is within 12 %
-CLIENTS = 256  # that are told apart in a block
+CLIENTS = 256  # distinct clients in a block
 LEAST_WEIGHT = 2.0  # of a client that is compared with itself alone: four answers of each version
 OTHERS = ""  # the clients that are too small for that, and callers without a name, compared together
 
 Sums = tuple[int, float]
-"""Requests, and the sum of their log latencies."""
+"""Number of requests, and the sum of their log latencies."""
 
 
 def kind_of(seen: Seen) -> str:
@@ -117,11 +117,11 @@ def weighted_median(values: Iterable[tuple[float, float]]) -> float:
             return value
         if below == half:
             return (value + ordered[index + 1][0]) / 2
-    raise ValueError("no values")
+    raise ValueError("there are no values")
 
 
 def typical_factors(answers: list[tuple[str, float]], *, least: int = 20) -> Mapping[str, float]:
-    """How many times the median latency of all answers each kind's median is; kinds with fewer than `least` left out.
+    """Return the median latency of each kind relative to all answers; kinds with fewer than `least` are omitted.
 
     `answers` are kinds and seconds.
     """

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
-from optimize import config
-from optimize.errors import ConfigError
+from seatrial.optimize import config
+from seatrial.optimize.errors import ConfigError
 
 from ..shadow.agreement import AgreementLimits
 
@@ -21,17 +21,21 @@ SCHEMA = 1
 
 def _share(value: float, where: str) -> None:
     if not 0 < value <= 1:
-        raise ConfigError(f"share {value} is not above 0 and at most 1", where=where, next_step="0.05 is 5 %")
+        raise ConfigError(
+            f"share must be above 0 and at most 1, got {value}", where=where, next_step="use a fraction: 0.05 is 5 %"
+        )
 
 
 def _positive(value: float, where: str) -> None:
     if not 0 < value < math.inf:
-        raise ConfigError(f"{value} seconds is no time to wait", where=where, next_step="give a positive number")
+        raise ConfigError(
+            f"a time must be positive and finite, got {value} seconds", where=where, next_step="give a positive number"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Margins:
-    """How much worse a candidate may be: latencies relative (0.05 = 5 %), `errors` and `refused` as added rates.
+    """Margins of a candidate: latencies relative (0.05 = 5 %), `errors` and `refused` as added rates.
 
     `mean` is the geometric mean (the mean of log latency), which no single slow request can move. `errors` are the
     service's failures (5xx, timeouts), `refused` what it blames on the client (4xx): a candidate that refuses what the
@@ -49,9 +53,9 @@ class Margins:
             value = getattr(self, each.name)
             if value is not None and not (math.isfinite(value) and 0 < value < 1):
                 raise ConfigError(
-                    f"{each.name} {value} is not between 0 and 1",
+                    f"{each.name} must be between 0 and 1, got {value}",
                     where=f"margins.{each.name}",
-                    next_step="with a margin of 0 nothing can ever be shown; 0.05 is 5 %",
+                    next_step="use a positive margin: 0.05 is 5 %, and with 0 nothing can be shown",
                 )
 
     def of(self, metric: Metric) -> float:
@@ -67,8 +71,8 @@ USUAL: dict[Metric, float] = {"mean": 0.05, "p95": 0.10, "p99": 0.10, "errors": 
 class Alphas:
     """Chances of a false alarm over a whole rollout, however often one looks; together the family's, 2 % at the usual.
 
-    Most is spent on errors and the far tail: such events are few, so evidence is dear. `passing` is the level of the
-    intervals that must lie below their margins. It needs no correction, for all of them must pass.
+    Most is spent on errors and the far tail: such events are rare, so evidence is expensive. `passing` is the level
+    of the intervals that must lie below their margins. It needs no correction, for all of them must pass.
     """
 
     mean: float = 0.002
@@ -81,7 +85,10 @@ class Alphas:
     def __post_init__(self) -> None:
         for each in fields(self):
             if not 0 < getattr(self, each.name) < 0.5:
-                raise ConfigError(f"{getattr(self, each.name)} is no error rate", where=f"alphas.{each.name}")
+                raise ConfigError(
+                    f"an error rate must be between 0 and 1, got {getattr(self, each.name)}",
+                    where=f"alphas.{each.name}",
+                )
 
     def of(self, metric: Metric) -> float:
         """The chance of a false alarm spent on one metric."""
@@ -112,7 +119,9 @@ class Shadow:
             _share(self.mirror, "shadow.mirror")
         _positive(self.dwell, "shadow.dwell")
         if not 0 <= self.compared_at_least <= 1:
-            raise ConfigError("compared_at_least is from 0 to 1", where="shadow", next_step="0.9 is usual")
+            raise ConfigError(
+                "compared_at_least must be between 0 and 1", where="shadow", next_step="use 0.9, the usual value"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,10 +142,14 @@ class Step:
         _share(self.share, "steps.share")
         _positive(self.dwell, "steps.dwell")
         if self.requests < 1:
-            raise ConfigError(f"{self.requests} requests say nothing", where="steps.requests", next_step="ask for some")
+            raise ConfigError(
+                f"requests must be at least 1, got {self.requests}",
+                where="steps.requests",
+                next_step="use a positive number of requests",
+            )
         if self.share == 1 and self.needs == "evidence":
             raise ConfigError(
-                "at a share of 1 there is no baseline left to compare with",
+                "at a share of 1 no baseline is left to compare with",
                 where="steps.needs",
                 next_step='set needs = "requests" there, and prove it at a smaller share',
             )
@@ -147,7 +160,7 @@ class Plan:
     """The whole way of a candidate. Times in seconds, memory in bytes (0: no limit).
 
     A candidate that had to be brought back goes back. `server_restarts` is how often the whole server may be started
-    again while it is on trial: once, for that may be anybody's fault; the second time looks like the candidate's.
+    again while it is on trial: once, for its cause may lie elsewhere; the second time looks like the candidate's.
 
     `budget` is a gate's budget, relative to the plan's file, whose margins hold where the plan gives none. `load` is
     the longest wait for the candidate to be ready; `warmup` what is discarded of every step before anything counts;
@@ -172,19 +185,25 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
-            raise ConfigError(f"schema {self.schema}", where="schema", next_step=f"this version reads {SCHEMA}")
+            raise ConfigError(
+                f"schema {self.schema}", where="schema", next_step=f"use schema {SCHEMA}, which this version reads"
+            )
         shares = [step.share for step in self.steps]
         if not shares or shares != sorted(set(shares)):
             raise ConfigError(
-                f"shares {shares} do not grow from step to step", where="steps", next_step="order them, each once"
+                f"shares must increase from step to step, got {shares}",
+                where="steps",
+                next_step="order them, each once",
             )
         for name in ("load", "interval", "block"):
             _positive(getattr(self, name), name)
         for name in ("warmup", "drain", "memory", "server_restarts"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} {getattr(self, name)} is negative or no number", where=name)
+                raise ConfigError(f"{name} must be a number and not negative, got {getattr(self, name)}", where=name)
         if self.block_requests < 1:
-            raise ConfigError("an empty block says nothing", where="block_requests", next_step="5 is usual")
+            raise ConfigError(
+                "a block needs at least one request", where="block_requests", next_step="use 5, the usual value"
+            )
 
     @property
     def compared(self) -> int:
@@ -204,7 +223,7 @@ def load_plan(path: Path) -> Plan:
         plan = replace(plan, shadow=None)
     if not plan.budget:
         return plan
-    from bench.budget import load_budget
+    from seatrial.bench.budget import load_budget
 
     limits = {limit.metric: limit for limit in load_budget(path.parent / plan.budget).limits}
     found: dict[str, float] = {}

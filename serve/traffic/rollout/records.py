@@ -23,11 +23,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
-from bench.records import journal
-from optimize.errors import IntegrityError, MissingError
-from optimize.names import checked
-from optimize.reading import decode, read_json, read_text
-from optimize.store import write_atomically
+from seatrial.bench.records import journal
+from seatrial.optimize.errors import IntegrityError, MissingError
+from seatrial.optimize.names import checked
+from seatrial.optimize.reading import decode, read_json, read_text
+from seatrial.optimize.store import write_atomically
 
 from ...errors import RolloutError
 from .blocks import Block, Thresholds
@@ -77,14 +77,13 @@ class Records:
                 raise RolloutError(
                     f"version {running.candidate} is still {running.label}",
                     where=self.model,
-                    next_step="let it end, or seatrial rollout abort it",
+                    next_step="wait for its end, or end it with seatrial rollout abort",
                 )
             if rollout.digest in (blocked := self.blocked()):
                 raise RolloutError(
                     f"{rollout.digest} was rolled back: {blocked[rollout.digest]}",
                     where=self.model,
-                    next_step=f"mend it, or lift the block by name: seatrial rollout lift {self.model} "
-                    f"{rollout.digest}",
+                    next_step=f"fix it, or lift the block by name: seatrial rollout lift {self.model} {rollout.digest}",
                 )
             name = f"{rollout.candidate}-{rollout.started:.3f}"
             write_atomically(self.folder / name / "rollout.json", _rollout().dump_json(rollout))
@@ -92,7 +91,7 @@ class Records:
             write_atomically(self.folder / "current", name.encode())
 
     def exists(self) -> bool:
-        """Whether this model ever had a rollout."""
+        """Return whether this model ever had a rollout."""
         return (self.folder / "current").exists()
 
     def load(self) -> Rollout:
@@ -106,10 +105,10 @@ class Records:
         try:
             value = read_json(path, next_step=self._step)
         except FileNotFoundError as error:
-            raise IntegrityError("no state of this rollout", where=str(path), next_step=self._step) from error
+            raise IntegrityError("this is not the state of a rollout", where=str(path), next_step=self._step) from error
         found = decode(Rollout, value, where=str(path), next_step=self._step)
         if found.schema != SCHEMA or found.model != self.model or not 0 <= found.step < len(found.plan.steps):
-            raise IntegrityError("the state of another rollout", where=str(path), next_step=self._step)
+            raise IntegrityError("this is the state of another rollout", where=str(path), next_step=self._step)
         return found
 
     def save(self, rollout: Rollout) -> None:
@@ -177,7 +176,7 @@ class Records:
         """Digests that were rolled back, with the reason."""
         path, step = (
             self.folder / "blocked.json",
-            "restore it from a copy, or write {} into it: nothing is blocked then",
+            "restore it from a copy, or write {} into it, which lifts every block",
         )
         try:
             return decode(dict[str, str], read_json(path, next_step=step), where=str(path), next_step=step)
@@ -198,7 +197,7 @@ class Records:
         """
         found = self.blocked()
         if digest not in found:
-            hint = f"blocked are: {', '.join(found)}" if found else "nothing is blocked"
+            hint = f"blocked digests: {', '.join(found)}" if found else "no digest is blocked"
             raise MissingError(f"{digest} is not blocked", where=self.model, next_step=hint)
         del found[digest]
         write_atomically(self.folder / "blocked.json", json.dumps(found, indent=1).encode())
@@ -207,7 +206,7 @@ class Records:
     def acting(self, *, patience: float = 1.0) -> Iterator[None]:
         """Be the one controller that acts for this model; released even by a kill.
 
-        `patience` (seconds) is for somebody who only looks whether one acts (`acted_on`), not for another controller.
+        `patience` (seconds) is for a caller that only checks for a controller (`acted_on`), not for another controller.
 
         Raises:
             RolloutError: another controller holds it.
@@ -218,9 +217,9 @@ class Records:
             lock.acquire()
         except Timeout as error:
             raise RolloutError(
-                "another controller acts for this model",
+                "another controller is running for this model",
                 where=self.model,
-                next_step="look with seatrial rollout status; commands reach it through the records",
+                next_step="check seatrial rollout status; commands reach the controller through the records",
             ) from error
         try:
             yield
@@ -229,7 +228,7 @@ class Records:
 
     @property
     def acted_on(self) -> bool:
-        """Whether a controller runs now."""
+        """Return whether a controller runs now."""
         try:
             with self.acting(patience=0.0):
                 return False
@@ -243,17 +242,19 @@ class Records:
             name = read_text(path, next_step=self._step)
         except FileNotFoundError as error:
             raise MissingError(
-                f"no rollout of {self.model}", where=str(self.folder), next_step="seatrial rollout start one"
+                f"there is no rollout of {self.model}",
+                where=str(self.folder),
+                next_step="start one with seatrial rollout start",
             ) from error
         if not _FOLDER.fullmatch(name):
-            raise IntegrityError("not the name of a rollout's folder", where=str(path), next_step=self._step)
+            raise IntegrityError("this is not the name of a rollout's folder", where=str(path), next_step=self._step)
         return self.folder / name
 
     @property
     def _step(self) -> str:
         """Return what to do about a damaged state."""
         current = self.folder / "current"
-        return f"restore it from a copy, or give the rollout up: remove {current}; its routes stay as they are"
+        return f"restore it from a copy, or abandon the rollout: remove {current}; its routes stay as they are"
 
 
 @cache
@@ -283,7 +284,7 @@ def _entry(line: dict[str, Any], plan: Any, counted: int) -> Entry:
     )
     steps = range(len(before.plan.steps))
     if before.step not in steps or after.step not in steps or line["blocks"] not in range(counted + 1):
-        raise ValueError("a decision about steps or blocks that are not there")
+        raise ValueError("a decision refers to missing steps or blocks")
     datetime.fromtimestamp(entry.observation.at, UTC)
     return entry
 

@@ -90,7 +90,7 @@ def event_evidence(
     null; the e-value averages the likelihood ratios of the odds in `ODDS` (times `odds`), each a test martingale for
     whatever shares were in force when its events came. Events that come in clusters (one stall makes many slow
     requests) say less than as many strangers: the likelihood ratio is raised to ``1 / dispersion``, the excess of the
-    variance of the blocks so far over Poisson's, as in a quasi-likelihood. Of a few blocks nobody knows that excess, so
+    variance of the blocks so far over Poisson's, as in a quasi-likelihood. For a few blocks that excess is unknown, so
     where clusters are to be expected nothing is told before `least` blocks.
 
     Raises:
@@ -134,7 +134,7 @@ def event_safety(
 
 
 def dispersion(candidate: npt.ArrayLike, baseline: npt.ArrayLike, share: npt.ArrayLike) -> float:
-    """How many times Poisson's variance the blocks' differences of events have, all blocks taken; 1 at least."""
+    """Return the dispersion of the blocks' event differences relative to Poisson, over all blocks; at least 1."""
     c, b = np.asarray(candidate, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
     w = np.broadcast_to(np.asarray(share, dtype=np.float64), c.shape)
     return float(_dispersion(c, b, w)[-1]) if c.size else 1.0
@@ -149,7 +149,7 @@ def rate_interval(events: int, requests: int, *, alpha: float) -> tuple[float, f
         ValueError: more events than requests.
     """
     if not 0 <= events <= requests:
-        raise ValueError(f"{events} events in {requests} requests")
+        raise ValueError(f"{events} events in {requests} requests are impossible")
     if requests == 0:
         return 0.0, 1.0
     special, optimize = _scipy()
@@ -203,7 +203,7 @@ def _moments(d: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def _dispersion(c: Floats, b: Floats, share: Floats) -> Floats:
-    """How many times Poisson's variance the differences of the first 1, 2, ... blocks have; 1 at least."""
+    """Return the dispersion relative to Poisson of the first 1, 2, ... blocks; at least 1."""
     factor = share / (1 - share)
     expected = np.cumsum(c + factor**2 * b)
     _, squares, inflation = _moments(c - factor * b)
@@ -238,7 +238,7 @@ def _mean_exp(logs: Floats) -> Floats:
 
 @cache
 def _scipy() -> tuple[Any, Any]:
-    """scipy takes a while to import, so nobody pays for it before the first interval is asked for."""
+    """Import scipy lazily, because the import is slow."""
     from scipy import optimize, special
 
     return special, optimize

@@ -13,11 +13,11 @@ from .machine import Phase, Rollout
 from .records import Log
 
 _ORDER = (Phase.PENDING, Phase.LOADING, Phase.GOLDEN, Phase.SHADOW, Phase.STEP, Phase.PROMOTING, Phase.PROMOTED)
-_COLOURS = {"done": "green", "now": "bold", "not reached": "dim", "to come": "dim"}
+_COLOURS = {"done": "green", "now": "bold", "not reached": "dim", "pending": "dim"}
 
 
 def status_json(rollout: Rollout, log: Log, *, acted_on: bool) -> dict[str, Any]:
-    """Where the rollout stands, every step with its requests, and the last verdict with its figures."""
+    """Return the status as JSON: phase, every step with its requests, and the last verdict with its values."""
     last = log.entries[-1] if log.entries else None
     evidence = last.observation.evidence if last is not None and rollout.active is Phase.STEP else None
     return {
@@ -49,7 +49,7 @@ def steps(rollout: Rollout, log: Log) -> list[dict[str, Any]]:
         here = (_ORDER.index(phase), index)
         now = (rollout.active, rollout.step) == (phase, index) and not rollout.ended
         blocks = [block for block in log.blocks if phase is Phase.STEP and block.step == index]
-        state = "now" if now else "done" if here < reached else "not reached" if rollout.ended else "to come"
+        state = "now" if now else "done" if here < reached else "not reached" if rollout.ended else "pending"
         told.append(
             {
                 "phase": phase,
@@ -89,10 +89,10 @@ def status_table(rollout: Rollout, log: Log) -> Table:
 
 
 def findings_table(evidence: Evidence) -> Table:
-    """What the current step knows of each metric."""
+    """Return the current step's evidence about each metric, as a table."""
     table = Table(box=None, header_style="dim", pad_edge=False)
     table.add_column("metric")
-    for name in ("worse by", "at most", "margin", "evidence against", "needed to fail"):
+    for name in ("change", "upper bound", "margin", "evidence against", "threshold"):
         table.add_column(name, justify="right")
     table.add_column("verdict")
     for each in evidence.findings:
@@ -109,7 +109,7 @@ def findings_table(evidence: Evidence) -> Table:
 
 
 def explained_lines(told: Iterable[Explained]) -> list[str]:
-    """What happened and why, in the order of the log."""
+    """Return the decisions with their reasons, in the order of the log."""
     lines = []
     for each in told:
         first, *others = why(each)

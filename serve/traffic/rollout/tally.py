@@ -113,7 +113,7 @@ class Counts:
 
     @property
     def rates(self) -> tuple[float, float]:
-        """Of the candidate (beyond the margin) and of the baseline; 0 where nobody asked."""
+        """Of the candidate (beyond the margin) and of the baseline; 0 without requests."""
         of = float(self.asked_candidate.sum()), float(self.asked_baseline.sum())
         return (float(self.beyond.sum()) / of[0], float(self.baseline.sum()) / of[1]) if all(of) else (0.0, 0.0)
 

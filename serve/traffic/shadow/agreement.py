@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from optimize.errors import ConfigError
+from seatrial.optimize.errors import ConfigError
 
 from .bounded_mean import mean_interval, values_needed
 from .differing import Differing
@@ -23,7 +23,7 @@ ANY = "*"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgreementLimits:
-    """What an output must keep to; what is not given is only told.
+    """Limits of an output; a measure without a limit is informational.
 
     `top1_at_least` bounds the mean share of a request's rows with the same class, `cosine_at_least` the mean cosine,
     `drift_at_most` the absolute mean change of confidence. `max_error_at_most` is a limit on a maximum, so that one
@@ -44,9 +44,11 @@ class AgreementLimits:
         def check(name: str, value: float | None, low: float, high: float) -> None:
             if value is not None and not low < value < high:
                 raise ConfigError(
-                    f"{name} {value:g} is not between {low:g} and {high:g}",
+                    f"{name} must be between {low:g} and {high:g}, both excluded, got {value:g}",
                     where="agreement limits",
-                    next_step="no number of requests proves that a mean is exactly 1" if value == 1 else "",
+                    next_step="use a value inside the range: a mean of exactly 1 cannot be proven"
+                    if value == 1
+                    else "",
                 )
 
         check("top1_at_least", self.top1_at_least, 0.0, 1.0)
@@ -56,7 +58,7 @@ class AgreementLimits:
         check("alpha", self.alpha, 0.0, 1.0)
 
 
-UNSAID = AgreementLimits(top1_at_least=0.99)  # where nobody named limits
+UNSAID = AgreementLimits(top1_at_least=0.99)  # without given limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +78,9 @@ class LimitsFile:
     def __post_init__(self) -> None:
         if self.schema != 1 or not 0.0 <= self.compared_at_least <= 1.0 or not self.outputs:
             raise ConfigError(
-                "schema must be 1, compared_at_least from 0 to 1, and at least one output named",
+                "schema must be 1, compared_at_least between 0 and 1, and at least one output must be named",
                 where="agreement limits",
-                next_step='for instance [outputs."*"] with top1_at_least = 0.99',
+                next_step='add for instance [outputs."*"] with top1_at_least = 0.99',
             )
 
 
@@ -279,7 +281,7 @@ def _verdict(
     if failed:
         return "FAIL", tuple(failed)
     if not compared:
-        return "INCONCLUSIVE", ("nothing was compared yet",)
+        return "INCONCLUSIVE", ("no request was compared yet",)
     open_ = [_said(each) for each in statistics if each.outcome == "INCONCLUSIVE"]
     if not any(each.outcome for each in statistics):
         open_.append("no limit applies to any output")
@@ -287,8 +289,8 @@ def _verdict(
     if compared < at_least * sampled:
         most = max(unmatched, key=lambda reason: unmatched[reason])
         open_.append(
-            f"only {compared} of {sampled} sampled requests could be compared ({at_least:.0%} are needed); "
-            f"of {unmatched[most]} others: {most}"
+            f"only {compared} of {sampled} sampled requests could be compared ({at_least:.0%} are "
+            f"needed); of {unmatched[most]} others: {most}"
         )
     return ("INCONCLUSIVE", tuple(open_)) if open_ else ("PASS", ())
 

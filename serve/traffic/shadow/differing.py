@@ -1,4 +1,4 @@
-"""How the candidate's answer to one request differs from the stable version's, measure by measure.
+"""Differences between the candidate's and the stable version's answer to one request, by measure.
 
 Pure; judges nothing. What no tolerance can excuse is in `broken`: an output that is missing, of another shape or type,
 or NaN or infinite where the stable version has numbers.
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.quality.calibration import probabilities
-from optimize.parity import cosines
+from seatrial.bench.quality.calibration import probabilities
+from seatrial.optimize.parity.measures import beyond, cosines, misplaced
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -58,7 +58,7 @@ def differing(
 
 def _output(found: Differing, one: Array | None, other: Array | None) -> Differing:
     if one is None or other is None:
-        return replace(found, broken=f"only the {'candidate' if one is None else 'stable version'} answers this output")
+        return replace(found, broken=f"only the {'candidate' if one is None else 'stable version'} returns this output")
     if one.dtype != other.dtype:
         return replace(found, broken=f"type {other.dtype} instead of {one.dtype}")
     if one.shape != other.shape:
@@ -77,14 +77,20 @@ def _output(found: Differing, one: Array | None, other: Array | None) -> Differi
 
 
 def _floats(found: Differing, one: Array, other: Array) -> Differing:
-    if bad := int((~np.isfinite(other[np.isfinite(one)])).sum()):
+    flat = [each.reshape(found.rows, -1) for each in (one, other)]
+    numbers = np.where(np.isnan(flat[0]), np.nan, flat[1])  # a number where the stable version has none is no fault
+    bad, ok = misplaced(flat[0], numbers, beyond(flat[0]))
+    if bad:
         return replace(
-            found, broken=f"NaN or infinity where the stable version has numbers ({bad} of {one.size} values)"
+            found,
+            broken=(
+                f"one version has NaN, infinity or a mask where the other has numbers ({bad} of {one.size} values)"
+            ),
         )
-    one, other = np.nan_to_num(one), np.nan_to_num(other)
     if one.ndim >= 2 and one.shape[-1] >= 2:
-        found = _classes(found, one, other)
-    rows, others = one.reshape(found.rows, -1), other.reshape(found.rows, -1)
+        found = _classes(found, *(np.where(np.isnan(each), -np.inf, each) for each in (one, other)))
+    rows, others = (np.where(ok, each, 0.0) for each in flat)
+    one, other = rows, others
     largest = _apart(one, other)
     return replace(
         found,
@@ -98,7 +104,7 @@ def _classes(found: Differing, one: Array, other: Array) -> Differing:
     """Classes over the last axis; confidences only where there is one row of classes per sample."""
     lines, others = (each.reshape(-1, each.shape[-1]) for each in (one, other))
     first, second = lines.argmax(axis=1), others.argmax(axis=1)
-    sure = [_confidence(each) if one.ndim == 2 else each.max(axis=1) for each in (lines, others)]
+    sure = [_confidence(each) if one.ndim == 2 else _finite(each.max(axis=1)) for each in (lines, others)]
     found = replace(
         found,
         same=float((first == second).mean()),
@@ -116,3 +122,7 @@ def _apart(one: Array, other: Array) -> float:
 
 def _confidence(output: Array) -> Array:
     return np.asarray(probabilities(output).max(axis=1).clip(0, 1))
+
+
+def _finite(values: Array) -> Array:
+    return np.asarray(np.where(np.isfinite(values), values, 0.0))

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bench.errors import AnswerError
-from optimize.reading import SHAPE_ERRORS
+from seatrial.bench.errors import AnswerError
+from seatrial.optimize.reading import SHAPE_ERRORS
 
 from .agreement import Agreement, AgreementLimits
 from .by_client import unanimous
@@ -93,7 +93,7 @@ class Recorded:
 
     @property
     def well(self) -> bool:
-        """Whether the model answered: not an error of HTTP's, nor of gRPC's."""
+        """Return whether the model answered without an HTTP or gRPC error."""
         return self.status == 200 and not self.grpc_status
 
     def answer(self) -> Answer:
@@ -224,7 +224,7 @@ class Shadow:
 
 
 def _failure(candidate: Recorded) -> str:
-    """Why the candidate gave no answer, by Envoy's response flags and by its status; empty where it gave one."""
+    """Return why the candidate gave no answer, by Envoy's response flags and status; empty if it gave one."""
     if "UO" in candidate.flags:
         return BREAKER
     if candidate.flags & {"UT", "SI", "UMSDR", "DT", "DC"} or candidate.status == 504 or candidate.grpc_status == 4:

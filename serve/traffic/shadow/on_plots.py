@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from bench.on_plotly import CANDIDATE_COLOUR, LIMIT_COLOUR, fragment
+from seatrial.bench.on_plotly import CANDIDATE_COLOUR, LIMIT_COLOUR, fragment
 
 COLOURS = (CANDIDATE_COLOUR, "#3aa17e", "#8e6bbf", "#c98a2b")
 _BAND = 0.18
@@ -49,7 +49,7 @@ def courses(outputs: Sequence[tuple[str, Sequence[tuple[int, float, float, float
         if limit is not None:
             figure.add_hline(y=limit, line={"color": LIMIT_COLOUR, "width": 1.5, "dash": "dot"})
     figure.update_xaxes(type="log", title="requests compared", dtick="D2")
-    figure.update_yaxes(type="log", title="answered otherwise", tickformat="~%", dtick=1, range=[np.log10(floor), 0])
+    figure.update_yaxes(type="log", title="answered differently", tickformat="~%", dtick=1, range=[np.log10(floor), 0])
     return fragment(figure, 380)
 
 

@@ -1,4 +1,4 @@
-"""How an agreement looks: a terminal table, and one self-contained HTML page with plots. Decides nothing."""
+"""Presentation of an agreement: a terminal table, and one self-contained HTML page with plots. Decides nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.report.page import write_page
-from bench.report.rows import STYLES
+from seatrial.bench.outcomes import STYLES
+from seatrial.bench.report.page import write_page
 
 from .agreement import Agreement, Statistic
 from .bounded_mean import mean_interval
@@ -23,9 +23,9 @@ _TEMPLATE = Path(__file__).absolute().parents[2] / "templates" / "shadow.html.j2
 _LOOKS = 60  # of an interval that narrows
 
 MEANINGS: Mapping[str, str] = {
-    "PASS": "The candidate answers as the stable version does, within every limit.",
-    "FAIL": "The candidate answers otherwise.",
-    "INCONCLUSIVE": "The answers show neither yet: not a pass, not a failure.",
+    "PASS": "The candidate agrees with the stable version within every limit.",
+    "FAIL": "The candidate disagrees with the stable version.",
+    "INCONCLUSIVE": "The data are not sufficient for a PASS or a FAIL.",
 }
 
 
@@ -44,7 +44,7 @@ class Row:
 
 
 def rows(found: Agreement) -> list[Row]:
-    """The statistics as text; what has no limit is only told."""
+    """Return the statistics as text; those without a limit are informational."""
     return [_row(each) for each in found.statistics]
 
 
@@ -69,26 +69,26 @@ def _needed(each: Statistic) -> str:
     if each.outcome != "INCONCLUSIVE":
         return ""
     if each.needed is None:
-        return "cannot be told"
+        return "unknown"
     more = max(each.needed - each.requests, 1)
     return f"about {round(more, 1 - floor(log10(more))):,} more"
 
 
 def headline(found: Agreement) -> str:
-    """How much was compared, in one line."""
+    """Return the number of compared requests, in one line."""
     share = found.compared / found.sampled if found.sampled else 0.0
     return f"{found.compared:,} of {found.sampled:,} sampled requests compared ({share:.1%})"
 
 
 def counts(found: Agreement) -> list[tuple[str, str, int]]:
-    """Why the others were not compared, most frequent first, as (what it says of the candidate, reason, requests)."""
+    """Return why the others were not compared, most frequent first, as (kind, reason, requests)."""
     told = [("not compared", reason, count) for reason, count in found.unmatched.items()]
     told += [("aside", reason, count) for reason, count in found.aside.items()]
     return sorted(told, key=lambda each: (each[0] == "aside", -each[2]))
 
 
 def disagreement(each: Differing) -> str:
-    """What differs in one answer, in words."""
+    """Describe the differences in one answer."""
     if each.broken:
         return each.broken
     parts = []

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.errors import AnswerError
-from bench.quality.served import decoded, tensor
+from seatrial.bench.errors import AnswerError
+from seatrial.bench.quality.served import decoded, tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -23,7 +23,7 @@ _MOST = 1 << 28  # bytes that a compressed answer may unpack to
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What one version of a model answered, by output; the version is the one that the server says it asked."""
+    """Answer of one version of a model, by output; the version is the one that the server reports."""
 
     model: str
     version: int
@@ -52,7 +52,7 @@ def answer(
         return Answer(model=str(head["model_name"]), version=int(head["model_version"]), outputs=outputs)
     except (ValueError, KeyError, TypeError, OSError, EOFError, zlib.error) as error:
         raise AnswerError(
-            f"an answer that is not KServe v2: {error}", next_step="see what stands behind the proxy"
+            f"the answer is not valid KServe v2: {error}", next_step="check the server behind the proxy"
         ) from error
 
 
@@ -64,7 +64,7 @@ def _grpc(framed: bytes, encoding: str) -> Answer:
     size = int.from_bytes(framed[1:_GRPC_HEAD], "big")
     message = framed[_GRPC_HEAD : _GRPC_HEAD + size]
     if len(framed) < _GRPC_HEAD or len(message) != size:
-        raise ValueError("a gRPC message that was cut short")
+        raise ValueError("the gRPC message is truncated")
     if framed[0] & 1:
         message = _unpacked(message, encoding)
     reply = service_pb2.ModelInferResponse()
@@ -73,7 +73,7 @@ def _grpc(framed: bytes, encoding: str) -> Answer:
     except import_module("google.protobuf.message").DecodeError as error:
         raise ValueError(str(error)) from error
     if len(reply.outputs) != len(reply.raw_output_contents):
-        raise ValueError("outputs without raw contents")
+        raise ValueError("the outputs have no raw contents")
     pairs = zip(reply.outputs, reply.raw_output_contents, strict=True)
     outputs = {each.name: tensor(each.datatype, tuple(each.shape), raw) for each, raw in pairs}
     return Answer(model=reply.model_name, version=int(reply.model_version), outputs=outputs)
@@ -83,9 +83,9 @@ def _unpacked(body: bytes, encoding: str) -> bytes:
     if encoding in ("", "identity"):
         return body
     if encoding not in ("gzip", "deflate"):
-        raise ValueError(f"content encoding {encoding!r}")
+        raise ValueError(f"unknown content encoding {encoding!r}")
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: gzip or zlib, by its own header
     plain = unpacker.decompress(body, _MOST)
     if not unpacker.eof:
-        raise gzip.BadGzipFile("cut short, or larger than anything that was captured")
+        raise gzip.BadGzipFile("truncated, or larger than the capture limit")
     return plain

@@ -13,26 +13,27 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from optimize.artifact import Artifact, TensorSpec
+from seatrial.optimize import experimental
+from seatrial.optimize.artifact import Artifact, TensorSpec
 
 from ...deployment import Deployment, Flavour, Queue, TensorrtPlan
 from ...errors import ConfigRuleError
-from .. import plain
+from .. import pbtxt, plain
 from ..lint import broken_config
 from . import engine_rules, native, sequencing
 from .rules import DATA_TYPES, broken_rules, broken_versions, item_shape, model_file
 
 POOL = "seatrial_resource_"
-"""Prefix of the parameter that says how much of a resource there is; config.pbtxt has no field for it."""
+"""Prefix of the parameter for the amount of a resource; config.pbtxt has no field for it."""
 CACHE_BYTES = "seatrial_response_cache_bytes"
-"""The parameter that sizes the response cache; Triton has one for all models."""
+"""The parameter with the size of the response cache; Triton has one for all models."""
 
 
 def check(deployment: Deployment, artifact: Artifact, *, flavour: Flavour | None = None) -> None:
     """Refuse what Triton would refuse, or would accept and not do.
 
     Raises:
-        ConfigRuleError: the first rule that is broken; names field, rule and mend.
+        ConfigRuleError: the first rule that is broken; names field, rule and fix.
     """
     deployment = deployment.flavoured(flavour)
     found = [*broken_rules(artifact, deployment, deployment.flavour)]
@@ -55,6 +56,10 @@ def render(
         ConfigRuleError: the pair breaks a rule.
     """
     deployment = deployment.flavoured(flavour)
+    if deployment.instances.kind == "gpu":
+        experimental.used(experimental.GPU)
+    if artifact.format == "tensorrt":
+        experimental.used(experimental.TENSORRT)
     check(deployment, artifact)
     for broken in broken_versions(versions):
         raise broken.error()
@@ -65,7 +70,7 @@ def render(
     text = f"# {deployment.name}: written by seatrial, newest artifact {artifact.digest}; edits do not last.\n"
     text += written(config)
     if parse(text) != config:
-        raise RuntimeError("config.pbtxt does not read back as it was written")  # our mistake, not the user's
+        raise RuntimeError("config.pbtxt does not parse back to the written message")  # our mistake, not the user's
     return text
 
 
@@ -75,15 +80,12 @@ def parse(text: str) -> Any:
     Raises:
         ConfigRuleError: not a ModelConfig of the protocol that this version knows.
     """
-    from tritonclient.grpc import model_config_pb2 as pb
-
-    text_format = _text_format()
     try:
-        return text_format.Parse(text, pb.ModelConfig())
-    except text_format.ParseError as error:
+        return pbtxt.parsed(text)
+    except pbtxt.UnreadableError as error:
         raise ConfigRuleError(
-            f"not a Triton model configuration: {error}",
-            where="config.pbtxt",
+            f"not a Triton model configuration: {error.what}",
+            where=f"config.pbtxt, line {error.line}" if error.line else "config.pbtxt",
             next_step="remove that file and place the model again",
         ) from error
 
@@ -96,9 +98,9 @@ def read_text(path: Path) -> str:
     """
     try:
         return plain.config_text(path)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConfigRuleError(
-            f"config.pbtxt cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}",
+            f"config.pbtxt cannot be read: {error.strerror or error}",
             where=str(path),
             next_step="move that file away and place the model again",
         ) from error
@@ -173,7 +175,7 @@ def _model_config(deployment: Deployment, artifact: Artifact, versions: tuple[in
 
 
 def _server_parameters(deployment: Deployment) -> dict[str, str]:
-    """What the server must be started with and ModelConfig has no field for: `flags` reads it, backends do not."""
+    """Return the server options without a ModelConfig field; `flags` reads them, backends do not."""
     pools = {
         f"{POOL}{each.name}": str(each.available)
         for each in deployment.instances.resources
@@ -199,13 +201,16 @@ def _instances(config: Any, deployment: Deployment) -> None:
 
 
 def _tensors(specs: tuple[TensorSpec, ...], message: Any, batching: bool) -> Iterable[Any]:
-    """Tensors without their batch axis; a per-item scalar is [1] outside and [] inside, since dims may not be empty."""
+    """Tensors without their batch axis; a scalar is [1] outside, since dims may not be empty.
+
+    Inside it is [] where the model batches, by a reshape; one that does not batch gets it from our model.py.
+    """
     from tritonclient.grpc import model_config_pb2 as pb
 
     for spec in specs:
         dims = [-1 if isinstance(size, str) else size for size in item_shape(spec, batching=batching)]
         tensor = message(name=spec.name, data_type=pb.DataType.Value(DATA_TYPES[spec.dtype]), dims=dims or [1])
-        if not dims:
+        if not dims and batching:
             tensor.reshape.SetInParent()
         yield tensor
 
@@ -242,7 +247,7 @@ def _policy(policy: Any, queue: Queue) -> None:
 def _python_parameters(deployment: Deployment, artifact: Artifact) -> dict[str, str]:
     gpu = deployment.instances.kind == "gpu"
     return {
-        # Else Triton copies every input to the host before model.py sees it. Never run on a GPU.
+        # Else Triton copies every input to the host before model.py sees it. Experimental.
         **({"FORCE_CPU_ONLY_INPUT_TENSORS": "no"} if gpu else {}),
         "threads": str(deployment.threads),
         "providers": "CUDAExecutionProvider,CPUExecutionProvider" if gpu else "CPUExecutionProvider",

@@ -5,8 +5,8 @@ Pure. The rules that an engine breaks by itself stand in `serve.deployment.engin
 
 from collections.abc import Iterator
 
-from optimize.artifact import Artifact, TensorSpec
-from optimize.stages.configs import Profile
+from seatrial.optimize.artifact import Artifact, TensorSpec
+from seatrial.optimize.recipe.configs import Profile
 
 from ...deployment import Broken, Deployment, OnnxTensorrt, TensorrtPlan
 
@@ -23,8 +23,8 @@ def broken_rules(artifact: Artifact, deployment: Deployment) -> Iterator[Broken]
     if _FORMATS[engine.kind] != artifact.format:
         yield Broken(
             field="engine.kind",
-            rule=f"{engine.kind} executes {_FORMATS[engine.kind]}, and {artifact.short} is {artifact.format}",
-            mend="choose the engine of the artifact's format",
+            rule=f"{engine.kind} runs {_FORMATS[engine.kind]}, but {artifact.short} is {artifact.format}",
+            mend="use the engine of the artifact's format",
         )
     if isinstance(engine, OnnxTensorrt):
         yield from _profile("engine.profile", engine.profile, artifact.inputs)
@@ -39,27 +39,29 @@ def broken_rules(artifact: Artifact, deployment: Deployment) -> Iterator[Broken]
             yield Broken(
                 field="engine.by_gpu",
                 rule=f"{artifact.short} has no file {file!r}",
-                mend=f"it holds {', '.join(sorted(held))}",
+                mend=f"available files: {', '.join(sorted(held))}",
             )
 
 
 def _as_built(artifact: Artifact, deployment: Deployment) -> Iterator[Broken]:
-    """What the stage that compiled the engine wrote down of its ranges, against what the deployment lists."""
+    """Check the ranges recorded by the compile stage against those that the deployment lists."""
     config = artifact.made_by.config
     built, engine = len(config.get("profiles") or ()), deployment.engine
     listed = len(engine.profiles) if isinstance(engine, TensorrtPlan) else 0
     if built > 1 and listed != built:
         yield Broken(
             field="engine.profiles",
-            rule=f"{artifact.short} was built with {built} profiles and {listed} are listed: Triton uses only the "
-            "first where none is, and never those that are missing",
+            rule=(
+                f"{artifact.short} was built with {built} profiles, but {listed} are listed: Triton uses only "
+                "listed profiles, or the first if none is listed"
+            ),
             mend="list all of them, in the order of the recipe's compile stage",
         )
     largest = max(config.get("batch") or (deployment.max_batch_size,))
     if deployment.max_batch_size > largest:
         yield Broken(
             field="max_batch_size",
-            rule=f"{deployment.max_batch_size} is above {largest}, the largest batch that {artifact.short} takes",
+            rule=f"{deployment.max_batch_size} is above {largest}, the largest batch of {artifact.short}",
             mend="lower it, or compile again with a wider range",
         )
 
@@ -69,8 +71,8 @@ def _profile(field: str, profile: Profile, inputs: tuple[TensorSpec, ...]) -> It
     if set(profile) != names:
         yield Broken(
             field=field,
-            rule=f"it gives shapes for {sorted(profile)}, the inputs are {sorted(names)}",
-            mend="give every input its three shapes",
+            rule=f"the profile has shapes for {sorted(profile)}, but the inputs are {sorted(names)}",
+            mend="give three shapes for every input",
         )
     for spec in inputs:
         shapes = profile.get(spec.name)
@@ -79,15 +81,15 @@ def _profile(field: str, profile: Profile, inputs: tuple[TensorSpec, ...]) -> It
         if len(shapes.min) != len(spec.shape):
             yield Broken(
                 field=f"{field}.{spec.name}",
-                rule=f"{len(shapes.min)} sizes for {list(spec.shape)}: the batch axis belongs to a profile's shapes",
-                mend="write complete shapes, such as [1, 3, 224, 224]",
+                rule=f"{len(shapes.min)} sizes for {list(spec.shape)}: a profile's shapes include the batch axis",
+                mend="give complete shapes, such as [1, 3, 224, 224]",
             )
             continue
         for own, low, high in zip(spec.shape, shapes.min, shapes.max, strict=True):
             if isinstance(own, int) and (low, high) != (own, own):
                 yield Broken(
                     field=f"{field}.{spec.name}",
-                    rule=f"an axis that is always {own} cannot go from {low} to {high}",
+                    rule=f"an axis of fixed size {own} cannot range from {low} to {high}",
                     mend=f"write {own} in all three shapes",
                 )
 
@@ -109,6 +111,6 @@ def _batches(field: str, profiles: tuple[Profile, ...], max_batch_size: int) -> 
     if reached < max_batch_size:
         yield Broken(
             field=field,
-            rule=f"no profile takes a batch of {reached + 1}, and max_batch_size is {max_batch_size}",
+            rule=f"no profile accepts a batch of {reached + 1}, but max_batch_size is {max_batch_size}",
             mend="widen a profile's first axis and build again, or lower max_batch_size",
         )

@@ -11,7 +11,7 @@ from ...deployment import Broken
 from ...deployment.ensemble import Ensemble
 from .. import lint
 from ..lint.ensembles import broken_references
-from ..lint.files import versions
+from ..lint.versions import versions
 from .config import parse, read_text, written
 from .rules import DATA_TYPES
 
@@ -22,7 +22,7 @@ def render_ensemble(
     """The text of config.pbtxt for the ensemble; `models` are the steps' ModelConfigs, `on_disk` their versions.
 
     Raises:
-        ConfigRuleError: a step is not there, or its tensors do not fit; names field, rule and mend.
+        ConfigRuleError: a step is not there, or its tensors do not fit; names field, rule and fix.
     """
     config = _model_config(ensemble, version)
     broken = [

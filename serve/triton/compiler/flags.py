@@ -49,18 +49,18 @@ def server_flags(configs: Iterable[Any]) -> tuple[str, ...]:
 
 
 def _pool(name: str, meant: Sequence[Any], pools: Sequence[int]) -> list[str]:
-    """The flag that says how much there is of one resource; none where nobody says."""
+    """Return the flag for the amount of one resource; none if no model gives it."""
     if len({getattr(each, "global") for each in meant}) > 1:
         raise Broken(
             field="instances.resources",
-            rule=f"{name} is for each device in one model and everywhere in another; Triton refuses that",
-            mend="say the same in both",
+            rule=f"{name} is per device in one model and global in another; Triton refuses that",
+            mend="use the same scope in both",
         ).error()
     if pools and max(pools) < max(each.count for each in meant):
         raise Broken(
             field="instances.resources.available",
-            rule=f"one model needs more of {name} than there is by another",
-            mend="raise it",
+            rule=f"one model needs more of {name} than another model makes available",
+            mend="raise the available amount",
         ).error()
     return [f"--rate-limit-resource={name}:{max(pools)}"] if pools else []
 

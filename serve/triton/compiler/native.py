@@ -1,4 +1,4 @@
-"""What the native backends are told: ONNX Runtime's providers and TensorRT engines, in a ModelConfig.
+"""Configuration of the native backends in a ModelConfig: ONNX Runtime's providers and TensorRT engines.
 
 Writes fields and decides nothing; the rules have been checked. Parses with Triton's protocol; never loaded on a GPU.
 """
@@ -6,8 +6,8 @@ Writes fields and decides nothing; the rules have been checked. Parses with Trit
 from pathlib import PurePosixPath
 from typing import Any
 
-from optimize.artifact import Artifact
-from optimize.stages.configs import Profile
+from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.recipe.configs import Profile
 
 from ...deployment import Deployment, OnnxCuda, OnnxTensorrt, TensorrtPlan
 from .rules import model_file
@@ -48,7 +48,7 @@ def profile_names(deployment: Deployment) -> list[str]:
 
 
 def cache_folder(engine: OnnxTensorrt, artifact: Artifact) -> str:
-    """Where engines of this artifact for that GPU and TensorRT lie, and no others."""
+    """Return the folder of engines of exactly this artifact, GPU and TensorRT version."""
     return str(PurePosixPath(engine.cache) / artifact.digest.partition(":")[2] / f"sm{engine.gpu}-trt{engine.tensorrt}")
 
 

@@ -7,7 +7,7 @@ Pure: reads two values, touches nothing. The rules that a deployment breaks by i
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
-from optimize.artifact import Artifact, TensorSpec
+from seatrial.optimize.artifact import Artifact, TensorSpec
 
 from ...caching import response_cache_risks
 from ...deployment import Broken, Deployment, Flavour
@@ -47,7 +47,7 @@ def model_file(artifact: Artifact) -> str:
     if len(fits) != 1 or "/" in fits[0]:
         raise Broken(
             field="artifact.files",
-            rule=f"{artifact.short} needs exactly one {suffix or 'model'} file at its top, it has {fits}",
+            rule=f"{artifact.short} needs exactly one {suffix or 'model'} file at its top level, it has {fits}",
             mend="export it again as one model",
         ).error()
     return fits[0]
@@ -62,66 +62,81 @@ def broken_rules(artifact: Artifact, deployment: Deployment, flavour: Flavour) -
 
 
 def broken_versions(versions: tuple[int, ...]) -> Iterator[Broken]:
-    """What is wrong with a list of version numbers, which are also directory names."""
+    """Check a list of version numbers, which are also directory names."""
     if not versions:
-        yield Broken(field="versions", rule="none given: Triton refuses a model without one", mend="name one version")
+        yield Broken(
+            field="versions", rule="no version is given: Triton refuses a model without one", mend="name one version"
+        )
     if len(set(versions)) != len(versions):
-        yield Broken(field="versions", rule=f"{list(versions)} names one twice", mend="name each once")
+        yield Broken(field="versions", rule=f"{list(versions)} contains a version twice", mend="name each once")
     for version in versions:
         if not 1 <= version <= _INT64:
-            yield Broken(field="versions", rule=f"{version} is no version", mend="count from 1")
+            yield Broken(
+                field="versions", rule=f"a version must be at least 1, got {version}", mend="count versions from 1"
+            )
 
 
 def _format(artifact: Artifact, deployment: Deployment, flavour: Flavour) -> Iterator[Broken]:
     if artifact.format == "torch" or (flavour == "python" and artifact.format != "onnx"):
         yield Broken(
             field="flavour",
-            rule=f"the {flavour} flavour cannot serve a {artifact.format} artifact ({artifact.short})",
+            rule=f'flavour = "{flavour}" cannot serve a {artifact.format} artifact ({artifact.short})',
             mend='export to onnx first, or for an engine write flavour = "native"',
         )
     if artifact.format == "tensorrt" and deployment.instances.kind != "gpu":
-        yield Broken(field="instances.kind", rule="a TensorRT engine runs on GPUs only", mend='write kind = "gpu"')
+        yield Broken(field="instances.kind", rule="a TensorRT engine runs only on GPUs", mend='write kind = "gpu"')
     for file in artifact.files:
         if PurePosixPath(file.path).parts[0] in _RESERVED:
             yield Broken(
                 field="artifact.files",
-                rule=f"{file.path!r} would take the place of a file that placing writes (or run as code)",
+                rule=f"{file.path!r} would replace a file that placing writes, or would run as code",
                 mend="rename it in the artifact",
             )
 
 
 def _tensors(artifact: Artifact, deployment: Deployment, flavour: Flavour) -> Iterator[Broken]:
+    batch = next((spec.shape[0] for spec in artifact.inputs if spec.shape), 0)
     for side, specs in (("inputs", artifact.inputs), ("outputs", artifact.outputs)):
         if not specs:
             yield Broken(field=f"artifact.{side}", rule=f"{artifact.short} has none", mend="export it again")
         names = [spec.name for spec in specs]
         if len(set(names)) != len(names) or "" in names:
             yield Broken(
-                field=f"artifact.{side}", rule=f"names must be distinct and not empty: {names}", mend="rename at export"
+                field=f"artifact.{side}",
+                rule=f"names must be distinct and not empty, got {names}",
+                mend="rename them at export",
             )
         for spec in specs:
-            yield from _tensor(spec, f"artifact.{side}.{spec.name}", deployment, flavour)
+            yield from _tensor(spec, f"artifact.{side}.{spec.name}", deployment, flavour, batch)
 
 
-def _tensor(spec: TensorSpec, field: str, deployment: Deployment, flavour: Flavour) -> Iterator[Broken]:
+def _tensor(
+    spec: TensorSpec, field: str, deployment: Deployment, flavour: Flavour, batch: int | str
+) -> Iterator[Broken]:
     if spec.dtype not in DATA_TYPES:
         yield Broken(field=field, rule=f"Triton has no data type for {spec.dtype}", mend="cast it in the model")
     elif flavour == "python" and spec.dtype in _NATIVE_ONLY:
         yield Broken(
             field=field,
-            rule=f"{spec.dtype} tensors do not pass through the python flavour",
-            mend='cast it in the model or write flavour = "native"',
+            rule=f'flavour = "python" does not support {spec.dtype} tensors',
+            mend='cast it in the model, or write flavour = "native"',
         )
     fixed = [size for size in spec.shape if isinstance(size, int)]
     if any(not 1 <= size <= _INT64 for size in fixed):
-        yield Broken(field=field, rule=f"shape {list(spec.shape)} holds a size below 1", mend="export with real sizes")
-    if deployment.max_batch_size == 0 and not spec.shape:
-        yield Broken(field=field, rule="Triton has no rank-0 tensors", mend="give it an axis of 1 at export, shape [1]")
-    if deployment.max_batch_size > 0 and (not spec.shape or isinstance(spec.shape[0], int)):
+        yield Broken(field=field, rule=f"shape {list(spec.shape)} has a size below 1", mend="export with real sizes")
+    if deployment.max_batch_size == 0 and not spec.shape and flavour == "native":
         yield Broken(
             field=field,
-            rule=f"max_batch_size is {deployment.max_batch_size}, yet the first axis of {list(spec.shape)} is not a "
-            "symbolic batch axis: every input and output must carry the batch there",
+            rule="Triton has no rank-0 tensors",
+            mend='write flavour = "python", which presents it as [1], or add an axis of 1 at export',
+        )
+    if deployment.max_batch_size > 0 and (not spec.shape or spec.shape[0] != batch or isinstance(batch, int)):
+        yield Broken(
+            field=field,
+            rule=(
+                f"max_batch_size is {deployment.max_batch_size}, but the first axis of {list(spec.shape)} is "
+                "not a symbolic batch axis, which every input and output needs"
+            ),
             mend="export with a dynamic batch axis, or write max_batch_size = 0",
         )
 
@@ -141,22 +156,22 @@ def _warmup_shapes(
         own = inputs.get(name)
         if own is None:
             yield Broken(
-                field=f"{field}.{name}", rule="no such input", mend=f"inputs are {', '.join(inputs) or 'none'}"
+                field=f"{field}.{name}", rule="there is no such input", mend=f"inputs are {', '.join(inputs) or 'none'}"
             )
         elif len(own) != len(shape) or any(
             isinstance(mine, int) and mine != size for mine, size in zip(own, shape, strict=False)
         ):
             yield Broken(
                 field=f"{field}.{name}",
-                rule=f"{list(shape)} does not fit {list(own)} (written without the batch axis)",
+                rule=f"{list(shape)} does not fit {list(own)} (without the batch axis)",
                 mend="keep the fixed sizes and fill in the symbolic ones",
             )
     for name, own in inputs.items() if needed else ():
         if name not in shapes and any(isinstance(size, str) for size in own):
             yield Broken(
                 field=f"{field}.{name}",
-                rule=f"warming up needs concrete sizes, and {name} has {list(own)}",
-                mend="add the shape to warm up with, or leave warmup.batch_sizes empty",
+                rule=f"warm-up needs concrete sizes, but {name} has {list(own)}",
+                mend="add the shape for warm-up, or leave warmup.batch_sizes empty",
             )
 
 
@@ -167,8 +182,8 @@ def _cache(artifact: Artifact, deployment: Deployment) -> Iterator[Broken]:
     for risk in response_cache_risks(artifact, batching=deployment.max_batch_size > 0):
         yield Broken(
             field="response_cache",
-            rule=f"{risk}; Triton's key holds neither shapes nor outputs",
-            mend="drop it; the python flavour can cache inside model.py under the full key ([cache])",
+            rule=f"{risk}; Triton's key contains neither shapes nor outputs",
+            mend='remove it; flavour = "python" can cache inside model.py under the full key ([cache])',
         )
 
 

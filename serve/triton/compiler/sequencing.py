@@ -6,7 +6,7 @@ Checks and writes the `sequence_batching` part only; clients never see the tenso
 from collections.abc import Iterator
 from typing import Any
 
-from optimize.artifact import Artifact, TensorSpec
+from seatrial.optimize.artifact import Artifact, TensorSpec
 
 from ...deployment import Broken, Deployment, Sequence
 from ...deployment.sequences import FLAG_TYPES, ID_TYPES, ControlInput
@@ -46,14 +46,16 @@ def broken_rules(artifact: Artifact, sequence: Sequence) -> Iterator[Broken]:
         elif one.dtype != other.dtype or one.shape[1:] != other.shape[1:]:
             yield Broken(
                 field="sequence.states",
-                rule=f"{state.output} is {other.dtype}{list(other.shape)}, and becomes {state.input}, which is "
-                f"{one.dtype}{list(one.shape)}",
+                rule=(
+                    f"{state.output} has {other.dtype}{list(other.shape)} but becomes {state.input}, which has "
+                    f"{one.dtype}{list(one.shape)}"
+                ),
                 mend="export the state with one type and shape on both sides",
             )
         elif any(isinstance(size, str) for size in one.shape[1:]):
             yield Broken(
                 field="sequence.states",
-                rule=f"the initial state of {state.input} needs a size, and its shape is {list(one.shape)}",
+                rule=f"the initial state of {state.input} needs a size, but its shape is {list(one.shape)}",
                 mend="export the state with fixed sizes",
             )
 

@@ -1,4 +1,4 @@
-"""The python flavour: the code that serves an artifact behind Triton's python backend, beside it in each version.
+"""Code that serves an artifact on Triton's python backend; it lies beside the artifact in each version.
 
 What runs inside the server's stub process imports nothing of ours but its neighbours here.
 """
@@ -8,4 +8,4 @@ from pathlib import Path
 _BESIDE = ("python_session.py", "python_cache.py", "python_remembering.py")
 _HERE = Path(__file__).parent
 PLACED_CODE = {"model.py": _HERE / "python_model.py"} | {name: _HERE / name for name in _BESIDE}
-"""The files of a version that are code: their names there, and where each is copied from."""
+"""The code files of a version: their names there, and the source of each."""

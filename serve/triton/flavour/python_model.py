@@ -135,8 +135,8 @@ class TritonPythonModel:
         alike = len(self.outputs) == 1 or len(set(wanted)) == 1
         names = wanted[0] if alike else self.outputs
         results = self.session.run(names, columns)
-        if not self.batching:
-            return [tuple(results)]
+        if not self.batching:  # the server has no scalars: they are [1] outside
+            return [tuple([array if array.ndim else array.reshape(1) for array in results])]
         cuts, stop = [], 0
         for tensor in columns[self.inputs[0]]:
             start, stop = stop, stop + shape(tensor)[0]

@@ -61,6 +61,8 @@ class Session:
         if names[0] not in self._session.get_providers():  # ONNX Runtime falls back to the CPU with a warning only
             raise Unusable(f"{names[0]} is not to be had here; there are {self._session.get_providers()}")
         self._from_dlpack = onnxruntime.OrtValue.from_dlpack
+        # ONNX Runtime tells no input of unknown rank from a scalar; taken in, a model has none of those.
+        self._scalars = {each.name for each in self._session.get_inputs() if not each.shape}
         self._text = {each.name for each in self._session.get_inputs() if each.type == "tensor(string)"}
 
     @property
@@ -104,6 +106,8 @@ class Session:
         """One tensor of several; a single one is passed on as it is, and tensors on a device meet on the host."""
         if name in self._text:  # the server hands on bytes, ONNX Runtime takes text
             parts = [_decoded(part) for part in parts]
+        if name in self._scalars and len(parts) == 1 and isinstance(parts[0], np.ndarray) and parts[0].size == 1:
+            return parts[0].reshape(())  # the server has none: it is [1] outside
         if len(parts) == 1:
             return parts[0]
         return np.concatenate([part if isinstance(part, np.ndarray) else part.numpy() for part in parts])

@@ -1,17 +1,17 @@
 """Digests of the code that each release of seatrial shipped into placed versions of the python flavour.
 
-What serves is compared with this table and not with the record beside it: whoever can change the code can change the
+What serves is compared with this table and not with the record beside it: a user who can change the code can change the
 record as well. A version's code must be that of one release as a whole, so that old helpers cannot be mixed in.
 
-A change of ``python_*.py`` here appends its set: ``python -m serve.triton.flavour.releases`` prints it. No set is
-removed, since versions that were placed with it go on serving; remove one only to withdraw a release whose code must
+A change of ``python_*.py`` here appends its set: ``python -m seatrial.serve.triton.flavour.releases`` prints it. No set
+is removed, since versions that were placed with it go on serving; remove one only to withdraw a release whose code must
 not run any more, and say so in the changelog. Tests hold that the last set is the code in this folder and that no set
 of the repository's history is missing.
 """
 
 from collections.abc import Mapping
 
-from optimize.artifact import digest_file
+from seatrial.optimize.artifact import digest_file
 
 from . import PLACED_CODE
 
@@ -39,8 +39,14 @@ RELEASES: tuple[Mapping[str, str], ...] = (
         "python_remembering.py": _REMEMBERING,
         "python_session.py": _SESSION,
     },
+    {
+        "model.py": "sha256:f506bbe168be7667311732ed3312070924fc4e01cfc76c5cf9d7e7a147144143",
+        "python_cache.py": _CACHE,
+        "python_remembering.py": _REMEMBERING,
+        "python_session.py": "sha256:d34981750608fc5a1d1e7a9e3703bb61d6e402bf9d060b2694a5b3e67f5b0b59",
+    },
 )
-"""Each release's code by its name in a version, oldest first; the last is this release's."""
+"""Code of each release by its name in a version, oldest first; the last is the current release."""
 NAMES = frozenset(name for release in RELEASES for name in release)
 
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...deployment import Broken
-from .execution import backend_of
+from .backends import backend_of
 
+_BACKENDS = ("onnxruntime", "tensorflow", "tensorrt")
 _TOP_LEVEL = ("cudnn_conv_algo_search", "gpu_mem_limit", "arena_extend_strategy", "do_copy_in_default_stream")
 _PLAIN = (
     "precision_mode",
@@ -25,6 +26,15 @@ def broken_rules(config: Any) -> Iterator[Broken]:
     from tritonclient.grpc import model_config_pb2 as pb
 
     accelerators = config.optimization.execution_accelerators
+    if backend_of(config) not in _BACKENDS:
+        if accelerators.ListFields():
+            yield Broken(
+                field="optimization.execution_accelerators",
+                rule=f"the backend {backend_of(config) or 'of this model'} ignores accelerators",
+                mend="remove them",
+                severity="warning",
+            )
+        return
     for each in accelerators.cpu_execution_accelerator:
         if each.name in ("tensorrt", "cuda"):
             yield Broken(
@@ -38,14 +48,12 @@ def broken_rules(config: Any) -> Iterator[Broken]:
     if backend_of(config) == "tensorrt":
         yield Broken(
             field=_FIELD,
-            rule="an engine is compiled already: accelerators do not apply to it",
-            mend="drop them",
+            rule="accelerators do not apply to an engine, which is already compiled",
+            mend="remove them",
             severity="warning",
         )
     if config.instance_group and all(group.kind == pb.ModelInstanceGroup.KIND_CPU for group in config.instance_group):
-        yield Broken(
-            field=_FIELD, rule="without effect on instances of KIND_CPU", mend="write KIND_GPU", severity="warning"
-        )
+        yield Broken(field=_FIELD, rule="no effect on instances of KIND_CPU", mend="write KIND_GPU", severity="warning")
     for each in chosen:
         if each.name == "cuda":
             yield from _cuda(each.parameters)
@@ -58,8 +66,8 @@ def _cuda(parameters: Any) -> Iterator[Broken]:
     if lost:
         yield Broken(
             field=f"{_FIELD}.cuda",
-            rule=f"{', '.join(lost)} are overwritten with defaults where the accelerator names them",
-            mend="write them as parameters of the model, at the top level",
+            rule=f"{', '.join(lost)} are overwritten with defaults when given for the accelerator",
+            mend="give them as parameters of the model, at the top level",
             severity="warning",
         )
 
@@ -70,19 +78,21 @@ def _tensorrt(parameters: Any) -> Iterator[Broken]:
         if key in _REFUSED or not (key in _PLAIN or key.startswith("trt_")):
             yield Broken(
                 field=f"{field}.{key}",
-                rule="the backend does not know this key, and refuses the model for it",
-                mend="precision is said by precision_mode" if key in _REFUSED else "see the backend's list of keys",
+                rule="the backend does not know this key; Triton refuses the model",
+                mend="set the precision with precision_mode" if key in _REFUSED else "check the backend's list of keys",
             )
     precision = parameters.get("precision_mode", "FP32")
     if precision not in _PRECISIONS:
         yield Broken(
-            field=f"{field}.precision_mode", rule=f"{precision!r} is none", mend=f"use {', '.join(_PRECISIONS)}"
+            field=f"{field}.precision_mode",
+            rule=f"unknown precision {precision!r}",
+            mend=f"use {', '.join(_PRECISIONS)}",
         )
     if precision == "INT8" and "int8_calibration_table_name" not in parameters:
         yield Broken(
             field=f"{field}.int8_calibration_table_name",
-            rule="INT8 without a calibration table is right only for a graph that holds Q/DQ nodes",
-            mend="quantize the graph, or name the table; not both",
+            rule="INT8 without a calibration table is correct only for a graph with Q/DQ nodes",
+            mend="quantize the graph, or name the table, but not both",
             severity="warning",
         )
     cached = parameters.get("trt_engine_cache_enable", "0")
@@ -90,24 +100,28 @@ def _tensorrt(parameters: Any) -> Iterator[Broken]:
     if cached.lower() not in ("1", "true") or not path.startswith("/"):
         yield Broken(
             field=f"{field}.trt_engine_cache_path",
-            rule="without a cache at an absolute path of its own, every instance builds its engine again at each load, "
-            "for minutes, or finds another model's",
-            mend="enable it, at a path that names artifact, GPU and TensorRT version",
+            rule=(
+                "without its own cache at an absolute path, every instance rebuilds its engine at each load, "
+                "for minutes, or loads another model's"
+            ),
+            mend="enable it, at a path that contains artifact, GPU and TensorRT version",
             severity="warning",
         )
     profiles = [f"trt_profile_{end}_shapes" for end in ("min", "opt", "max")]
     if any(key not in parameters for key in profiles):
         yield Broken(
             field=f"{field}.trt_profile_opt_shapes",
-            rule="without all three profile shapes the engine is built again, for minutes, during live requests whose "
-            "shape leaves the range seen so far",
-            mend="write min, opt and max shapes with the batch axis",
+            rule=(
+                "without all three profile shapes the engine is rebuilt, for minutes, during live requests "
+                "with a new range of shapes"
+            ),
+            mend="give min, opt and max shapes with the batch axis",
             severity="warning",
         )
     for key in profiles:
         if key in parameters and not _SHAPES.fullmatch(parameters[key]):
             yield Broken(
                 field=f"{field}.{key}",
-                rule=f"{parameters[key]!r} is no list of shapes",
+                rule=f"{parameters[key]!r} is not a list of shapes",
                 mend="write name:1x3x224x224, joined by commas",
             )

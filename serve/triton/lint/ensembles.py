@@ -1,9 +1,12 @@
 """Rules of ensembles: steps that exist, tensors that are there and fit, no cycle, versions pinned."""
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ...deployment import Broken
+from . import flow
+from .versions import loaded
 
 _FIELD = "ensemble_scheduling"
 
@@ -11,65 +14,46 @@ _FIELD = "ensemble_scheduling"
 def broken_rules(config: Any) -> Iterator[Broken]:
     """Every rule that an ensemble breaks by itself, whatever the models that it names."""
     if config.platform == "ensemble" and not config.HasField(_FIELD):
-        yield Broken(field=_FIELD, rule="missing from an ensemble; refused", mend="write its steps")
+        yield Broken(field=_FIELD, rule="missing from an ensemble; Triton refuses the model", mend="write its steps")
     if not config.HasField(_FIELD):
         return
     if config.platform != "ensemble" or config.backend:
         yield Broken(
             field="platform",
-            rule='an ensemble needs platform: "ensemble" and no backend; refused',
+            rule='an ensemble needs platform: "ensemble" and no backend; Triton refuses the model',
             mend="write exactly that",
         )
+    for field, given in (("optimization", config.HasField("optimization")), ("model_warmup", config.model_warmup)):
+        if given:
+            yield Broken(
+                field=field,
+                rule="an ensemble cannot have it; Triton refuses the model",
+                mend="remove it, and write it for the models of the steps",
+            )
     if not config.ensemble_scheduling.step:
-        yield Broken(field=f"{_FIELD}.step", rule="none; refused", mend="write the steps")
-    yield from _flow(config)
+        yield Broken(
+            field=f"{_FIELD}.step", rule="the ensemble has no steps; Triton refuses the model", mend="write the steps"
+        )
+    for number, step in enumerate(config.ensemble_scheduling.step):
+        yield from _step(f"{_FIELD}.step.{number}", step)
+    yield from flow.broken_rules(config)
 
 
-def _flow(config: Any) -> Iterator[Broken]:
-    """Within the ensemble: every tensor has one source, every one that is read has a source, none waits for itself."""
-    sources = {tensor.name: -1 for tensor in config.input}
-    steps = list(config.ensemble_scheduling.step)
-    for number, step in enumerate(steps):
-        if step.model_version < 1:
+def _step(field: str, step: Any) -> Iterator[Broken]:
+    for part in ("model_name", "input_map", "output_map"):
+        if not getattr(step, part):
             yield Broken(
-                field=f"{_FIELD}.step.{number}.model_version",
-                rule=f"{step.model_version} follows whatever version of {step.model_name} is newest, during a rollout "
-                "as well",
-                mend="pin the version that was proven",
-                severity="warning",
+                field=f"{field}.{part}",
+                rule="not given; Triton refuses the model",
+                mend="name the model, and map its tensors",
             )
-        for name in step.output_map.values():
-            if name in sources:
-                yield Broken(
-                    field=f"{_FIELD}.step.{number}.output_map",
-                    rule=f"{name} has another source already; refused",
-                    mend="give each tensor one source",
-                )
-            sources.setdefault(name, number)
-    for number, step in enumerate(steps):
-        for name in sorted(set(step.input_map.values()) - set(sources)):
-            yield Broken(
-                field=f"{_FIELD}.step.{number}.input_map",
-                rule=f"nothing gives {name}; refused",
-                mend=f"there are {', '.join(sorted(sources))}",
-            )
-    for tensor in config.output:
-        if sources.get(tensor.name, -1) < 0:
-            yield Broken(
-                field=f"output.{tensor.name}", rule="no step gives it; refused", mend="map a step's output to it"
-            )
-    used = {name for step in steps for name in step.input_map.values()}
-    for tensor in config.input:
-        if tensor.name not in used:
-            yield Broken(
-                field=f"input.{tensor.name}", rule="no step reads it", mend="map it or drop it", severity="warning"
-            )
-    waits = {
-        number: {sources[name] for name in step.input_map.values() if sources.get(name, -1) >= 0}
-        for number, step in enumerate(steps)
-    }
-    if _cyclic(waits):
-        yield Broken(field=f"{_FIELD}.step", rule="steps wait for each other in a circle", mend="break the circle")
+    if step.model_version == -1:
+        yield Broken(
+            field=f"{field}.model_version",
+            rule=f"-1 follows the newest version of {step.model_name}, even during a rollout",
+            mend="pin the version that was proven",
+            severity="warning",
+        )
 
 
 def broken_references(
@@ -84,36 +68,50 @@ def broken_references(
             yield Broken(
                 field=f"{field}.model_name",
                 rule=f"there is no usable model {step.model_name!r}",
-                mend=f"there are {', '.join(sorted(models))}",
+                mend=f"available models: {', '.join(sorted(models))}",
             )
             continue
-        if step.model_version >= 1 and not _served(member, step.model_version, versions.get(step.model_name, ())):
+        if step.model_version != -1 and step.model_version not in loaded(member, versions.get(step.model_name, ())):
             yield Broken(
                 field=f"{field}.model_version",
-                rule=f"version {step.model_version} of {step.model_name} is not there or not served",
-                mend="pin one that its configuration serves",
+                rule=_not_loaded(step),
+                mend="pin one that its configuration serves, or write -1 for the newest",
             )
-        if config.max_batch_size > 0 and member.max_batch_size < config.max_batch_size:
+        if 0 < member.max_batch_size < config.max_batch_size:
             yield Broken(
                 field="max_batch_size",
-                rule=f"{config.max_batch_size}, and {step.model_name} takes at most {member.max_batch_size}; refused",
-                mend="take the least of the steps'",
+                rule=(
+                    f"{config.max_batch_size} is too large: {step.model_name} accepts at most "
+                    f"{member.max_batch_size}; Triton refuses the model"
+                ),
+                mend="use the smallest value of the steps; ignore steps that do not batch",
             )
         yield from _maps(field, step, member)
     yield from _types(config, models)
+    yield from flow.broken_branches(config, models)
+    if config.response_cache.enable and flow.is_decoupled(config, models):
+        yield Broken(
+            field="response_cache",
+            rule="a step's model is decoupled, and so is the ensemble: Triton refuses the cache",
+            mend="remove it",
+        )
     uses = {
         model: {step.model_name for step in each.ensemble_scheduling.step if step.model_name in models}
         for model, each in models.items()
         if each.HasField(_FIELD)
     }
-    if _cyclic({model: found & set(uses) for model, found in _reachable(name, uses).items()}):
-        yield Broken(field=f"{_FIELD}.step", rule="ensembles contain each other in a circle", mend="break the circle")
+    if flow.cyclic({model: found & set(uses) for model, found in _reachable(name, uses).items()}):
+        yield Broken(field=f"{_FIELD}.step", rule="ensembles contain each other in a cycle", mend="break the cycle")
 
 
-def _served(member: Any, version: int, on_disk: Collection[int]) -> bool:
-    policy = member.version_policy
-    listed = not policy.HasField("specific") or version in policy.specific.versions
-    return listed and version in on_disk
+def _not_loaded(step: Any) -> str:
+    if step.model_version == 0:
+        return (
+            f"missing or 0, which is version 0 of {step.model_name}, and that is not loaded; Triton refuses the model"
+        )
+    return (
+        f"version {step.model_version} of {step.model_name} does not exist or is not served; Triton refuses the model"
+    )
 
 
 def _maps(field: str, step: Any, member: Any) -> Iterator[Broken]:
@@ -126,23 +124,31 @@ def _maps(field: str, step: Any, member: Any) -> Iterator[Broken]:
         if tensors and unknown:
             yield Broken(
                 field=f"{field}.{side}_map",
-                rule=f"{step.model_name} has no {side} {', '.join(unknown)}; refused",
-                mend=f"{side}s are {', '.join(sorted(names))}",
+                rule=f"{step.model_name} has no {side} {', '.join(unknown)}; Triton refuses the model",
+                mend=f"available {side}s: {', '.join(sorted(names))}",
             )
         needed = {tensor.name for tensor in tensors if not (side == "input" and tensor.optional)}
         if side == "input" and needed - set(mapped):
             yield Broken(
                 field=f"{field}.input_map",
-                rule=f"{', '.join(sorted(needed - set(mapped)))} of {step.model_name} not mapped; refused",
+                rule=(
+                    f"{', '.join(sorted(needed - set(mapped)))} of {step.model_name} not mapped; Triton refuses "
+                    "the model"
+                ),
                 mend="map every input",
             )
 
 
 def _types(config: Any, models: Mapping[str, Any]) -> Iterator[Broken]:
-    """Wherever two ends meet in one tensor, they must agree on type and whole shape."""
-    ends: dict[str, list[tuple[str, Any, int]]] = {}
+    """Wherever two ends meet in one tensor, the later one must agree with the first on type and shape.
+
+    The ensemble's own tensors count with their reshape, those of the steps with their dims.
+    """
+    ends: dict[str, list[_End]] = {}
     for tensor in (*config.input, *config.output):
-        ends.setdefault(tensor.name, []).append(("the ensemble", tensor, config.max_batch_size))
+        inner = tensor.reshape.shape if tensor.HasField("reshape") else tensor.dims
+        end = _End("the ensemble", tensor.data_type, list(inner), config.max_batch_size > 0)
+        ends.setdefault(tensor.name, [end])
     for step in config.ensemble_scheduling.step:
         member: Any = models.get(step.model_name)
         for mapped, tensors in (
@@ -150,31 +156,56 @@ def _types(config: Any, models: Mapping[str, Any]) -> Iterator[Broken]:
         ):
             for tensor in tensors:
                 if tensor.name in mapped:
-                    ends.setdefault(mapped[tensor.name], []).append((step.model_name, tensor, member.max_batch_size))
-    for name, met in ends.items():
-        first, one, batch = met[0]
-        for second, other, other_batch in met[1:]:
-            if one.data_type != other.data_type or not _alike(_whole(one, batch), _whole(other, other_batch)):
+                    end = _End(step.model_name, tensor.data_type, list(tensor.dims), member.max_batch_size > 0)
+                    ends.setdefault(mapped[tensor.name], []).append(end)
+    for name, (first, *others) in ends.items():
+        for other in others:
+            if config.max_batch_size > 1 and first.fits(other) and not _alike(first.whole, other.whole):
                 yield Broken(
                     field=f"{_FIELD}.step",
-                    rule=f"{name} is {_told(one, batch)} for {first}, and for {second} {_told(other, other_batch)}; "
-                    "refused",
-                    mend="put a step between that converts it, or mend the shape",
+                    rule=(
+                        f"{name} is {first} for {first.model}, and for {other.model} {other}: they match for a single "
+                        "item; larger requests are refused"
+                    ),
+                    mend="write max_batch_size: 1, or let both have the batch axis",
+                    severity="warning",
+                )
+            if not first.fits(other):
+                yield Broken(
+                    field=f"{_FIELD}.step",
+                    rule=f"{name} is {first} for {first.model} but {other} for {other.model}; Triton refuses the model",
+                    mend="add a step between them that converts it, or change the shape",
                 )
 
 
-def _whole(tensor: Any, max_batch_size: int) -> list[int]:
-    return [-1, *tensor.dims] if max_batch_size > 0 else list(tensor.dims)
+@dataclass(frozen=True, slots=True)
+class _End:
+    """One model's view of a tensor."""
+
+    model: str
+    data_type: int
+    dims: list[int]
+    batching: bool
+
+    @property
+    def whole(self) -> list[int]:
+        """The dims with the batch axis, where there is one."""
+        return [-1, *self.dims] if self.batching else self.dims
+
+    def fits(self, other: "_End") -> bool:
+        """Return whether Triton joins the two: dims or whole shapes have to agree."""
+        alike = _alike(self.dims, other.dims) or _alike(self.whole, other.whole)
+        return self.data_type == other.data_type and alike
+
+    def __str__(self) -> str:
+        from tritonclient.grpc import model_config_pb2 as pb
+
+        known = self.data_type in pb.DataType.values()
+        return f"{pb.DataType.Name(self.data_type) if known else self.data_type}{self.whole}"
 
 
 def _alike(one: list[int], other: list[int]) -> bool:
     return len(one) == len(other) and all(-1 in pair or pair[0] == pair[1] for pair in zip(one, other, strict=True))
-
-
-def _told(tensor: Any, max_batch_size: int) -> str:
-    from tritonclient.grpc import model_config_pb2 as pb
-
-    return f"{pb.DataType.Name(tensor.data_type)}{_whole(tensor, max_batch_size)}"
 
 
 def _reachable(start: str, uses: Mapping[str, set[str]]) -> dict[str, set[str]]:
@@ -186,12 +217,3 @@ def _reachable(start: str, uses: Mapping[str, set[str]]) -> dict[str, set[str]]:
             found[name] = uses[name]
             queue += uses[name]
     return found
-
-
-def _cyclic(waits: Mapping[Any, set[Any]]) -> bool:
-    """Whether any node waits for itself: nodes that wait for nothing are taken away until none is left to take."""
-    left = {node: set(others) for node, others in waits.items()}
-    while free := [node for node, others in left.items() if not others & set(left)]:
-        for node in free:
-            del left[node]
-    return bool(left)

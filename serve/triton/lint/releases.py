@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...deployment import Broken
-from ...deployment.releases import RELEASES, SINCE, known
+from ...triton_releases import RELEASES, SINCE, known
 
 
 def broken_rules(config: Any, release: str) -> Iterator[Broken]:
@@ -15,8 +15,10 @@ def broken_rules(config: Any, release: str) -> Iterator[Broken]:
         if since is not None and RELEASES.index(since) > RELEASES.index(counts_as):
             yield Broken(
                 field=path,
-                rule=f"Triton {release} does not know it and would refuse the whole file (known to {since})",
-                mend="leave it out, or name the release that is to read this",
+                rule=(
+                    f"Triton {release} does not know this field and would refuse the whole file (known from {since})"
+                ),
+                mend="omit it, or give the release of the server that reads this file",
             )
 
 

@@ -3,13 +3,25 @@
 from collections.abc import Iterator
 from typing import Any
 
+from ...caching import shapes_that_bytes_leave_open
 from ...deployment import Broken
+from .sizes import LARGEST, bytes_of
+
+_RUNS = 10_000
 
 
 def broken_rules(config: Any) -> Iterator[Broken]:
     """Every rule that warm-up and cache break."""
     for sample in config.model_warmup:
-        yield from _sample(f"model_warmup.{sample.name}", sample, config)
+        if sample.batch_size < 1:
+            yield Broken(
+                field=f"model_warmup.{sample.name}.batch_size",
+                rule="below 1, so Triton skips the sample silently",
+                mend="write the batch size to run",
+                severity="warning",
+            )
+        else:
+            yield from _sample(f"model_warmup.{sample.name}", sample, config)
     if config.response_cache.enable:
         yield from _cache(config)
 
@@ -18,41 +30,68 @@ def _sample(field: str, sample: Any, config: Any) -> Iterator[Broken]:
     if sample.batch_size > max(config.max_batch_size, 1):
         yield Broken(
             field=f"{field}.batch_size",
-            rule=f"{sample.batch_size} is above max_batch_size = {config.max_batch_size}: it never becomes ready, and "
-            "Triton 2.51 has crashed over it with every other model",
-            mend="keep to max_batch_size; a model that does not batch warms up with 1",
+            rule=(
+                f"{sample.batch_size} is above max_batch_size = {config.max_batch_size}: the model never "
+                "becomes ready, and Triton 2.51 has crashed on it with every other model"
+            ),
+            mend="use at most max_batch_size; a model without batching warms up with 1",
+            effect="ends",
         )
-    if sample.batch_size < 1:
+    if sample.count > _RUNS:
         yield Broken(
-            field=f"{field}.batch_size",
-            rule="below 1, so Triton skips the sample silently",
-            mend="write the batch size to run",
-            severity="warning",
+            field=f"{field}.count",
+            rule=f"{sample.count} runs before the model is ready may never finish",
+            mend="two or three runs are enough",
+            effect="hangs",
         )
     inputs = {tensor.name: tensor for tensor in config.input}
     missing = sorted(name for name, tensor in inputs.items() if name not in sample.inputs and not tensor.optional)
-    if missing:
+    counted = len(inputs.keys() & sample.inputs.keys()) < sum(not tensor.optional for tensor in config.input)
+    if missing or counted:
+        missed = f"{', '.join(missing)} missing" if missing else "an input is listed twice"
         yield Broken(
             field=f"{field}.inputs",
-            rule=f"{', '.join(missing)} missing: the sample fails and the model never becomes ready",
-            mend="give every input",
+            rule=f"{missed}: "
+            + (
+                "the sample fails and the model never becomes ready"
+                if counted
+                else "Triton counts only the inputs, and the model runs without the missing one"
+            ),
+            mend="give every input once",
+            effect="refused" if counted else "loads",
         )
     for name in sorted(sample.inputs):
+        yield from _tensor(f"{field}.inputs.{name}", sample.inputs[name], inputs.get(name))
         if inputs and name not in inputs and not config.HasField("sequence_batching"):
             yield Broken(
-                field=f"{field}.inputs.{name}", rule="no such input", mend=f"inputs are {', '.join(sorted(inputs))}"
+                field=f"{field}.inputs.{name}",
+                rule="there is no such input: the model gets a tensor that no request has",
+                mend=f"available inputs: {', '.join(sorted(inputs))}",
+                severity="warning",
             )
-        else:
-            yield from _tensor(f"{field}.inputs.{name}", sample.inputs[name], inputs.get(name))
 
 
 def _tensor(field: str, tensor: Any, declared: Any) -> Iterator[Broken]:
-    if any(size < 1 for size in tensor.dims):
+    dims = list(tensor.dims)
+    if any(size < 0 for size in dims):
         yield Broken(
-            field=f"{field}.dims", rule=f"{list(tensor.dims)} is not concrete; refused", mend="write sizes from 1"
+            field=f"{field}.dims",
+            rule=f"{dims} is not concrete; Triton refuses the model",
+            mend="use sizes of at least 1",
+        )
+    elif bytes_of(tensor.data_type, dims) > LARGEST:
+        yield Broken(
+            field=f"{field}.dims",
+            rule=f"{dims} exceeds any memory: the server crashes, with every other model",
+            mend="write the sizes of a real request",
+            effect="ends",
         )
     if tensor.WhichOneof("input_data_type") is None:
-        yield Broken(field=field, rule="says no data; refused", mend="write zero_data: true, or input_data_file")
+        yield Broken(
+            field=field,
+            rule="no data is given; Triton refuses the model",
+            mend="write zero_data: true, or input_data_file",
+        )
     if tensor.random_data:
         yield Broken(
             field=f"{field}.random_data",
@@ -64,14 +103,14 @@ def _tensor(field: str, tensor: Any, declared: Any) -> Iterator[Broken]:
         return
     if tensor.data_type != declared.data_type:
         yield Broken(field=f"{field}.data_type", rule="differs from the input's", mend="write the input's data type")
-    fits = len(tensor.dims) == len(declared.dims) and all(
-        own in (-1, size) for own, size in zip(declared.dims, tensor.dims, strict=True)
+    fits = len(dims) == len(declared.dims) and all(
+        own in (-1, size) for own, size in zip(declared.dims, dims, strict=True)
     )
     if not fits:
         yield Broken(
             field=f"{field}.dims",
-            rule=f"{list(tensor.dims)} does not fit {list(declared.dims)} (without the batch axis)",
-            mend="keep the fixed sizes, fill in the others, leave the batch out",
+            rule=f"{dims} does not fit {list(declared.dims)} (without the batch axis)",
+            mend="keep the fixed sizes, fill in the others, omit the batch axis",
         )
 
 
@@ -80,27 +119,38 @@ def _cache(config: Any) -> Iterator[Broken]:
         yield Broken(
             field="response_cache",
             rule="Triton refuses the cache for sequences and for decoupled models",
-            mend="drop one of the two",
+            mend="remove one of the two",
         )
-    free = [tensor.name for tensor in config.input if -1 in tensor.dims]
-    if free:
+    batch = [-1] if config.max_batch_size > 0 else []
+    open_ = shapes_that_bytes_leave_open(
+        {tensor.name: [*batch, *tensor.dims] for tensor in config.input}, batching=bool(batch)
+    )
+    if open_:
         yield Broken(
             field="response_cache",
-            rule=f"the shape of {', '.join(free)} may vary and the cache's key leaves shapes out: a request can get "
-            "another's answer",
-            mend="drop it, and cache under a full key before or inside the model",
+            rule=(
+                f"equal bytes of {', '.join(open_)} can have several shapes, and the cache's key omits "
+                "shapes: a request can get another's answer"
+            ),
+            mend="remove it, and cache under a full key before or inside the model",
+            effect="loads",
         )
     if len(config.output) > 1:
         yield Broken(
             field="response_cache",
-            rule=f"{len(config.output)} outputs, and the cache's key leaves out which were asked for",
-            mend="drop it, and cache under a full key before or inside the model",
+            rule=f"{len(config.output)} outputs, and the cache's key omits which of them were requested",
+            mend="remove it, and cache under a full key before or inside the model",
+            effect="loads",
         )
     yield Broken(
         field="response_cache",
-        rule="without effect unless the server is started with --cache-config; never load other bytes under the same "
-        "version number, the old answers would stay",
-        mend="start it so, as seatrial up does, and give every change a version of its own; whether it pays is told by "
-        "seatrial switch MODEL",
+        rule=(
+            "no effect unless the server is started with --cache-config; never load other bytes under "
+            "the same version number, or old answers would remain"
+        ),
+        mend=(
+            "start the server with it, as seatrial up does, and give every change its own version; "
+            "seatrial switch MODEL reports whether the cache pays"
+        ),
         severity="warning",
     )

@@ -1,26 +1,29 @@
 """Proof of an ensemble: in a throwaway server it must answer as its steps do when they are asked one by one.
 
-Places nothing that anybody serves from. Whether a step is right by itself was proven when it was placed.
+Places nothing in a served repository. Whether a step is right by itself was proven when it was placed.
 """
 
 import shutil
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from bench.load.inputs import random_inputs
-from bench.targets import Endpoint
-from optimize import scratch
-from optimize.artifact import TensorSpec
-from optimize.environment import home
-from optimize.samples import Array, Samples
-from optimize.store import Store
+import numpy as np
+
+from seatrial.bench.load.inputs import random_inputs
+from seatrial.bench.targets import Endpoint
+from seatrial.optimize import scratch
+from seatrial.optimize.artifact import TensorSpec
+from seatrial.optimize.environment import home
+from seatrial.optimize.samples import Array, Samples
+from seatrial.optimize.store import Store
 
 from ...deployment.ensemble import Ensemble, Port
 from ...errors import ProofError
 from ..compiler.ensembles import members
 from ..control import Control
-from ..lint.execution import backend_of
+from ..lint.backends import backend_of
 from ..repository.placing import place_ensemble
 from ..repository.vouching import check
 from ..running.on_pytriton import load, serving
@@ -59,19 +62,19 @@ def prove_ensemble(ensemble: Ensemble, *, repository: Path, foreign: Collection[
             load(server, (ensemble.name,))
             took = time.perf_counter() - begun
             with Control(server.url) as control:
-                report = _replay(control, ensemble, str(placement.version))
+                report = _replay(control, ensemble, str(placement.version), models)
                 for name in (ensemble.name, *models):
                     control.unload(name)
     if not report.passed:
         raise ProofError(
-            f"not placed, the ensemble answers otherwise than its steps one by one: {report}",
+            f"not placed: the ensemble's answers differ from its steps run one by one: {report}",
             where=ensemble.name,
-            next_step="look at the maps of the step whose output is named",
+            next_step="check the maps of the step whose output is named",
         )
-    return Proof(report=report, inputs=f"random, seed {_SEED}, against the steps one by one", load_seconds=took)
+    return Proof(report=report, inputs=f"random, seed {_SEED}, compared with the steps one by one", load_seconds=took)
 
 
-def _replay(control: Control, ensemble: Ensemble, version: str) -> GoldenReport:
+def _replay(control: Control, ensemble: Ensemble, version: str, models: Mapping[str, Any]) -> GoldenReport:
     batching = ensemble.max_batch_size > 0
     inputs = tuple(_spec(port, batching) for port in ensemble.inputs)
     outputs = tuple(_spec(port, batching) for port in ensemble.outputs)
@@ -86,12 +89,35 @@ def _replay(control: Control, ensemble: Ensemble, version: str) -> GoldenReport:
         while left:  # the rules have excluded circles, so one step can always run
             step = next(each for each in left if set(each.inputs.values()) <= set(tensors))
             left.remove(step)
-            answer = control.infer(step.model, step.version, {own: tensors[name] for own, name in step.inputs.items()})
+            config = models[step.model]
+            dims = {each.name: list(each.dims) for each in config.input}
+            taken = {
+                own: _as_taken(tensors[name], dims[own], batching=config.max_batch_size > 0)
+                for own, name in step.inputs.items()
+            }
+            answer = control.infer(step.model, step.version, taken)
             tensors |= {name: answer[own] for own, name in step.outputs.items()}
-        return {port.name: tensors[port.name] for port in ensemble.outputs}
+        return {
+            port.name: _as_taken(tensors[port.name], list(port.shape), batching=batching) for port in ensemble.outputs
+        }
 
     sizes = tuple(sorted({1, max(1, ensemble.max_batch_size)}))
     return gathered(ensemble.name, version, sizes, lambda batch: compare(whole, one_by_one, samples, inputs, batch))
+
+
+def _as_taken(array: Array, dims: Sequence[int], *, batching: bool) -> Array:
+    """Return a tensor as the ensemble hands it on, between models of which one batches and the other does not.
+
+    A batch axis of one is added or dropped where the dims fit only so.
+    """
+    alone = _fits(array.shape, dims)
+    if batching:
+        return array[np.newaxis] if alone else array
+    return array[0] if not alone and len(array.shape) > 0 and array.shape[0] == 1 else array
+
+
+def _fits(shape: Sequence[int], dims: Sequence[int]) -> bool:
+    return len(shape) == len(dims) and all(own in (-1, size) for own, size in zip(dims, shape, strict=True))
 
 
 def _spec(port: Port, batching: bool) -> TensorSpec:

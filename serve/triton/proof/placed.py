@@ -1,6 +1,6 @@
 """Proof before placing: the very configuration is loaded in a throwaway server, and known inputs are answered.
 
-Places nothing that anybody serves from: the copy, its server and its folder are gone when this returns. What cannot be
+Places nothing in a served repository: the copy, its server and its folder are gone when this returns. What cannot be
 loaded on this machine is said to be unproven; it is never taken for proven.
 """
 
@@ -9,18 +9,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.load.inputs import random_inputs
-from bench.targets import Endpoint
-from optimize import scratch
-from optimize.artifact import Artifact, TensorSpec
-from optimize.data import Data
-from optimize.environment import environment, home
-from optimize.errors import SeatrialError
-from optimize.recipe import Recipe
-from optimize.reproduce import recorded_recipe
-from optimize.samples import Samples
-from optimize.stages.configs import Profile
-from optimize.store import Store
+from seatrial.bench.load.inputs import random_inputs
+from seatrial.bench.targets import Endpoint
+from seatrial.optimize import scratch
+from seatrial.optimize.artifact import Artifact, TensorSpec
+from seatrial.optimize.building.reproduce import recorded_recipe
+from seatrial.optimize.draft.finished import tried_on
+from seatrial.optimize.environment import environment, home
+from seatrial.optimize.errors import SeatrialError
+from seatrial.optimize.recipe.configs import Profile
+from seatrial.optimize.recipe.data import Data
+from seatrial.optimize.recipe.recipe import Recipe
+from seatrial.optimize.samples import Samples
+from seatrial.optimize.store import Store
 
 from ...deployment import Deployment, OnnxTensorrt, TensorrtPlan
 from ...errors import ProofError, UnprovenError
@@ -29,7 +30,7 @@ from ..control import Control
 from ..repository.placing import place
 from ..running import wheel
 from ..running.on_pytriton import load, serving
-from .golden import GoldenReport, replay
+from .golden import GoldenReport, ServedModel, replay
 
 Progress = Callable[[str, float, str], None]
 _RANDOM_ROWS, _SEED = 8, 0
@@ -37,7 +38,7 @@ _RANDOM_ROWS, _SEED = 8, 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What was proven: golden answers at batch 1, opt and max by a server that took `load_seconds` to load the model.
+    """Proof of a placed model: golden answers at batch 1, opt and max, after a load of `load_seconds`.
 
     `inputs` says where the samples came from.
     """
@@ -48,7 +49,8 @@ class Proof:
 
     def __str__(self) -> str:
         report = self.report  # its version is the throwaway repository's, not the one that is placed
-        found = f"{report.requests} golden requests at batch {list(report.batch_sizes)} agree"
+        sizes = f"batch {list(report.batch_sizes)}" + "".join(f", {length}" for length in report.lengths)
+        found = f"{report.requests} golden requests at {sizes} agree"
         return (
             f"{found} (largest difference {report.largest:.3g}), loaded in {self.load_seconds:.1f} s, "
             f"inputs: {self.inputs}"
@@ -60,6 +62,7 @@ class Proof:
         return {
             "passed": report.passed,
             "batch_sizes": list(report.batch_sizes),
+            "lengths": list(report.lengths),
             "requests": report.requests,
             "largest": report.largest,
             "inputs": self.inputs,
@@ -89,9 +92,9 @@ def prove(
     check_provable(deployment.name, _backend(artifact, deployment))
     if deployment.instances.kind == "gpu" and not environment().gpus:
         raise UnprovenError(
-            "not proven here: its instances run on GPUs and this machine has none, so nothing was placed",
+            ("cannot be proven here, because its instances need GPUs and this machine has none; nothing was placed"),
             where=deployment.name,
-            next_step="place with --unproven and replay golden inputs where it will run",
+            next_step="place with --unproven and replay golden inputs on the target machine",
         )
     samples, source = _samples(artifact, deployment, store, recipe)
     with scratch.folder("proof", home() / "work") as folder:
@@ -109,18 +112,20 @@ def prove(
                     artifact,
                     samples,
                     store=store,
-                    model=deployment.name,
-                    version=placement.version,
-                    max_batch_size=deployment.max_batch_size,
+                    model=ServedModel(
+                        name=deployment.name,
+                        version=placement.version,
+                        max_batch_size=deployment.max_batch_size,
+                    ),
                     threads=deployment.threads,
                     between=(optimal_batch(deployment),),
                 )
                 control.unload(deployment.name)
     if not report.passed:
         raise ProofError(
-            f"not placed, its answers in a throwaway server are not the artifact's: {report}",
+            f"not placed: its answers in a throwaway server differ from the artifact's: {report}",
             where=artifact.short,
-            next_step="look at the first sample named; a batch that fails where 1 passes mixes up its rows",
+            next_step="check the first sample named; if a batch fails where 1 passes, its rows are mixed up",
         )
     progress("proof", 1.0, "proven")
     return Proof(report=report, inputs=source, load_seconds=took)
@@ -146,9 +151,14 @@ def check_provable(name: str, backend: str) -> None:
     """
     if not (wheel.backends(wheel.installed(), home() / "triton") / backend).is_dir():
         raise UnprovenError(
-            f"not proven here: the server of this machine has no backend {backend!r}, so nothing was placed",
+            (
+                f"cannot be proven here, because the server of this machine has no backend {backend!r}; "
+                "nothing was placed"
+            ),
             where=name,
-            next_step="place with --unproven and replay golden inputs where it will run, or use the python flavour",
+            next_step=(
+                'place with --unproven and replay golden inputs on the target machine, or use flavour = "python"'
+            ),
         )
 
 
@@ -180,8 +190,9 @@ def golden_samples(
         recorded = recorded_recipe(artifact, store)
         samples = Data(recorded, store, environment()).samples("golden")
     except SeatrialError as error:
-        made = random_inputs(_asked(artifact, name, batching, shapes), _RANDOM_ROWS, _SEED)
-        why = f"random, seed {_SEED}, for want of golden samples: {error.what}"
+        made = None if shapes else tried_on(artifact, _RANDOM_ROWS, _SEED)
+        made = made or random_inputs(_asked(artifact, name, batching, shapes), _RANDOM_ROWS, _SEED)
+        why = f"random, seed {_SEED}, because there are no golden samples: {error.what}"
         return Samples(split="golden", inputs=made, labels=None), why
     return samples, f"golden samples of recipe {recorded.name}"
 

@@ -4,15 +4,15 @@ Asks one server and compares; places and loads nothing. A version whose artifact
 was placed without one, has nothing to be compared with, and the caller is told so.
 """
 
-from optimize.artifact import Artifact
-from optimize.errors import SeatrialError
-from optimize.store import Store
+from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.errors import SeatrialError
+from seatrial.optimize.store import Store
 
 from ..control import Control
 from ..repository.placement import Placement
 from ..server import Server
-from ..upkeep.probe import warm_shapes
-from .golden import GoldenReport, replay
+from ..supervision.probe import warm_shapes
+from .golden import GoldenReport, ServedModel, replay
 from .placed import golden_samples
 
 
@@ -43,7 +43,5 @@ def replayed(server: Server, placement: Placement, artifact: Artifact, store: St
             artifact,
             samples,
             store=store,
-            model=placement.name,
-            version=placement.version,
-            max_batch_size=largest,
+            model=ServedModel(name=placement.name, version=placement.version, max_batch_size=largest),
         )

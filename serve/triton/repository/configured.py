@@ -23,7 +23,7 @@ FILES = frozenset(
 )
 """Fields that name a file, which must lie inside the model's directory."""
 LIBRARIES = frozenset({"model_operations.op_library_filename", "runtime"})
-"""Fields that name a library or script which the server runs; servers fill `runtime` in with the backend's own."""
+"""Fields that name a library or script that the server runs; servers fill in `runtime` with the backend's own."""
 NAMES = frozenset(
     {
         "name",
@@ -33,7 +33,7 @@ NAMES = frozenset(
         "ensemble_scheduling.step.model_name",
     }
 )
-"""Fields that become a part of a path: of a backend's or an agent's library, of a model's directory."""
+"""Fields that become part of a path: of a backend's or an agent's library, of a model's directory."""
 PARAMETERS = frozenset(
     {
         "parameters.value.string_value",
@@ -42,7 +42,7 @@ PARAMETERS = frozenset(
         "optimization.execution_accelerators.cpu_execution_accelerator.parameters.value",
     }
 )
-"""Free texts by a key; what they mean is the backend's business."""
+"""Free text by key; its meaning depends on the backend."""
 HARMLESS = re.compile(
     r"(input|output)\.name|batch_(input|output)\.(target_name|source_input)|(.*\.)?key|metric_tags\.(key|value)|"
     r"optimization\.execution_accelerators\.[cg]pu_execution_accelerator\.name|"
@@ -51,9 +51,9 @@ HARMLESS = re.compile(
     r"instance_group\.(name|profile|host_policy|rate_limiter\.resources\.name)|"
     r"model_warmup\.name|model_metrics\.metric_control\.metric_identifier\.family"
 )
-"""Text fields that lead nowhere."""
+"""Text fields that refer to no file."""
 RUNNING = ("EXECUTION_ENV_PATH", "TRITON_BATCH_STRATEGY_PATH")
-"""Parameters of Triton's own that name code."""
+"""Triton's own parameters that name code."""
 _WORD = re.compile(r"[A-Za-z0-9_.+-]*")
 _FILES_OF_CACHES = re.compile(r".*(cache|calibration).*", re.I)
 _BACKENDS = {"python": ("python",), "native": ("onnxruntime", "tensorrt", "")}
@@ -62,12 +62,12 @@ _MODEL_FILE = "model_file"
 
 
 def doubts(config: Any, where: str) -> Iterator[Doubt]:
-    """Yield every field that leads outside the model's directory, or names code, whoever wrote the configuration."""
+    """Yield every field that leads outside the model's directory, or names code, for a configuration of any origin."""
     for field, key, value in fields(config):
         if field in LIBRARIES and value not in (f"libtriton_{config.backend}.so", "model.py"):
             yield Doubt(rule="library", where=where, seen=f"{field} names {value!r}")
         if field in NAMES and (not _WORD.fullmatch(value) or value.startswith(".")):
-            yield Doubt(rule="outside", where=where, seen=f"{field} is {value!r}, which is no plain name")
+            yield Doubt(rule="outside", where=where, seen=f"{field} is {value!r}, which is not a plain name")
         if field in FILES and leads_outside(value):
             yield Doubt(rule="outside", where=where, seen=f"{field} names {value!r}")
         if field in PARAMETERS:
@@ -96,7 +96,9 @@ def unlike_ours(config: Any, flavour: str, files: frozenset[str] | None, where: 
     named += [config.parameters[_MODEL_FILE].string_value] if _MODEL_FILE in config.parameters else []
     for name in named:
         if files is not None and name and name not in files:
-            yield Doubt(rule="changed", where=where, seen=f"it names the file {name!r}, which is not the artifact's")
+            yield Doubt(
+                rule="changed", where=where, seen=f"it names the file {name!r}, which is not part of the artifact"
+            )
 
 
 def fields(message: Any, path: str = "") -> Iterator[tuple[str, str, str]]:

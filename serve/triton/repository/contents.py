@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from optimize.errors import IntegrityError, SeatrialError
-from optimize.store import Store
+from seatrial.optimize.errors import IntegrityError, SeatrialError
+from seatrial.optimize.store import Store
 
 from .. import plain
 from ..flavour.releases import NAMES, RELEASES
@@ -53,7 +53,9 @@ def artifact_files(placed: Placement, store: Store | None) -> tuple[Mapping[str,
     # An ensemble has no files: its digest is that of its configuration.
     return (
         files,
-        f"the store does not hold {placed.digest[:19]}; only the record vouches for its bytes" if files else "",
+        f"the store does not contain {placed.digest[:19]}; its bytes are checked only against the record"
+        if files
+        else "",
     )
 
 
@@ -61,7 +63,7 @@ def _bytecode(version: Path, there: Mapping[str, Path]) -> Iterator[Doubt]:
     """Yield each folder of bytecode: Python runs it in place of the source, whatever the source says."""
     for name, path in there.items():
         if path.name == BYTECODE and path.is_dir() and not path.is_symlink():
-            seen = f"{shown(name)} is a folder of bytecode, which is run instead of the code that is checked"
+            seen = f"{shown(name)} is a folder of bytecode, which runs instead of the checked source code"
             yield Doubt(rule="bytecode", where=shown(version / name), seen=seen)
 
 
@@ -85,7 +87,7 @@ def _code(version: Path, code: Mapping[str, Path]) -> Iterator[Doubt]:
     known = {name: {release[name] for release in RELEASES if name in release} for name in NAMES}
     foreign = [name for name, digest in found.items() if digest not in known[name]]
     for name in foreign:
-        seen = f"{name} is not code that any release of seatrial shipped ({found[name][:19]})"
+        seen = f"{name} is not code of any release of seatrial ({found[name][:19]})"
         yield Doubt(rule="changed", where=shown(version / name), seen=seen)
     if foreign:
         return
@@ -93,7 +95,7 @@ def _code(version: Path, code: Mapping[str, Path]) -> Iterator[Doubt]:
     for name in sorted(nearest.keys() - found.keys()):
         yield Doubt(rule="changed", where=shown(version / name), seen=f"{name} is missing")
         return
-    seen = f"its code is of several releases of seatrial: {', '.join(sorted(found))}"
+    seen = f"its code comes from several releases of seatrial: {', '.join(sorted(found))}"
     yield Doubt(rule="changed", where=shown(version), seen=seen)
 
 
@@ -104,12 +106,12 @@ def _compared(version: Path, there: Mapping[str, Path], expected: Mapping[str, s
             continue  # reported as a link
         if path.is_dir():
             if expected is not None and name in expected:
-                yield Doubt(rule="changed", where=shown(path), seen=f"{shown(name)} is a folder in place of a file")
+                yield Doubt(rule="changed", where=shown(path), seen=f"{shown(name)} is a folder instead of a file")
             continue
         if expected is not None and name in expected:
             yield from _same(path, name, expected[name])
         elif CODE.fullmatch(path.name):
-            yield Doubt(rule="foreign-code", where=shown(path), seen=f"code that was not placed: {shown(name)}")
+            yield Doubt(rule="foreign-code", where=shown(path), seen=f"code that seatrial did not place: {shown(name)}")
         elif expected is not None:
             yield Doubt(
                 rule="changed", where=shown(path), seen=f"{shown(name)} was added: the artifact has no such file"

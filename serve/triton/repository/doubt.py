@@ -5,31 +5,31 @@ Values only. The names of the rules are those of the audit's checklist.
 
 from dataclasses import dataclass
 
-from optimize.errors import IntegrityError
+from seatrial.optimize.errors import IntegrityError
 
 _PLACE_AGAIN = "move that version away and place the artifact again, under a new number"
-_REMOVE = "remove it (see what it is first), then run this again"
+_REMOVE = "check what it is, remove it, then run this again"
 NEXT = {
-    "symlink": "put the file itself there; seatrial place never links",
+    "symlink": "replace the link by the file; seatrial place never links",
     "outside": "keep every path inside the model's directory",
     "special-file": _REMOVE,
     "hard-link": "copy it over itself under one name: cp FILE FILE.copy && mv FILE.copy FILE",
-    "world-writable": "chmod o-w, and see that nobody changed it",
-    "set-id": "chmod u-s,g-s",
-    "foreign-owner": "chown it to the owner of the repository, and see that nobody changed it",
-    "unreadable": "let this user read it",
-    "bytecode": "remove that folder (rm -r): Python runs what lies there instead of the source beside it",
+    "world-writable": "use chmod o-w, and check that it was not changed",
+    "set-id": "use chmod u-s,g-s",
+    "foreign-owner": "chown it to the owner of the repository, and check that it was not changed",
+    "unreadable": "allow this user to read it",
+    "bytecode": "remove that folder (rm -r): Python runs its contents instead of the source beside it",
     "foreign-code": _REMOVE,
     "stray": _REMOVE,
-    "parameter-path": "remove the parameter; seatrial place writes none that names a file outside",
+    "parameter-path": "remove the parameter; seatrial place never names a file outside",
     "changed": _PLACE_AGAIN,
     "unrecorded": "move that version out of the model's directory, or place its artifact with seatrial place",
     "unverified": "place it with seatrial, and run this where the artifact store is (SEATRIAL_HOME)",
     "configuration": "move config.pbtxt away and place the model again: seatrial place",
     "other-backend": "move config.pbtxt away and place the model again: seatrial place",
-    "execution-environment": "remove the parameter, and put what the model needs into the server's own environment",
-    "library": "remove the field; seatrial place writes none that names a library",
-    "cache-path": "see that only the server's user may write there",
+    "execution-environment": "remove the parameter; install the model's requirements in the server's environment",
+    "library": "remove the field; seatrial place never names a library",
+    "cache-path": "allow only the server's user to write there",
     "odd-name": "rename it or move it out of the repository",
 }
 """The next step of each rule."""

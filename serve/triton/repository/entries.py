@@ -12,11 +12,11 @@ from pathlib import Path
 from .doubt import Doubt
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-"""A model's name as a directory."""
+"""The legal form of a model's name as a directory."""
 CODE = re.compile(r".*\.(py[cdiowxz]?|so(\.\d+)*|dll|dylib|egg|whl|sh)|triton_python_backend_stub", re.I)
-"""Names of files that something in or around Triton runs or imports; a stub in a model's folder replaces Triton's."""
+"""File names that something in or around Triton runs or imports; a stub in a model's folder replaces Triton's."""
 _BESIDE = re.compile(r"config\.pbtxt|[\w.-]*\.(md|txt)|LICENSE|\.gitkeep|\.gitignore|\.DS_Store")
-"""Names that may stand beside the versions of a placed model; nothing reads them but config.pbtxt."""
+"""Names that may stand beside the versions of a placed model; only config.pbtxt is read."""
 _VERSION = re.compile(r"[1-9][0-9]*")
 _HIGHEST = 2**63 - 1
 
@@ -60,7 +60,7 @@ def shared(repository: Path) -> Iterator[Doubt]:
         yield Doubt(
             rule="world-writable",
             where=shown(repository),
-            seen=f"every user may write it (mode {stat.S_IMODE(mode):o})",
+            seen=f"writable by every user (mode {stat.S_IMODE(mode):o})",
         )
 
 
@@ -73,7 +73,7 @@ def beside(model: Path) -> Iterator[Doubt]:
     for name in names:
         path = model / name
         if path.is_dir() and name.isdigit() and not is_version(name):
-            seen = f"{shown(name)} looks like a version and is none: Triton ignores it or ends over it"
+            seen = f"{shown(name)} looks like a version but is none: Triton ignores it or ends because of it"
             yield Doubt(rule="odd-name", where=shown(path), seen=seen)
     for path in sorted(walk(model)):
         first = path.relative_to(model).parts[0]
@@ -95,7 +95,7 @@ def strays(model: Path) -> Iterator[Doubt]:
         parts = path.relative_to(model).parts
         known = is_version(parts[0]) or (len(parts) == 1 and _BESIDE.fullmatch(path.name) and not path.is_dir())
         if not known and not CODE.fullmatch(path.name):  # code is reported as such
-            seen = f"{shown(path.relative_to(model))} lies beside the versions, and seatrial put nothing there"
+            seen = f"{shown(path.relative_to(model))} lies beside the versions, and seatrial did not write it"
             yield Doubt(rule="stray", where=shown(path), seen=seen)
 
 
@@ -123,16 +123,16 @@ def _entry(path: Path, repository: Path, owners: frozenset[int]) -> Iterator[Dou
         yield Doubt(rule="symlink", where=where, seen=f"a link to {shown(os.readlink(path))}")
         target = Path(os.path.realpath(path))
         if not target.is_relative_to(os.path.realpath(repository)):
-            yield Doubt(rule="outside", where=where, seen=f"it leads to {shown(target)}")
+            yield Doubt(rule="outside", where=where, seen=f"it points to {shown(target)}")
         return
     mode = stat.S_IMODE(status.st_mode)
     plain = stat.S_ISREG(status.st_mode)
     if not plain and not stat.S_ISDIR(status.st_mode):
-        yield Doubt(rule="special-file", where=where, seen=f"{_kind(status.st_mode)} and no plain file")
+        yield Doubt(rule="special-file", where=where, seen=f"{_kind(status.st_mode)}, not a regular file")
     if mode & stat.S_IWOTH:
-        yield Doubt(rule="world-writable", where=where, seen=f"every user may write it (mode {mode:o})")
+        yield Doubt(rule="world-writable", where=where, seen=f"writable by every user (mode {mode:o})")
     if plain and mode & (stat.S_ISUID | stat.S_ISGID):
-        yield Doubt(rule="set-id", where=where, seen=f"it lends its owner's rights (mode {mode:o})")
+        yield Doubt(rule="set-id", where=where, seen=f"it has the set-id bit (mode {mode:o})")
     if plain and status.st_nlink > 1:
         yield Doubt(rule="hard-link", where=where, seen=f"a file with {status.st_nlink} names (hard links)")
     if status.st_uid not in owners:

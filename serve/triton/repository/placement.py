@@ -1,6 +1,6 @@
 """The placement: one version of a model as it lies in a Triton repository.
 
-Reads what `repository.place` wrote and nothing else; a version directory without our record is somebody else's and is
+Reads what `repository.place` wrote and nothing else; a version directory without our record is foreign and is
 reported as such, never touched.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from optimize.errors import IntegrityError
+from seatrial.optimize.errors import IntegrityError
 
 from ...deployment import Flavour
 from .. import plain
@@ -32,7 +32,7 @@ class Placement:
     path: Path
 
     def to_json(self) -> dict[str, Any]:
-        """What is written into the version's directory; the path is where it is found."""
+        """Return the JSON of the record in the version's directory; the path follows from its location."""
         return {
             "schema": SCHEMA,
             "name": self.name,
@@ -53,7 +53,7 @@ def placements(repository: Path, name: str) -> tuple[Placement, ...]:
 
 
 def models(repository: Path) -> tuple[str, ...]:
-    """Names of all models in the repository, whoever put them there."""
+    """Return the names of all models in the repository, of any origin."""
     if not repository.is_dir():
         return ()
     found = [path for path in repository.iterdir() if path.is_dir() and is_there(path / "config.pbtxt")]
@@ -95,7 +95,7 @@ def _read(path: Path) -> Placement:
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise _changed(path, getattr(error, "strerror", None) or str(error)) from error
     if record.get("schema") != SCHEMA or (placement.name, str(placement.version)) != (path.parent.name, path.name):
-        raise _changed(path, "it tells of another model, version or schema")
+        raise _changed(path, "it belongs to another model, version or schema")
     if placement.flavour not in get_args(Flavour):
         raise _changed(path, f"it names the unknown flavour {placement.flavour!r}")
     return placement

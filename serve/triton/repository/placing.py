@@ -19,11 +19,11 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from optimize import targets
-from optimize.artifact import Artifact, canonical, digest_bytes, digest_file
-from optimize.environment import environment, now
-from optimize.errors import IntegrityError, MachineError, MissingError
-from optimize.store import Store
+from seatrial.optimize.artifact import Artifact, canonical, digest_bytes, digest_file
+from seatrial.optimize.environment import environment, now
+from seatrial.optimize.errors import IntegrityError, MachineError, MissingError
+from seatrial.optimize.recipe import targets
+from seatrial.optimize.store import Store
 
 from ...deployment import Deployment, Flavour
 from ...deployment.ensemble import Ensemble
@@ -32,7 +32,7 @@ from .. import plain
 from ..compiler.config import check, parse, read_text, render, with_versions, without_cache
 from ..compiler.ensembles import members, render_ensemble
 from ..flavour import PLACED_CODE
-from ..upkeep import journal
+from . import journal
 from .placement import JOURNAL, RECORD, Placement, placements, version_directories
 from .version_files import digests
 
@@ -152,7 +152,7 @@ def choose(repository: Path, name: str, versions: tuple[int, ...]) -> None:
         missing = sorted(set(versions) - set(known))
         if missing:
             raise MissingError(
-                f"{name} has no version {missing}", where=str(repository), next_step=f"there are {known}"
+                f"{name} has no version {missing}", where=str(repository), next_step=f"known versions: {known}"
             )
         config = shop.repository / name / _CONFIG
         shop.replace(config, with_versions(read_text(config), versions).encode())
@@ -195,20 +195,20 @@ def retire(repository: Path, name: str, version: int) -> None:
         if not found:
             known = [placement.version for placement in placed]
             raise MissingError(
-                f"{name} has no version {version}", where=str(repository), next_step=f"there are {known}"
+                f"{name} has no version {version}", where=str(repository), next_step=f"known versions: {known}"
             )
         if version in _served(shop.repository / name, placed):
             raise PlacementError(
                 f"{name} version {version} is being served",
                 where=str(found[0].path),
-                next_step="let config.pbtxt serve other versions and load them first",
+                next_step="serve other versions first: list them in config.pbtxt and load them",
             )
         entry = journal.read(shop.repository, name)
         if entry is not None and entry.state != "verified" and version in {*entry.before, *entry.after}:
             raise PlacementError(
-                f"a switch of {name} that names version {version} is not completed",
+                f"a switch of {name} that includes version {version} is not completed",
                 where=str(journal.journal_path(shop.repository, name)),
-                next_step="let it be finished or undone first: seatrial switch, or seatrial supervise",
+                next_step="finish or undo it first: seatrial switch, or seatrial supervise",
             )
         os.rename(found[0].path, shop.stage / str(version))
 
@@ -226,9 +226,9 @@ class _Workshop:
         highest = max([self.journal().get(name, 0), *on_disk])
         if wanted is not None and wanted <= highest:
             raise PlacementError(
-                f"version {wanted} of {name} cannot be placed: numbers up to {highest} have been used",
+                f"version {wanted} of {name} cannot be placed: numbers up to {highest} were already used",
                 where=str(self.repository / name),
-                next_step=f"leave the version out, or use {highest + 1} or more",
+                next_step=f"omit the version, or use {highest + 1} or more",
             )
         return highest + 1 if wanted is None else wanted
 
@@ -300,7 +300,7 @@ def _workshop(repository: Path) -> Iterator[_Workshop]:
         workbench.mkdir(parents=True, exist_ok=True)
         if workbench.stat().st_dev != repository.stat().st_dev:
             raise MachineError(
-                "the repository is a filesystem of its own, so nothing can be renamed into it",
+                "the repository is a separate filesystem, so files cannot be renamed into it",
                 where=str(repository),
                 next_step="mount its parent, and use a folder in there as the repository",
             )
@@ -318,13 +318,13 @@ def _workshop(repository: Path) -> Iterator[_Workshop]:
         raise MachineError(
             f"another process has been placing for {_LOCK_SECONDS:.0f} seconds",
             where=str(workbench / "lock"),
-            next_step="wait for it, or end it",
+            next_step="wait for that process, or end it",
         ) from error
     except OSError as error:
         raise MachineError(
             f"cannot write the model repository: {error.strerror or error}",
             where=str(error.filename or repository),
-            next_step="free space there, or give a folder that this user may write",
+            next_step="free space there, or give a folder that this user can write",
         ) from error
 
 
@@ -342,7 +342,7 @@ def _check_bytes(placement: Placement, artifact: Artifact) -> None:
         path = placement.path / file.path
         if not path.is_file() or digest_file(path) != file.digest:
             raise IntegrityError(
-                f"{placement.name} version {placement.version} no longer holds what was placed",
+                f"the files of {placement.name} version {placement.version} differ from what was placed",
                 where=str(path),
                 next_step="move that version's directory away and place the artifact again, under a new number",
             )
@@ -362,9 +362,9 @@ def _check_owner(shop: _Workshop, name: str, flavour: Flavour, placed: tuple[Pla
     others = {placement.flavour for placement in placed} - {flavour}
     if others:
         raise PlacementError(
-            f"{name} is placed there in the {others.pop()} flavour, and versions share one configuration",
+            f'{name} is placed there with flavour = "{others.pop()}", and all versions share one configuration',
             where=str(model),
-            next_step=f"use another repository or another name for the {flavour} flavour",
+            next_step=f'use another repository or another name for flavour = "{flavour}"',
         )
 
 
@@ -376,10 +376,10 @@ def _check_same_tensors(config: Path, text: str, name: str) -> None:
         batching = (old.max_batch_size > 0) == (new.max_batch_size > 0)
         if before != after or not batching:
             raise PlacementError(
-                f"the artifact's {field} differs from that of the versions of {name} being served, and versions share "
-                "one configuration",
+                f"the artifact's {field} differs from that of the served versions of {name}, and all versions "
+                "share one configuration",
                 where=str(config),
-                next_step="give the deployment another name; clients must know of the change anyway",
+                next_step="give the deployment another name; clients must adapt to the change anyway",
             )
 
 

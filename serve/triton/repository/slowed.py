@@ -17,9 +17,11 @@ def slow_down(version: Path, share: float) -> None:
     model = version / "model.py"
     if not model.is_file() or not share > 0:
         raise ConfigRuleError(
-            f"cannot be slowed by {share:.0%}" if model.is_file() else "only the python flavour can be slowed",
+            f"the slow-down must be positive and finite, got {share:.0%}"
+            if model.is_file()
+            else 'only flavour = "python" can be slowed down',
             where=str(version),
-            next_step="use a deployment of the python flavour and a share above 0, for instance 0.10",
+            next_step='use a deployment with flavour = "python" and a slow-down above 0, for instance 0.10',
         )
     model.rename(version / "served_model.py")
     shutil.copyfile(Path(__file__).with_name("slowed_model.py"), model)

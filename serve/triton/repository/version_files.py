@@ -10,8 +10,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from optimize.artifact import canonical, digest_bytes
-from optimize.errors import IntegrityError
+from seatrial.optimize.artifact import canonical, digest_bytes
+from seatrial.optimize.errors import IntegrityError
 
 from .. import plain
 from .placement import RECORD
@@ -41,7 +41,7 @@ def digests(version: Path) -> dict[str, str]:
     """
     for folder in (version.parent, version):
         if folder.is_symlink() or not folder.is_dir():
-            raise _refused(folder, "is no directory of its own" if folder.exists() else "is not there")
+            raise _refused(folder, "is not a directory of its own" if folder.exists() else "does not exist")
     try:
         return {str(path.relative_to(version)): plain.digest(path) for path in sorted(_files(version))}
     except OSError as error:
@@ -61,12 +61,12 @@ def recorded(version: Path) -> dict[str, str] | None:
     if files is None:
         return None
     if not isinstance(files, dict) or not all(isinstance(each, str) for each in files.values()):
-        raise _refused(version / RECORD, "cannot be read: its files are no digests by name")
+        raise _refused(version / RECORD, "is invalid: it does not map file names to digests")
     return files
 
 
 def check(version: Path) -> str:
-    """That the version holds what its placement recorded, if it recorded files; the digest of what it holds.
+    """Check the version's files against its placement record, if it has one; return their digest.
 
     Raises:
         IntegrityError: a file is missing, added or changed since it was placed, or as `digest_of`.
@@ -85,7 +85,7 @@ def _files(folder: Path) -> Iterator[Path]:
     for entry in os.scandir(folder):
         path = Path(entry.path)
         if entry.is_symlink():
-            raise _refused(path, f"is a link to {path.readlink()}, and versions hold plain files")
+            raise _refused(path, f"is a link to {path.readlink()}, but versions must contain regular files")
         mode = entry.stat(follow_symlinks=False).st_mode
         if entry.name == _IGNORED:
             continue
@@ -94,7 +94,7 @@ def _files(folder: Path) -> Iterator[Path]:
         elif stat.S_ISREG(mode):
             yield path
         else:
-            raise _refused(path, "is no plain file")
+            raise _refused(path, "is not a regular file")
 
 
 def _refused(path: Path, why: str) -> IntegrityError:

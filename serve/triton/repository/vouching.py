@@ -1,10 +1,11 @@
-"""May this be loaded? The one check of a model's directory before each load, whoever asks for the load.
+"""May this be loaded? The one check of a model's directory before each load, for every caller.
 
 Reads the disk and the store; loads nothing and changes nothing. Call it right before the load: between the two, only
-whoever may write the repository can change anything, and files that others may write, own or name are refused here.
+every user who can write the repository can change anything, and files that others may write, own or name are refused
+here.
 
 A model that seatrial placed is held to the code that its releases shipped and to the artifact's bytes. A model that
-somebody else made is refused unless the caller names it as one that is theirs to vouch for; then only links, special
+of other origin is refused unless the caller names it as one that is theirs to vouch for; then only links, special
 files, rights and paths that lead outside are held against it.
 """
 
@@ -13,25 +14,27 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from optimize.environment import home
-from optimize.errors import ConfigError, IntegrityError
-from optimize.store import Store
+from seatrial.optimize.environment import home
+from seatrial.optimize.errors import ConfigError, IntegrityError
+from seatrial.optimize.store import Store
 
 from ...errors import ConfigRuleError
+from ...triton_releases import DEFAULT
 from .. import plain
 from ..compiler.config import parse
+from ..lint import costing_the_server
 from ..server import Server
 from . import configured, contents, entries
 from .doubt import Doubt
 from .placement import Placement, is_recorded, placements, used_numbers, version_directories
 
 Configuration = tuple[Any, Doubt | None]
-"""A ModelConfig, or why it cannot be read; neither where there is none."""
+"""A ModelConfig, or the reason why it cannot be read; neither where there is none."""
 REFUSALS = (IntegrityError, ConfigError)
-"""The errors with which `check` refuses a load."""
+"""The errors of a load refused by `check`."""
 _CONFIG = "config.pbtxt"
 _THEIRS = frozenset({"symlink", "outside", "special-file", "world-writable", "set-id", "odd-name", "unreadable"})
-"""Rules that keep even a model from loading that its owner vouches for."""
+"""Rules that prevent a load even if the owner vouches for the model."""
 _LINE = re.compile(r"\s+")
 
 
@@ -43,7 +46,7 @@ def check(
     foreign: Collection[str] = (),
     versions: Collection[int] | None = None,
 ) -> tuple[Doubt, ...]:
-    """Refuse to load models that are not what was placed; return what nobody can vouch for and is loaded all the same.
+    """Refuse to load models that differ from what was placed; return unverified parts that are loaded nevertheless.
 
     `foreign` names models that the caller vouches for: what would be refused there is returned as well. The models of
     an ensemble's steps are checked with it. `versions` are the only ones whose files are compared, where the caller
@@ -51,17 +54,20 @@ def check(
 
     Raises:
         IntegrityError: the first thing that is not what was placed; names it, and the next step.
-        ConfigError: a model that seatrial did not place, and that `foreign` does not name; or no model's name.
+        ConfigError: a model that seatrial did not place, and that `foreign` does not name; a foreign one that
+            would cost the server; or no model's name.
     """
     notes: list[Doubt] = []
     for name, configuration in closure(repository, names).items():
         theirs = name in foreign
         if not theirs and not is_ours(repository, name):
             raise ConfigError(
-                f"{entries.shown(name)} was not placed by seatrial, so nothing vouches for the code that it runs",
+                f"{entries.shown(name)} was not placed by seatrial, so its code is not trusted",
                 where=entries.shown(repository / name),
-                next_step=f"look at it, then vouch for it: seatrial up --allow-foreign {entries.shown(name)}; "
-                "or place it with seatrial place",
+                next_step=(
+                    f"inspect it, then vouch for it: seatrial up --allow-foreign {entries.shown(name)}; or place "
+                    "it with seatrial place"
+                ),
             )
         own = versions if name in names else None
         for doubt in _doubts(repository, name, configuration, store, own):
@@ -69,7 +75,24 @@ def check(
                 raise doubt.error(entries.shown(name))
             if doubt.refused or doubt.rule == "unverified":
                 notes.append(doubt)
+        if theirs:
+            _spare_the_server(repository / name)
     return tuple(notes)
+
+
+def _spare_the_server(model: Path) -> None:
+    """Refuse a foreign model that would end the server, or hang in it.
+
+    Raises:
+        ConfigError: the first such rule.
+    """
+    for found in costing_the_server(model, release=DEFAULT):
+        field = f"{found.field}: " if found.field else ""
+        raise ConfigError(
+            f"{entries.shown(model.name)} must not be loaded: {field}{found.rule}",
+            where=entries.shown(model.parent / found.file),
+            next_step=found.mend,
+        )
 
 
 def before_load(server: Server, names: Sequence[str], *, versions: Collection[int] | None = None) -> None:
@@ -92,7 +115,7 @@ def inside(
     """Yield what is wrong with a model's names, configuration and versions; the entries by themselves are not seen."""
     model = repository / name
     if not entries.NAME.fullmatch(name):
-        yield Doubt(rule="odd-name", where=entries.shown(model), seen=f"{entries.shown(name)!r} is no name of a model")
+        yield Doubt(rule="odd-name", where=entries.shown(model), seen=f"invalid model name {entries.shown(name)!r}")
     yield from entries.beside(model)
     yield from _versions(repository, name, configuration, store, versions)
 
@@ -104,7 +127,7 @@ def closure(repository: Path, names: Sequence[str]) -> dict[str, Configuration]:
         name = waiting.pop(0)
         if not name or "/" in name or name in (".", ".."):
             raise ConfigError(
-                f"{entries.shown(name)!r} is no name of a model",
+                f"invalid model name {entries.shown(name)!r}",
                 where=entries.shown(repository),
                 next_step="name a directory of the repository",
             )
@@ -138,8 +161,6 @@ def read(model: Path) -> Configuration:
         return parse(plain.config_text(path)), None
     except ConfigRuleError as error:
         seen = error.what
-    except UnicodeDecodeError:
-        seen = "config.pbtxt is not UTF-8"
     except (OSError, ValueError, RecursionError) as error:
         seen = f"config.pbtxt cannot be read: {getattr(error, 'strerror', None) or error}"
     return None, Doubt(rule="configuration", where=entries.shown(path), seen=_LINE.sub(" ", entries.shown(seen))[:300])
@@ -175,7 +196,9 @@ def _versions(
         yield from configured.doubts(config, entries.shown(model / _CONFIG))
     if not is_ours(repository, name):
         for path in directories:
-            yield Doubt(rule="unverified", where=entries.shown(path), seen="no record of a placement", refused=False)
+            yield Doubt(
+                rule="unverified", where=entries.shown(path), seen="there is no record of a placement", refused=False
+            )
         return
     yield from entries.strays(model)
     if config is None and unread is None:

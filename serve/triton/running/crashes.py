@@ -1,12 +1,12 @@
 """Crashes of servers, as their logs tell them: Triton writes the signal that ends it, and its stack, before it goes.
 
-Reads logs only. A server that was killed from outside writes nothing, so that it is nobody's fault that can be seen.
+Reads logs only. A server that was killed from outside writes nothing, so no visible fault is attributed to it.
 """
 
 import re
 from pathlib import Path
 
-from optimize.environment import home
+from seatrial.optimize.environment import home
 
 _FAULT = re.compile(rb"Signal \((4|6|7|8|11)\) received")  # illegal instruction, abort, bus, arithmetic, segmentation
 _TAIL = 64 << 10
@@ -14,7 +14,7 @@ _EARLY = 2.0  # seconds by which a log may have been written before its connecti
 
 
 def crashed_since(at: float, logs: Path | None = None) -> bool:
-    """Whether the log of a server of ours tells of a crash, and was last written after that moment (Unix seconds)."""
+    """Return whether a server log reports a crash and was last written after that moment (Unix seconds)."""
     folder = logs or home() / "triton" / "logs"
     for path in folder.glob("*.log"):
         try:

@@ -1,7 +1,7 @@
 """Emptying a server before it is stopped: no new requests, the old ones answered, every model unloaded.
 
-Ends no process. A server that is told to stop closes its doors at once, with no state in which it drains: so whoever
-sends it requests must be led away first (`before`), and what waits in its queues is answered here.
+Ends no process. A server that is told to stop closes its doors at once, with no state in which it drains: so a caller
+that sends it requests must be led away first (`before`), and what waits in its queues is answered here.
 """
 
 from collections.abc import Callable
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from time import monotonic
 from urllib.request import urlopen
 
-from optimize.errors import SeatrialError
+from seatrial.optimize.errors import SeatrialError
 
+from ...processes import wait
 from ..control import Control
 from ..server import Server
-from .process import wait
 
 _PENDING = "nv_inference_pending_request_count{"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drained:
-    """How draining went: `empty` when nothing waited and every model was gone; `seconds` that it took."""
+    """Result of draining: `empty` if no request waited and every model was unloaded; `seconds` taken."""
 
     empty: bool
     pending: int
@@ -45,7 +45,7 @@ def drain(server: Server, *, before: Callable[[], None] = lambda: None, timeout:
 
 
 def _dismissed(control: Control) -> bool:
-    """Dismiss whatever serves, also what somebody loads meanwhile; whether every version is gone."""
+    """Unload every version, including ones loaded meanwhile; return whether all are gone."""
     states = control.index()
     for name in sorted({each.name for each in states if each.state == "READY"}):
         control.dismiss(name)

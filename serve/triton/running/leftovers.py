@@ -1,4 +1,4 @@
-"""What servers leave behind: private folders, shared memory, stubs that wait in it, logs; and clearing it away.
+"""Leftovers of servers and their removal: private folders, shared memory, stubs that wait in it, logs.
 
 Each server has a folder named for the process that started it, so that a later process knows that the owner is gone.
 Starts nothing; ends only servers whose owner has died.
@@ -10,13 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from optimize.environment import home
-from optimize.errors import IntegrityError
-from optimize.processes import own
-from optimize.scratch import abandoned
+from seatrial.optimize.environment import home
+from seatrial.optimize.errors import IntegrityError
+from seatrial.optimize.processes import own
+from seatrial.optimize.scratch import abandoned
 
+from ...processes import kill, mentioning, send
 from ..server import read_server
-from .process import kill, mentioning, send
 from .record import path
 
 _SHM = Path("/dev/shm")

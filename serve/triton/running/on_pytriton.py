@@ -1,9 +1,8 @@
 """The real Triton server from the nvidia-pytriton wheel: start one, stop it, keep one up.
 
-Owns the server's process and what it leaves behind; knows nothing of artifacts. Servers bind to 127.0.0.1, load only
-what they are told (explicit mode), and write to a log. A server is known by process number and start time, and counts
-as started only when that very process listens on the ports: a second server on a taken port fails while the first one
-goes on answering there, and must not be taken for it.
+Owns the server's process and its files. Servers bind to 127.0.0.1, load the named models only (explicit mode), and
+write to a log. A server counts as started only when its own process listens on the ports: a second server on a taken
+port fails while the first one goes on answering there.
 """
 
 import os
@@ -14,30 +13,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optimize import guarding
-from optimize.artifact import canonical
-from optimize.environment import home
-from optimize.interrupts import held
-from optimize.store import write_atomically
+from seatrial.optimize import guarding
+from seatrial.optimize.artifact import canonical
+from seatrial.optimize.environment import home
+from seatrial.optimize.interrupts import held
+from seatrial.optimize.store import write_atomically
 
 from ...errors import ModelLoadError, ServerError
+from ...processes import alive, end, free_ports, holder, is_taken, kill, listening, reap, start_ticks, wait
 from ..compiler.flags import flags_for
 from ..control import Control
 from ..repository import vouching
 from ..server import Server as Server
 from ..server import log_errors, read_server
-from ..upkeep.switch import recover_all
 from . import record, wheel
 from .drain import Drained, drain
 from .leftovers import clear, new_name, servers, sweep_servers
 from .plain import plain
-from .process import alive, end, free_ports, holder, is_taken, kill, listening, reap, start_ticks, wait
 
 _STARTS = 3
 _RESTRICTING = ("http-restricted-api", "grpc-restricted-protocol")
-_CLOSED = "trace,logging"  # nothing of ours asks for these, so the key is kept nowhere
-_EMPTY_SECONDS = 1.5  # it looks once a second whether its models are gone
-_HUNG_SECONDS = 1.0
+_CLOSED = "trace,logging"  # never requested by seatrial, so the key is stored nowhere
+_EMPTY_SECONDS, _HUNG_SECONDS = 1.5, 1.0  # Triton checks once a second whether its models are unloaded
 _LOAD_SECONDS = 120.0  # at least, for each model; a larger timeout counts here too
 
 
@@ -54,7 +51,7 @@ def start(
 ) -> Server:
     """Start a server on a repository and load `models`; port 0 picks a free one. `timeout` (seconds) is for its start.
 
-    `foreign`: models of somebody else that the caller vouches for; None compares nothing (`vouching.before_load`).
+    `foreign`: models of other origin that the caller vouches for; None compares nothing (`vouching.before_load`).
 
     It is started for what their configurations need of it (`flags`), or those of all models where none is named.
 
@@ -95,16 +92,6 @@ def stop(server: Server, *, timeout: float = 15.0) -> None:
         _gone(server.pid, server.scratch, server.shm_prefix)
 
 
-def stop_drained(server: Server, *, before: Callable[[], None] = lambda: None, timeout: float = 30.0) -> Drained:
-    """Lead traffic away (`before`), answer what waits, unload, then end the server; `timeout` seconds for the draining.
-
-    A server without models has nothing to lose, so connections that idle clients keep open do not hold it up.
-    """
-    drained = drain(server, before=before, timeout=timeout)
-    stop(server, timeout=_EMPTY_SECONDS if drained.empty else 15.0)
-    return drained
-
-
 def restart(server: Server, models: Sequence[str]) -> Server | None:
     """Start the server that is `up` again: same repository, same ports, these models; None if it was taken down.
 
@@ -136,7 +123,7 @@ def restart(server: Server, models: Sequence[str]) -> Server | None:
 def discard(server: Server) -> None:
     """End the server at once, and clear away what it left: for one that was thrown up for a measurement or a proof.
 
-    Being asked, it would look once a second whether its models are gone; nothing in it is worth that wait.
+    SIGKILL: a graceful exit polls once a second, needless for a throwaway server.
     """
     with held():
         kill(server.pid, server.started)
@@ -149,7 +136,7 @@ def _gone(pid: int, scratch: Path, prefix: str) -> None:
 
 
 def running(server: Server) -> bool:
-    """Whether that very process still runs, whatever else has its number or its ports by now."""
+    """Return whether that very process still runs, even if its number or ports were reused."""
     return alive(server.pid, server.started)
 
 
@@ -182,7 +169,9 @@ def _started(
 ) -> Server:
     repository = repository.absolute()
     if not repository.is_dir():
-        raise ServerError("no such model repository", where=str(repository), next_step="place a model there first")
+        raise ServerError(
+            "there is no such model repository", where=str(repository), next_step="place a model there first"
+        )
     flags = flags_for(repository, models)
     sweep_servers()
     ports = tuple(port or free for port, free in zip(wanted, free_ports(3), strict=True))
@@ -240,7 +229,7 @@ def _command(root: Path, repository: Path, ports: Sequence[int], prefix: str) ->
 
 
 def _meant(root: Path, flags: Sequence[str]) -> list[str]:
-    """What the models need, with the place where this wheel has its caches."""
+    """Return the flags that the models need, with the cache folder of this wheel."""
     cached = any(flag.startswith("--cache-config") for flag in flags)
     return [*flags, *([f"--cache-directory={wheel.caches(root)}"] if cached else [])]
 
@@ -271,7 +260,7 @@ def _await_ready(server: Server, timeout: float) -> None:
         code, reason = reap(server.pid), log_errors(server.log)
         kind = _PortTaken if any(is_taken(port) for port in ports) or "in use" in reason else ServerError
         raise kind(
-            f"the Triton server ended while starting (exit {code}): {reason or 'it said nothing'}",
+            f"the Triton server ended during its start (exit {code}): {reason or 'it gave no reason'}",
             where=str(server.log),
             next_step=_port_hint(ports) or "read the log",
         )
@@ -288,14 +277,16 @@ def _await_ready(server: Server, timeout: float) -> None:
 
 def _check_ports(ports: Sequence[int]) -> None:
     if len(set(ports)) != len(ports):
-        raise ServerError(f"one port twice: {list(ports)}", next_step="give HTTP, gRPC and metrics a port each")
+        raise ServerError(
+            f"the ports must differ, got {list(ports)}", next_step="give a separate port for HTTP, gRPC and metrics"
+        )
     if any(is_taken(port) for port in ports):
-        raise _PortTaken("a port is taken", where="127.0.0.1", next_step=_port_hint(ports))
+        raise _PortTaken("a port is in use", where="127.0.0.1", next_step=_port_hint(ports))
 
 
 def _port_hint(ports: Sequence[int] | set[int]) -> str:
     taken = [f"{port}" + (f" by {who}" if (who := holder(port)) else "") for port in sorted(ports) if is_taken(port)]
-    return f"taken: {', '.join(taken)}; end that or choose another port" if taken else ""
+    return f"in use: {', '.join(taken)}; end that process or choose another port" if taken else ""
 
 
 def load(server: Server, models: Sequence[str], *, timeout: float = _LOAD_SECONDS) -> None:
@@ -316,7 +307,7 @@ def load(server: Server, models: Sequence[str], *, timeout: float = _LOAD_SECOND
             raise ModelLoadError(
                 f"model {name!r} did not load: {error.what}" + (f" ({said})" if said else ""),
                 where=f"{server.repository / name}, log {server.log}",
-                next_step="mend the model or its configuration and place it again",
+                next_step="fix the model or its configuration and place it again",
             ) from error
 
 
@@ -329,8 +320,11 @@ def up(
     metrics_port: int = 0,
     timeout: float = 60.0,
     foreign: Sequence[str] = (),
+    recover: Callable[[Path], object],
 ) -> Server:
     """Start a server that stays when this process ends, and remember it; there is one such server at a time.
+
+    `recover` finishes or undoes what switches left half done in the repository (`supervision.lasting` hands that in).
 
     Raises:
         ServerError: one is up already, or the server cannot start.
@@ -340,12 +334,12 @@ def up(
         server = status()
         if server is not None:
             raise ServerError(
-                f"a server is up already: http {server.url}, repository {server.repository}",
+                f"a server is already running: http {server.url}, repository {server.repository}",
                 where=f"process {server.pid}",
-                next_step="use it, or take it down first (seatrial down)",
+                next_step="use it, or stop it first (seatrial down)",
             )
         _forget()
-        recover_all(None, repository)
+        recover(repository)
         wanted: dict[str, Any] = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}
         server = start(repository, models=models, **wanted, foreign=foreign)
         server = replace(server, models=tuple(models))
@@ -366,12 +360,22 @@ def _remember(server: Server) -> None:
 
 
 def down(*, before: Callable[[], None] = lambda: None, timeout: float = 30.0) -> Drained | None:
-    """Drain and stop the server that `up` started; None if there was none. `before` and `timeout`: `stop_drained`."""
+    """Lead traffic away (`before`), answer what waits, unload, then end the server that `up` started; None without one.
+
+    Draining takes `timeout` seconds at most; an interruption ends the server at once, as does having no model left.
+    """
     with record.lock():
-        server = status()
+        server, drained = status(), None
         if server is not None:
             record.leaving().touch()
-        drained = None if server is None else stop_drained(server, before=before, timeout=timeout)
+            try:
+                drained = drain(server, before=before, timeout=timeout)
+            except KeyboardInterrupt:
+                with held():
+                    stop(server, timeout=_HUNG_SECONDS)
+                    _forget()
+                raise
+            stop(server, timeout=_EMPTY_SECONDS if drained.empty else 15.0)
         _forget()
         return drained
 
@@ -383,7 +387,7 @@ def status() -> Server | None:
 
 
 def wanted() -> Server | None:
-    """The server that `up` started and nobody took down or is taking down, whether or not it still runs."""
+    """Return the server that `up` started and that was not stopped, whether or not it still runs."""
     return None if record.leaving().exists() else read_server(record.path())
 
 

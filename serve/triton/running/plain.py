@@ -11,8 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from optimize.artifact import digest_bytes
-from optimize.environment import is_text
+from seatrial.optimize.artifact import digest_bytes
+from seatrial.optimize.environment import is_text
 
 from ...errors import ServerError
 
@@ -29,7 +29,7 @@ def plain(path: Path) -> Path:
     whole = path.absolute()
     if not is_text(str(whole)):
         raise ServerError(
-            "a path with control characters or bytes that are not UTF-8 cannot be served from",
+            "the path has control characters or is not UTF-8, so nothing can be served from it",
             where=str(whole),
             next_step="rename that folder (SEATRIAL_HOME, --repository)",
         )
@@ -41,9 +41,9 @@ def plain(path: Path) -> Path:
         except OSError:
             continue
     raise ServerError(
-        "Triton's python backend takes no path with blanks, quotes or other than ASCII characters",
+        "Triton's Python backend accepts only ASCII paths without blanks and quotes",
         where=str(whole),
-        next_step="use a plain path (SEATRIAL_HOME, --repository), or let this user write into /tmp",
+        next_step="use such a path (SEATRIAL_HOME, --repository), or allow this user to write into /tmp",
     )
 
 
@@ -55,11 +55,11 @@ def _folders() -> Iterator[Path]:
 
 
 def _alias(folder: Path, path: Path) -> Path:
-    """Make the link, in a folder that nobody else can write into; remove those that lead nowhere any more."""
+    """Make the link, in a folder that no other user can write; remove broken ones."""
     folder.mkdir(mode=0o700, exist_ok=True)
     about = folder.lstat()
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
-        raise PermissionError(f"{folder} is not ours alone")
+        raise PermissionError(f"{folder} also belongs to other users")
     alias = folder / digest_bytes(os.fsencode(path))[7:27]
     if not (alias.is_symlink() and os.readlink(alias) == str(path)):
         staged = folder / f"{alias.name}.{os.getpid()}"

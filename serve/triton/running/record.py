@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from optimize.environment import home
+from seatrial.optimize.environment import home
 
 from ...errors import ServerError
 
@@ -36,5 +36,5 @@ def lock() -> Iterator[None]:
         raise ServerError(
             "another process has been starting or stopping the server for 90 seconds",
             where=str(path()),
-            next_step="wait for it, or end it",
+            next_step="wait for that process, or end it",
         ) from error

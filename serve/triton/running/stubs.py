@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ExhaustedError
-from .exhaustion import lacking
-from .process import halted, start_ticks
+from ...exhaustion import lacking
+from ...processes import halted, start_ticks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stub:
-    """One process of one instance of a version; `stopped` when it was halted by a signal and answers nobody."""
+    """One process of one instance of a version; `stopped` when it was halted by a signal and gives no answers."""
 
     pid: int
     started: int
@@ -36,7 +36,7 @@ def stubs(server: int) -> tuple[Stub, ...]:
 
 
 def expected(config: Mapping[str, Any]) -> int:
-    """How many stubs a version has by the server's configuration of it; 0 where it runs in no process of its own."""
+    """Return the number of stubs of a version by its configuration; 0 if it has no process of its own."""
     if config.get("backend") != "python":
         return 0
     groups = config.get("instance_group", ())
@@ -61,9 +61,11 @@ def _looking(server: int) -> Iterator[None]:
         yield
     except (OSError, MemoryError) as error:
         raise ExhaustedError(
-            f"this process cannot look at the server's processes: {lacking(error) or error}",
+            f"this process cannot inspect the server's processes: {lacking(error) or error}",
             where=f"/proc/{server}",
-            next_step="close what holds descriptors or memory on this machine, or raise the limit (ulimit -n)",
+            next_step=(
+                "close programs that hold descriptors or memory on this machine, or raise the limit (ulimit -n)"
+            ),
         ) from error
 
 

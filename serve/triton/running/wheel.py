@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from optimize.artifact import digest_bytes
-from optimize.scratch import name as scratch_name
+from seatrial.optimize.artifact import digest_bytes
+from seatrial.optimize.scratch import name as scratch_name
 
 from ...errors import ServerError
 
@@ -31,9 +31,9 @@ def installed() -> Path:
     root = Path(spec.origin).parent / "tritonserver" if spec is not None and spec.origin else None
     if root is None or not binary(root).is_file():
         raise ServerError(
-            "there is no Triton server here: the nvidia-pytriton wheel is not installed, or lacks its binary",
+            "no Triton server is installed: the nvidia-pytriton wheel is missing, or lacks its binary",
             where=str(root or sys.prefix),
-            next_step="pip install nvidia-pytriton (Linux, glibc 2.35 or newer)",
+            next_step="install it: pip install nvidia-pytriton (Linux, glibc 2.35 or newer)",
         )
     return root
 
@@ -82,7 +82,7 @@ def backends(root: Path, folder: Path) -> Path:
             raise ServerError(
                 f"cannot prepare the server's backends: {error.strerror or error}",
                 where=str(folder),
-                next_step="free space there, or point SEATRIAL_HOME elsewhere",
+                next_step="free space there, or set SEATRIAL_HOME to another folder",
             ) from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
@@ -130,7 +130,7 @@ def libpython() -> Path:
         if ".so" in name and (Path(folder) / name).is_file():
             return Path(folder) / name
     raise ServerError(
-        "the python backend needs a shared libpython, and this Python has none",
+        "the Python backend needs a shared libpython, but this Python has none",
         where=f"{sys.executable}: looked for {name or 'libpython'} in {', '.join(filter(None, folders))}",
         next_step="use a Python built with --enable-shared, or install its libpython package",
     )

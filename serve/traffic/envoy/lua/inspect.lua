@@ -26,12 +26,19 @@ local function user(headers)
   return headers:get("x-request-id") or ""
 end
 
-local function note(headers, kind, bytes, size)
+local function client(h, headers)
+  return headers:get("x-client") or string.match(h:streamInfo():downstreamRemoteAddress(), "^(.*):%d+$") or ""
+end
+
+local function note(h, headers, model, kind, bytes, size)
+  size = size > 0 and size or #bytes
   headers:replace("x-edge-kind", kind)
-  headers:replace("x-edge-size", string.format("%.0f", size > 0 and size or #bytes))
+  headers:replace("x-edge-size", string.format("%.0f", size))
   headers:replace("x-edge-digest", hex(bytes))
-  local high = digest(user(headers))
-  headers:replace("x-edge-slot", tostring(high % 4294967296 % 1000000))
+  local slot = digest(user(headers)) % 4294967296 % 1000000
+  local place = placed(model, h:virtualHost():metadata():get(model), client(h, headers), slot, size)
+  if place ~= slot then headers:replace("x-edge-moved", "1") end
+  headers:replace("x-edge-slot", tostring(place))
 end
 
 local function grpc(h, headers)
@@ -45,10 +52,10 @@ local function grpc(h, headers)
   headers = h:headers()
   if not string.find(name, "^[%w][%w_.-]*$") or #name > 128 then return refuse_grpc(h, 5, "no such model") end
   headers:replace("x-edge-model", name)
-  note(headers, "grpc", bytes, why)
+  note(h, headers, name, "grpc", bytes, why)
 end
 
-local function http(h, headers)
+local function http(h, headers, model)
   local announced = headers:get("inference-header-content-length")
   if headers:getNumValues("inference-header-content-length") > 1 then
     return refuse(h, "400", "length", "Inference-Header-Content-Length is given twice")
@@ -66,7 +73,7 @@ local function http(h, headers)
     local why, code = unfit(bytes, length)
     if why then return refuse(h, "400", code or "json", why) end
   end
-  note(h:headers(), kind, bytes, length > 0 and elements or 0)
+  note(h, h:headers(), model, kind, bytes, length > 0 and elements or 0)
 end
 
 function envoy_on_request(h)
@@ -74,7 +81,8 @@ function envoy_on_request(h)
   local path = headers:get(":path")
   if METHODS[path] then
     grpc(h, headers)
-  elseif string.find(string.match(path, "^[^?]*"), "^/v2/models/[^/]+/.*infer$") then
-    http(h, headers)
+  else
+    local model = string.match(string.match(path, "^[^?]*"), "^/v2/models/([^/]+)/.*infer$")
+    if model then http(h, headers, model) end
   end
 end

@@ -1,0 +1,135 @@
+"""Coverage of a stored artifact on this machine, measured once per machine and cached.
+
+A share holds for one engine on one machine; under another fingerprint it is measured anew.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from ..artifact import Artifact, TensorSpec, canonical, digest_bytes
+from ..config import typed
+from ..environment import environment
+from ..errors import ConfigError, SeatrialError, StageError
+from ..graphs.coverage import Coverage, coverage
+from ..graphs.engine_inspector import read_layers
+from ..graphs.execution_graph import macs
+from ..recipe.data import Data
+from ..recipe.recipe import Recipe
+from ..recipe.targets import broken, check
+from ..samples import Array
+from ..store import Store
+from ..tensorrt.plan import LAYERS, MODEL
+
+
+def measured(artifact: Artifact, store: Store, *, length: int | None = None, recipe: Recipe | None = None) -> Coverage:
+    """Return the coverage of the artifact on this machine, or for an engine as TensorRT's inspector reported it.
+
+    Sizes are those of the calibration samples of `recipe`, or of the recipe that made the artifact, since the fraction
+    depends on them. With `length` all axes of unknown length after the batch are that long instead.
+
+    Raises:
+        ConfigError: it is neither an ONNX file nor a built engine, or sizes are free and no samples say which.
+        ContractError: this machine breaks the artifact's hardware contract.
+    """
+    if artifact.format == "tensorrt" and any(file.path == LAYERS for file in artifact.files):
+        inputs = _inputs(artifact, store, length, recipe)
+        free = {size for axis in sizes(artifact.inputs, inputs).values() for size in axis}
+        text = store.path(artifact, LAYERS).read_text()
+        layers = read_layers(text, length=max(free, default=length or 1), costs=_costs(artifact, store, inputs))
+        return replace(coverage(layers), shapes=_shapes(inputs))
+    if artifact.format != "onnx":
+        said = "a plan that has not been built yet" if artifact.planned else artifact.format
+        raise ConfigError(
+            f"{artifact.short} is {said}; coverage needs an artifact that an engine has run",
+            next_step="name an onnx artifact, or an engine with its layers.json; history lists them",
+        )
+    check(artifact.requires, environment(), artifact.short)
+    return _run(store.path(artifact, "model.onnx"), _inputs(artifact, store, length, recipe))
+
+
+def sizes(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+    """Return how long the arrays are along the free axes after the batch, by input; those without any are left out."""
+    found = {
+        spec.name: tuple(
+            inputs[spec.name].shape[axis] for axis, dim in enumerate(spec.shape) if axis and isinstance(dim, str)
+        )
+        for spec in specs
+        if spec.name in inputs
+    }
+    return {name: free for name, free in found.items() if free}
+
+
+def _inputs(artifact: Artifact, store: Store, length: int | None, recipe: Recipe | None) -> dict[str, Array]:
+    """One batch of samples, or an example of the length; of the fixed batch where the artifact has one."""
+    from ..sessions.on_ort_graph import example_inputs
+    from .reproduce import recorded_recipe  # which builds, and a build measures coverage
+
+    free = any(axis and isinstance(dim, str) for spec in artifact.inputs for axis, dim in enumerate(spec.shape))
+    if length is not None:
+        return example_inputs(artifact.inputs, length=length)
+    try:
+        samples = Data(recipe or recorded_recipe(artifact, store), store, environment()).samples("calibration")
+        missing = [spec.name for spec in artifact.inputs if spec.name not in samples.inputs]
+        if missing:
+            raise ConfigError(f"the samples lack the inputs {', '.join(missing)}")
+    except SeatrialError as error:
+        if recipe is None and not free:
+            return example_inputs(artifact.inputs, length=1)
+        raise ConfigError(
+            f"the lengths of the free axes of {artifact.short} are unknown: {error.what}",
+            next_step="name its recipe with --recipe, or a length with --length",
+        ) from error
+    firsts = [spec.shape[0] for spec in artifact.inputs if spec.shape]
+    return samples.take(next((dim for dim in firsts if isinstance(dim, int)), 1)).copied()
+
+
+def _run(path: Path, inputs: Mapping[str, Array]) -> Coverage:
+    from ..sessions.on_ort_graph import executed
+
+    return replace(coverage(executed(path, inputs)), shapes=_shapes(inputs))
+
+
+def _shapes(inputs: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(map(int, array.shape)) for name, array in inputs.items()}
+
+
+def on_samples(artifact: Artifact, path: Path, store: Store, inputs: Mapping[str, Array]) -> Coverage:
+    """Measure the coverage of the artifact whose graph lies at `path`, on one batch; stored for `recalled`."""
+    found = _run(path, inputs)
+    store.remember("coverage", _key(artifact), asdict(found))
+    return found
+
+
+def recalled(artifact: Artifact, store: Store, inputs: Mapping[str, Array] | None = None) -> Coverage | None:
+    """Return the result of an earlier `on_samples` on this machine, at the sizes of `inputs` where given; else None."""
+    found = store.recall_as("coverage", _key(artifact), lambda note: typed(note, Coverage))
+    return None if found is None or (inputs is not None and found.shapes != _shapes(inputs)) else found
+
+
+def coverages(artifacts: Mapping[str, Artifact], store: Store) -> dict[str, Coverage]:
+    """The coverage of each that can run here, by label: remembered, or measured now."""
+    found = {}
+    for label, artifact in artifacts.items():
+        engine = any(file.path == LAYERS for file in artifact.files)
+        if engine or (artifact.format == "onnx" and not broken(artifact.requires, environment())):
+            found[label] = recalled(artifact, store) or measured(artifact, store)
+    return found
+
+
+def _costs(artifact: Artifact, store: Store, inputs: Mapping[str, Array]) -> dict[str, int]:
+    """MACs of every node of the graph that the engine was built from, as far as this machine can run it."""
+    from ..sessions.on_ort_graph import Exposed
+
+    if not any(file.path == MODEL for file in artifact.files):
+        return {}
+    try:
+        graph = Exposed(store.path(artifact, MODEL)).graph(inputs)
+    except StageError:  # no kernels here for its types, bf16 for instance
+        return {}
+    found = {each.name: macs(each, graph.tensors) for each in graph.operations if each.name}
+    return {name: cost for name, cost in found.items() if cost is not None}
+
+
+def _key(artifact: Artifact) -> str:
+    return digest_bytes(canonical({"artifact": artifact.digest, "machine": environment().fingerprint}))

@@ -1,0 +1,1 @@
+"""Graphs as plain values: what an engine runs, its coverage, and edits of ONNX graphs."""

@@ -1,0 +1,1 @@
+"""Intake: a user's model, run on samples before it enters the store."""

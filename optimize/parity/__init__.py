@@ -1,0 +1,1 @@
+"""Parity: how far two models' outputs are apart, at which sizes, and whether a contract allows it."""

@@ -1,0 +1,126 @@
+"""Configurations of the stages that change the form of a model: to ONNX, to another float type, to an engine."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from ...artifact import Format
+from ...environment import Environment
+from ...errors import ConfigError
+from ...samples import Split
+from .terms import CAST, ENGINE, MachineIndependent, Positive, Tolerance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportConfig(MachineIndependent):
+    """To ONNX through torch's dynamo exporter: dynamic batch, weights inside the file.
+
+    Without `parity` the outputs may differ from the module's by what rounding explains (`rounding.limit`).
+    """
+
+    takes: ClassVar[Format] = "torch"
+    makes: ClassVar[Format] = "onnx"
+    uses: ClassVar[tuple[Split, ...]] = ()
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxscript")
+
+    kind: Literal["export"]
+    opset: Annotated[int, Field(ge=18, le=23)] = 20
+    parity: Mapping[str, Tolerance] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shapes:
+    """The least, the preferred and the greatest shape of one input: TensorRT tunes for `opt`, accepts all between."""
+
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
+
+
+Profile = Mapping[str, Shapes]
+Range = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompileConfig:
+    """To a TensorRT engine, strongly typed: types come from the graph, so there is no precision to choose here.
+
+    `batch` is [min, opt, max] of the batch axis and `dynamic` the same for other symbolic axes by name; or `profiles`
+    gives complete shapes per input, several where one range would be tuned badly. `serves` are batch sizes that the
+    deployment will send, each must lie in a profile. `workspace_mib` bounds scratch memory (None: all of the GPU's),
+    `builder_level` is TensorRT's 0 to 5. `version_compatible` and `hardware_compatible` trade speed for portability,
+    `refit` lets weights be replaced, `strip_plan` leaves them out of the engine, `weight_streaming` keeps them in host
+    memory, `sparse_weights` uses 2:4 sparsity, `tf32` allows it for float32. `timing_cache` keeps the builder's timings
+    beside the engine. A later build in the same folder reuses them, so that tactic selection is reproducible.
+    """
+
+    takes: ClassVar[Format] = "onnx"
+    makes: ClassVar[Format] = "tensorrt"
+    uses: ClassVar[tuple[Split, ...]] = ()
+    libraries: ClassVar[tuple[str, ...]] = ("onnx", "tensorrt", "tensorrt-cu13")
+
+    kind: Literal["compile"]
+    batch: Range | None = None
+    dynamic: Mapping[str, Range] = field(default_factory=dict)
+    profiles: tuple[Mapping[str, Shapes], ...] = ()
+    serves: tuple[Positive, ...] = ()
+    workspace_mib: Positive | None = None
+    builder_level: Annotated[int, Field(ge=0, le=5)] = 3
+    version_compatible: bool = False
+    hardware_compatible: Literal["none", "ampere+", "same-compute-capability"] = "none"
+    refit: bool = False
+    strip_plan: bool = False
+    weight_streaming: bool = False
+    sparse_weights: bool = False
+    tf32: bool = True
+    timing_cache: bool = True
+    parity: Mapping[str, Tolerance] = field(default_factory=lambda: ENGINE)
+
+    def depends_on(self, environment: Environment, metric: Callable[[], str]) -> str:
+        """Return the GPUs that the engine is for."""
+        return ", ".join(environment.gpus)
+
+    def __post_init__(self) -> None:
+        if self.profiles and (self.batch or self.dynamic):
+            raise ConfigError(
+                "profiles already give every range", where="stages: compile", next_step="remove batch and dynamic"
+            )
+        for name, (low, best, high) in {"batch": self.batch or (1, 1, 1), **self.dynamic}.items():
+            if not 1 <= low <= best <= high:
+                raise ConfigError(
+                    f"{name} = [{low}, {best}, {high}] violates 1 <= min <= opt <= max",
+                    where="stages: compile",
+                    next_step="put the three in ascending order",
+                )
+        if not 0 <= self.builder_level <= 5:
+            raise ConfigError(
+                "builder_level must be between 0 and 5", where="stages: compile", next_step="use 3, the default"
+            )
+        if self.strip_plan and self.weight_streaming:
+            raise ConfigError(
+                "a stripped plan has no weights to stream", where="stages: compile", next_step="set only one of the two"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CastConfig(MachineIndependent):
+    """To fp16 or bf16, with inputs and outputs in fp32, and in fp32 whatever the precision cannot carry.
+
+    `keep` are node name globs and `keep_operators` operators that stay in fp32 in any case; one that names nothing is
+    refused. Nodes that overflow stay so too, nodes with a constant that vanishes (a guard of 1e-8) with what divides by
+    it, nodes with graphs inside and operators that are not ONNX's; of the rest the worst by measured error until
+    `parity` holds. bf16 needs opset 22 and is checked on the CPU by emulation only.
+    """
+
+    takes: ClassVar[Format] = "onnx"
+    makes: ClassVar[Format] = "onnx"
+    uses: ClassVar[tuple[Split, ...]] = ("calibration",)
+    libraries: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime-gpu", "numpy")
+
+    kind: Literal["cast"]
+    precision: Literal["fp16", "bf16"] = "fp16"
+    keep: tuple[str, ...] = ()
+    keep_operators: tuple[str, ...] = ()
+    parity: Mapping[str, Tolerance] = field(default_factory=lambda: CAST)

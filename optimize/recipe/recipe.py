@@ -1,0 +1,251 @@
+"""Recipe of a build, read from TOML and checked before any work.
+
+Types only, and the check that the chain of formats fits; the options of a stage are in `stages.configs`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from .. import config
+from ..artifact import Format, canonical, digest_bytes
+from ..errors import ConfigError, FormatChainError, MissingError, SeatrialError
+from ..user_code import Reference
+from .configs import KINDS, DistillConfig, Positive, StageConfig
+from .space import Search
+
+NAMED_METRICS = ("accuracy", "top5", "log_likelihood")  # `quality.METRICS` holds the functions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The trained model: a factory of a ``torch.nn.Module`` with its weights (safetensors), or an ONNX file.
+
+    `outputs` names a module's outputs (by default its one ``output``), or those of an ONNX file to keep (by default
+    all). `dynamic` names further dynamic axes of a module besides the batch: ``{input_ids = {1 = "sequence"}}``; an
+    ONNX file has its own.
+    """
+
+    factory: str | None = None
+    weights: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    onnx: str | None = None
+    outputs: tuple[str, ...] = ()
+    dynamic: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.factory is None) == (self.onnx is None):
+            raise ConfigError(
+                "a source needs either a factory or an onnx file", where="source", next_step="give exactly one"
+            )
+        if self.onnx is not None and (self.weights or self.arguments):
+            raise ConfigError(
+                "weights and arguments are allowed only with a factory", where="source", next_step="remove them"
+            )
+        if self.onnx is not None and self.dynamic:
+            raise ConfigError(
+                "dynamic is allowed only with a factory: an ONNX file declares its own free axes",
+                where="source.dynamic",
+                next_step="remove it; free axes are detected by running the model",
+            )
+        if self.onnx is None and not self.outputs:
+            object.__setattr__(self, "outputs", ("output",))
+
+    @property
+    def format(self) -> Format:
+        """Format of the source, from which the chain of stages starts."""
+        return "onnx" if self.onnx is not None else "torch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """The user's loader, how much of each split to use, and what else its samples come from (it enters cache keys).
+
+    `files` are those that it reads, `packages` installed distributions whose contents it reads: their versions count.
+    """
+
+    loader: str
+    files: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    train: Positive | None = None
+    calibration: Positive = 512
+    evaluation: Positive | None = None
+    golden: Positive = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """Quality, higher is better: a name (``accuracy``) or a reference to ``metric(outputs, labels) -> [n] scores``."""
+
+    name: str = "accuracy"
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        if ":" not in self.name and self.name not in NAMED_METRICS:
+            raise ConfigError(
+                f"unknown metric {self.name!r}",
+                where="metric.name",
+                next_step=f"use {', '.join(NAMED_METRICS)}, or file.py:function",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floors:
+    """Requirements of a build: `quality_drop` is the most that quality may fall below the source's."""
+
+    quality_drop: float | None = None
+
+
+Fate = Literal["report", "drop"]
+Resource = Literal["latency", "size", "memory"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnNoGain:
+    """Policy for a stage by its effect on each resource: ``drop`` leaves it out where it makes that one worse.
+
+    Where any says ``drop``, a stage that is better in none of them is left out too.
+    """
+
+    latency: Fate = "report"
+    size: Fate = "report"
+    memory: Fate = "report"
+
+    @property
+    def counted(self) -> tuple[Resource, ...]:
+        """The resources that say ``drop``."""
+        named: tuple[tuple[Resource, Fate], ...] = (
+            ("latency", self.latency),
+            ("size", self.size),
+            ("memory", self.memory),
+        )
+        return tuple(name for name, fate in named if fate == "drop")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything a build needs; `path` is the file it came from and the base of relative references.
+
+    Without stages (``stages = []``) the source, an ONNX file then, is served unchanged. `on_no_gain` is the policy for
+    a stage that makes the model slower than its parent on this machine, or improves nothing: ``report`` keeps and marks
+    it, ``drop`` continues from the parent (never where the format changes); a table sets the policy for latency, size
+    and memory separately. `search` marks the fields that `search.py` may change; a build ignores it.
+    """
+
+    schema: Literal[1]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)]
+    source: Source
+    data: Data
+    stages: tuple[Annotated[StageConfig, Field(discriminator="kind")], ...]
+    metric: Metric = field(default_factory=Metric)
+    floors: Floors = field(default_factory=Floors)
+    on_no_gain: Fate | OnNoGain = "report"
+    on_disagreement: Literal["fail", "drop"] = "fail"
+    seed: int = 7
+    search: Search | None = None
+    path: Path = field(default=Path("recipe.toml"), init=False)
+
+    def at(self, path: Path) -> "Recipe":
+        """Return the same recipe with that path."""
+        copy = replace(self)
+        object.__setattr__(copy, "path", path)
+        return copy
+
+    @property
+    def base(self) -> Path:
+        """The folder that relative references start from."""
+        return self.path.parent
+
+    @property
+    def reference_name(self) -> str:
+        """Name and tag of the float reference: the source in ONNX, not otherwise changed."""
+        return f"{self.name}.fp32"
+
+    @property
+    def digest(self) -> str:
+        """Digest of the recipe's content, independent of its formatting."""
+        return digest_bytes(canonical(as_json(self)))
+
+    def reference(self, text: str) -> Reference:
+        """A callable that the recipe names."""
+        try:
+            return Reference.parse(text, self.base)
+        except SeatrialError as error:
+            error.where = f"{self.path}: {error.where or text}"
+            raise
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe and check what can be checked without work: keys, formats, files, references.
+
+    Raises:
+        ConfigError, FormatChainError, MissingError: with the place and the next step.
+    """
+    recipe = config.load(path, Recipe).at(path.resolve())
+    check_chain(recipe)
+    _check_search(recipe)
+    _check_references(recipe)
+    return recipe
+
+
+def check_chain(recipe: Recipe) -> None:
+    """Check that every stage takes the format that the one before makes, and that a module has at least one stage.
+
+    Raises:
+        FormatChainError: naming the first stage that does not fit.
+    """
+    if not recipe.stages and recipe.source.format != "onnx":
+        raise FormatChainError(
+            "a recipe without stages serves its source unchanged, and a torch module cannot be served",
+            where=f"{recipe.path}: stages",
+            next_step='add one: [[stages]] kind = "export"',
+        )
+    current: Format = recipe.source.format
+    for number, stage in enumerate(recipe.stages):
+        if stage.takes != current:
+            before = f"stage {number - 1} ({recipe.stages[number - 1].kind})" if number else "the source"
+            legal = [kind for kind, config in KINDS.items() if config.takes == current]
+            raise FormatChainError(
+                f"stage {number} ({stage.kind}) takes {stage.takes}, but {before} gives {current}",
+                where=f"{recipe.path}: stages.{number}",
+                next_step=f"after {before}, use one of: {', '.join(legal)}",
+            )
+        current = stage.makes
+
+
+def _check_search(recipe: Recipe) -> None:
+    """Check that a search table names existing stages, even where no search runs."""
+    if recipe.search is not None:
+        try:
+            recipe.search.spaces([stage.kind for stage in recipe.stages])
+        except ConfigError as error:
+            error.where = f"{recipe.path}: {error.where}"
+            raise
+
+
+def _check_references(recipe: Recipe) -> None:
+    references = [recipe.source.factory, recipe.data.loader]
+    references += [stage.student for stage in recipe.stages if isinstance(stage, DistillConfig)]
+    references += [recipe.metric.name] if ":" in recipe.metric.name else []
+    for reference in references:
+        if reference is not None:
+            recipe.reference(reference)
+    for name in (recipe.source.weights, recipe.source.onnx, *recipe.data.files):
+        if name is not None and not (recipe.base / name).exists():
+            raise MissingError(
+                f"no such file: {name}", where=f"{recipe.path}, looked for in {recipe.base}", next_step="check the path"
+            )
+
+
+def as_json(value: Any) -> Any:
+    """A recipe or stage configuration as JSON values; the path is left out, it is not part of what is said."""
+    if hasattr(value, "__dataclass_fields__"):
+        return {spot.name: as_json(getattr(value, spot.name)) for spot in fields(value) if spot.init}
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [as_json(item) for item in value]
+    return value

@@ -1,0 +1,1 @@
+"""Search: the recipe's declared space tried by ordinary builds, down to a Pareto front."""

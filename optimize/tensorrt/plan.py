@@ -1,0 +1,171 @@
+"""The build plan of a TensorRT engine: all settings of the builder, as one document and as trtexec calls.
+
+Pure; `sessions.on_tensorrt` carries a plan out. The plan names flags and settings as TensorRT does and holds no
+precision: types come from the graph. Command lines follow the documented options of trtexec. Experimental
+(`optimize.experimental.TENSORRT`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..artifact import TensorSpec
+from ..errors import ConfigError, IntegrityError
+from ..recipe.configs import CompileConfig, Profile, Shapes
+
+SCHEMA = 1
+MODEL, PLAN, ENGINE, TIMING, LAYERS = "model.onnx", "plan.json", "model.plan", "timing.cache", "layers.json"
+_LEVELS = {
+    "none": ("NONE", "none"),
+    "ampere+": ("AMPERE_PLUS", "ampere+"),
+    "same-compute-capability": ("SAME_COMPUTE_CAPABILITY", "sameComputeCapability"),
+}
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnginePlan:
+    """Build plan of an engine; flags are names of ``BuilderFlag``, memory pools are bytes by ``MemoryPoolType``.
+
+    `set` and `clear` are flags whose default the plan changes; `network` are names of
+    ``NetworkDefinitionCreationFlag`` that are given where the installed version knows them.
+    """
+
+    model: str
+    network: tuple[str, ...]
+    set: tuple[str, ...]
+    clear: tuple[str, ...]
+    profiles: tuple[Profile, ...]
+    memory_pools: Mapping[str, int]
+    builder_optimization_level: int
+    hardware_compatibility_level: str
+    profiling_verbosity: str
+    timing_cache: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The document, with both command lines; `from_json` reads it back."""
+        commands = {line: trtexec(self, line) for line in ("10.16", "11")}
+        return {"schema": SCHEMA, **_lists(asdict(self)), "trtexec": commands}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "EnginePlan":
+        """Read what `to_json` wrote.
+
+        Raises:
+            IntegrityError: another schema, or fields that are missing or unknown.
+        """
+        if value.get("schema") != SCHEMA:
+            raise IntegrityError(
+                f"the build plan has schema {value.get('schema')!r}, this version reads {SCHEMA}",
+                next_step="use the version of seatrial that wrote it, or build it again",
+            )
+        fields = {key: item for key, item in value.items() if key not in ("schema", "trtexec")}
+        try:
+            profiles = tuple(
+                {
+                    name: Shapes(**{key: tuple(shape) for key, shape in shapes.items()})
+                    for name, shapes in profile.items()
+                }
+                for profile in fields.pop("profiles")
+            )
+            named: dict[str, Any] = {
+                key: tuple(item) if isinstance(item, list) else item for key, item in fields.items()
+            }
+            return cls(profiles=profiles, **named)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise IntegrityError(
+                f"the build plan cannot be read: {error}", next_step="build the artifact again"
+            ) from error
+
+
+def plan_engine(config: CompileConfig, inputs: Sequence[TensorSpec], model: str) -> EnginePlan:
+    """Return the build plan of `config` for a graph with these inputs whose file has the digest `model`.
+
+    Raises:
+        ConfigError: a symbolic axis for which the configuration gives no range.
+    """
+    flags = {
+        "VERSION_COMPATIBLE": config.version_compatible,
+        "REFIT": config.refit,
+        "STRIP_PLAN": config.strip_plan,
+        "REFIT_IDENTICAL": config.strip_plan and not config.refit,
+        "WEIGHT_STREAMING": config.weight_streaming,
+        "SPARSE_WEIGHTS": config.sparse_weights,
+        "DISABLE_TIMING_CACHE": not config.timing_cache,
+    }
+    return EnginePlan(
+        model=model,
+        network=("STRONGLY_TYPED",),
+        set=tuple(name for name, wanted in flags.items() if wanted),
+        clear=() if config.tf32 else ("TF32",),
+        profiles=profiles(config, inputs),
+        memory_pools={} if config.workspace_mib is None else {"WORKSPACE": config.workspace_mib * _MIB},
+        builder_optimization_level=config.builder_level,
+        hardware_compatibility_level=_LEVELS[config.hardware_compatible][0],
+        profiling_verbosity="DETAILED",
+        timing_cache=config.timing_cache,
+    )
+
+
+def profiles(config: CompileConfig, inputs: Sequence[TensorSpec]) -> tuple[Profile, ...]:
+    """The configuration's profiles, or the one that its ranges give; none where no input is dynamic.
+
+    A first axis that is symbolic is the batch, whatever it is called.
+    """
+    if config.profiles:
+        return config.profiles
+    profile: dict[str, Shapes] = {}
+    for spec in inputs:
+        if any(isinstance(dim, str) for dim in spec.shape):
+            ranges = [_range(config, spec, axis, dim) for axis, dim in enumerate(spec.shape)]
+            low, best, high = (tuple(part) for part in zip(*ranges, strict=True))
+            profile[spec.name] = Shapes(min=low, opt=best, max=high)
+    return (profile,) if profile else ()
+
+
+def _range(config: CompileConfig, spec: TensorSpec, axis: int, dim: int | str) -> tuple[int, int, int]:
+    if isinstance(dim, int):
+        return (dim, dim, dim)
+    known = config.dynamic.get(dim) or (config.batch if axis == 0 else None)
+    if known is None:
+        key = "batch" if axis == 0 else f"dynamic.{dim}"
+        raise ConfigError(
+            f"axis {axis} of input {spec.name!r} is dynamic ({dim}) and has no range",
+            where="stages: compile",
+            next_step=f"write {key} = [min, opt, max] in this stage, or give profiles",
+        )
+    return known
+
+
+def trtexec(plan: EnginePlan, line: str) -> list[str]:
+    """Return the equivalent trtexec command, for ``"10.16"`` or ``"11"`` (always strongly typed)."""
+    command = ["trtexec", f"--onnx={MODEL}", f"--saveEngine={ENGINE}", "--skipInference"]
+    command += ["--stronglyTyped"] if line.startswith("10.") else []
+    for number, profile in enumerate(plan.profiles):
+        command += [f"--profile={number}"] if len(plan.profiles) > 1 else []
+        command += [f"--{key}Shapes={_shapes(profile, key)}" for key in ("min", "opt", "max")]
+    command += [f"--memPoolSize={name.lower()}:{size // _MIB}M" for name, size in plan.memory_pools.items()]
+    command += [f"--builderOptimizationLevel={plan.builder_optimization_level}"]
+    level = next(said for name, said in _LEVELS.values() if name == plan.hardware_compatibility_level)
+    command += [f"--hardwareCompatibilityLevel={level}"]
+    options = {
+        "VERSION_COMPATIBLE": "--versionCompatible",
+        "REFIT": "--refit",
+        "STRIP_PLAN": "--stripWeights",
+        "WEIGHT_STREAMING": "--allowWeightStreaming",
+        "SPARSE_WEIGHTS": "--sparsity=enable",
+    }
+    command += [option for name, option in options.items() if name in plan.set]
+    command += ["--noTF32"] if "TF32" in plan.clear else []
+    command += [f"--timingCacheFile={TIMING}"] if plan.timing_cache else ["--noBuilderCache"]
+    return [*command, f"--profilingVerbosity={plan.profiling_verbosity.lower()}", f"--exportLayerInfo={LAYERS}"]
+
+
+def _shapes(profile: Profile, key: str) -> str:
+    return ",".join(f"{name}:{'x'.join(map(str, getattr(shapes, key)))}" for name, shapes in profile.items())
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, tuple | list) else value

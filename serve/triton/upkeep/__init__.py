@@ -1,1 +1,0 @@
-"""Upkeep of a server that runs: switching versions, journaled, probing them, bringing back what died."""

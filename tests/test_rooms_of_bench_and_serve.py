@@ -1,0 +1,181 @@
+"""The rooms of bench and serve: imports between them run one way, down a declared order.
+
+A room is a package. The flat modules of a floor are its ground, below every room; its entries are the top, above every
+room. Inside a room the packages and modules beside each other are compared too. Every import counts, also one inside a
+function; only those for annotations do not count between modules of one package, and neither do those of a module that
+is run as a script.
+"""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+GROUND, TOP = "ground", "top"
+# From the ground up; rooms of one line do not import each other.
+ORDER: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "bench": (
+        (GROUND,),
+        ("load",),
+        ("measuring", "quality", "capacity"),
+        ("gating",),
+        ("records",),
+        ("report",),
+        (TOP,),
+    ),
+    "serve": (
+        (GROUND,),
+        ("deployment", "release"),
+        ("triton",),
+        ("traffic", "plan", "security"),
+        ("kubernetes",),
+        (TOP,),
+    ),
+}
+ENTRIES: Mapping[str, frozenset[str]] = {
+    "bench": frozenset(("cli", "verbs", "on_pytest")),
+    "serve": frozenset(("cli", "command", "verbs", "ship", "sweeping")),
+}
+Edge = tuple[str, str]
+Edges = dict[Edge, list[str]]
+
+
+def imports(path: Path) -> Iterator[tuple[str, int, bool]]:
+    """Dotted names that a file imports, with line and whether for annotations only; a script's own do not count."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    yield from _imports(ast.parse(path.read_text()), parts, annotations=False)
+
+
+def _imports(node: ast.AST, parts: tuple[str, ...], *, annotations: bool) -> Iterator[tuple[str, int, bool]]:
+    if isinstance(node, ast.Import):
+        yield from ((alias.name.removeprefix("seatrial."), node.lineno, annotations) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        package = [*parts[: -node.level], *filter(None, [node.module])] if node.level else [node.module or ""]
+        base = ".".join(package).removeprefix("seatrial.")
+        yield from ((f"{base}.{alias.name}", node.lineno, annotations) for alias in node.names)
+    elif isinstance(node, ast.If) and "__main__" in ast.unparse(node.test):
+        return
+    else:
+        typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for child in ast.iter_child_nodes(node):
+            yield from _imports(child, parts, annotations=annotations or typing)
+
+
+def module_of(name: str) -> tuple[str, ...] | None:
+    """The module that a dotted name lies in, its package as ``__init__``; None where it is none of ours."""
+    parts = name.split(".")
+    while parts:
+        path = ROOT.joinpath(*parts)
+        if path.is_dir():
+            return (*parts, "__init__")
+        if path.with_suffix(".py").is_file():
+            return tuple(parts)
+        parts.pop()
+    return None
+
+
+@cache
+def edges_of(floor: str) -> dict[tuple[str, ...], Edges]:
+    """By package, who of those that lie in it imports whom, each with the places where that is done."""
+    found: dict[tuple[str, ...], Edges] = defaultdict(lambda: defaultdict(list))
+    for path in sorted((ROOT / floor).rglob("*.py")):
+        source = path.relative_to(ROOT).with_suffix("").parts
+        for name, line, annotations in imports(path):
+            target = module_of(name)
+            if target is None or target[0] != floor or target == source:
+                continue
+            depth = next(i for i, (one, other) in enumerate(zip(source, target, strict=False)) if one != other)
+            if annotations and len(source) == len(target) == depth + 1:
+                continue
+            found[source[:depth]][source[depth], target[depth]].append(f"{path.relative_to(ROOT)}:{line} {name}")
+    return found
+
+
+def circle(edges: Mapping[Edge, object]) -> list[str]:
+    """The members of one circle, in the order of its imports; empty where there is none."""
+    left = {member for edge in edges for member in edge}
+    while free := {each for each in left if not any(a == each and b in left for a, b in edges)}:
+        left -= free
+    if not left:
+        return []
+    path = [min(left)]
+    while len(set(path)) == len(path):
+        path.append(min(b for a, b in edges if a == path[-1] and b in left))
+    return path[path.index(path[-1]) :]
+
+
+def rank(floor: str, member: str) -> int:
+    """The line of the declared order on which a package or module of the floor stands."""
+    if member in ENTRIES[floor]:
+        member = TOP
+    elif (ROOT / floor / f"{member}.py").is_file():
+        member = GROUND
+    return next(number for number, line in enumerate(ORDER[floor]) if member in line)
+
+
+@pytest.mark.parametrize("floor", ORDER)
+def test_no_circle_at_any_depth(floor: str) -> None:
+    for package, edges in edges_of(floor).items():
+        found = circle(edges)
+        places = [edges[edge][0] for edge in pairwise(found)]
+        assert not found, f"a circle in {'.'.join(package)}: {' -> '.join(found)}; {places}"
+
+
+@pytest.mark.parametrize("floor", ORDER)
+def test_imports_between_rooms_point_down(floor: str) -> None:
+    up = [
+        f"{importer} -> {imported}: {places}"
+        for (importer, imported), places in edges_of(floor)[floor,].items()
+        if rank(floor, importer) < rank(floor, imported)
+        or (rank(floor, importer) == rank(floor, imported) and not _flat(floor, importer))
+    ]
+    assert not up, "imports that point up, or between rooms of one line:\n" + "\n".join(up)
+
+
+def _flat(floor: str, member: str) -> bool:
+    return member in ENTRIES[floor] or (ROOT / floor / f"{member}.py").is_file()
+
+
+@pytest.mark.parametrize("floor", ORDER)
+def test_every_room_has_its_place_in_the_order(floor: str) -> None:
+    there = {path.name for path in (ROOT / floor).iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    assert there - ENTRIES[floor] == {room for line in ORDER[floor] for room in line} - {GROUND, TOP}
+    assert all((ROOT / floor / name).is_dir() or (ROOT / floor / f"{name}.py").is_file() for name in ENTRIES[floor])
+
+
+@pytest.mark.parametrize(
+    ("edges", "members"),
+    [
+        ("", ""),
+        ("ab bc ac", ""),
+        ("ab ba", "aba"),
+        ("xa ab bc ca cy", "abca"),
+    ],
+)
+def test_a_circle_is_found(edges: str, members: str) -> None:
+    assert circle({(each[0], each[1]): [] for each in edges.split()}) == list(members)
+
+
+def test_imports_are_read_wherever_they_stand() -> None:
+    text = "\n".join(
+        [
+            "from ..load import run",
+            "if TYPE_CHECKING:",
+            "    from .pairs import Arm",
+            "def late():",
+            "    import seatrial.bench.stats",
+            'if __name__ == "__main__":',
+            "    from .top import main",
+        ]
+    )
+    found = list(_imports(ast.parse(text), ("bench", "gating", "judge"), annotations=False))
+    assert found == [
+        ("bench.load.run", 1, False),
+        ("bench.gating.pairs.Arm", 3, True),
+        ("bench.stats", 5, False),
+    ]
