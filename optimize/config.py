@@ -14,7 +14,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import AliasChoices, ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from .errors import ConfigError, MissingError, SeatrialError
 from .reading import read_bytes
@@ -46,6 +47,21 @@ def parse(text: str, type_: type[T], path: Path) -> T:
     except ConfigError as error:
         error.where = f"{path}: {error.where}" if error.where else str(path)
         raise
+
+
+def renamed(new: str, *, old: str) -> Any:
+    """Return the annotation of a field that files may still give by its old name."""
+    return Field(validation_alias=AliasChoices(new, old))
+
+
+def current_name(type_: Any, key: str) -> str:
+    """Return the present name of a dataclass's field, given that or an old one (`renamed`); other keys unchanged."""
+    for name, hint in typing.get_type_hints(type_, include_extras=True).items():
+        for each in getattr(hint, "__metadata__", ()):
+            alias = each.validation_alias if isinstance(each, FieldInfo) else None
+            if isinstance(alias, AliasChoices) and key in alias.choices:
+                return name
+    return key
 
 
 def typed(value: Any, type_: type[T]) -> T:

@@ -158,7 +158,7 @@ def worth(build: Build, rows: tuple[StepMetrics, ...]) -> StepMetrics:
 
 def below_floor(build: Build, rows: tuple[StepMetrics, ...]) -> str:
     """Return why the build misses the recipe's floors, or an empty string; judges the last step that was measured."""
-    most = build.recipe.floors.quality_drop
+    most = build.recipe.floors.max_quality_drop
     first, last = rows[0].quality, worth(build, rows).quality
     if most is None or first is None or last is None or first - last <= most:
         return ""

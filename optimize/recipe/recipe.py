@@ -94,9 +94,9 @@ class Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floors:
-    """Requirements of a build: `quality_drop` is the most that quality may fall below the source's."""
+    """Requirements of a build: `max_quality_drop` is the most that quality may fall below the source's."""
 
-    quality_drop: float | None = None
+    max_quality_drop: Annotated[float | None, config.renamed("max_quality_drop", old="quality_drop")] = None
 
 
 Fate = Literal["report", "drop"]

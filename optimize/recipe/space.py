@@ -19,7 +19,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..config import current_name
 from ..errors import ConfigError
+from .configs import KINDS
 
 Objective = Literal["quality", "latency", "size", "memory"]
 Value = bool | int | float | str
@@ -78,7 +80,7 @@ class Search:
 
     Objectives: `quality` (higher is better), `latency` (time over the fp32 reference's, interleaved pairs on one
     thread), `size` (bytes), `memory` (bytes that opening and running a batch adds at most). The recipe's
-    ``floors.quality_drop`` is the constraint that every point must keep.
+    ``floors.max_quality_drop`` is the constraint that every point must keep.
     """
 
     stages: Mapping[str, Mapping[str, Space]]
@@ -99,7 +101,9 @@ class Search:
         found: dict[str, Space] = {}
         for name, fields in self.stages.items():
             for key, space in fields.items():
-                address = f"{_number(name, kinds)}.{key}"
+                number = _number(name, kinds)
+                head, dot, rest = key.partition(".")
+                address = f"{number}.{current_name(KINDS[kinds[number]], head)}{dot}{rest}"
                 if address in found or key == "kind":
                     raise ConfigError(f"search.stages.{name}.{key} cannot be searched", next_step="name it once")
                 found[address] = space

@@ -157,7 +157,7 @@ def run(
         except SeatrialError as error:
             study.tell(Candidate(number=number, chosen=values, failure=error.what))
             continue
-        allowed = recipe.floors.quality_drop
+        allowed = recipe.floors.max_quality_drop
         study.tell(
             Candidate(
                 number=number,

@@ -34,7 +34,9 @@ def run(config: MixedConfig, parent: Artifact, context: Context) -> Made:
     choice, sensitivities = _searched(trial)
     chosen = choice.chosen
     if chosen is None:
-        raise StageError(_none_within(choice, config), next_step="raise quality_drop, use qat, or remove this stage")
+        raise StageError(
+            _none_within(choice, config), next_step="raise max_quality_drop, use qat, or remove this stage"
+        )
     if chosen.low >= 1:
         raise StageError(_slower(chosen.latency, chosen.low, chosen.high), next_step="remove this stage")
     context.progress(0.9, "quantizing the chosen layers")
@@ -62,7 +64,7 @@ def _searched(trial: "_Trial") -> tuple[Choice, dict[str, float]]:
     """Run the search; return its result and the criterion by layer: quality regained in float, or noise in integers."""
     config, progress = trial.config, trial.context.progress
     asked: dict[str, Any] = {
-        "floor": config.quality_drop,
+        "floor": config.max_quality_drop,
         "most": config.measurements,
         "tell": lambda measured, text: progress(0.9 * measured / config.measurements, text),
     }
@@ -134,7 +136,7 @@ class _Trial:
 def _none_within(choice: Choice, config: MixedConfig) -> str:
     best = min(choice.points, key=lambda point: point.drop)
     return (
-        f"of {len(choice.points)} candidates none keeps quality_drop = {config.quality_drop}; "
+        f"of {len(choice.points)} candidates none keeps max_quality_drop = {config.max_quality_drop}; "
         f"the best one drops by {best.drop:.4f}"
     )
 

@@ -96,7 +96,7 @@ def run(config: PruneConfig, parent: Artifact, context: Context) -> Made:
     whole = open_module(parent, context.store)
     on_layers.check_globs(whole, config.keep, "prune.keep")
     before = _cost(job, whole)
-    if config.pattern is not None:
+    if config.sparsity is not None:
         module, record, notes = _sparse(job)
     else:
         module, record, notes = _smaller(job)
@@ -116,10 +116,10 @@ def _smaller(job: _Job) -> tuple[torch.nn.Module, Architecture, dict[str, Any]]:
     """Remove units in steps, fine-tuning after each; a latency target is turned into a ratio first."""
     config, notes = job.config, dict[str, Any]()
     ratio, watch, found = config.ratio, None, None
-    if config.latency is not None:
+    if config.target_latency_ratio is not None:
         samples = job.samples.take(config.latency_batch)
         watch = Stopwatch(job.parent, job.context, samples, batch=config.latency_batch)
-        found = _search(job, watch, config.latency)
+        found = _search(job, watch, config.target_latency_ratio)
         ratio = found.best.ratio
     module, record = job.open()
     sizes = sizes_of(module)
@@ -129,7 +129,7 @@ def _smaller(job: _Job) -> tuple[torch.nn.Module, Architecture, dict[str, Any]]:
         _fine_tune(job, module, step, config.steps)
     record = job.recorded(_merged(record.sizes, resized(sizes, sizes_of(module))))
     _check_widths(config, sizes, sizes_of(module))
-    if watch is not None and found is not None and config.latency is not None:
+    if watch is not None and found is not None and config.target_latency_ratio is not None:
         final = watch.time(module, record, job.source, pairs=_FINAL_PAIRS)
         watch.close()
         notes["latency"] = _told(
@@ -166,7 +166,7 @@ def _told(config: PruneConfig, found: Found, final: Reading) -> dict[str, Any]:
 
     ``met`` takes the whole 95 % interval within tolerance; ``met_by_estimate`` looks at its middle alone.
     """
-    target = config.latency or 0.0
+    target = config.target_latency_ratio or 0.0
     return {
         "target": target,
         "reached": round(final.share, 4),
@@ -184,7 +184,7 @@ def _sparse(job: _Job) -> tuple[torch.nn.Module, Architecture, dict[str, Any]]:
     module = open_module(job.parent, job.context.store)
     layers = on_pattern.eligible(module, job.config.keep)
     if not layers:
-        raise StageError("no weight's input axis is a multiple of four", next_step="remove pattern")
+        raise StageError("no weight's input axis is a multiple of four", next_step="remove sparsity")
     for parameter in module.parameters():
         parameter.requires_grad_(True)
     with on_pattern.masked(layers):
@@ -201,7 +201,7 @@ def _sparse(job: _Job) -> tuple[torch.nn.Module, Architecture, dict[str, Any]]:
             next_step="name the layers that the exporter changes under keep",
         )
     told = "two of four weights are zero; this is faster only on sparse tensor cores, not on a CPU"
-    counts = {"pattern": job.config.pattern, "sparse_weights": len(layers), "sparse_weights_exported": exported}
+    counts = {"pattern": job.config.sparsity, "sparse_weights": len(layers), "sparse_weights_exported": exported}
     return module, job.architecture, counts | {"weights_exported": len(weights), "about": told}
 
 

@@ -119,8 +119,8 @@ def test_a_recipe_says_all_of_it(tmp_path: Path) -> None:
 
 
 def test_mixed_ranks_by_noise_only_where_there_is_any_to_tell() -> None:
-    assert MixedConfig(kind="mixed", quality_drop=0.01, rank="noise").quantize.method == "static"
+    assert MixedConfig(kind="mixed", max_quality_drop=0.01, rank="noise").quantize.method == "static"
     with pytest.raises(ConfigError, match="slower than float in ONNX Runtime"):
-        MixedConfig(kind="mixed", quality_drop=0.01, keep="int8-weights")
+        MixedConfig(kind="mixed", max_quality_drop=0.01, keep="int8-weights")
     with pytest.raises(ConfigError, match="writes no Q/DQ"):
-        MixedConfig(kind="mixed", quality_drop=0.01, rank="noise", quantize=config(method="dynamic"))
+        MixedConfig(kind="mixed", max_quality_drop=0.01, rank="noise", quantize=config(method="dynamic"))

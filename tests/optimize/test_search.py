@@ -150,7 +150,7 @@ def law(latency: Callable[[float], float | None]) -> Callable[[Recipe], Worth]:
 
 
 def test_the_loop_counts_ended_trials_keeps_failures_apart_and_holds_the_floor(tmp_path: Path) -> None:
-    searched = recipe(tmp_path, floor="[floors]\nquality_drop = 0.45\n")
+    searched = recipe(tmp_path, floor="[floors]\nmax_quality_drop = 0.45\n")
     study = Listed([{"1.ratio": ratio} for ratio in (0.1, 0.2, 0.3, 0.4, 0.5)])
     texts: list[str] = []
     evaluate = law(lambda ratio: None if ratio == 0.2 else 1 - ratio)

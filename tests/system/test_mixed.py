@@ -38,7 +38,7 @@ calibration = 256
 evaluation = 128
 [[stages]]
 kind = "mixed"
-quality_drop = {drop}
+max_quality_drop = {drop}
 quantize = {{ kind = "quantize", operators = ["MatMul"]{more} }}
 measurements = 20
 batch = 256
@@ -139,7 +139,7 @@ def test_a_floor_that_nothing_keeps_is_refused_with_the_best_that_was_measured(t
     store = Store(tmp_path / "s" / "store")
     path = recipe(tmp_path, 0.0, ', exclude = ["robust", "robust too"]')
     with pytest.raises(
-        StageError, match=r"none keeps quality_drop = 0\.0|no candidate within the quality floor is faster"
+        StageError, match=r"none keeps max_quality_drop = 0\.0|no candidate within the quality floor is faster"
     ):
         build(load_recipe(path), store)
     assert [artifact.made_by.stage for artifact in store.all()] == ["source"]

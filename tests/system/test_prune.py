@@ -130,7 +130,7 @@ def test_kept_layers_keep_their_channels(tmp_path: Path) -> None:
 
 
 def test_a_latency_target_is_searched_for_and_the_finished_model_is_measured(tmp_path: Path) -> None:
-    stage = prune("latency = 0.5", "latency_batch = 8", NONE)
+    stage = prune("target_latency_ratio = 0.5", "latency_batch = 8", NONE)
     made, _ = built(tmp_path, "tiny.py:wide", "{ width = 64 }", stage)
     told = made.artifact.made_by.notes["latency"]
     assert told["target"] == 0.5
@@ -145,7 +145,7 @@ def test_a_latency_target_is_searched_for_and_the_finished_model_is_measured(tmp
 
 
 def test_two_of_four_is_held_through_training_and_export(tmp_path: Path) -> None:
-    made, store = built(tmp_path, "tiny.py:wide", "{ width = 32 }", prune('pattern = "2:4"', SHORT), 'kind = "export"')
+    made, store = built(tmp_path, "tiny.py:wide", "{ width = 32 }", prune('sparsity = "2:4"', SHORT), 'kind = "export"')
     sparse, dense = made.steps[0].artifact, made.reference.artifact
     module: Any = open_module(sparse, store)
     assert holds(module.second.weight.detach().numpy())

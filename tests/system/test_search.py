@@ -97,7 +97,7 @@ def test_what_fails_or_breaks_the_floor_is_kept_apart(recipe: Path, tmp_path: Pa
     found = explore(load_recipe(recipe), Store(tmp_path / "a" / "store"), f"journal:{tmp_path / 'a.journal'}", 2)
     assert not found.front
     assert all("disagrees with the parent" in candidate.failure for candidate in found.candidates)
-    recipe.write_text(text.replace("[search]", "[floors]\nquality_drop = -1.0\n[search]"))
+    recipe.write_text(text.replace("[search]", "[floors]\nmax_quality_drop = -1.0\n[search]"))
     found = explore(load_recipe(recipe), Store(tmp_path / "b" / "store"), f"journal:{tmp_path / 'b.journal'}", 2)
     assert not found.front
     assert all(candidate.violation > 0 for candidate in found.candidates)

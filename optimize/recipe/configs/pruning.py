@@ -2,20 +2,28 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from ...artifact import Format
+from ...config import renamed
 from ...environment import Environment
 from ...errors import ConfigError
 from ...samples import Split
 from .teaching import Training
 from .terms import Positive, Share
 
-_PRUNING = ("ratio", "latency", "heads", "ffn", "layers", "pattern")  # the kinds of units that a prune stage can remove
+_PRUNING = (
+    "ratio",
+    "target_latency_ratio",
+    "heads",
+    "ffn",
+    "layers",
+    "sparsity",
+)  # the kinds of units that a prune stage can remove
 _APART = {
-    "ratio": ("latency", "heads", "ffn"),
-    "latency": ("heads", "ffn"),
-    "pattern": ("ratio", "latency", "heads", "ffn", "layers"),
+    "ratio": ("target_latency_ratio", "heads", "ffn"),
+    "target_latency_ratio": ("heads", "ffn"),
+    "sparsity": ("ratio", "target_latency_ratio", "heads", "ffn", "layers"),
 }
 
 
@@ -24,10 +32,11 @@ class PruneConfig:
     """Make the model physically smaller in `steps`, each followed by fine-tuning on the source's outputs.
 
     What goes, by one of: `ratio`, a share of the channels (in a model with attention: of the heads and of the
-    feed-forward columns); `latency`, the ratio that is searched for so that the model runs in that share of the
-    parent's time (ONNX Runtime, one thread, batches of `latency_batch`); `heads` and `ffn`, shares of their own.
+    feed-forward columns); `target_latency_ratio`, for which the ratio is searched so that the model runs in that
+    fraction of the parent's time (ONNX Runtime, one thread, batches of `latency_batch`); `heads` and `ffn`, shares of
+    their own.
     `layers` drops that share of the blocks, those with the least effect, alone or before any of these.
-    `pattern` "2:4" removes nothing but sets two of four neighbouring weights to zero, for sparse tensor cores; it
+    `sparsity` "2:4" removes nothing but sets two of four neighbouring weights to zero, for sparse tensor cores; it
     stands alone, in one step, and gains nothing on a CPU.
 
     `importance` ranks by weights' `magnitude`, by first-order `taylor` on labelled training batches, or by the `bn`
@@ -48,12 +57,12 @@ class PruneConfig:
 
     kind: Literal["prune"]
     ratio: Share | None = None
-    latency: Share | None = None
+    target_latency_ratio: Annotated[Share | None, renamed("target_latency_ratio", old="latency")] = None
     latency_batch: Positive = 1
     heads: Share | None = None
     ffn: Share | None = None
     layers: Share | None = None
-    pattern: Literal["2:4"] | None = None
+    sparsity: Annotated[Literal["2:4"] | None, renamed("sparsity", old="pattern")] = None
     importance: Literal["magnitude", "taylor", "bn"] = "magnitude"
     scope: Literal["layer", "global"] = "layer"
     round_to: Positive = 8
@@ -63,7 +72,7 @@ class PruneConfig:
 
     def depends_on(self, environment: Environment, metric: Callable[[], str]) -> str:
         """Return the machine that times, where a latency is the aim."""
-        return environment.fingerprint if self.latency is not None else ""
+        return environment.fingerprint if self.target_latency_ratio is not None else ""
 
     def __post_init__(self) -> None:
         given = [name for name in _PRUNING if getattr(self, name) is not None]
@@ -80,10 +89,10 @@ class PruneConfig:
                     where=f"prune.{name}",
                     next_step="keep one of them; another prune stage may follow with the other",
                 )
-        if self.pattern is not None and (self.steps > 1 or self.importance != "magnitude" or self.scope != "layer"):
+        if self.sparsity is not None and (self.steps > 1 or self.importance != "magnitude" or self.scope != "layer"):
             raise ConfigError(
-                'a pattern allows only one step, importance "magnitude" and scope "layer"',
-                where="prune.pattern",
+                'sparsity allows only one step, importance "magnitude" and scope "layer"',
+                where="prune.sparsity",
                 next_step="remove steps, importance and scope",
             )
         if self.importance == "bn" and (self.heads is not None or self.ffn is not None):
@@ -92,7 +101,9 @@ class PruneConfig:
                 where="prune.importance",
                 next_step="use magnitude or taylor",
             )
-        if self.latency is None and self.latency_batch != 1:
+        if self.target_latency_ratio is None and self.latency_batch != 1:
             raise ConfigError(
-                "latency_batch needs a latency target", where="prune.latency_batch", next_step="give latency as well"
+                "latency_batch needs target_latency_ratio",
+                where="prune.latency_batch",
+                next_step="give target_latency_ratio as well",
             )

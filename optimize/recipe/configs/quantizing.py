@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from ...artifact import Format, digest_bytes
+from ...config import renamed
 from ...environment import Environment
 from ...errors import ConfigError
 from ...globs import fits
@@ -200,7 +201,7 @@ class QuantizeConfig:
 class MixedConfig:
     """As many layers in integers as quality allows, chosen by measured quality and measured latency together.
 
-    `quantize` says how (its `exclude` stays excluded), `quality_drop` is the most that the recipe's metric may fall
+    `quantize` says how (its `exclude` stays excluded), `max_quality_drop` is the most that the recipe's metric may fall
     below the parent's on the calibration split, whose labels it needs; the evaluation split is never looked at. At most
     `measurements` candidates are quantized, scored and timed (one thread, `batch` samples, interleaved with the parent,
     both in `engine`).
@@ -220,7 +221,7 @@ class MixedConfig:
     libraries: ClassVar[tuple[str, ...]] = (*QuantizeConfig.libraries, "openvino")
 
     kind: Literal["mixed"]
-    quality_drop: Annotated[float, Field(ge=0)]
+    max_quality_drop: Annotated[float, Field(ge=0), renamed("max_quality_drop", old="quality_drop")]
     quantize: QuantizeConfig = field(default_factory=lambda: QuantizeConfig(kind="quantize"))
     rank: Literal["measured", "noise"] = "measured"
     keep: Literal["float", "int8-weights"] = "float"
@@ -234,9 +235,9 @@ class MixedConfig:
         return digest_bytes(f"{environment.fingerprint}\n{metric()}".encode())
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.quality_drop):
+        if not math.isfinite(self.max_quality_drop):
             raise ConfigError(
-                "quality_drop must be finite", where="mixed", next_step="use a finite number, for instance 0.01"
+                "max_quality_drop must be finite", where="mixed", next_step="use a finite number, for instance 0.01"
             )
         if self.keep == "int8-weights" and self.engine != "openvino":
             raise ConfigError(
