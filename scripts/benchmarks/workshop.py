@@ -14,6 +14,7 @@ from seatrial.optimize.artifact import Artifact, File, Provenance, TensorSpec
 from seatrial.optimize.environment import environment, now
 from seatrial.optimize.recipe.configs import StageConfig
 from seatrial.optimize.recipe.recipe import Source
+from seatrial.optimize.recipe.targets import TARGETS, broken
 from seatrial.optimize.samples import Array, Samples, Split
 from seatrial.optimize.stages.stage import Context, Made, stage
 from seatrial.optimize.store import Store
@@ -61,6 +62,16 @@ def run_stage(config: StageConfig, model: onnx.ModelProto, inputs: Mapping[str, 
         )
         made = stage(config)(config, parent, context)
         return Result(made=made, model=onnx.load(str(work / FILE)))
+
+
+def saturates(model: onnx.ModelProto) -> bool:
+    """Return whether fused int8 products of this graph may saturate on this processor: 8-bit weights without VNNI."""
+    if not broken(TARGETS["x86-vnni"].requires(), environment()):
+        return False
+    integers = (
+        onnx.numpy_helper.to_array(each) for each in model.graph.initializer if each.data_type == onnx.TensorProto.INT8
+    )
+    return any(np.abs(each.astype(np.int16)).max(initial=0) > 64 for each in integers)
 
 
 def outputs(model: onnx.ModelProto, inputs: Mapping[str, Array], *, optimize: bool = True) -> dict[str, Array]:

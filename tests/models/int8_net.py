@@ -9,6 +9,8 @@ import onnx
 from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
 
+from seatrial.optimize.environment import environment
+from seatrial.optimize.recipe.targets import TARGETS, resolve
 from seatrial.optimize.samples import Array
 from tests.models.graphs import constant, value
 
@@ -57,8 +59,15 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
 def static(source: Path, path: Path, activations: str) -> Path:
     kind = QuantType.QUInt8 if activations == "uint8" else QuantType.QInt8
+    seven_bits = TARGETS[resolve("auto", environment())].reduce_range  # else this processor's sums saturate
     quantize_static(
-        str(source), str(path), _Reader(), activation_type=kind, weight_type=QuantType.QInt8, per_channel=True
+        str(source),
+        str(path),
+        _Reader(),
+        activation_type=kind,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        reduce_range=seven_bits,
     )
     return path
 

@@ -155,7 +155,7 @@ class Bench:
             seed=0,
             progress=lambda share, text: self.runs.append(text),
         )
-        config = QuantizeConfig(kind="quantize", **{"target": "x86-vnni", **fields})
+        config = QuantizeConfig(kind="quantize", **{"target": "auto", **fields})
         return run(config, self.artifact, context), folder / "model.onnx"
 
     def sqnr(self, path: Path) -> float:

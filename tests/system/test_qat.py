@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from seatrial.optimize.building.build import build
+from seatrial.optimize.environment import environment
 from seatrial.optimize.errors import ConfigError, StageError
 from seatrial.optimize.quality import accuracy
 from seatrial.optimize.recipe.recipe import load_recipe
-from seatrial.optimize.recipe.targets import TARGETS
+from seatrial.optimize.recipe.targets import TARGETS, resolve
 from seatrial.optimize.samples import Samples
 from seatrial.optimize.sessions.on_torch import open_module
 from seatrial.optimize.sessions.session import open_session
@@ -50,7 +51,7 @@ def optimized(path: Path, folder: Path) -> list[str]:
 def test_the_built_file_fuses_agrees_and_keeps_its_quality(tiny: Built, tmp_path: Path) -> None:
     shutil.copytree(tiny.home, tmp_path / "copy")
     store = Store(tmp_path / "copy" / "store")
-    stage = 'kind = "qat"\ntarget = "x86-vnni"\ntraining = { epochs = 2, batch_size = 64, learning_rate = 1e-3 }'
+    stage = 'kind = "qat"\ntarget = "auto"\ntraining = { epochs = 2, batch_size = 64, learning_rate = 1e-3 }'
     recipe = load_recipe(recipe_in(tmp_path, stage))
     made = build(recipe, store)
     assert [step.cached for step in made.steps] == [True, False]
@@ -126,10 +127,11 @@ def test_a_layer_that_is_called_twice_has_a_bias_for_each_scale(tmp_path: Path) 
     torch.manual_seed(0)
     x = np.random.default_rng(0).normal(size=(64, 16)).astype(np.float32)
     some = Samples(split="train", inputs={"x": x}, labels=None)
-    trained = prepare(Twice(), some, TARGETS["x86-vnni"], ())
+    contract = TARGETS[resolve("auto", environment())]
+    trained = prepare(Twice(), some, contract, ())
     calibrate(trained, some)
     trained.apply(torch.ao.quantization.disable_observer)
-    fixed = fix(trained.eval(), TARGETS["x86-vnni"])
+    fixed = fix(trained.eval(), contract)
     path = tmp_path / "twice.onnx"
     torch.onnx.export(fixed, (torch.from_numpy(x),), path, input_names=["x"], dynamo=True, verbose=False)
     got = ort.InferenceSession(str(path)).run(None, {"x": x})[0]

@@ -310,7 +310,7 @@ loader = "loader.py:samples"
 calibration = 96
 [[stages]]
 kind = "quantize"
-target = "x86-vnni"
+target = "auto"
 parity = { y = { cosine = 0.9 } }
 """
 LOADER = """
