@@ -7,7 +7,9 @@ Reading is strict (`reading.decode`): each field of its own type, none missing, 
 
 from collections.abc import Mapping
 from dataclasses import fields
+from enum import Enum
 from functools import cache
+from math import isfinite
 from pathlib import Path, PurePath
 from types import MappingProxyType, UnionType
 from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
@@ -56,7 +58,7 @@ class Record:
         """Return the record as plain JSON values: schema, computed properties, fields."""
         schema = {} if self.record_schema is None else {"schema": self.record_schema}
         names = (*self.record_computed, *_names(self))
-        return schema | {self.record_keys.get(name, name): plain(getattr(self, name)) for name in names}
+        return schema | {self.record_keys.get(name, name): as_json(getattr(self, name)) for name in names}
 
     @classmethod
     def from_json(cls, value: Any, *, where: str = "", next_step: str = "") -> Self:
@@ -112,20 +114,33 @@ class Record:
         """Raise ValueError or TypeError where the values, each of its type, cannot have been written together."""
 
 
-def plain(value: Any) -> Any:
-    """Return a value as JSON has it: dataclasses and mappings as objects, sequences as lists, paths as text.
+def as_json(value: Any) -> Any:
+    """Return a value as JSON has it: dataclasses and mappings as objects, sequences and arrays as lists, paths as text.
 
     Fields that a dataclass does not take (``init=False``) are left out: they are no part of what it says.
     """
     if isinstance(value, Record):
         return value.to_json()
     if not isinstance(value, type) and hasattr(value, "__dataclass_fields__"):
-        return {name: plain(getattr(value, name)) for name in _names(value)}
+        return {name: as_json(getattr(value, name)) for name in _names(value)}
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [plain(item) for item in value]
+        return [as_json(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    if hasattr(value, "tolist"):  # an array or number of numpy, which is not imported here
+        return value.tolist()
     return str(value) if isinstance(value, PurePath) else value
+
+
+def finite(value: Any) -> Any:
+    """Return a JSON value with None in the place of each number that is not finite, which JSON cannot represent."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def stored_fields(type_: Any, value: Any) -> Any:

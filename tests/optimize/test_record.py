@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from seatrial.optimize.artifact import Artifact, File, Provenance, TensorSpec, canonical
 from seatrial.optimize.errors import ConfigError, IntegrityError
-from seatrial.optimize.record import Record, plain
+from seatrial.optimize.record import Record, as_json
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "records"
 
@@ -181,8 +181,8 @@ def test_files(tmp_path: Path) -> None:
 
 
 def test_a_record_inside_is_as_strict() -> None:
-    assert plain({1: (Path("a"), WHOLE.parts)}) == {"1": ["a", [part.to_json() for part in WHOLE.parts]]}
-    assert plain(File(path="m", digest="d", size=1)) == {"path": "m", "digest": "d", "size": 1}
+    assert as_json({1: (Path("a"), WHOLE.parts)}) == {"1": ["a", [part.to_json() for part in WHOLE.parts]]}
+    assert as_json(File(path="m", digest="d", size=1)) == {"path": "m", "digest": "d", "size": 1}
 
 
 def test_pydantic_is_imported_only_to_read() -> None:
