@@ -1,15 +1,14 @@
 """The verdict as a value: what was found about each rule, and what follows from it. Decides nothing itself."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from seatrial.optimize.errors import IntegrityError
 from seatrial.optimize.reading import decode
+from seatrial.optimize.record import Record
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
 EXIT_CODES: Mapping[Outcome, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "INVALID": 4}
-SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +49,13 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(
+    Record,
+    schema=1,
+    what="the verdict",
+    next_step="judge the run again: seatrial report RUN",
+    computed=("exit_code",),
+):
     """The outcome with everything that led to it.
 
     `reasons` are about the run as a whole: why it is INVALID, or what is wrong with the candidate itself. `base` and
@@ -93,27 +98,10 @@ class Verdict:
         """The first finding about that metric."""
         return next((finding for finding in self.findings if finding.metric == metric), None)
 
-    def to_json(self) -> dict[str, Any]:
-        """The verdict as JSON values (`from_json` reads it back)."""
-        return {"schema": SCHEMA, "exit_code": self.exit_code} | asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Verdict":
-        """Read what `to_json` wrote.
-
-        Raises:
-            IntegrityError: another schema, or fields that are missing or unknown.
-        """
-        if value.get("schema") != SCHEMA:
-            raise IntegrityError(
-                f"the verdict has schema {value.get('schema')!r}; this version reads {SCHEMA}",
-                next_step="judge the run's folder again",
-            )
-        fields = {key: item for key, item in value.items() if key not in ("schema", "exit_code")}
-        found = decode(cls, fields, where="", next_step="judge the run again: seatrial report RUN")
-        for arm in (found.base, found.candidate):
+    def check(self) -> None:
+        """Refuse arms that a run did not name."""
+        for arm in (self.base, self.candidate):
             decode(Judged, arm, where="")
-        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

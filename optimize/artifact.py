@@ -9,16 +9,16 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TypeGuard, cast
+from typing import Any, Literal, TypeGuard
 
 from .errors import ConfigError, IntegrityError
+from .record import Record
 
 Format = Literal["torch", "onnx", "tensorrt"]
 FORMATS: tuple[Format, ...] = ("torch", "onnx", "tensorrt")
-SCHEMA = 1
 _CHUNK = 1 << 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -106,7 +106,7 @@ class Provenance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Artifact:
+class Artifact(Record, schema=1, what="the artifact record", next_step="build it again"):
     """A model in one format, by content.
 
     `digest` covers what the model is: name, format, files, tensors and `requires` (the hardware contract, for instance
@@ -165,91 +165,13 @@ class Artifact:
         """Name and the first twelve digits of the digest, for people."""
         return f"{self.name}@{self.digest.removeprefix('sha256:')[:12]}"
 
-    def to_json(self) -> dict[str, Any]:
-        """The artifact as JSON values (`from_json` reads it back)."""
-        return {
-            "schema": SCHEMA,
-            "name": self.name,
-            "format": self.format,
-            "files": [asdict(file) for file in self.files],
-            "inputs": [asdict(spec) | {"shape": list(spec.shape)} for spec in self.inputs],
-            "outputs": [asdict(spec) | {"shape": list(spec.shape)} for spec in self.outputs],
-            "requires": dict(self.requires),
-            "made_by": asdict(self.made_by),
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Artifact":
-        """Read what `to_json` wrote.
-
-        Raises:
-            IntegrityError: another schema, or fields that are missing or unknown.
-        """
-        if not isinstance(value, Mapping) or value.get("schema") != SCHEMA:
-            found = value.get("schema") if isinstance(value, Mapping) else value
-            raise IntegrityError(
-                f"the artifact record has schema {str(found)[:40]!r}, this version reads {SCHEMA}",
-                next_step="use the version of seatrial that wrote it, or build it again",
-            )
-        try:
-            return cls(
-                name=_name(value["name"]),
-                format=_format(value["format"]),
-                files=_files(value["files"]),
-                inputs=tuple(_spec(spec) for spec in _typed(value["inputs"], list)),
-                outputs=tuple(_spec(spec) for spec in _typed(value["outputs"], list)),
-                requires=_typed(value["requires"], dict),
-                made_by=_provenance(value["made_by"]),
-            )
-        except (KeyError, TypeError, ValueError, ConfigError) as error:
-            raise IntegrityError(f"the artifact record cannot be read: {error}", next_step="build it again") from error
-
-
-def _typed(value: Any, kind: type) -> Any:
-    """The value, where it is exactly of that type (a bool is no int)."""
-    if type(value) is not kind:
-        raise TypeError(f"{str(value)[:40]!r} is not of type {kind.__name__}")
-    return value
-
-
-def _name(value: Any) -> str:
-    """Text that may be shown and made part of a path: no control characters."""
-    if not isinstance(value, str) or not value or not value.isprintable():
-        raise TypeError(f"{str(value)[:40]!r} is not a name")
-    return value
-
-
-def _format(value: Any) -> Format:
-    if value not in FORMATS:
-        raise TypeError(f"{str(value)[:40]!r} is not a format")
-    return cast(Format, value)
-
-
-def _files(value: Any) -> tuple[File, ...]:
-    found = tuple(
-        File(path=_name(file["path"]), digest=checked_digest(file["digest"]), size=_typed(file["size"], int))
-        for file in _typed(value, list)
-    )
-    if len({file.path for file in found}) < len(found) or any(file.size < 0 for file in found):
-        raise ValueError("a file is listed twice, or has a negative size")
-    return found
-
-
-def _spec(value: Any) -> TensorSpec:
-    shape = tuple(_typed(value["shape"], list))
-    if not all(type(size) in (int, str) for size in shape):
-        raise TypeError(f"{str(shape)[:40]} is not a shape")
-    return TensorSpec(name=_typed(value["name"], str), dtype=_typed(value["dtype"], str), shape=shape)
-
-
-def _provenance(value: Any) -> Provenance:
-    found = Provenance(**_typed(value, dict))
-    _name(found.stage)
-    _typed(found.seed, int)
-    for text in (found.recipe, found.at, *(() if found.samples is None else (found.samples,))):
-        _typed(text, str)
-    for mapping in (found.config, found.environment, found.notes):
-        _typed(mapping, dict)
-    if found.parent is not None:
-        checked_digest(found.parent)
-    return found
+    def check(self) -> None:
+        """Refuse names and digests that may not become part of a path or a line, and files that cannot be."""
+        made = self.made_by
+        for name in (self.name, made.stage, *(file.path for file in self.files)):
+            if not name or not name.isprintable():
+                raise ValueError(f"{name[:40]!r} is not a name")
+        for digest in (*(file.digest for file in self.files), *(() if made.parent is None else (made.parent,))):
+            checked_digest(digest)
+        if len({file.path for file in self.files}) < len(self.files) or any(file.size < 0 for file in self.files):
+            raise ValueError("a file is listed twice, or has a negative size")

@@ -64,15 +64,6 @@ def current_name(type_: Any, key: str) -> str:
     return key
 
 
-def typed(value: Any, type_: type[T]) -> T:
-    """Read JSON values that were stored into the dataclass `type_`, as strictly as a TOML file.
-
-    Raises:
-        ValueError: a missing key, or a value of the wrong type or one the dataclass refuses.
-    """
-    return strict_adapter(type_).validate_json(json.dumps(value, allow_nan=False), strict=True)
-
-
 def loads(text: str, path: Path) -> dict[str, Any]:
     """Return the tables of a TOML text whose numbers are all finite; `path` only names it in errors.
 

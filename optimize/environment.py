@@ -6,14 +6,14 @@ Reads only and changes no setting. Every measurement stores its environment, sin
 import os
 import platform
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from .artifact import canonical, digest_bytes
 from .errors import MachineError
+from .record import Record
 
 LIBRARIES = (
     "torch",
@@ -31,7 +31,7 @@ _INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "avx512f", "avx2", "asimdd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
+class Environment(Record):
     """Properties of the machine that affect results. `libraries` maps distribution name to version."""
 
     python: str
@@ -44,10 +44,6 @@ class Environment:
     gpus: tuple[str, ...]
     libraries: dict[str, str]
     commit: str
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values, lists instead of tuples."""
-        return asdict(self) | {"cpu_flags": list(self.cpu_flags), "gpus": list(self.gpus)}
 
     @property
     def fingerprint(self) -> str:

@@ -1,11 +1,11 @@
 """Findings of an inspection of stored files: counts, damage with its next step, and repairs."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from .errors import IntegrityError
+from .record import Record
 
 
 class DamageError(IntegrityError):
@@ -32,7 +32,7 @@ class Damage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inspection:
+class Inspection(Record, computed=("sound",)):
     """Counts of inspected parts, damage, repairs, and remarks that are not damage."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -45,15 +45,10 @@ class Inspection:
         """Exit code: 0 where all is sound, 5 where damage is left."""
         return IntegrityError.exit_code if self.damage else 0
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values, for ``--json``."""
-        return {
-            "sound": not self.damage,
-            "counts": dict(self.counts),
-            "damage": [asdict(each) for each in self.damage],
-            "repaired": list(self.repaired),
-            "remarks": list(self.remarks),
-        }
+    @property
+    def sound(self) -> bool:
+        """Return whether no damage is left."""
+        return not self.damage
 
     def __add__(self, other: "Inspection") -> "Inspection":
         """Both together."""

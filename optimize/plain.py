@@ -8,18 +8,22 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
 STAGED = ".staged-"
 _CHUNK = 1 << 20
 _HOLES = 1 << 30  # bytes above which a file that takes hardly any space is not read through
-_DEEPEST = 100  # levels of JSON: what we write has fewer than ten, and what is deeper cannot be written again
+DEEPEST = 64  # levels of nesting; our own records have fewer than ten
+_DIGITS = 300  # of a whole number: any float can still hold it
 _KINDS = (
     (stat.S_ISLNK, "a link"),
     (stat.S_ISDIR, "a folder"),
@@ -28,40 +32,60 @@ _KINDS = (
     (stat.S_ISBLK, "a device"),
     (stat.S_ISCHR, "a device"),
 )
+_SETTLED_NS = 2_000_000_000
 _swept: set[Path] = set()
+_digests: dict[tuple[int, ...], str] = {}
 
 
-def parse_json(data: bytes) -> Any:
-    """The JSON value of UTF-8 bytes.
+def parse_json(data: bytes, *, constants: bool = False) -> Any:
+    """The JSON value of UTF-8 bytes; with `constants`, NaN and Infinity are taken, as other programs write them.
 
     Raises:
-        ValueError: not UTF-8, not JSON, a number that JSON does not have, or nested too deeply.
+        ValueError: not UTF-8, not JSON, a number that JSON does not have or beyond all bounds, or nested too deeply.
     """
     try:
-        value = json.loads(data.decode("utf-8"), parse_constant=_refused)
+        value = json.loads(
+            data.decode(), parse_constant=float if constants else _no_constant, parse_float=_float, parse_int=_int
+        )
     except RecursionError:
         raise ValueError("nested too deeply") from None
     level, depth = [value], 0
     while level := [each for each in level if isinstance(each, dict | list)]:
-        if (depth := depth + 1) > _DEEPEST:
+        if (depth := depth + 1) > DEEPEST:
             raise ValueError("nested too deeply")
         level = [child for each in level for child in (each.values() if isinstance(each, dict) else each)]
     return value
 
 
-def _refused(text: str) -> None:
+def _no_constant(text: str) -> None:
     raise ValueError(f"{text} is not a JSON number")
 
 
+def _float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:40]} is too large")
+    return value
+
+
+def _int(text: str) -> int:
+    if len(text) > _DIGITS:
+        raise ValueError(f"the number {text[:40]}... is too large")
+    return int(text)
+
+
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
-    """The plain file, open for reading.
+def opened(path: Path, *, links: bool = False) -> Iterator[BufferedReader]:
+    """The plain file, open for reading; a link to one is followed only with `links`.
+
+    Nothing else is opened, since that alone may wait or act.
 
     Raises:
         OSError: it is missing, cannot be opened, or is no plain file; `strerror` says which.
     """
-    _check_kind(path, os.lstat(path).st_mode)
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY)
+    _check_kind(path, os.stat(path, follow_symlinks=links).st_mode)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | (0 if links else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
     with os.fdopen(descriptor, "rb") as stream:
         _check_kind(path, os.fstat(descriptor).st_mode)
         yield stream
@@ -73,13 +97,13 @@ def _check_kind(path: Path, mode: int) -> None:
         raise OSError(errno.EINVAL, f"{kind} is in the place of a file", str(path))
 
 
-def read_plain(path: Path, limit: int) -> bytes:
+def read_plain(path: Path, limit: int, *, links: bool = False) -> bytes:
     """The bytes of a plain file of at most `limit` bytes.
 
     Raises:
         OSError: as `opened`, or it is larger.
     """
-    with opened(path) as stream:
+    with opened(path, links=links) as stream:
         data = stream.read(limit + 1) if os.fstat(stream.fileno()).st_size <= limit else b""
         if len(data) > limit or os.fstat(stream.fileno()).st_size > limit:
             raise OSError(errno.EFBIG, f"larger than the {limit} bytes allowed", str(path))
@@ -103,6 +127,31 @@ def digest_plain(path: Path, size: int | None = None) -> str:
         while chunk := stream.read(_CHUNK):
             state.update(chunk)
     return "sha256:" + state.hexdigest()
+
+
+def digest_settled(path: Path) -> str:
+    """``sha256:<64 hex>`` of a plain file, hashed once in this process while its inode, size and times stay.
+
+    A file changed in the last two seconds is hashed each time: within the resolution of its times it could change again
+    unseen.
+
+    Raises:
+        OSError: as `opened`.
+    """
+    with opened(path) as stream:
+        before = time.time_ns()
+        identity = _identity(stream)
+        if (known := _digests.get(identity)) is not None:
+            return known
+        found = f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+        if _identity(stream) == identity and before - max(identity[3:]) > _SETTLED_NS:
+            _digests[identity] = found
+        return found
+
+
+def _identity(stream: BinaryIO) -> tuple[int, ...]:
+    status = os.fstat(stream.fileno())
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def is_plain(path: Path) -> bool:

@@ -6,9 +6,7 @@ nesting without end. What the values mean is for the caller, by `decode` for who
 
 import errno
 import json
-import math
 import os
-import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import field, fields, make_dataclass
@@ -16,19 +14,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+from . import plain
 from .errors import ConfigError, IntegrityError, MachineError, SeatrialError
+from .plain import DEEPEST as DEEPEST
+from .plain import read_plain
 
 T = TypeVar("T")
 MOST_BYTES = 256 << 20
-DEEPEST = 64  # levels of nesting; our own records have fewer than ten
-_DIGITS = 300  # of a whole number: any float can still hold it
+_NO_FILE = (errno.EINVAL, errno.EFBIG, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV)
 RESTORE = "restore it from a copy, or remove it and create it again"
 SHAPE_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, AssertionError)
 """Exceptions that code raises when it reads values of an unexpected shape."""
 
 
 def read_bytes(path: Path, *, most: int = MOST_BYTES, next_step: str = RESTORE) -> bytes:
-    """Return the content of a regular file; nothing else is opened for longer than it takes to see what it is.
+    """Return the content of a regular file, or of one that a link leads to.
 
     Raises:
         FileNotFoundError: there is none.
@@ -36,20 +36,15 @@ def read_bytes(path: Path, *, most: int = MOST_BYTES, next_step: str = RESTORE) 
         MachineError: the system refused.
     """
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-            about = os.fstat(stream.fileno())
-            if not stat.S_ISREG(about.st_mode):
-                raise IntegrityError("not a regular file", where=str(path), next_step=next_step)
-            if about.st_size > most:
-                raise IntegrityError(f"{about.st_size} bytes, too large", where=str(path), next_step=next_step)
-            return stream.read(most)
+        return read_plain(path, most, links=True)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
     except ValueError as error:  # a NUL in the path
         raise FileNotFoundError(errno.ENOENT, str(error), str(path)) from error
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV):
-            raise IntegrityError("not a regular file", where=str(path), next_step=next_step) from error
+        if error.errno in _NO_FILE:
+            what = f"{error.strerror}" if error.errno == errno.EFBIG else f"not a regular file: {error.strerror}"
+            raise IntegrityError(what, where=str(path), next_step=next_step) from error
         raise MachineError(
             f"cannot be read: {error.strerror or error}", where=str(path), next_step="let this user read it, then retry"
         ) from error
@@ -91,19 +86,13 @@ def parse_json(data: bytes, *, where: str, next_step: str = RESTORE, constants: 
             nesting deeper than any record has.
     """
     try:
-        value = json.loads(
-            data, parse_constant=float if constants else _no_constant, parse_float=_float, parse_int=_int
-        )
-        if _depth(value) > DEEPEST:
-            raise RecursionError("nested too deeply")
+        value = plain.parse_json(data, constants=constants)
         if b"\\ud" in data.lower():
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeError as error:
         raise IntegrityError("not UTF-8", where=where, next_step=next_step) from error
     except ValueError as error:
         raise IntegrityError(f"not readable as JSON: {error}", where=where, next_step=next_step) from error
-    except RecursionError as error:
-        raise IntegrityError("JSON nested too deeply", where=where, next_step=next_step) from error
     return value
 
 
@@ -167,35 +156,3 @@ def _adapter(type_: Any) -> Any:
     from .config import strict_adapter
 
     return strict_adapter(type_)
-
-
-def _depth(value: Any) -> int:
-    """Return how deep a value is nested, stopping just beyond `DEEPEST`."""
-    level, depth = [value], 0
-    while level and depth <= DEEPEST:
-        depth += 1
-        level = [
-            inner
-            for each in level
-            if isinstance(each, dict | list)
-            for inner in (each.values() if isinstance(each, dict) else each)
-            if isinstance(inner, dict | list)
-        ]
-    return depth
-
-
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is not a number of JSON")
-
-
-def _float(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"the number {text[:40]} is too large")
-    return value
-
-
-def _int(text: str) -> int:
-    if len(text) > _DIGITS:
-        raise ValueError(f"the number {text[:40]}... is too large")
-    return int(text)

@@ -23,9 +23,10 @@ from ..parity.sweep import Point
 from ..quality import metric
 from ..recipe.configs import DistillConfig, ExportConfig, QuantizeConfig, StageConfig, contract_of
 from ..recipe.data import Data
-from ..recipe.recipe import Recipe, as_json
+from ..recipe.recipe import Recipe
 from ..recipe.targets import broken
 from ..recipe.text import read_stage, to_toml
+from ..record import as_json
 from ..samples import Split
 from ..sessions.session import open_files, open_new, open_session
 from ..stages.stage import Context, Made, code_digest, libraries, stage

@@ -4,7 +4,7 @@ Ties the pure rooms (`rounding`, `sweep`, `parity`, `divergence`) to the store a
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from ..parity.sweep import Point
 from ..recipe.configs import EXACT, QUANTIZED, Tolerance, default_contract
 from ..recipe.data import Data
 from ..recipe.recipe import Recipe
+from ..record import as_json, finite
 from ..samples import Array, Samples
 from ..sessions.session import Session, open_session
 from ..store import Store
@@ -53,16 +54,15 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; what is infinite is None."""
-        found = asdict(self.divergence) if self.divergence is not None else None
         return {
             "reference": self.reference.digest,
             "candidate": self.candidate.digest,
             "contract": self.basis,
             "kept": not self.broken,
             "agreements": [row.to_json() for row in self.agreements],
-            "points": [asdict(point) for point in self.points],
-            "left_out": [asdict(point) for point in self.left_out],
-            "divergence": _finite(found),
+            "points": as_json(self.points),
+            "left_out": as_json(self.left_out),
+            "divergence": finite(as_json(self.divergence)),
         }
 
 
@@ -218,11 +218,3 @@ def _part(reference: Artifact, candidate: Artifact, samples: Samples, store: Sto
 def _reading(expected: Array, got: Array, limit: float) -> Reading:
     peaks = [float(np.abs(array[np.isfinite(array)]).max(initial=0.0)) for array in (expected, got)]
     return Reading(error=relative_error(expected, got), limit=limit, peak=peaks[0], candidate_peak=peaks[1])
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value

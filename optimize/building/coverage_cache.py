@@ -4,19 +4,20 @@ A share holds for one engine on one machine; under another fingerprint it is mea
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ..artifact import Artifact, TensorSpec, canonical, digest_bytes
-from ..config import typed
 from ..environment import environment
 from ..errors import ConfigError, SeatrialError, StageError
 from ..graphs.coverage import Coverage, coverage
 from ..graphs.engine_inspector import read_layers
 from ..graphs.execution_graph import macs
+from ..reading import decode
 from ..recipe.data import Data
 from ..recipe.recipe import Recipe
 from ..recipe.targets import broken, check
+from ..record import as_json
 from ..samples import Array
 from ..store import Store
 from ..tensorrt.plan import LAYERS, MODEL
@@ -97,13 +98,13 @@ def _shapes(inputs: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
 def on_samples(artifact: Artifact, path: Path, store: Store, inputs: Mapping[str, Array]) -> Coverage:
     """Measure the coverage of the artifact whose graph lies at `path`, on one batch; stored for `recalled`."""
     found = _run(path, inputs)
-    store.remember("coverage", _key(artifact), asdict(found))
+    store.remember("coverage", _key(artifact), as_json(found))
     return found
 
 
 def recalled(artifact: Artifact, store: Store, inputs: Mapping[str, Array] | None = None) -> Coverage | None:
     """Return the result of an earlier `on_samples` on this machine, at the sizes of `inputs` where given; else None."""
-    found = store.recall_as("coverage", _key(artifact), lambda note: typed(note, Coverage))
+    found = store.recall_as("coverage", _key(artifact), lambda note: decode(Coverage, note, where=""))
     return None if found is None or (inputs is not None and found.shapes != _shapes(inputs)) else found
 
 

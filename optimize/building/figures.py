@@ -5,18 +5,18 @@ is reused only under the same machine fingerprint, data and metric. Only `gain` 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..artifact import Artifact, canonical, digest_bytes
-from ..config import typed
 from ..environment import environment
 from ..quality import metric
+from ..reading import decode
 from ..recipe.data import Data
-from ..recipe.recipe import as_json
 from ..recipe.targets import broken
+from ..record import as_json
 from ..sessions.answers import part_of, parts
 from ..sessions.session import Session, open_session
 from ..store import Store
@@ -139,7 +139,7 @@ def _measured(build: Build, store: Store, progress: Progress) -> tuple[StepMetri
                 gain=judge(parent, step.artifact, pace) if parent and pace and step.label != REFERENCE else None,
             )
         )
-    store.remember("figures", key, {"rows": [asdict(row) for row in rows]})  # memory is stored separately
+    store.remember("figures", key, {"rows": as_json(rows)})  # memory is stored separately
     return tuple(rows)
 
 
@@ -182,4 +182,4 @@ def _key(build: Build, store: Store) -> str:
 
 
 def _read(note: dict[str, Any]) -> tuple[StepMetrics, ...]:
-    return tuple(typed(row, StepMetrics) for row in note["rows"])
+    return tuple(decode(StepMetrics, row, where="") for row in note["rows"])

@@ -6,13 +6,13 @@ recipe's floor limits its loss. A stage that changes the format is always needed
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Literal
 
 from ..artifact import Artifact, canonical, digest_bytes
-from ..config import typed
 from ..environment import environment
+from ..reading import decode
 from ..recipe.recipe import Fate, OnNoGain, Resource
+from ..record import as_json
 from ..samples import Samples
 from ..sessions.session import Session, open_session
 from ..store import Store
@@ -107,13 +107,13 @@ def pace_to(
         return known
     opening = opened or (lambda artifact: open_session(artifact, store, threads=1))
     found = pace(opening(parent), opening(child), samples(), batch=BATCH)
-    store.remember("pace", _key(parent, child, digest), asdict(found))
+    store.remember("pace", _key(parent, child, digest), as_json(found))
     return found
 
 
 def recall(parent: Artifact, child: Artifact, store: Store, digest: str) -> LatencyRatio | None:
     """Return the latency ratio that this machine measured before, or None."""
-    return store.recall_as("pace", _key(parent, child, digest), lambda note: typed(note, LatencyRatio))
+    return store.recall_as("pace", _key(parent, child, digest), lambda note: decode(LatencyRatio, note, where=""))
 
 
 def _key(parent: Artifact, child: Artifact, digest: str) -> str:

@@ -12,7 +12,8 @@ from ..intake.axes import Tensors, measured
 from ..intake.on_rows import refuse_dependence
 from ..recipe.configs import MixedConfig, QuantizeConfig
 from ..recipe.data import Data
-from ..recipe.recipe import Recipe, as_json
+from ..recipe.recipe import Recipe
+from ..record import as_json
 from ..samples import Samples
 from ..sessions.session import Session
 

@@ -1,6 +1,5 @@
 """Finished files: an ONNX file given in place of an artifact is stored as one."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ from .. import scratch
 from ..artifact import Artifact, File, Provenance
 from ..environment import environment, home, now
 from ..errors import ConfigError, MissingError
+from ..record import as_json
 from ..samples import Array
 from ..store import Store
 from .draft import slug
@@ -73,7 +73,7 @@ def sealed(path: Path, store: Store) -> Artifact:
                 at=now(),
                 notes={
                     "changes": list(seen.written.changes),
-                    _TRIED: [asdict(each) | {"shape": list(each.shape)} for each in seen.inputs],
+                    _TRIED: as_json(seen.inputs),
                 },
             ),
         )

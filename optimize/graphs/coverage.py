@@ -6,7 +6,6 @@ engine has no kernel for a pattern it dequantizes and computes in float, which c
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..errors import StageError
 from .execution_graph import Graph, Operation, macs
@@ -59,19 +58,6 @@ class Coverage:
     engine: str = ""
     machine: str = ""
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Coverage":
-        """Read what ``dataclasses.asdict`` gave."""
-        islands = (Island(layer=Layer(**each["layer"]), reason=each["reason"]) for each in value["islands"])
-        return cls(
-            layers=tuple(Layer(**each) for each in value["layers"]),
-            islands=tuple(islands),
-            unseen=tuple(value["unseen"]),
-            engine=value["engine"],
-            machine=value["machine"],
-            shapes={name: tuple(shape) for name, shape in value.get("shapes", {}).items()},
-        )
 
     @property
     def where(self) -> str:

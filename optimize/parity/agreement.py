@@ -4,13 +4,14 @@ A limit is judged only where it could fail on an output of that kind with that n
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from math import inf, isfinite, sqrt
+from dataclasses import dataclass, field, fields, replace
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
 
 from ..recipe.configs import Tolerance
+from ..record import as_json, finite
 from ..samples import Array
 from .measures import (
     COLUMN_ROWS,
@@ -80,8 +81,8 @@ class Agreement:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; infinity becomes None, since JSON cannot represent it."""
-        value = asdict(self) | {"lengths": dict(self.lengths), "broken": list(self.broken), "judged": list(self.judged)}
-        return {key: None if isinstance(item, float) and not isfinite(item) else item for key, item in value.items()}
+        found: dict[str, Any] = finite(as_json(self))
+        return found
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Agreement":

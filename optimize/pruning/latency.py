@@ -5,8 +5,10 @@ multiples), and every reading is noisy; so it bisects over the steps and believe
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+from ..record import as_json
 
 TOLERANCE = 0.05
 
@@ -30,7 +32,7 @@ class Reading:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, rounded to what a timing can tell."""
-        return {key: round(value, 4) for key, value in asdict(self).items()}
+        return {key: round(value, 4) for key, value in as_json(self).items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

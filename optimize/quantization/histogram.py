@@ -107,21 +107,9 @@ class Histogram:
         folded = np.where(indices < 0, -1 - indices, indices)
         return np.bincount(folded, weights=self.counts)
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return {
-            "exponent": self.exponent,
-            "first": self.first,
-            "counts": self.counts.tolist(),
-            "low": self.low,
-            "high": self.high,
-            "not_finite": self.not_finite,
-            "zeros": self.zeros,
-        }
-
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Histogram":
-        """Read what `to_json` wrote."""
+        """Read what `as_json` gives."""
         return cls(**{**value, "counts": np.array(value["counts"], np.int64)})
 
     def _coarser(self, exponent: int) -> tuple[int, Array]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..record import as_json
 from ..samples import Array
 from .histogram import Histogram
 from .ranges import Method, Range, range_of
@@ -42,11 +43,7 @@ class Statistics:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
-        return {
-            "schema": SCHEMA,
-            "tensors": {name: histogram.to_json() for name, histogram in self.tensors.items()},
-            "channels": {name: largest.tolist() for name, largest in self.channels.items()},
-        }
+        return {"schema": SCHEMA, **as_json(self)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any] | None) -> "Statistics":

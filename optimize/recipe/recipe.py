@@ -4,7 +4,7 @@ Types only, and the check that the chain of formats fits; the options of a stage
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +13,7 @@ from pydantic import Field
 from .. import config
 from ..artifact import Format, canonical, digest_bytes
 from ..errors import ConfigError, FormatChainError, MissingError, SeatrialError
+from ..record import as_json
 from ..user_code import Reference
 from .configs import KINDS, DistillConfig, Positive, StageConfig
 from .space import Search
@@ -238,14 +239,3 @@ def _check_references(recipe: Recipe) -> None:
             raise MissingError(
                 f"no such file: {name}", where=f"{recipe.path}, looked for in {recipe.base}", next_step="check the path"
             )
-
-
-def as_json(value: Any) -> Any:
-    """A recipe or stage configuration as JSON values; the path is left out, it is not part of what is said."""
-    if hasattr(value, "__dataclass_fields__"):
-        return {spot.name: as_json(getattr(value, spot.name)) for spot in fields(value) if spot.init}
-    if isinstance(value, Mapping):
-        return {str(key): as_json(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [as_json(item) for item in value]
-    return value

@@ -10,8 +10,9 @@ from typing import Any
 
 from .. import config
 from ..errors import ConfigError
+from ..record import as_json
 from .configs import KINDS, StageConfig
-from .recipe import Recipe, as_json
+from .recipe import Recipe
 
 
 def to_toml(recipe: Recipe) -> str:
@@ -20,7 +21,7 @@ def to_toml(recipe: Recipe) -> str:
 
 
 def from_json(value: Mapping[str, Any], path: Path) -> Recipe:
-    """A recipe from what `recipe.as_json` gave, checked as a file at `path` would be.
+    """A recipe from what `as_json` gave, checked as a file at `path` would be.
 
     Raises:
         ConfigError: a value is of the wrong type or out of range.

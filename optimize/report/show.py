@@ -1,7 +1,6 @@
 """Format the values of this floor for a terminal and as JSON; decides nothing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -12,6 +11,7 @@ from ..building.built import Build, Planned, Step
 from ..building.figures import StepMetrics, unmeasured
 from ..building.reproduce import Link
 from ..graphs.coverage import Coverage
+from ..record import as_json
 from ..search.explore import Found
 from ..timing.pace import LatencyRatio
 
@@ -122,12 +122,12 @@ def build_json(build: Build, rows: Sequence[StepMetrics]) -> dict[str, Any]:
         "artifact": build.artifact.digest,
         "worked": build.worked,
         "steps": steps,
-        "refused": [asdict(each) for each in build.refused],
+        "refused": as_json(build.refused),
     }
 
 
 def _step(step: Step, row: StepMetrics) -> dict[str, Any]:
-    return asdict(row) | {
+    return {**as_json(row)} | {
         "format": step.artifact.format,
         "planned": step.artifact.planned,
         "digest": step.artifact.digest,
@@ -213,4 +213,4 @@ def islands_table(found: Coverage) -> Table:
 
 def coverage_json(found: Coverage) -> dict[str, Any]:
     """Everything that coverage found, for machines."""
-    return asdict(found) | {"macs": found.macs, "shares": found.shares}
+    return {**as_json(found)} | {"macs": found.macs, "shares": found.shares}

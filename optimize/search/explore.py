@@ -4,7 +4,7 @@ Connects the pure search to the store, this machine and the study; writes the fr
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..recipe.data import Data
 from ..recipe.recipe import Recipe
 from ..recipe.space import Objective, Search
 from ..recipe.text import to_toml
+from ..record import as_json
 from ..store import Store, write_atomically
 from .search import Candidate, Worth, chosen, declared, front, own_values, run, signature
 
@@ -35,7 +36,7 @@ class Found:
         """JSON values, as the store remembers them and a report draws them."""
         return {
             "objectives": list(self.objectives),
-            "candidates": [asdict(candidate) for candidate in self.candidates],
+            "candidates": as_json(self.candidates),
             "front": [candidate.number for candidate in self.front],
             "files": {str(number): path.name for number, path in self.files.items()},
         }

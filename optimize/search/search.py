@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 from ..artifact import canonical, digest_bytes
 from ..errors import ConfigError, SeatrialError
-from ..recipe.recipe import Recipe, as_json
+from ..recipe.recipe import Recipe
 from ..recipe.space import Objective, Search, Space, Value, put
 from ..recipe.text import from_json
+from ..record import as_json
 
 LARGER_IS_BETTER: frozenset[Objective] = frozenset({"quality"})
 Progress = Callable[[str, float, str], None]

@@ -6,7 +6,6 @@ versions is asked with ``hasattr``, never by number.
 """
 
 import importlib.util
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,7 +170,7 @@ class EngineSession:
         experimental.used(experimental.TENSORRT)
         trt = trt or library()
         logger = trt.Logger(trt.Logger.WARNING)
-        plan = EnginePlan.from_json(json.loads(file(PLAN).read_text()))
+        plan = EnginePlan.read(file(PLAN))
         self._engine = _deserialized(trt, logger, file(ENGINE).read_bytes(), plan)
         if "STRIP_PLAN" in plan.set:
             _refit(trt, logger, self._engine, file(MODEL))

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ..artifact import Artifact, TensorSpec
-from ..errors import IntegrityError, SourceError, StageError
+from ..errors import SourceError, StageError
+from ..record import Record
 from ..samples import Array
 from ..store import Store
 from ..user_code import Reference
@@ -34,7 +35,7 @@ _SIZES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Architecture:
+class Architecture(Record, schema=1, what="the architecture record", next_step="build the artifact again"):
     """Recipe of the empty module: `factory` is ``source.py:name`` (kept in the artifact) or ``module:name``.
 
     `sizes` maps module names to the attributes that differ from what the factory makes.
@@ -43,18 +44,6 @@ class Architecture:
     factory: str
     arguments: Mapping[str, Any]
     sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        sizes = {name: dict(changed) for name, changed in self.sizes.items()}
-        return {"schema": 1, "factory": self.factory, "arguments": dict(self.arguments), "sizes": sizes}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Architecture":
-        """Read what `to_json` wrote."""
-        if value.get("schema") != 1:
-            raise IntegrityError("the architecture record has an unknown schema", next_step="build the artifact again")
-        return cls(factory=value["factory"], arguments=value["arguments"], sizes=value["sizes"])
 
 
 class TorchSession:
@@ -167,7 +156,7 @@ def save_module(module: torch.nn.Module, architecture: Architecture, source: Pat
 
 def read_architecture(artifact: Artifact, store: Store) -> tuple[Architecture, Path | None]:
     """The architecture record of a torch artifact, and its source file where it keeps one."""
-    record = Architecture.from_json(json.loads(store.path(artifact, ARCHITECTURE).read_text()))
+    record = Architecture.read(store.path(artifact, ARCHITECTURE))
     source = store.path(artifact, SOURCE) if any(file.path == SOURCE for file in artifact.files) else None
     return record, source
 

@@ -2,7 +2,7 @@
 
 import glob
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..errors import StageError
 from ..quality import scores
 from ..quantization import on_weights
 from ..recipe.configs import MixedConfig
+from ..record import as_json
 from ..samples import Array
 from ..sessions.session import Session, open_onnx, open_session
 from ..timing.pace import LatencyRatio, pace
@@ -49,7 +50,7 @@ def run(config: MixedConfig, parent: Artifact, context: Context) -> Made:
         "kept_in_float": choice.reasons
         | dict.fromkeys(chosen.kept - set(choice.reasons), "the quality floor requires it"),
         "sensitivities": {layer: round(value, 6) for layer, value in sensitivities.items()},
-        "front": [asdict(point) | {"kept": sorted(point.kept)} for point in choice.front],
+        "front": [as_json(point) | {"kept": sorted(point.kept)} for point in choice.front],
         "drop": chosen.drop,
         "latency": again.ratio,
         "measured": len(choice.points),

@@ -22,7 +22,7 @@ from ..environment import environment
 from ..errors import MissingError, SeatrialError, StageError
 from ..interrupts import held
 from ..recipe.configs import DistillConfig
-from ..recipe.recipe import as_json
+from ..record import as_json
 from ..samples import Samples
 from ..sessions.on_torch import load_weights
 from ..store import Store

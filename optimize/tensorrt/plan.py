@@ -6,14 +6,13 @@ precision: types come from the graph. Command lines follow the documented option
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from ..artifact import TensorSpec
-from ..errors import ConfigError, IntegrityError
+from ..errors import ConfigError
 from ..recipe.configs import CompileConfig, Profile, Shapes
+from ..record import Record
 
-SCHEMA = 1
 MODEL, PLAN, ENGINE, TIMING, LAYERS = "model.onnx", "plan.json", "model.plan", "timing.cache", "layers.json"
 _LEVELS = {
     "none": ("NONE", "none"),
@@ -24,7 +23,7 @@ _MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EnginePlan:
+class EnginePlan(Record, schema=1, what="the build plan", next_step="build the artifact again", computed=("trtexec",)):
     """Build plan of an engine; flags are names of ``BuilderFlag``, memory pools are bytes by ``MemoryPoolType``.
 
     `set` and `clear` are flags whose default the plan changes; `network` are names of
@@ -42,40 +41,10 @@ class EnginePlan:
     profiling_verbosity: str
     timing_cache: bool
 
-    def to_json(self) -> dict[str, Any]:
-        """The document, with both command lines; `from_json` reads it back."""
-        commands = {line: trtexec(self, line) for line in ("10.16", "11")}
-        return {"schema": SCHEMA, **_lists(asdict(self)), "trtexec": commands}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "EnginePlan":
-        """Read what `to_json` wrote.
-
-        Raises:
-            IntegrityError: another schema, or fields that are missing or unknown.
-        """
-        if value.get("schema") != SCHEMA:
-            raise IntegrityError(
-                f"the build plan has schema {value.get('schema')!r}, this version reads {SCHEMA}",
-                next_step="use the version of seatrial that wrote it, or build it again",
-            )
-        fields = {key: item for key, item in value.items() if key not in ("schema", "trtexec")}
-        try:
-            profiles = tuple(
-                {
-                    name: Shapes(**{key: tuple(shape) for key, shape in shapes.items()})
-                    for name, shapes in profile.items()
-                }
-                for profile in fields.pop("profiles")
-            )
-            named: dict[str, Any] = {
-                key: tuple(item) if isinstance(item, list) else item for key, item in fields.items()
-            }
-            return cls(profiles=profiles, **named)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise IntegrityError(
-                f"the build plan cannot be read: {error}", next_step="build the artifact again"
-            ) from error
+    @property
+    def trtexec(self) -> dict[str, list[str]]:
+        """Both command lines, by version of TensorRT."""
+        return {line: trtexec(self, line) for line in ("10.16", "11")}
 
 
 def plan_engine(config: CompileConfig, inputs: Sequence[TensorSpec], model: str) -> EnginePlan:
@@ -163,9 +132,3 @@ def trtexec(plan: EnginePlan, line: str) -> list[str]:
 
 def _shapes(profile: Profile, key: str) -> str:
     return ",".join(f"{name}:{'x'.join(map(str, getattr(shapes, key)))}" for name, shapes in profile.items())
-
-
-def _lists(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _lists(item) for key, item in value.items()}
-    return [_lists(item) for item in value] if isinstance(value, tuple | list) else value

@@ -10,14 +10,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from .. import guarding, scratch
 from ..artifact import Artifact, canonical, digest_bytes
-from ..config import typed
 from ..environment import environment
+from ..reading import decode
+from ..record import as_json
 from ..samples import Samples
 from ..sessions.session import Engine
 from ..store import Store
@@ -69,7 +70,7 @@ def memory_of(
     found = Memory(
         bytes=int(median(measured)), low=min(measured), high=max(measured), batch=len(rows), processes=PROCESSES
     )
-    store.remember("memory", key, asdict(found))
+    store.remember("memory", key, as_json(found))
     return found
 
 
@@ -77,7 +78,7 @@ def recall(
     artifact: Artifact, store: Store, digest: str, *, batch: int, engine: Engine = "onnxruntime"
 ) -> Memory | None:
     """Return what this machine measured before, or None."""
-    return store.recall_as("memory", _key(artifact, digest, batch, engine), lambda note: typed(note, Memory))
+    return store.recall_as("memory", _key(artifact, digest, batch, engine), lambda note: decode(Memory, note, where=""))
 
 
 def _key(artifact: Artifact, digest: str, batch: int, engine: Engine) -> str:

@@ -104,16 +104,15 @@ def reproduce(
 
     Exit code 0: equal. 1: it differs, and the first difference is named. 3: could not tell.
     """
-    from dataclasses import asdict
-
     from ..building import reproduce as reproducing
+    from ..record import as_json
     from ..report.show import links_table
 
     kept = store()
     with progress() as report:
         found = reproducing.reproduce(kept.get(ref), kept, recipe, report)
     if json_:
-        emit(asdict(found))
+        emit(as_json(found))
     else:
         if found.links:
             out.print(links_table(found.links))

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from seatrial.optimize.artifact import Artifact
-from seatrial.optimize.errors import ConfigError, IntegrityError
-from seatrial.optimize.reading import SHAPE_ERRORS, read_object
+from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.recipe.configs import Profile, Range
 from seatrial.optimize.store import Store
 from seatrial.optimize.tensorrt.plan import PLAN, EnginePlan
@@ -69,12 +68,7 @@ def engine_profiles(artifact: Artifact, store: Store) -> tuple[BatchProfile, ...
             where="--engine",
             next_step="name an artifact of a compile stage",
         )
-    try:
-        return batch_profiles(EnginePlan.from_json(read_object(store.path(artifact, PLAN))).profiles)
-    except SHAPE_ERRORS as error:
-        raise IntegrityError(
-            f"the engine's plan cannot be read: {error!r}", where=artifact.short, next_step="compile the engine again"
-        ) from error
+    return batch_profiles(EnginePlan.read(store.path(artifact, PLAN)).profiles)
 
 
 def missing(sizes: Mapping[int, float], profiles: Iterable[BatchProfile]) -> float:

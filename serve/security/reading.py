@@ -7,13 +7,14 @@ that expand without end, no UTF-8) is named with its reason, and never ends the 
 import json
 import math
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from seatrial.optimize.plain import read_plain
 
 MOST_BYTES = 4 << 20
 _MOST_VALUES, _DEEPEST, _MOST_FILES = 400_000, 100, 5_000
@@ -68,16 +69,7 @@ def files(folder: Path, suffixes: tuple[str, ...], unreadable: list[str]) -> lis
 def text_of(path: Path, unreadable: list[str]) -> str | None:
     """A regular file's text; None, with the reason added, where it has none."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe is opened at once, and seen to be one
-        with os.fdopen(descriptor, "rb") as stream:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                unreadable.append(f"{path}: not a regular file")
-                return None
-            content = stream.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            unreadable.append(f"{path}: larger than {MOST_BYTES >> 20} MiB")
-            return None
-        return content.decode("utf-8-sig")
+        return read_plain(path, MOST_BYTES, links=True).decode("utf-8-sig")
     except OSError as error:
         unreadable.append(f"{path}: {error.strerror}")
     except UnicodeDecodeError:

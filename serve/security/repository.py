@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from seatrial.optimize.plain import is_plain
 from seatrial.optimize.store import Store
 
 from ..triton import plain
@@ -31,7 +32,7 @@ def audit(repository: Path, store: Store | None) -> Iterator[Finding]:
     """Yield everything found in a repository."""
     yield from _told(entries.doubts(repository, repository))
     for path in sorted(entries.walk(repository)):
-        if plain.is_plain(path):
+        if is_plain(path):
             yield from _file(path)
     for model in sorted(path for path in repository.iterdir() if path.is_dir() and not path.is_symlink()):
         if any(path.name == _CONFIG or entries.is_version(path.name) for path in _listed(model)):

@@ -6,7 +6,8 @@ import pytest
 
 from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.recipe.configs import Attention, DistillConfig, Features, QatConfig, Relations
-from seatrial.optimize.recipe.recipe import as_json, load_recipe
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.record import as_json
 from tests.models.built import TINY
 
 STUDENT = 'student = "tiny.py:student"'

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seatrial.optimize.recipe.recipe import as_json, load_recipe
+from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.recipe.text import document, from_json, to_toml
+from seatrial.optimize.record import as_json
 from tests.models.built import ROOT, TINY
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))

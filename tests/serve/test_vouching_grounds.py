@@ -11,12 +11,14 @@ from typing import Any, Literal
 
 import pytest
 
+from seatrial.optimize import plain
 from seatrial.optimize.errors import IntegrityError, SeatrialError
+from seatrial.optimize.plain import digest_settled, read_plain
 from seatrial.optimize.store import Store
 from seatrial.serve.kubernetes.source import read_source
 from seatrial.serve.security.rules import RULES
-from seatrial.serve.triton import plain
 from seatrial.serve.triton.flavour import PLACED_CODE, releases
+from seatrial.serve.triton.plain import RECORD_BYTES
 from seatrial.serve.triton.repository import configured, journal
 from seatrial.serve.triton.repository.doubt import NEXT
 from seatrial.serve.triton.repository.vouching import check
@@ -138,24 +140,24 @@ def test_a_file_is_hashed_once_while_it_stays_and_again_when_it_changed(
 
     path.write_bytes(b"one")
     monkeypatch.setattr(hashlib, "file_digest", counted)
-    assert plain.digest(path) == plain.digest(path) == digest(path)
+    assert digest_settled(path) == digest_settled(path) == digest(path)
     assert len(hashed) == 2, "a file changed just now may change again within the resolution of its times"
     monkeypatch.setattr(plain, "_SETTLED_NS", -(10**18))
-    assert plain.digest(path) == plain.digest(path) == digest(path)
+    assert digest_settled(path) == digest_settled(path) == digest(path)
     assert len(hashed) == 3
     times = path.stat()
     path.write_bytes(b"two")
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert plain.digest(path) == digest(path)
+    assert digest_settled(path) == digest(path)
 
 
 def test_large_and_endless_files_are_not_read(tmp_path: Path) -> None:
     with (tmp_path / "large").open("wb") as stream:
         stream.truncate(200 << 20)
     with pytest.raises(OSError, match="larger than"):
-        plain.read(tmp_path / "large", plain.RECORD_BYTES)
-    with pytest.raises(OSError, match="not a regular file"):
-        plain.read(Path("/dev/zero"), 10)
+        read_plain(tmp_path / "large", RECORD_BYTES)
+    with pytest.raises(OSError, match="a device is in the place"):
+        read_plain(Path("/dev/zero"), 10)
 
 
 class Loading:

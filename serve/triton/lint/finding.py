@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from seatrial.optimize.plain import read_plain
+
 from ...deployment import Broken
 from ...deployment.broken import Effect, Severity
 from .. import pbtxt, plain
@@ -51,7 +53,7 @@ class Finding:
 def read_config(path: Path, file: str) -> tuple[Any, list[Finding]]:
     """The configuration as a message; None, with findings, where there is none or it cannot be read."""
     try:
-        data = plain.read(path.resolve() if path.is_symlink() else path, plain.CONFIG_BYTES)
+        data = read_plain(path.resolve() if path.is_symlink() else path, plain.CONFIG_BYTES)
         config = pbtxt.parsed(pbtxt.decoded(data))
     except FileNotFoundError:
         return None, [

@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from seatrial.optimize.errors import IntegrityError, SeatrialError
+from seatrial.optimize.plain import digest_settled
 from seatrial.optimize.store import Store
 
-from .. import plain
 from ..flavour.releases import NAMES, RELEASES
 from .doubt import Doubt
 from .entries import CODE, shown, walk
@@ -78,7 +78,7 @@ def _code(version: Path, code: Mapping[str, Path]) -> Iterator[Doubt]:
         if path.is_symlink():
             continue  # reported as a link
         try:
-            found[name] = plain.digest(path)
+            found[name] = digest_settled(path)
         except OSError as error:
             yield Doubt(rule="changed", where=shown(path), seen=f"{name} is {error.strerror or error}")
             return
@@ -122,7 +122,7 @@ def _compared(version: Path, there: Mapping[str, Path], expected: Mapping[str, s
 
 def _same(path: Path, name: str, digest: str) -> Iterator[Doubt]:
     try:
-        found = plain.digest(path)
+        found = digest_settled(path)
     except OSError as error:
         yield Doubt(rule="changed", where=shown(path), seen=f"{name} is {error.strerror or error}")
         return

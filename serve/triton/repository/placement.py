@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from seatrial.optimize.errors import IntegrityError
+from seatrial.optimize.plain import read_plain
 
 from ...deployment import Flavour
 from .. import plain
@@ -71,7 +72,7 @@ def version_directories(repository: Path, name: str) -> list[Path]:
 def used_numbers(repository: Path) -> Mapping[str, int]:
     """Return the highest version number ever used, by model, as far as it can be read: see `placing.place`."""
     try:
-        content = json.loads(plain.read(repository / JOURNAL, plain.RECORD_BYTES))
+        content = json.loads(read_plain(repository / JOURNAL, plain.RECORD_BYTES))
         return {str(name): int(highest) for name, highest in content["highest"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}
@@ -84,7 +85,7 @@ def is_recorded(path: Path) -> bool:
 
 def _read(path: Path) -> Placement:
     try:
-        record = json.loads(plain.read(path / RECORD, plain.RECORD_BYTES))
+        record = json.loads(read_plain(path / RECORD, plain.RECORD_BYTES))
         placement = Placement(
             name=str(record["name"]),
             version=int(record["version"]),

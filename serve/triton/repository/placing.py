@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from seatrial.optimize.artifact import Artifact, canonical, digest_bytes, digest_file
 from seatrial.optimize.environment import environment, now
 from seatrial.optimize.errors import IntegrityError, MachineError, MissingError
+from seatrial.optimize.plain import read_plain
 from seatrial.optimize.recipe import targets
 from seatrial.optimize.store import Store
 
@@ -236,7 +237,7 @@ class _Workshop:
         """Highest version ever used, by model."""
         path = self.repository / JOURNAL
         try:
-            content = json.loads(plain.read(path, plain.RECORD_BYTES))
+            content = json.loads(read_plain(path, plain.RECORD_BYTES))
             if content["schema"] != 1:
                 raise ValueError(f"schema {content['schema']}")
             return {str(name): int(highest) for name, highest in content["highest"].items()}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from seatrial.optimize.artifact import canonical, digest_bytes
 from seatrial.optimize.errors import IntegrityError
+from seatrial.optimize.plain import digest_settled, read_plain
 
 from .. import plain
 from .placement import RECORD
@@ -43,7 +44,7 @@ def digests(version: Path) -> dict[str, str]:
         if folder.is_symlink() or not folder.is_dir():
             raise _refused(folder, "is not a directory of its own" if folder.exists() else "does not exist")
     try:
-        return {str(path.relative_to(version)): plain.digest(path) for path in sorted(_files(version))}
+        return {str(path.relative_to(version)): digest_settled(path) for path in sorted(_files(version))}
     except OSError as error:
         raise _refused(Path(error.filename or version), f"cannot be read: {error.strerror or error}") from error
 
@@ -55,7 +56,7 @@ def recorded(version: Path) -> dict[str, str] | None:
         IntegrityError: the record cannot be read.
     """
     try:
-        files = json.loads(plain.read(version / RECORD, plain.RECORD_BYTES)).get("files")
+        files = json.loads(read_plain(version / RECORD, plain.RECORD_BYTES)).get("files")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise _refused(version / RECORD, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if files is None:

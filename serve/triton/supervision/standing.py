@@ -15,6 +15,7 @@ from typing import Any
 
 from seatrial.optimize.artifact import canonical
 from seatrial.optimize.environment import home
+from seatrial.optimize.plain import read_plain
 from seatrial.optimize.store import write_atomically
 
 from ...errors import ExhaustedError
@@ -39,7 +40,7 @@ def standing() -> dict[str, Watch]:
         ExhaustedError: this process cannot open it; a count of restarts that seems to begin at 0 would mislead.
     """
     try:
-        watches = json.loads(read_file(supervision() / "health.json"))["watches"]
+        watches = json.loads(read_plain(supervision() / "health.json", _READ_BYTES, links=True))["watches"]
         found = {str(name): _watch(watch) for name, watch in watches.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if what := lacking(error):
@@ -67,22 +68,6 @@ def write_standing(url: str, at: str, watches: Mapping[str, Watch]) -> None:
         "watches": {name: asdict(watch) for name, watch in watches.items()},
     }
     write_atomically(supervision() / "health.json", canonical(content))
-
-
-def read_file(path: Path) -> bytes:
-    """Read a regular file of moderate size; anything else, a pipe for one, could be waited for without end.
-
-    Raises:
-        OSError: it is not there, cannot be read, or is something else.
-    """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(handle, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(f"not a regular file: {path}")
-        content = stream.read(_READ_BYTES + 1)
-    if len(content) > _READ_BYTES:
-        raise OSError(f"larger than {_READ_BYTES} bytes: {path}")
-    return content
 
 
 class EventLog:
