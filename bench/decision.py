@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .measurement import spell
+from seatrial.optimize.units import format_value
+
 from .verdict import Finding, Outcome
 
 ADVISORY = 0.05  # of the advisory metrics that are called worse, the share that may not be
@@ -57,8 +58,8 @@ def _decided(finding: Finding, p: float, alpha: float) -> Finding:
 def _failure_reason(finding: Finding) -> str:
     bound, ratio = finding.bound or 1.0, finding.ratio or 1.0
     return (
-        f"{finding.metric} went from {spell(finding.base or 0, finding.unit)} to "
-        f"{spell(finding.candidate or 0, finding.unit)} ({ratio - 1:+.1%}), beyond the allowed {bound - 1:+.1%}."
+        f"{finding.metric} went from {format_value(finding.base or 0, finding.unit)} to "
+        f"{format_value(finding.candidate or 0, finding.unit)} ({ratio - 1:+.1%}), beyond the allowed {bound - 1:+.1%}."
     )
 
 

@@ -125,33 +125,3 @@ class _Machine:
 
 
 _KNOWN = frozenset(each.name for each in fields(_Machine))
-
-
-def spell(value: float, unit: str) -> str:
-    """A value for people: ``2.31 ms``, ``312 MiB``, ``410/s``, ``$0.061``, ``0.912``."""
-    match unit:
-        case "s":
-            return f"{value * 1e3:.3g} ms" if abs(value) < 1 else f"{value:.3g} s"
-        case "B":
-            for size, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-                if abs(value) >= size:
-                    return f"{value / size:.1f} {name}"
-            return f"{value:.0f} B"
-        case "B/1k":
-            return f"{spell(value, 'B')} per 1,000 requests"
-        case "J":
-            return f"{value * 1e3:.3g} mJ" if abs(value) < 1 else f"{value:.3g} J"
-        case "1/s":
-            return f"{value:.0f}/s" if abs(value) >= 100 else f"{value:.3g}/s"
-        case "$/1M":
-            return f"${value:.3g}"
-        case "share":
-            return f"{value:.2%}"
-    return f"{value:.4f}"
-
-
-def spell_minutes(seconds: float) -> str:
-    """A duration for people: ``40 s``, ``2.5 min``, ``1.2 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seatrial.optimize.report.pages import environment
-from seatrial.optimize.store import write_atomically
+from seatrial.optimize.report.pages import write_page
+from seatrial.optimize.units import format_milliseconds, format_range, format_value
 
-from ..load.show import milliseconds
-from ..measurement import spell
+from ..load.show import table as figures_table
 from .curve import fit, points
 from .result import MEANINGS, Capacity, Outcome, decisions
 
@@ -49,9 +48,13 @@ def rows(capacity: Capacity, bill: "Bill | None" = None) -> list[tuple[str, str,
         found.append(("inferences", f"{capacity.inferences:.4g}/s", f"{header.batch} samples per request"))
     percentile = f"p{100 * header.slo.quantile:g}"
     for each in capacity.below:
-        bound = f", below {milliseconds(each.tail_upper)} with 99 % confidence" if each.tail_upper is not None else ""
-        about = f"{percentile}{bound}; p50 {milliseconds(each.p50)}; at {each.rate:.4g}/s"
-        found.append((f"at {each.share:.0%} of it", milliseconds(each.tail), about))
+        bound = (
+            f", below {format_milliseconds(each.tail_upper)} with 99 % confidence"
+            if each.tail_upper is not None
+            else ""
+        )
+        about = f"{percentile}{bound}; p50 {format_milliseconds(each.p50)}; at {each.rate:.4g}/s"
+        found.append((f"at {each.share:.0%} of it", format_milliseconds(each.tail), about))
     return found + (bill_rows(bill) if bill is not None else [])
 
 
@@ -59,9 +62,13 @@ def bill_rows(bill: "Bill") -> list[tuple[str, str, str]]:
     """Return the cost as rows (what, value, about)."""
     price = bill.price
     bounds = bill.per_million_interval
-    spread = f", 95 % interval {spell(bounds[0], '$/1M')} to {spell(bounds[1], '$/1M')}" if bounds else ""
+    spread = f", 95 % interval {format_range(*bounds, '$/1M', between=' to ')}" if bounds else ""
     found = [
-        ("per million", spell(bill.per_million, "$/1M"), f"inferences within the objective, fully utilised{spread}"),
+        (
+            "per million",
+            format_value(bill.per_million, "$/1M"),
+            f"inferences within the objective, fully utilised{spread}",
+        ),
         ("price", f"${price.usd_hour:g}/h", f"{price.machine}; {price.source}, {price.checked_at}"),
     ]
     if bill.effective is not None and bill.utilisation is not None and bill.month is not None:
@@ -69,7 +76,7 @@ def bill_rows(bill: "Bill") -> list[tuple[str, str, str]]:
         found += [
             (
                 "at the given traffic",
-                spell(bill.effective, "$/1M"),
+                format_value(bill.effective, "$/1M"),
                 f"per million at {bill.utilisation:.0%} utilisation",
             ),
             ("fleet", f"${bill.month:,.0f}/month", f"{about}, for {bill.traffic:.4g} inferences/s at peak"),
@@ -79,25 +86,13 @@ def bill_rows(bill: "Bill") -> list[tuple[str, str, str]]:
 
 def table(capacity: Capacity, bill: "Bill | None" = None) -> "Table":
     """The figures for a terminal."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    shown = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=False)
-    shown.add_column("what")
-    shown.add_column("value", justify="right")
-    shown.add_column("about")
-    for row in rows(capacity, bill):
-        shown.add_row(*row)
-    return shown
+    return figures_table(rows(capacity, bill))
 
 
 def write_html(path: Path, capacity: Capacity, bill: "Bill | None" = None) -> None:
     """One page that needs no network: the result, the curve, every probe, and where it was measured."""
-    from seatrial.optimize.report.on_plotly import library
-
     from .. import on_plotly
 
-    templates = environment(Path(__file__).parents[1] / "templates")
     header, curve = capacity.header, points(capacity.probes)
     fitted = fit(curve, header.slo) if curve else None
     settled = decisions(capacity.probes, header.slo)
@@ -113,15 +108,14 @@ def write_html(path: Path, capacity: Capacity, bill: "Bill | None" = None) -> No
         interval=capacity.interval,
         cliff=capacity.cliff,
     )
-    page = templates.get_template("capacity.html.j2").render(
+    write_page(
+        path,
+        Path(__file__).parents[1] / "templates" / "capacity.html.j2",
         capacity=capacity,
         headline=headline(capacity),
         meaning=MEANINGS[capacity.outcome],
         rows=rows(capacity, bill),
         plot=plot,
         settled=settled,
-        milliseconds=milliseconds,
         machine=f"{header.environment.get('cpu', 'unknown')}, {header.environment.get('cores', '?')} cores",
-        library=library(),
     )
-    write_atomically(path, page.encode())

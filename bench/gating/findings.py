@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from seatrial.optimize.units import format_duration, format_value
+
 from .. import stats
 from ..budget import Budget, Limit
 from ..cost import usd_per_million
 from ..load.run import CENSORED, OK
-from ..measurement import METRICS, spell, spell_minutes
+from ..measurement import METRICS
 from ..measuring.growth import parts_of
 from ..server_statistics import mean_compute, mean_queue
 from ..verdict import Finding
@@ -136,8 +138,8 @@ def _file_size(run: GateRun, limit: Limit, blank: Finding) -> Finding:
         bound=bound / base if relative and base else bound,
         outcome="PASS" if passed else "FAIL",
         reason=(
-            f"file_size: {spell(candidate, 'B')}, was {spell(base, 'B')}; "
-            f"{'within' if passed else 'beyond'} the allowed {spell(bound, 'B')}."
+            f"file_size: {format_value(candidate, 'B')}, was {format_value(base, 'B')}; "
+            f"{'within' if passed else 'beyond'} the allowed {format_value(bound, 'B')}."
         ),
         method="exact",
     )
@@ -269,8 +271,8 @@ def pair_seconds(run: GateRun) -> float:
 
 def _regression_reason(finding: Finding, high: float, margin: float, seconds: float) -> str:
     change = (
-        f"{finding.metric} went from {spell(finding.base or 0, finding.unit)} to "
-        f"{spell(finding.candidate or 0, finding.unit)} ({(finding.ratio or 1) - 1:+.1%})"
+        f"{finding.metric} went from {format_value(finding.base or 0, finding.unit)} to "
+        f"{format_value(finding.candidate or 0, finding.unit)} ({(finding.ratio or 1) - 1:+.1%})"
     )
     worst = f"{math.expm1(high):+.1%}"
     allowed = f"margin {math.expm1(margin):+.1%}"
@@ -288,7 +290,7 @@ def _settles(finding: Finding, seconds: float) -> str:
     match found.means:
         case "pairs":
             more = found.pairs - finding.n
-            return f"{more} more pairs are needed" + (f", about {spell_minutes(more * seconds)}" if seconds else "")
+            return f"{more} more pairs are needed" + (f", about {format_duration(more * seconds)}" if seconds else "")
         case "margin":
             return "more pairs will not help: the effect is close to the margin"
     return f"even {MOST} pairs are not enough on this machine: lengthen the slots or widen the margin"
@@ -313,7 +315,7 @@ def _against_bound(filled: Finding, direction: str, level: stats.Level) -> Findi
     passed = level.upper <= filled.margin if lower_better else level.lower >= filled.margin
     side = "at most" if lower_better else "at least"
     bound = "upper" if lower_better else "lower"
-    worst = spell(level.upper if lower_better else level.lower, filled.unit)
+    worst = format_value(level.upper if lower_better else level.lower, filled.unit)
     return replace(
         filled,
         interval=(level.lower, level.upper),
@@ -321,8 +323,8 @@ def _against_bound(filled: Finding, direction: str, level: stats.Level) -> Findi
         p=level.p_above if lower_better else level.p_below,
         outcome="PASS" if passed else "INCONCLUSIVE",
         reason=(
-            f"{filled.metric} of the candidate is {spell(level.mean, filled.unit)}, {bound} bound "
-            f"{worst}; allowed {side} {spell(filled.margin, filled.unit)}."
+            f"{filled.metric} of the candidate is {format_value(level.mean, filled.unit)}, {bound} bound "
+            f"{worst}; allowed {side} {format_value(filled.margin, filled.unit)}."
         ),
         method="level",
     )

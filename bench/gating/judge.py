@@ -14,10 +14,11 @@ import math
 from dataclasses import replace
 from itertools import pairwise
 
+from seatrial.optimize.units import format_duration
+
 from .. import stats
 from ..budget import Budget
 from ..decision import decide_failures, outcome_of
-from ..measurement import spell_minutes
 from ..verdict import EXIT_CODES, Finding, Outcome, Verdict
 from .exercised import exercised
 from .findings import complete_pairs, error_limit, findings_of, limits_of, pooled_errors
@@ -108,7 +109,7 @@ def _cost(run: GateRun) -> tuple[str, ...]:
     if not seconds or not usd_hour:
         return ()
     dollars = f"${seconds / 3600 * usd_hour:.2g}"
-    return (f"this gate took {spell_minutes(seconds)}: {dollars} on {run.header.price.get('machine')}",)
+    return (f"this gate took {format_duration(seconds)}: {dollars} on {run.header.price.get('machine')}",)
 
 
 # What can be wrong with the run as a whole

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..measurement import spell
+from seatrial.optimize.units import format_value
+
 from ..measuring.growth import Part, parts_of
 from ..verdict import Finding
 from .pairs import SlotRecord
@@ -81,7 +82,7 @@ def _level(parts: Sequence[Part], limit: float, alpha: float) -> PartLevel:
 def _reason(limit: float, shown: PartLevel, *, passed: bool) -> str:
     said = (
         f"leak: over the last {1 - shown.begin:.0%} of the requests memory grew by "
-        f"{spell(shown.mean, 'B/1k')}, upper bound {spell(shown.upper, 'B/1k')}; allowed at most "
-        f"{spell(limit, 'B/1k')}."
+        f"{format_value(shown.mean, 'B/1k')}, upper bound {format_value(shown.upper, 'B/1k')}; allowed at most "
+        f"{format_value(limit, 'B/1k')}."
     )
     return said if passed else f"{said} Longer slots (design.seconds) measure growth more precisely."

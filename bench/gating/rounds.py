@@ -15,10 +15,10 @@ import numpy as np
 
 from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
 from seatrial.optimize.reading import SHAPE_ERRORS, read_json
+from seatrial.optimize.units import format_value
 
 from .. import stats
 from ..decision import holm
-from ..measurement import spell
 from ..verdict import Finding
 
 STATISTICS = ("p50", "p99", "mean", "min")
@@ -186,7 +186,7 @@ def _relative(blank: Finding, values: Mapping[str, list[float]], turns: list[tup
     typical = [float(np.exp(np.mean(np.log(each)))) for each in (base, candidate)]
     ratio = math.exp(estimate.effect)
     reason = (
-        f"{blank.metric} went from {spell(typical[0], 's')} to {spell(typical[1], 's')} "
+        f"{blank.metric} went from {format_value(typical[0], 's')} to {format_value(typical[1], 's')} "
         f"({ratio - 1:+.1%}) over {estimate.n} pairs of runs; upper bound {math.expm1(high):+.1%}, "
         f"margin {blank.margin:+.1%}."
     )
@@ -225,8 +225,8 @@ def _absolute(blank: Finding, values: Sequence[float]) -> Finding:
         outcome="PASS" if worst <= blank.margin else "INCONCLUSIVE",
         method="level",
         reason=(
-            f"{blank.metric} is {spell(typical, 's')} over {len(values)} runs, upper bound "
-            f"{spell(worst, 's')}; allowed at most {spell(blank.margin, 's')}."
+            f"{blank.metric} is {format_value(typical, 's')} over {len(values)} runs, upper bound "
+            f"{format_value(worst, 's')}; allowed at most {format_value(blank.margin, 's')}."
         ),
     )
 

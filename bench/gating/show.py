@@ -6,26 +6,21 @@ from typing import Any
 
 from rich.table import Table
 
+from seatrial.optimize.tables import table
+from seatrial.optimize.units import format_change, format_duration, format_value
+
 from .. import stats
-from ..measurement import METRICS, spell, spell_minutes
+from ..measurement import METRICS
 from .forecast import Forecast
 from .noise import Trial
 from .trials import rate
-
-
-def bare_table(*columns: str) -> Table:
-    """Return an empty table without lines, numbers to the right."""
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for index, name in enumerate(columns):
-        table.add_column(name, justify="right" if index else "left")
-    return table
 
 
 def forecast_lines(forecast: Forecast) -> list[str]:
     """The forecast in a few sentences, as the gate prints it before its first slot."""
     last = forecast.looks[-1]
     took = " or ".join(
-        f"{spell_minutes(seconds)} ({look} pairs)"
+        f"{format_duration(seconds)} ({look} pairs)"
         for look, seconds in zip(forecast.looks, forecast.seconds, strict=True)
     )
     able = ", ".join(
@@ -39,17 +34,9 @@ def forecast_lines(forecast: Forecast) -> list[str]:
 
 def forecast_table(forecast: Forecast) -> Table:
     """Return the forecast of each relative limit as a table."""
-    table = bare_table(
-        "metric",
-        "margin",
-        "noise per pair",
-        "certifiable",
-        "passes if unchanged",
-        "fails at twice the margin",
-        "pairs needed",
-    )
-    for each in forecast.limits:
-        table.add_row(
+    powers = ("passes if unchanged", "fails at twice the margin", "pairs needed")
+    rows = (
+        (
             each.metric if each.gating else f"{each.metric} (informational)",
             f"{each.margin:.1%}",
             f"{each.sd:.1%}" + (" (assumed)" if each.assumed else ""),
@@ -58,7 +45,9 @@ def forecast_table(forecast: Forecast) -> Table:
             f"{each.blocks:.0%}",
             "over 400" if each.pairs_needed is None else str(each.pairs_needed),
         )
-    return table
+        for each in forecast.limits
+    )
+    return table(("metric", "margin", "noise per pair", "certifiable", *powers), rows, left=("metric",))
 
 
 def forecast_json(forecast: Forecast) -> dict[str, Any]:
@@ -74,36 +63,36 @@ def forecast_json(forecast: Forecast) -> dict[str, Any]:
 
 def trial_table(trials: Sequence[Trial]) -> Table:
     """Return the outcomes of trial gates as a table, with exact 95 % intervals of the rates."""
-    table = bare_table("trial", "model", "pairs", "PASS", "FAIL", "invalid", "resampled PASS", "resampled FAIL")
-    for each in trials:
-        drawn = [str(rate(each.resampled, name)) if each.resampled else "" for name in ("PASS", "FAIL")]
-        table.add_row(
+    head = ("trial", "model", "pairs", "PASS", "FAIL", "invalid", "resampled PASS", "resampled FAIL")
+    rows = (
+        (
             f"drill {each.injected:+.0%}" if each.injected else "A/A",
             each.model,
             str(each.pairs),
             *(str(rate(each.outcomes, name)) for name in ("PASS", "FAIL")),
             str(each.outcomes.get("INVALID", 0)),
-            *drawn,
+            *(str(rate(each.resampled, name)) if each.resampled else "" for name in ("PASS", "FAIL")),
         )
-    return table
+        for each in trials
+    )
+    return table(head, rows, left=("trial",))
 
 
 def noise_table(trial: Trial) -> Table:
     """The spread of each metric between slots, and what that lets six and twelve pairs certify."""
-    table = bare_table(
-        "metric", "typical per slot", "noise per pair", "candidate", "6 pairs certify", "12 pairs certify"
-    )
-    for metric, noise in trial.noise.items():
-        sd = stats.upper_sd(noise.sd, noise.df)
-        ratio = trial.ratios.get(metric)
-        table.add_row(
+    head = ("metric", "typical per slot", "noise per pair", "candidate", "6 pairs certify", "12 pairs certify")
+    highest = {metric: stats.upper_sd(noise.sd, noise.df) for metric, noise in trial.noise.items()}
+    rows = (
+        (
             metric,
-            spell(noise.typical, METRICS[metric].unit),
-            f"{noise.sd:.1%} (at most {sd:.1%})",
-            "" if ratio is None else f"{ratio - 1:+.1%}",
-            *(f"{stats.certifiable(pairs, sd, alpha=0.05):.1%}" for pairs in (6, 12)),
+            format_value(noise.typical, METRICS[metric].unit),
+            f"{noise.sd:.1%} (at most {highest[metric]:.1%})",
+            format_change(trial.ratios.get(metric)),
+            *(f"{stats.certifiable(pairs, highest[metric], alpha=0.05):.1%}" for pairs in (6, 12)),
         )
-    return table
+        for metric, noise in trial.noise.items()
+    )
+    return table(head, rows, left=("metric",))
 
 
 def trial_json(trial: Trial) -> dict[str, Any]:

@@ -5,8 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
+
+from seatrial.optimize import tables
+from seatrial.optimize.units import format_milliseconds, short_digest
 
 from ..scenarios import Scenario
 from .run import CENSORED, NO_RESULT, OK, TRANSPORT, LoadRun, Saturation
@@ -61,28 +63,22 @@ def read(scenario: Scenario, run: LoadRun | Saturation) -> Reading:
 
 def table(rows: Iterable[Line]) -> Table:
     """One figure a line."""
-    shown = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=False)
-    shown.add_column("what")
-    shown.add_column("value", justify="right")
-    shown.add_column("about")
-    for what, value, about in rows:
-        shown.add_row(what, value, about)
-    return shown
+    return tables.table(("what", "value", "about"), rows, left=("what", "about"), look="ruled", header=False)
 
 
 def lines(summary: LoadSummary) -> list[Line]:
     """An open-loop run's summary."""
     rows = [
-        ("p50", milliseconds(summary.p50), "latency from the intended send"),
-        ("p95", milliseconds(summary.p95), ""),
-        ("p99", milliseconds(summary.p99), "; ".join(summary.notes)),
+        ("p50", format_milliseconds(summary.p50), "latency from the intended send"),
+        ("p95", format_milliseconds(summary.p95), ""),
+        ("p99", format_milliseconds(summary.p99), "; ".join(summary.notes)),
         ("achieved", f"{summary.achieved_rate:.1f}/s", f"{summary.answered} of {summary.scheduled} arrivals answered"),
-        ("scheduled", f"{summary.scheduled_rate:.1f}/s", f"schedule {summary.schedule.removeprefix('sha256:')[:12]}"),
+        ("scheduled", f"{summary.scheduled_rate:.1f}/s", f"schedule {short_digest(summary.schedule)}"),
         ("errors", str(sum(failure.count for failure in summary.failures)), ""),
     ]
     rows += [("", str(failure.count), ended(failure.status, failure.reason)) for failure in summary.failures]
     rows += [
-        ("lag p99", milliseconds(summary.lag_p99), "sends behind schedule, caused by the client"),
+        ("lag p99", format_milliseconds(summary.lag_p99), "sends behind schedule, caused by the client"),
         ("client", f"{summary.client_cpu:.0%}", "of one core"),
     ]
     return rows + (steady_lines(summary.steady) if summary.steady else [])
@@ -91,11 +87,6 @@ def lines(summary: LoadSummary) -> list[Line]:
 def ended(status: int, reason: str) -> str:
     """Return how requests ended that got no result: an HTTP status, or in words what had none."""
     return f"{_ENDS.get(status, f'status {status}')}: {reason}"
-
-
-def milliseconds(seconds: float | None) -> str:
-    """``1.53 ms``, or a dash where there is no figure."""
-    return "-" if seconds is None else f"{seconds * 1e3:.2f} ms"
 
 
 def _score_line(found: Score) -> Line:
@@ -107,11 +98,11 @@ def _score_line(found: Score) -> Line:
     if found.tail.upper is None:
         return (
             found.scenario,
-            f"{percent} {milliseconds(found.tail.observed)}",
+            f"{percent} {format_milliseconds(found.tail.observed)}",
             f"no bound from {found.tail.n} requests",
         )
-    bound = f"at most {milliseconds(found.tail.upper)} (99 % confidence, {found.tail.n} requests)"
-    return found.scenario, f"{percent} {milliseconds(found.tail.observed)}", bound
+    bound = f"at most {format_milliseconds(found.tail.upper)} (99 % confidence, {found.tail.n} requests)"
+    return found.scenario, f"{percent} {format_milliseconds(found.tail.observed)}", bound
 
 
 def _wire(run: LoadRun | Saturation) -> dict[str, Any]:
@@ -146,9 +137,9 @@ def _closed_lines(run: Saturation) -> list[Line]:
     statuses, counts = np.unique(run.status[run.status != OK], return_counts=True)
     said = {TRANSPORT: "connection failed"} | dict(run.reasons)
     return [
-        ("p50", milliseconds(p50), f"latency in a closed loop, {run.concurrency} in flight"),
-        ("p95", milliseconds(p95), ""),
-        ("p99", milliseconds(p99), ""),
+        ("p50", format_milliseconds(p50), f"latency in a closed loop, {run.concurrency} in flight"),
+        ("p95", format_milliseconds(p95), ""),
+        ("p99", format_milliseconds(p99), ""),
         ("requests", f"{run.requests_per_second:.1f}/s", f"{run.completed} answered in {run.seconds:g} s"),
         ("samples", f"{run.inferences_per_second:.1f}/s", f"{run.batch} per request"),
         ("errors", str(run.errors), ""),

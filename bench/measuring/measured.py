@@ -12,17 +12,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from seatrial.optimize import tables
 from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
 from seatrial.optimize.reading import damage, read_object
 from seatrial.optimize.store import write_atomically
+from seatrial.optimize.units import format_range, format_value
 
 from .. import server_statistics
 from ..load.run import LoadRun
 from ..load.validity import breaches
-from ..measurement import Measurement, Metric, spell
+from ..measurement import Measurement, Metric
 from .order_statistics import quantiles
 
 SCHEMA = 1
@@ -215,19 +216,20 @@ def _notes(about: Mapping[str, Any], figures: Sequence[Figure]) -> list[str]:
 
 def table(summary: Summary) -> Table:
     """The run for people: one line a figure."""
-    made = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("what", "value", "95 % interval", "p99", "p99 at most"):
-        made.add_column(name, justify="left" if name == "what" else "right")
-    made.add_column("scenario")
-    for each in summary.figures:
-        interval = (
-            f"{spell(each.interval[0], each.unit)} to {spell(each.interval[1], each.unit)}" if each.interval else ""
+    rows = [
+        (
+            f"{each.metric} (median)" if each.metric in STREAMS else each.metric.replace("_", " "),
+            format_value(each.value, each.unit),
+            format_range(*each.interval, each.unit, between=" to ") if each.interval else "",
+            format_value(each.p99, each.unit, missing=""),
+            format_value(each.p99_upper, each.unit, missing=""),
+            each.scenario,
         )
-        p99, upper = (spell(value, each.unit) if value is not None else "" for value in (each.p99, each.p99_upper))
-        name = f"{each.metric} (median)" if each.metric in STREAMS else each.metric.replace("_", " ")
-        made.add_row(name, spell(each.value, each.unit), interval, p99, upper, each.scenario)
+        for each in summary.figures
+    ]
     server = summary.about.get("server", {})
     if server.get("requests"):
-        for what, value, about in server_statistics.lines(server):
-            made.add_row(f"server: {what}", value, "", "", "", about)
-    return made
+        lines = server_statistics.lines(server)
+        rows += [(f"server: {what}", value, "", "", "", about) for what, value, about in lines]
+    head = ("what", "value", "95 % interval", "p99", "p99 at most", "scenario")
+    return tables.table(head, rows, left=("what", "scenario"), look="ruled")

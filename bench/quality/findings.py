@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from seatrial.optimize.errors import SeatrialError
+from seatrial.optimize.units import format_value
 
 from .. import stats
 from ..checks import (
@@ -22,7 +23,6 @@ from ..checks import (
     MetricCheck,
     SegmentsCheck,
 )
-from ..measurement import spell
 from ..verdict import Finding
 from . import calibration, drift, fairness, metrics, segments
 from .evidence import CLEAN, Evidence
@@ -160,18 +160,18 @@ def _finding(
 
 def _reason(finding: Finding, estimate: Estimate) -> str:
     about = f", {finding.about}," if finding.about else ""
-    value = spell(estimate.candidate, finding.unit)
+    value = format_value(estimate.candidate, finding.unit)
     if finding.rule == "max_drop":
-        before = spell(estimate.base or 0.0, finding.unit)
+        before = format_value(estimate.base or 0.0, finding.unit)
         return (
             f"{finding.metric}{about} went from {before} to {value} over {finding.n} samples; upper bound "
             f"of the drop {max(estimate.upper, 0):.4f}, margin {finding.margin:.4f}."
         )
-    worst = spell(estimate.upper if finding.rule == "at_most" else estimate.lower, finding.unit)
+    worst = format_value(estimate.upper if finding.rule == "at_most" else estimate.lower, finding.unit)
     bound, side = "upper" if finding.rule == "at_most" else "lower", finding.rule.replace("_", " ")
     return (
         f"{finding.metric}{about} is {value} over {finding.n} samples, {bound} bound {worst}; allowed "
-        f"{side} {spell(finding.margin, finding.unit)}."
+        f"{side} {format_value(finding.margin, finding.unit)}."
     )
 
 

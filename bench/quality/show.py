@@ -6,15 +6,16 @@ Shows what was found and judges nothing.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from rich.table import Table
 
-from seatrial.optimize.report.pages import environment
-from seatrial.optimize.store import write_atomically
+from seatrial.optimize import tables
+from seatrial.optimize.report.pages import write_page
+from seatrial.optimize.units import format_range, format_value
 
 from ..checks import CalibrationCheck, Check, CorruptionCheck, FairnessCheck, SegmentsCheck
-from ..measurement import spell
 from ..outcomes import MEANINGS, STYLES
 from ..verdict import Finding
 from . import calibration, segments
@@ -22,9 +23,6 @@ from .assess import Assessment
 from .fairness import groups
 from .findings import by_variant
 from .quantities import Scores
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,14 +55,14 @@ def _row(finding: Finding, told: str) -> Row:
     if finding.interval is not None:
         low, high = finding.interval
         paired = finding.difference is not None
-        interval = f"{low:+.4f} … {high:+.4f}" if paired else f"{spell(low, unit)} … {spell(high, unit)}"
+        interval = f"{low:+.4f} … {high:+.4f}" if paired else format_range(low, high, unit)
     broken = finding.outcome == "INVALID"
     return Row(
         outcome=finding.outcome if finding.gating else "INVALID" if broken else told,
         check=finding.metric,
         about=finding.reason.removeprefix(f"{finding.metric}: ") if broken else finding.about,
-        base="" if finding.base is None else spell(finding.base, unit),
-        candidate="" if finding.candidate is None else spell(finding.candidate, unit),
+        base=format_value(finding.base, unit, missing=""),
+        candidate=format_value(finding.candidate, unit, missing=""),
         change=change,
         interval=interval,
         allowed=f"{finding.rule.replace('_', ' ')} {finding.margin:g}" if finding.gating else "",
@@ -73,13 +71,9 @@ def _row(finding: Finding, told: str) -> Row:
     )
 
 
-def table(assessment: Assessment) -> "Table":
+def table(assessment: Assessment) -> Table:
     """Return the findings for the terminal; empty columns are omitted."""
-    from rich.table import Table
-    from rich.text import Text
-
     told = rows(assessment)
-    made = Table(box=None, header_style="dim", pad_edge=False)
     columns = {
         "outcome": "",
         "check": "check",
@@ -92,31 +86,28 @@ def table(assessment: Assessment) -> "Table":
         "samples": "samples",
     }
     used = {name: title for name, title in columns.items() if any(getattr(row, name) for row in told)}
-    for name, title in used.items():
-        made.add_column(title, justify="left" if name in ("outcome", "check", "about") else "right")
-    for row in told:
-        style = next((style for outcome, style in STYLES.items() if outcome == row.outcome), "")
-        made.add_row(*(Text(getattr(row, name), style if name == "outcome" else "") for name in used))
-    return made
+    styles = [next((style for outcome, style in STYLES.items() if outcome == row.outcome), "") for row in told]
+    cells = (
+        [(row.outcome, style) if name == "outcome" else getattr(row, name) for name in used]
+        for row, style in zip(told, styles, strict=True)
+    )
+    return tables.table(list(used.values()), cells, left=("", "check", "worst at"))
 
 
 def write_html(
     path: Path, *, title: str, assessment: Assessment, checks: Sequence[Check], facts: Mapping[str, str]
 ) -> None:
     """One page that needs no network: findings first, then reliability, corruption and groups as plots."""
-    from seatrial.optimize.report.on_plotly import library
-
-    templates = environment(Path(__file__).parent.with_name("templates"))
-    page = templates.get_template("quality.html.j2").render(
+    write_page(
+        path,
+        Path(__file__).parent.with_name("templates") / "quality.html.j2",
         title=title,
         outcome=assessment.outcome,
         meaning=MEANINGS[assessment.outcome] if assessment.outcome else "Informational: no budget named a margin.",
         rows=rows(assessment),
         plots=plots(assessment, checks),
-        facts=facts,
-        library=library(),
+        facts=list(facts.items()),
     )
-    write_atomically(path, page.encode())
 
 
 def plots(assessment: Assessment, checks: Sequence[Check]) -> list[tuple[str, str, str]]:

@@ -5,23 +5,26 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from seatrial.optimize.tables import table
+from seatrial.optimize.units import short_digest
+
 from ..budget import LedgerLimits
-from ..gating.show import bare_table
 from .accepted import Entry
 
 
 def ledger_table(entries: Sequence[Entry]) -> Table:
     """Accepted losses, oldest first."""
-    table = bare_table("accepted", "metric", "loss", "90 % interval", "candidate")
-    for entry in entries:
-        table.add_row(
+    rows = (
+        (
             entry.at,
             entry.metric,
             f"{math.expm1(entry.loss):.2%}",
             f"{math.expm1(entry.lower):.2%} … {math.expm1(entry.upper):.2%}",
-            entry.candidate.removeprefix("sha256:")[:12],
+            short_digest(entry.candidate),
         )
-    return table
+        for entry in entries
+    )
+    return table(("accepted", "metric", "loss", "90 % interval", "candidate"), rows, left=("accepted",))
 
 
 def ledger_lines(held: dict[str, float], limits: LedgerLimits) -> list[str]:

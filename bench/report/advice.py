@@ -49,7 +49,7 @@ def gate_cost(verdict: Verdict, run: GateRun) -> float | None:
     return float(price) * minutes(verdict, run) / 60 if price else None
 
 
-def spell_cost(verdict: Verdict, run: GateRun) -> str:
+def cost_text(verdict: Verdict, run: GateRun) -> str:
     """Time and dollars of the gate as one sentence."""
     spent, cost = minutes(verdict, run), gate_cost(verdict, run)
     dollars = f", ${cost:.4f} at the pinned price of {run.header.price.get('machine')}" if cost is not None else ""

@@ -11,7 +11,7 @@ from ..gating.findings import complete_pairs, slot_values
 from ..gating.pairs import ARMS, Arm, GateRun, SlotRecord
 from ..load.run import CENSORED, OK
 from ..verdict import Verdict
-from .advice import spell_cost
+from .advice import cost_text
 
 Array = npt.NDArray[np.float64]
 RatioRow = tuple[str, Sequence[float], tuple[float, float] | None, float | None]
@@ -116,7 +116,7 @@ def facts(verdict: Verdict, run: GateRun) -> list[tuple[str, str]]:
         ("libraries", libraries),
         ("commit", str(environment.get("commit") or "unknown")),
         ("price", f"{header.price.get('machine')}, ${header.price.get('usd_hour')}/h ({header.price.get('source')})"),
-        ("the gate itself", spell_cost(verdict, run)),
+        ("the gate itself", cost_text(verdict, run)),
         ("measured", header.at),
     ]
     return [(name, text) for name, text in found if text]

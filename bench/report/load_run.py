@@ -4,14 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seatrial.optimize.report.pages import write_page
+from seatrial.optimize.units import format_value
+
 from ..load.folder import reading
 from ..load.run import LoadRun, Saturation
-from ..load.show import Reading
+from ..load.show import Reading, table
 from ..load.summary import LoadSummary, summarise
-from ..measurement import spell
 from ..server_statistics import lines as server_lines
 from .junit import document
-from .page import write_page
+from .page import TEMPLATES
 from .run_report import RunReport, exit_case, markdown_lines
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def told_saturation(folder: Path) -> RunReport:
         counted,
         target=run.target,
         failures=[f"{run.errors} requests got no result"] if run.errors else [],
-        figures=[("samples", spell(run.inferences_per_second, "1/s"))],
+        figures=[("samples", format_value(run.inferences_per_second, "1/s"))],
         sections=list,
         more=[],
     )
@@ -82,7 +84,7 @@ def _told(
         ),
         html=lambda path: write_page(
             path,
-            "run.html.j2",
+            TEMPLATES / "run.html.j2",
             tables=[],
             title=name,
             outcome=outcome,
@@ -97,8 +99,6 @@ def _told(
 def _show(console: "Console", rows: Sequence[tuple[str, str, str]], breaches: Sequence[str]) -> None:
     from rich.text import Text
 
-    from ..load.show import table
-
     console.print(table(rows))
     for breach in breaches:
         console.print(Text.assemble(("INVALID ", "bold red"), breach))
@@ -106,8 +106,8 @@ def _show(console: "Console", rows: Sequence[tuple[str, str, str]], breaches: Se
 
 def _figures(summary: LoadSummary) -> list[tuple[str, str]]:
     times = (("p50", summary.p50), ("p95", summary.p95), ("p99", summary.p99), ("longest", summary.longest))
-    rate = spell(summary.achieved_rate, "1/s")
-    return [("rate", rate), *((name, "–" if value is None else spell(value, "s")) for name, value in times)]
+    rate = format_value(summary.achieved_rate, "1/s")
+    return [("rate", rate), *((name, format_value(value, "s")) for name, value in times)]
 
 
 def _sections(run: LoadRun) -> list[tuple[str, str, str]]:

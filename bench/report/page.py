@@ -8,23 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seatrial.optimize.report.pages import environment
-from seatrial.optimize.store import write_atomically
+from seatrial.optimize.report.pages import write_page
+from seatrial.optimize.units import format_span
 
 from ..gating.findings import complete_pairs
 from ..gating.pairs import GateRun
-from ..measurement import spell
 from ..outcomes import MEANINGS
 from ..verdict import Verdict
 from . import evidence, waterfall
-from .advice import next_steps, spell_cost
-from .rows import interval_name, rows, short, signed, span
+from .advice import cost_text, next_steps
+from .rows import interval_name, rows
 from .rows import title as heading
 
 if TYPE_CHECKING:
     from ..load.summary import LoadSummary
 
-_TEMPLATES = Path(__file__).parent.with_name("templates")
+TEMPLATES = Path(__file__).parent.with_name("templates")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +57,7 @@ def write_html(
     """One page that needs no network: verdict, findings, plots, the chain of stages, served load, provenance."""
     write_page(
         path,
-        "report.html.j2",
+        TEMPLATES / "report.html.j2",
         title=title,
         verdict=verdict,
         heading=heading(verdict),
@@ -71,24 +70,11 @@ def write_html(
         load=load,
         slots=evidence.slot_rows(run),
         design=run.header.budget["design"],
-        cost=spell_cost(verdict, run),
+        cost=cost_text(verdict, run),
         facts=evidence.facts(verdict, run),
         **_plots(verdict, run),
         **_waterfall(run),
     )
-
-
-def write_page(path: Path, template: str | Path, **values: Any) -> None:
-    """Render a template into one file, with the plots' library in it where there are plots.
-
-    A floor above names a file of its own, which may extend this floor's.
-    """
-    from seatrial.optimize.report.on_plotly import library
-
-    file = _TEMPLATES / template
-    templates = environment(file.parent, _TEMPLATES)
-    templates.filters |= {"spell": spell, "short": short, "percent": lambda value: f"{value - 1:+.1%}"}
-    write_atomically(path, templates.get_template(file.name).render(library=library(), **values).encode())
 
 
 def _plots(verdict: Verdict, run: GateRun) -> Mapping[str, str]:
@@ -120,9 +106,16 @@ def _waterfall(run: GateRun) -> dict[str, Any]:
     return {
         "waterfall": on_plotly.waterfall(base.whole, steps, candidate.whole),
         "parts": [
-            (part, span(base.parts[part]), span(candidate.parts[part]), signed(step), waterfall.ABOUT[part])
+            (
+                part,
+                format_span(base.parts[part]),
+                format_span(candidate.parts[part]),
+                format_span(step, signed=True),
+                waterfall.ABOUT[part],
+            )
             for part, step in steps.items()
         ],
-        "largest": f"mean {span(base.whole)} to {span(candidate.whole)}; most of it: {name} {signed(seconds)}",
+        "largest": f"mean {format_span(base.whole)} to {format_span(candidate.whole)}; "
+        f"most of it: {name} {format_span(seconds, signed=True)}",
         "bounded": base.bounded or candidate.bounded,
     }

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from ..measurement import spell
+from seatrial.optimize.units import format_change, format_range, format_value
+
 from ..outcomes import MEANINGS
 from ..verdict import Finding, Outcome, Verdict
 
@@ -23,6 +24,11 @@ class Row:
     reason: str
 
     @property
+    def cells(self) -> tuple[str, ...]:
+        """What a table shows beside the outcome."""
+        return (self.label, self.base, self.candidate, self.change, self.interval, self.allowed)
+
+    @property
     def label(self) -> str:
         """The metric, and whether it decides."""
         return self.metric if self.gating else f"{self.metric} (informational)"
@@ -35,8 +41,8 @@ def rows(verdict: Verdict) -> list[Row]:
         Row(
             metric=named(finding),
             outcome=finding.outcome,
-            base=_value(finding.base, finding),
-            candidate=_value(finding.candidate, finding),
+            base=format_value(finding.base, finding.unit),
+            candidate=format_value(finding.candidate, finding.unit),
             change=_change(finding),
             interval=_interval(finding),
             allowed=_allowed(finding),
@@ -70,28 +76,9 @@ def explanation(verdict: Verdict) -> tuple[str, ...]:
     return reasons or (MEANINGS[verdict.outcome],)
 
 
-def short(digest: str) -> str:
-    """The first twelve digits of a digest."""
-    return digest.removeprefix("sha256:")[:12]
-
-
-def span(seconds: float) -> str:
-    """A duration for people, microseconds where milliseconds would need many zeros."""
-    return f"{1e6 * seconds:.3g} µs" if 0 < abs(seconds) < 1e-4 else spell(seconds, "s")
-
-
-def signed(seconds: float) -> str:
-    """A change of time with its sign."""
-    return ("+" if seconds > 0 else "") + span(seconds)
-
-
-def _value(value: float | None, finding: Finding) -> str:
-    return "–" if value is None else spell(value, finding.unit)
-
-
 def _change(finding: Finding) -> str:
     if finding.ratio is not None:
-        return f"{finding.ratio - 1:+.1%}"
+        return format_change(finding.ratio)
     return f"{finding.difference:+.4f}" if finding.difference is not None else ""
 
 
@@ -100,10 +87,10 @@ def _interval(finding: Finding) -> str:
         return "exact" if finding.method == "exact" else ""
     low, high = finding.interval
     if finding.ratio is not None:
-        return f"{low - 1:+.1%} … {high - 1:+.1%}"
+        return f"{format_change(low)} … {format_change(high)}"
     if finding.difference is not None:
         return f"{low:+.4f} … {high:+.4f}"
-    return f"{spell(low, finding.unit)} … {spell(high, finding.unit)}"
+    return format_range(low, high, finding.unit)
 
 
 def _reach(finding: Finding) -> str:
@@ -116,8 +103,8 @@ def _allowed(finding: Finding) -> str:
     if finding.bound is None:
         return ""
     if finding.ratio is not None:
-        return f"{finding.bound - 1:+.1%}"
+        return format_change(finding.bound)
     if finding.difference is not None:
         return f"{finding.bound:+.4f}"
     side = "≤" if finding.rule == "at_most" else "≥"
-    return f"{side} {spell(finding.bound, finding.unit)}"
+    return f"{side} {format_value(finding.bound, finding.unit)}"

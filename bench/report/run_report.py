@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from seatrial.optimize.report.pages import write_page
+from seatrial.optimize.tables import escape, markdown_table, table
+from seatrial.optimize.units import format_value
+
 from ..gating.pairs import Arm
-from ..measurement import Measurement, spell
+from ..measurement import Measurement
 from .junit import Case, Inconclusive, document
-from .markdown import escape
-from .page import write_page
+from .page import TEMPLATES
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -72,7 +75,7 @@ def recomputed(
     def plain(path: Path) -> None:
         outcome = {1: "FAIL", 3: "INCONCLUSIVE", 4: "INVALID"}.get(exit_code, "")
         given = {"outcome": outcome, "reasons": reasons, "figures": [], "sections": [], "lines": lines}
-        write_page(path, "run.html.j2", title=name, tables=listed, **given)
+        write_page(path, TEMPLATES / "run.html.j2", title=name, tables=listed, **given)
 
     return RunReport(
         kind=kind,
@@ -146,7 +149,7 @@ def _cell(value: Any, record: Mapping[str, Any]) -> str:
         case [low, high]:
             return f"{_cell(low, record)} … {_cell(high, record)}"
         case float():
-            return spell(value, str(record["unit"])) if "unit" in record else f"{value:.6g}"
+            return format_value(value, str(record["unit"])) if "unit" in record else f"{value:.6g}"
     return str(value)
 
 
@@ -165,25 +168,16 @@ def flat(value: Mapping[str, Any], depth: int = 1) -> list[tuple[str, str]]:
 
 def show_lines(console: "Console", title: str, lines: Sequence[tuple[str, ...]]) -> None:
     """Rows of text as a table in the terminal, the first column quiet."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for first, *rest in lines:
-        table.add_row(Text(first, "dim"), *map(Text, rest))
-    console.print(Text(title, "bold"))
-    console.print(table)
+    head = [str(column) for column in range(max(map(len, lines), default=0))]
+    console.print(title, style="bold", markup=False, highlight=False)
+    console.print(table(head, (((first, "dim"), *rest) for first, *rest in lines), left=head, header=False))
 
 
 def markdown_lines(title: str, lines: Sequence[tuple[str, str]], listed: Sequence[Listed] = ()) -> str:
     """Tables first, then names and texts, folded where there is a table."""
     text = [f"## {escape(title)}", ""]
     for each in listed:
-        text += [_line(each.head), "|" + "---|" * len(each.head), *map(_line, each.rows), ""]
-    plain = ["| what | value |", "|---|---|", *map(_line, lines)]
+        text += [*markdown_table(each.head, each.rows), ""]
+    plain = markdown_table(("what", "value"), lines)
     folded = ["<details><summary>All figures</summary>", "", *plain, "", "</details>"] if listed else plain
     return "\n".join([*text, *folded, ""])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(map(escape, cells)) + " |"

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from seatrial.optimize.tables import table
+
 from ..outcomes import MEANINGS, STYLES
 from ..verdict import Verdict
 from .advice import next_steps
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
 
 def print_verdict(verdict: Verdict, console: "Console") -> None:
     """The verdict, its reasons and the findings as a table in the terminal."""
-    from rich.table import Table
     from rich.text import Text
 
     console.print(
@@ -25,14 +26,11 @@ def print_verdict(verdict: Verdict, console: "Console") -> None:
     )
     for reason in verdict.reasons or (MEANINGS[verdict.outcome],):
         console.print(Text(f"  {reason}"))
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for name in ("", "metric", "base", "candidate", "change", interval_name(verdict), "allowed"):
-        table.add_column(name, justify="left" if name in ("", "metric") else "right")
-    for row in rows(verdict):
-        style = STYLES[row.outcome] if row.gating else "dim"
-        cells = (row.base, row.candidate, row.change, row.interval, row.allowed)
-        table.add_row(Text(row.outcome, style), row.label, *cells)
-    console.print(table)
+    head = ("", "metric", "base", "candidate", "change", interval_name(verdict), "allowed")
+    cells: list[list[str | tuple[str, str]]] = [
+        [(row.outcome, STYLES[row.outcome] if row.gating else "dim"), *row.cells] for row in rows(verdict)
+    ]
+    console.print(table(head, cells, left=head[:2]))
     if verdict.outcome != "PASS":
         for reason in verdict.summary[len(verdict.reasons) :]:
             console.print(Text(f"  {reason}"))

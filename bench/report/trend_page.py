@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..measurement import spell
+from seatrial.optimize.report.pages import write_page
+from seatrial.optimize.units import format_value
+
 from ..records.history import Point
 from ..records.trend import Trend, sparkline, trend
-from .page import write_page
+from .page import TEMPLATES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,9 +29,9 @@ class Series:
     said: tuple[str, ...]
     trend: Trend
 
-    def spell(self, value: float) -> str:
+    def format(self, value: float) -> str:
         """A value of the series for people."""
-        return spell(value, self.unit) if self.unit else f"×{value:.3f}"
+        return format_value(value, self.unit) if self.unit else f"×{value:.3f}"
 
 
 def series(points: Sequence[Point], *, ratio: bool, only: Collection[str] = ()) -> list[Series]:
@@ -61,7 +63,7 @@ def series(points: Sequence[Point], *, ratio: bool, only: Collection[str] = ()) 
 def sentences(one: Series) -> list[str]:
     """Return the findings of the trend, one sentence each."""
     steps = [
-        f"step of {step.ratio - 1:+.1%} from {one.spell(step.before)} to {one.spell(step.after)} "
+        f"step of {step.ratio - 1:+.1%} from {one.format(step.before)} to {one.format(step.after)} "
         f"with the gate of {one.at[step.index]}"
         for step in one.trend.steps
     ]
@@ -76,7 +78,7 @@ def show(console: "Console", found: Sequence[Series]) -> None:
     for one in found:
         shown = one.values[-_WIDEST:]
         first = len(one.values) - len(shown)
-        ends = f"{one.spell(one.values[0])} → {one.spell(one.values[-1])}"
+        ends = f"{one.format(one.values[0])} → {one.format(one.values[-1])}"
         console.print(Text(f"{one.metric:<{width}}  {sparkline(shown)}  {ends}"))
         marks = ["▲" if any(step.index == first + i for step in one.trend.steps) else " " for i in range(len(shown))]
         if "▲" in marks:
@@ -89,12 +91,12 @@ def write_html(path: Path, model: str, machine: str, found: Sequence[Series]) ->
     """One page with a plot for each metric."""
     write_page(
         path,
-        "run.html.j2",
+        TEMPLATES / "run.html.j2",
         tables=[],
         title=f"{model} over its gates",
         outcome="",
         reasons=[],
-        figures=[(one.metric, one.spell(one.values[-1])) for one in found],
+        figures=[(one.metric, one.format(one.values[-1])) for one in found],
         sections=[(one.metric, ". ".join(sentences(one)) or "No step and no drift.", _plot(one)) for one in found],
         lines=[
             ("machine", machine),
@@ -120,4 +122,4 @@ def _plot(one: Series) -> str:
 def _said(point: Point) -> str:
     change = f", {point.ratio - 1:+.1%} against its base" if point.ratio is not None else ""
     commit = f", commit {point.commit}" if point.commit else ""
-    return f"{point.at}: {spell(point.candidate, point.unit)}{change} ({point.verdict}{commit})"
+    return f"{point.at}: {format_value(point.candidate, point.unit)}{change} ({point.verdict}{commit})"

@@ -1,6 +1,5 @@
 """The baseline verbs: keep what a run measured for this class of machine, show it, hold a run against it."""
 
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +8,9 @@ import typer
 
 from seatrial.optimize import environment as machine
 from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.tables import table
 from seatrial.optimize.terminal import Json, echo, emit, led, out
+from seatrial.optimize.units import format_change, format_range, format_value
 from seatrial.optimize.visible import visible
 
 if TYPE_CHECKING:
@@ -98,19 +99,17 @@ def compare(run: Run, name: Name = "main", arm: Arm = Side.CANDIDATE, json_: Jso
             | {"metrics": {each.metric: {"then": each.then, "now": each.now, "ratio": each.ratio} for each in moved}}
         )
         return
-    _table(
-        ("metric", "then", "now", "change", "values per slot"),
-        [
-            (
-                each.metric,
-                _spell(each.then, each.unit),
-                _spell(each.now, each.unit),
-                f"{each.ratio - 1:+.1%}" + (" !" if each.outside else ""),
-                f"{_spell(each.lowest, each.unit)} … {_spell(each.highest, each.unit)}",
-            )
-            for each in moved
-        ],
+    rows = (
+        (
+            each.metric,
+            format_value(each.then, each.unit),
+            format_value(each.now, each.unit),
+            format_change(each.ratio) + (" !" if each.outside else ""),
+            format_range(each.lowest, each.highest, each.unit),
+        )
+        for each in moved
     )
+    out.print(table(("metric", "then", "now", "change", "values per slot"), rows, left=("metric",)))
     out.print(
         (
             f"{name} of {model} was recorded {stored.at}. This comparison is informational; use seatrial "
@@ -142,27 +141,10 @@ def _print(stored: "Baseline") -> None:
         rows.append(
             (
                 each.metric.name,
-                _spell(values[len(values) // 2], unit),
-                f"{_spell(values[0], unit)} … {_spell(values[-1], unit)}",
+                format_value(values[len(values) // 2], unit),
+                format_range(values[0], values[-1], unit),
                 "" if noise is None else f"{noise:.1%}",
                 str(len(values)),
             )
         )
-    _table(("metric", "typical", "values per slot", "spread", "slots"), rows)
-
-
-def _spell(value: float, unit: str) -> str:
-    from ..measurement import spell
-
-    return spell(value, unit)
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for name in head:
-        table.add_column(name, justify="left" if name == "metric" else "right")
-    for row in rows:
-        table.add_row(*row)
-    out.print(table)
+    out.print(table(("metric", "typical", "values per slot", "spread", "slots"), rows, left=("metric",)))

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import ConfigError, MachineError
+from ..recipe.text import value_text
 from ..store import write_atomically
+from ..templating import environment
 from .model import Input
 
 Family = Literal["cnn", "transformer", "mlp"]
@@ -112,17 +114,6 @@ def slug(text: str) -> str:
 
 
 def _rendered(name: str, values: Mapping[str, Any]) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    from ..recipe.text import value_text
-
-    templates = Environment(  # TOML and Python, not HTML: nothing to escape; texts go through `value_text`
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=False,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    templates = environment(_TEMPLATES, html=False)  # TOML and Python: texts go through `value_text`
     templates.filters["toml"] = value_text
     return templates.get_template(f"{name}.j2").render(values)

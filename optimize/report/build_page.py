@@ -10,8 +10,9 @@ from typing import Any
 from ..building.built import Build
 from ..building.figures import StepMetrics, worth
 from ..graphs.coverage import Coverage
+from ..units import format_value, short_digest
 from .pages import write_page
-from .show import gain_lines, gain_text, pace_text, short, size_text
+from .show import gain_lines, gain_text, island_rows, notes_text, pace_text
 
 
 def write_html(
@@ -58,7 +59,7 @@ def _headline(last: StepMetrics, first: StepMetrics) -> list[tuple[str, str]]:
         found += [("against the source", f"{last.quality - (first.quality or 0.0):+.4f}")]
     return [
         *found,
-        ("size", size_text(last.size)),
+        ("size", format_value(last.size, "B")),
         ("of the source's size", f"{last.size / first.size:.0%}"),
     ]
 
@@ -85,15 +86,15 @@ def _stages(build: Build, rows: Sequence[StepMetrics]) -> list[dict[str, Any]]:
             "dropped": step.dropped,
             "format": step.artifact.format,
             "quality": row.quality,
-            "size": size_text(row.size),
+            "size": format_value(row.size, "B"),
             "pace": pace_text(row.parent),
             "speed": None if row.reference is None else f"{1 / row.reference.ratio:.2f} ×",
             "gain": gain_text(step, row),
-            "digest": step.artifact.digest.removeprefix("sha256:")[:12],
+            "digest": short_digest(step.artifact.digest),
             "at": step.artifact.made_by.at,
             "seed": step.artifact.made_by.seed,
-            "samples": (step.artifact.made_by.samples or "").removeprefix("sha256:")[:12],
-            "notes": ", ".join(f"{key} {short(value)}" for key, value in step.artifact.made_by.notes.items()),
+            "samples": short_digest(step.artifact.made_by.samples),
+            "notes": notes_text(step.artifact),
         }
         for step, row in zip(build.all, rows, strict=True)
     ]
@@ -124,18 +125,7 @@ def _kept_in_float(build: Build) -> list[tuple[str, str, str]]:
 
 def _islands(coverages: Mapping[str, Coverage]) -> list[dict[str, str]]:
     """List operations that were quantized but run in float, and those that could not be counted, step by step."""
-    rows = [
-        {
-            "step": label,
-            "layer": island.layer.name,
-            "kind": island.layer.kind,
-            "precision": island.layer.precision,
-            "share": f"{island.layer.macs / found.macs:.1%}",
-            "reason": island.reason,
-        }
-        for label, found in coverages.items()
-        for island in sorted(found.islands, key=lambda island: -island.layer.macs)
-    ]
+    rows = [{"step": label} | row for label, found in coverages.items() for row in island_rows(found)]
     unknown = {"kind": "", "precision": "", "share": "", "reason": "its cost is unknown; not counted"}
     return rows + [
         {"step": label, "layer": name} | unknown for label, found in coverages.items() for name in found.unseen

@@ -1,47 +1,29 @@
-"""Pages: renders a template of this floor into one HTML file that needs no network. Computes no figure."""
+"""Pages: renders a template into one HTML file that needs no network. Computes no figure.
+
+A template lies in its own room's `templates` and extends `page.html.j2` of this one; `parts.html.j2` holds what several
+pages show.
+"""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import MachineError
 from ..store import write_atomically
-from ..visible import visible
+from ..templating import environment
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
-
-def environment(*folders: Path) -> "Environment":
-    """Return what renders HTML templates: all text escaped, control and invisible characters shown."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    def shown(value: Any) -> Any:
-        return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-    return Environment(
-        loader=FileSystemLoader(list(folders)),
-        autoescape=True,
-        finalize=shown,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+_OWN = Path(__file__).with_name("templates")
 
 
-def write_page(path: Path, template: str, **values: Any) -> None:
-    """Write the page; the plot library goes in once.
+def write_page(path: Path, template: str | Path, **values: Any) -> None:
+    """Write the page of a template of this room, or of another room's file; the plot library goes in once.
 
     Raises:
         MachineError: the file cannot be written.
     """
     from . import on_plotly
 
-    page = (
-        environment(Path(__file__).with_name("templates"))
-        .get_template(template)
-        .render(**values, library=on_plotly.library())
-    )
+    file = _OWN / template
+    page = environment(file.parent, _OWN).get_template(file.name).render(**values, library=on_plotly.library())
     try:
         write_atomically(path, page.encode())
     except OSError as error:

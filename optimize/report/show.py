@@ -1,9 +1,8 @@
 """Format the values of this floor for a terminal and as JSON; decides nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ..artifact import Artifact
@@ -13,38 +12,42 @@ from ..building.reproduce import Link
 from ..graphs.coverage import Coverage
 from ..record import as_json
 from ..search.explore import Found
+from ..tables import table
 from ..timing.pace import LatencyRatio
+from ..units import format_value, short_digest
+
+Rows = Iterable[Sequence[str]]
+_UNITS = {"size": "B", "memory": "B"}  # of objectives; all others are ratios or scores
 
 
-def _table(*, left: Sequence[str], right: Sequence[str] = (), last: Sequence[str] = ()) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in (*left, *right, *last):
-        table.add_column(name, justify="right" if name in right else "left", no_wrap=name not in ("notes", "reason"))
-    return table
+def _table(rows: Rows, *, left: Sequence[str], right: Sequence[str] = (), last: Sequence[str] = ()) -> Table:
+    return table((*left, *right, *last), rows, left=(*left, *last), wrap=("notes", "reason"), look="ruled")
 
 
 def build_table(build: Build, rows: Sequence[StepMetrics]) -> Table:
     """Return a table of a build's steps with quality, size, latency ratio, and memory where it was measured."""
     weighed = any(row.memory is not None for row in rows)
-    table = _table(
-        left=("step", "format", "digest"),
-        right=("quality", "size", *(("memory",) if weighed else ()), "time / parent's", "vs fp32", "made in"),
-        last=("gain",),
-    )
-    for step, row in zip(build.all, rows, strict=True):
-        table.add_row(
+    cells = (
+        (
             step.label,
             step.artifact.format,
-            step.artifact.digest.removeprefix("sha256:")[:12],
+            short_digest(step.artifact.digest),
             _quality(step, row),
-            size_text(row.size),
-            *((size_text(row.memory.bytes) if row.memory else "",) if weighed else ()),
+            format_value(row.size, "B"),
+            *((format_value(row.memory.bytes, "B") if row.memory else "",) if weighed else ()),
             pace_text(row.parent),
             "" if row.reference is None else f"{1 / row.reference.ratio:.1f}x",
             "cached" if step.cached else f"{step.seconds:.1f} s",
             gain_text(step, row),
         )
-    return table
+        for step, row in zip(build.all, rows, strict=True)
+    )
+    return _table(
+        cells,
+        left=("step", "format", "digest"),
+        right=("quality", "size", *(("memory",) if weighed else ()), "time / parent's", "vs fp32", "made in"),
+        last=("gain",),
+    )
 
 
 def _quality(step: Step, row: StepMetrics) -> str:
@@ -71,14 +74,14 @@ def gain_lines(build: Build, rows: Sequence[StepMetrics]) -> list[str]:
     lines = []
     for step, row in zip(build.all, rows, strict=True):
         if row.gain in ("slower", "no gain") or step.dropped:
-            before = size_text(sizes.get(step.artifact.made_by.parent or "", 0))
+            before = format_value(sizes.get(step.artifact.made_by.parent or "", 0), "B")
             fate = "left out" if step.dropped else 'kept; on_no_gain = "drop" leaves it out'
             said = {"slower": "is slower", "no gain": "brings no gain"}.get(
                 row.gain or "", "is worse in a resource that counts"
             )
             lines.append(
                 f"{step.label} {said}: {pace_text(row.parent)} of its parent's time, "
-                f"{before} to {size_text(row.size)}; {fate}"
+                f"{before} to {format_value(row.size, 'B')}; {fate}"
             )
     lines += [
         f'{each.label} was left out: {each.why}; on_disagreement = "fail" ends the build there'
@@ -100,18 +103,8 @@ def memory_line(rows: Sequence[StepMetrics]) -> str:
     one, noise = found[-1], max(each.high - each.low for each in found)
     return (
         f"memory: the peak that opening and running batch {one.batch} adds, one thread; "
-        f"median of {one.processes} fresh processes, at most {size_text(noise)} apart"
+        f"median of {one.processes} fresh processes, at most {format_value(noise, 'B')} apart"
     )
-
-
-def size_text(count: int) -> str:
-    """Format bytes for display, in powers of 1024."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} GiB"
 
 
 def build_json(build: Build, rows: Sequence[StepMetrics]) -> dict[str, Any]:
@@ -140,75 +133,99 @@ def _step(step: Step, row: StepMetrics) -> dict[str, Any]:
 
 def plan_table(planned: Sequence[Planned]) -> Table:
     """Return a table of the steps that a build would take."""
-    table = _table(left=("step", "takes", "makes", "state", "digest"))
-    for step in planned:
-        digest = step.artifact.digest.removeprefix("sha256:")[:12] if step.artifact else ""
-        state = "left out" if step.refused else "cached" if step.artifact else "to do"
-        table.add_row(step.label, step.takes, step.makes, state, digest)
-    return table
+    rows = (
+        (
+            step.label,
+            step.takes,
+            step.makes,
+            "left out" if step.refused else "cached" if step.artifact else "to do",
+            short_digest(step.artifact.digest if step.artifact else ""),
+        )
+        for step in planned
+    )
+    return _table(rows, left=("step", "takes", "makes", "state", "digest"))
 
 
 def history_table(chain: Sequence[Artifact]) -> Table:
     """The chain of parents, newest first."""
-    table = _table(left=("digest", "stage", "format"), right=("size",), last=("made at", "notes"))
-    for artifact in chain:
-        notes = ", ".join(f"{key} {short(value)}" for key, value in artifact.made_by.notes.items())
-        table.add_row(
-            artifact.digest.removeprefix("sha256:")[:12],
+    rows = (
+        (
+            short_digest(artifact.digest),
             artifact.made_by.stage,
             artifact.format,
-            size_text(artifact.size),
+            format_value(artifact.size, "B"),
             artifact.made_by.at,
-            notes,
+            notes_text(artifact),
         )
-    return table
+        for artifact in chain
+    )
+    return _table(rows, left=("digest", "stage", "format"), right=("size",), last=("made at", "notes"))
 
 
 def links_table(links: Sequence[Link]) -> Table:
     """A chain as recorded and as made again, the source first."""
-    table = _table(left=("stage", "recorded", "made again", ""), last=("notes",))
-    for link in links:
-        short = [digest.removeprefix("sha256:")[:12] for digest in (link.recorded, link.rebuilt)]
-        table.add_row(link.stage, *short, "equal" if link.equal else "differs", "; ".join(link.causes))
-    return table
+    rows = (
+        (
+            link.stage,
+            *map(short_digest, (link.recorded, link.rebuilt)),
+            "equal" if link.equal else "differs",
+            "; ".join(link.causes),
+        )
+        for link in links
+    )
+    return _table(rows, left=("stage", "recorded", "made again", ""), last=("notes",))
 
 
 def front_table(found: Found) -> Table:
     """Return a table of the Pareto front: chosen values, measurements, and recipe file."""
     addresses = list(found.candidates[0].chosen) if found.candidates else []
-    table = _table(left=("trial",), right=(*addresses, *found.objectives), last=("digest", "recipe"))
-    for point in found.front:
-        figures = [
-            size_text(int(value or 0)) if name in ("size", "memory") else f"{value:.4f}"
-            for name, value in ((name, point.values[name]) for name in found.objectives)
-        ]
-        values = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in point.chosen.values()]
-        digest = point.digest.removeprefix("sha256:")[:12]
-        table.add_row(str(point.number), *values, *figures, digest, found.files[point.number].name)
-    return table
+    rows = (
+        (
+            str(point.number),
+            *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in point.chosen.values()),
+            *(format_value(point.values[name] or 0, _UNITS.get(name, "")) for name in found.objectives),
+            short_digest(point.digest),
+            found.files[point.number].name,
+        )
+        for point in found.front
+    )
+    return _table(rows, left=("trial",), right=(*addresses, *found.objectives), last=("digest", "recipe"))
 
 
-def short(value: Any) -> Any:
-    """A note for one line of a table; what is a table or a list itself is only counted."""
-    return len(value) if isinstance(value, Mapping | list | tuple) else value
+def notes_text(artifact: Artifact) -> str:
+    """An artifact's notes in one line; what is a table or a list itself is only counted."""
+    notes = artifact.made_by.notes.items()
+    return ", ".join(f"{key} {len(v) if isinstance(v, Mapping | list | tuple) else v}" for key, v in notes)
 
 
 def precision_table(found: Coverage) -> Table:
     """Layers and share of multiply-accumulates per precision."""
-    table = _table(left=("precision",), right=("layers", "MACs", "share"))
-    for precision, share in found.shares.items():
-        layers = [layer for layer in found.layers if layer.precision == precision]
-        table.add_row(precision, str(len(layers)), str(sum(layer.macs for layer in layers)), f"{share:.1%}")
-    return table
+    layers = {name: [layer for layer in found.layers if layer.precision == name] for name in found.shares}
+    rows = (
+        (precision, str(len(layers[precision])), str(sum(layer.macs for layer in layers[precision])), f"{share:.1%}")
+        for precision, share in found.shares.items()
+    )
+    return _table(rows, left=("precision",), right=("layers", "MACs", "share"))
 
 
 def islands_table(found: Coverage) -> Table:
     """Return a table of operations that were quantized but run in float, costliest first."""
-    table = _table(left=("island", "operator", "runs in"), right=("share",), last=("reason",))
-    for island in sorted(found.islands, key=lambda island: -island.layer.macs):
-        layer = island.layer
-        table.add_row(layer.name, layer.kind, layer.precision, f"{layer.macs / found.macs:.1%}", island.reason)
-    return table
+    rows = (list(row.values()) for row in island_rows(found))
+    return _table(rows, left=("island", "operator", "runs in"), right=("share",), last=("reason",))
+
+
+def island_rows(found: Coverage) -> list[dict[str, str]]:
+    """Operations that were quantized but run in float as text, costliest first."""
+    return [
+        {
+            "layer": island.layer.name,
+            "kind": island.layer.kind,
+            "precision": island.layer.precision,
+            "share": f"{island.layer.macs / found.macs:.1%}",
+            "reason": island.reason,
+        }
+        for island in sorted(found.islands, key=lambda island: -island.layer.macs)
+    ]
 
 
 def coverage_json(found: Coverage) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from math import inf
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ..building.comparison import Comparison
 from ..parity.agreement import Agreement
 from ..parity.divergence import Divergence
 from ..parity.sweep import Point
+from ..tables import table
 from .pages import write_page
 
 Row = dict[str, str]
@@ -18,14 +18,10 @@ Row = dict[str, str]
 
 def parity_table(found: Comparison) -> Table:
     """Measures of agreement per output, batch size and length."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("output", "at", "of spread", "relative", "SNR, dB", "cosine", "same argmax", "flips", "contract"):
-        left = name in ("output", "at", "contract")
-        table.add_column(name, justify="left" if left else "right", no_wrap=name != "contract")
-    for row in rows(found):
-        cells = ("output", "at", "spread", "error", "snr", "cosine", "agreement", "flips")
-        table.add_row(*(row[cell] for cell in cells), row["broken"] or row["kept"])
-    return table
+    head = ("output", "at", "of spread", "relative", "SNR, dB", "cosine", "same argmax", "flips", "contract")
+    names = ("output", "at", "spread", "error", "snr", "cosine", "agreement", "flips")
+    cells = ((*(row[name] for name in names), row["broken"] or row["kept"]) for row in rows(found))
+    return table(head, cells, left=("output", "at", "contract"), wrap=("contract",), look="ruled")
 
 
 def rows(found: Comparison) -> list[Row]:

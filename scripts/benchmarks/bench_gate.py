@@ -23,7 +23,7 @@ from seatrial.bench.gating.judge import judge
 from seatrial.bench.gating.noise import Trial, noise_of
 from seatrial.bench.gating.pairs import GateRun
 from seatrial.bench.gating.trials import Rate, rate
-from seatrial.bench.measurement import spell_minutes
+from seatrial.optimize.units import format_duration
 
 GATES = 10_000
 REAL_SECONDS = 210.0  # that a row with real servers may record
@@ -163,7 +163,7 @@ def gate_time(folder: Path) -> Row:
     return Row(
         name="gate-time",
         claim="a gate of a 5 ms model, 6 pairs, start to verdict",
-        value=f"{spell_minutes(seconds)}, {trial.slot_seconds:.1f} s a slot ({outcome})",
+        value=f"{format_duration(seconds)}, {trial.slot_seconds:.1f} s a slot ({outcome})",
         bar="<= 5 min",
         met=seconds <= 300 and outcome != "INVALID",
     )

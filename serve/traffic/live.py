@@ -9,6 +9,7 @@ from pathlib import Path
 
 from seatrial.optimize.errors import ConfigError, MissingError, SeatrialError
 from seatrial.optimize.store import Store
+from seatrial.optimize.units import format_count
 
 from ..errors import ServerError
 from ..triton.proof.replaying import reference, replayed
@@ -21,7 +22,7 @@ from .envoy import access_log, on_capture, on_envoy
 from .envoy.proxy import Proxy, read, running
 from .envoy.router import EnvoyRouter
 from .rollout.controller import RolloutPorts
-from .rollout.evidence import Judgement, spell_count
+from .rollout.evidence import Judgement
 from .rollout.machine import Phase, Rollout
 from .rollout.steady import SteadyClock
 from .seen import Seen
@@ -210,7 +211,7 @@ class _Comparing:
             compared_at_least=plan.compared_at_least,
             mine=self._is_mine,
         )
-        forecast = f"needs about {spell_count(found.needed)} more compared requests" if found.needed else ""
+        forecast = f"needs about {format_count(found.needed)} more compared requests" if found.needed else ""
         told = found.reasons or (f"{found.compared} mirrored requests were answered alike",)
         return Judgement(outcome=found.outcome, reasons=told, forecast=forecast)
 

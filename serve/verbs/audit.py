@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seatrial.bench.verbs.samples import OwnTarget
+from seatrial.optimize.tables import table
 from seatrial.optimize.terminal import Json, emit, led, out, progress, store
 
 if TYPE_CHECKING:
@@ -45,15 +46,18 @@ def audit(
 
 
 def _print(done: "Audit") -> None:
-    from rich.table import Table
-
     if done.findings:
-        table = Table("severity", "rule", "seen", "fix", show_lines=True)
-        for each in done.findings:
-            seen = led("", f"{each.seen}\n").append_text(led("dim", each.where))
-            severity = led(_COLOURS[each.severity], each.severity)
-            table.add_row(severity, each.rule, seen, f"{each.why}.\n→ {each.mend}")
-        out.print(table)
+        head = ("severity", "rule", "seen", "fix")
+        rows = (
+            (
+                led(_COLOURS[each.severity], each.severity),
+                each.rule,
+                led("", f"{each.seen}\n").append_text(led("dim", each.where)),
+                f"{each.why}.\n→ {each.mend}",
+            )
+            for each in done.findings
+        )
+        out.print(table(head, rows, left=head, look="boxed", lines=True))
     for line in done.looked:
         out.print(f"examined {line}", markup=False, highlight=False, soft_wrap=True)
     for line in done.unseen:

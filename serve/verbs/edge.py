@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seatrial.optimize.interrupts import wished
+from seatrial.optimize.tables import table
 from seatrial.optimize.terminal import Json, emit, err, out, progress
 
 if TYPE_CHECKING:
@@ -249,11 +250,14 @@ def _tell(proxy: "Proxy", *, json_: bool) -> None:
 
 
 def _table(found: list["Routes"]) -> None:
-    from rich.table import Table
-
-    table = Table("model", "stable", "candidate", "share", "copied")
-    for each in found:
-        trial = each.candidate is not None
-        shares = [f"{value:.4g}" if trial else "" for value in (each.share, each.mirror)]
-        table.add_row(each.model, str(each.stable), str(each.candidate or ""), *shares)
-    out.print(table)
+    head = ("model", "stable", "candidate", "share", "copied")
+    rows = (
+        (
+            each.model,
+            str(each.stable),
+            str(each.candidate or ""),
+            *("" if each.candidate is None else f"{value:.4g}" for value in (each.share, each.mirror)),
+        )
+        for each in found
+    )
+    out.print(table(head, rows, left=head, look="boxed"))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seatrial.optimize.tables import table
 from seatrial.optimize.terminal import Json, emit, led, out
 
 from ..triton_releases import DEFAULT, RELEASES, known
@@ -67,12 +68,16 @@ _EFFECTS = {"hangs": ": its load hangs", "ends": ": ends the server"}
 
 
 def _table(findings: tuple["Finding", ...]) -> "Table":
-    from rich.table import Table
-
-    table = Table("", "file", "field", "rule", "fix", show_lines=True)
     colours = {"error": "red", "warning": "yellow"}
-    for each in findings:
-        place = f"{each.file}:{each.line}" if each.line else each.file
-        severity = led(colours[each.severity], each.severity + _EFFECTS.get(each.effect, ""))
-        table.add_row(severity, place, each.field, each.rule, each.mend)
-    return table
+    head = ("", "file", "field", "rule", "fix")
+    rows = (
+        (
+            led(colours[each.severity], each.severity + _EFFECTS.get(each.effect, "")),
+            f"{each.file}:{each.line}" if each.line else each.file,
+            each.field,
+            each.rule,
+            each.mend,
+        )
+        for each in findings
+    )
+    return table(head, rows, left=head, look="boxed", lines=True)

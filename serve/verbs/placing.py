@@ -11,6 +11,7 @@ from seatrial.optimize import environment as machine
 from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.names import checked
 from seatrial.optimize.terminal import Json, Recipe, Ref, emit, err, led, named, out, progress, store
+from seatrial.optimize.units import format_milliseconds
 
 if TYPE_CHECKING:
     from seatrial.bench.targets import Host
@@ -254,7 +255,6 @@ def _say_how_to_go_on(recipe: Path, options: Mapping[str, Path], verdict: "Verdi
 
 
 def _print(shipment: "Shipment") -> None:
-    from seatrial.bench.load.show import milliseconds
     from seatrial.bench.report import print_verdict
     from seatrial.optimize.report.show import build_table
 
@@ -272,8 +272,8 @@ def _print(shipment: "Shipment") -> None:
         served = shipment.served
         out.print(f"golden: {served.golden}", soft_wrap=True)
         out.print(
-            f"load: p50 {milliseconds(served.load.p50)}, p95 {milliseconds(served.load.p95)}, "
-            f"p99 {milliseconds(served.load.p99)} at {served.load.achieved_rate:.0f} requests/s, "
+            f"load: p50 {format_milliseconds(served.load.p50)}, p95 {format_milliseconds(served.load.p95)}, "
+            f"p99 {format_milliseconds(served.load.p99)} at {served.load.achieved_rate:.0f} requests/s, "
             f"{'valid' if served.load.valid else 'INVALID: ' + '; '.join(served.load.breaches)}",
             soft_wrap=True,
         )

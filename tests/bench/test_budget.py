@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from seatrial.bench.budget import Budget, Design, Limit, budget_from_json, load_budget
-from seatrial.bench.measurement import METRICS, Measurement, spell
+from seatrial.bench.measurement import METRICS, Measurement
 from seatrial.bench.stats import MIN_SIGNED_RANK
 from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
+from seatrial.optimize.units import format_value
 
 SCENES = Path(__file__).parents[2] / "bench" / "budgets" / "scenes.toml"
 PLAIN = """
@@ -126,4 +127,4 @@ def test_a_measurement_survives_json_and_refuses_another_schema() -> None:
     ],
 )
 def test_values_are_spelled_for_people(value: float, unit: str, text: str) -> None:
-    assert spell(value, unit) == text
+    assert format_value(value, unit) == text

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.benchmarks.rollout_traffic import Case, blocks
+from seatrial.optimize.units import format_count
 from seatrial.serve.traffic.rollout import evidence as judging
 from seatrial.serve.traffic.rollout.blocks import FREEZE, Arm, Block, BlockAggregator, Thresholds
-from seatrial.serve.traffic.rollout.evidence import Evidence, spell_count
+from seatrial.serve.traffic.rollout.evidence import Evidence
 from seatrial.serve.traffic.rollout.plan import USUAL, Plan, Step, load_plan
 from seatrial.serve.traffic.rollout.tally import Tally
 from seatrial.serve.traffic.seen import Seen
@@ -242,7 +243,7 @@ def test_the_plans_that_come_along_can_be_read(path: Path) -> None:
 
 
 def test_counts_are_spelled_with_two_digits() -> None:
-    assert [spell_count(count) for count in (7, 99, 123, 17_800, 1_234_567)] == ["7", "99", "120", "18k", "1200k"]
+    assert [format_count(count) for count in (7, 99, 123, 17_800, 1_234_567)] == ["7", "99", "120", "18k", "1200k"]
 
 
 def test_a_plan_without_a_mirror_says_so_with_a_share_of_0(tmp_path: Path) -> None:

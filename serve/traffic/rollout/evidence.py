@@ -24,6 +24,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from seatrial.optimize.units import format_count
+
 from .blocks import BY_GROUP
 from .plan import METRICS, Metric, Plan
 from .sequential import (
@@ -116,7 +118,7 @@ def _verdict(plan: Plan, step: int, here: Tally, asked: tuple[int, int], finding
         outcome, reasons = "INCONCLUSIVE", [f"{len(here)} of at least {LEAST_TAIL} blocks: too few to detect clusters"]
     elif missing > 0:
         outcome, reasons = "INCONCLUSIVE", [f"{min(asked)} of at least {wanted.requests} requests of each version"]
-        forecast = f"needs {spell_count(missing)} more requests of each version before it may pass"
+        forecast = f"needs {format_count(missing)} more requests of each version before it may pass"
     elif unproven:
         outcome, reasons = "INCONCLUSIVE", [each.reason for each in unproven]
         forecast = _forecast(unproven)
@@ -143,11 +145,11 @@ def _mean(plan: Plan, here: Tally) -> Finding:
     outcome: Outcome = "INCONCLUSIVE"
     if shift.evidence >= 1 / alpha and shift.shift > bound:
         outcome = "FAIL"
-        reason = f"mean latency {_spelled(estimate)} worse, margin {margin:.1%}"
+        reason = f"mean latency {_signed(estimate)} worse, margin {margin:.1%}"
     elif high is not None and high < margin:
         outcome, reason = "PASS", f"mean latency: upper bound {high:+.1%}, margin {margin:+.1%}"
     else:
-        reason = f"mean latency {_spelled(estimate)} worse ({_spelled(low)} to {_spelled(high)}), margin {margin:.1%}"
+        reason = f"mean latency {_signed(estimate)} worse ({_signed(low)} to {_signed(high)}), margin {margin:.1%}"
         if (blocks := blocks_needed(shift, bound, alpha=plan.alphas.passing)) is not None:
             each = min(here.totals("requests")) / len(here)
             needed = math.ceil(max(0, blocks - shift.blocks) * each)
@@ -297,22 +299,13 @@ def _forecast(unproven: Sequence[Finding]) -> str:
         if each.needed is None:
             told.append(f"at the current estimate {bound} cannot be ruled out")
         else:
-            told.append(f"needs about {spell_count(each.needed)} more requests of each version to rule out {bound}")
+            told.append(f"needs about {format_count(each.needed)} more requests of each version to rule out {bound}")
     return "; ".join(told)
-
-
-def spell_count(count: int) -> str:
-    """A count with two digits, as forecasts deserve."""
-    if count < 100:
-        return str(count)
-    digits = 10 ** (len(str(count)) - 2)
-    rounded = round(count / digits) * digits
-    return f"{rounded / 1000:g}k" if rounded >= 1000 else str(rounded)
 
 
 def _relative(value: float) -> float | None:
     return math.expm1(value) if math.isfinite(value) else None
 
 
-def _spelled(value: float | None) -> str:
+def _signed(value: float | None) -> str:
     return "unknown" if value is None else f"{value:+.1%}"

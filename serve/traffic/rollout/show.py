@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
+
+from seatrial.optimize.tables import table
 
 from .evidence import Evidence, Finding
 from .explain import Explained, why
@@ -68,35 +69,28 @@ def steps(rollout: Rollout, log: Log) -> list[dict[str, Any]]:
 
 def status_table(rollout: Rollout, log: Log) -> Table:
     """The way of the candidate, a line per step."""
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    table.add_column("step")
-    for name in ("share", "state", "requests", "of at least", "baseline", "errors", "unconfirmed"):
-        table.add_column(name, justify="right")
-    for each in steps(rollout, log):
-        live = each["phase"] is Phase.STEP
-        share = f"{each['share']:.0%}" if live else f"{each['share']:.0%} mirrored" if each["share"] else ""
-        table.add_row(
-            "live" if live else str(each["phase"]),
-            share,
-            Text(each["state"], style=_COLOURS[each["state"]]),
+    head = ("step", "share", "state", "requests", "of at least", "baseline", "errors", "unconfirmed")
+    rows = (
+        (
+            "live" if (live := each["phase"] is Phase.STEP) else str(each["phase"]),
+            f"{each['share']:.0%}" if live else f"{each['share']:.0%} mirrored" if each["share"] else "",
+            (each["state"], _COLOURS[each["state"]]),
             f"{each['candidate']:,}" if each["candidate"] else "",
             f"{each['asked']:,}" if live else "",
             f"{each['baseline']:,}" if each["baseline"] else "",
             f"{each['errors']:,}" if each["candidate"] else "",
             f"{each['unconfirmed']:,}" if each["unconfirmed"] else "",
         )
-    return table
+        for each in steps(rollout, log)
+    )
+    return table(head, rows, left=("step",))
 
 
 def findings_table(evidence: Evidence) -> Table:
     """Return the current step's evidence about each metric, as a table."""
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    table.add_column("metric")
-    for name in ("change", "upper bound", "margin", "evidence against", "threshold"):
-        table.add_column(name, justify="right")
-    table.add_column("verdict")
-    for each in evidence.findings:
-        table.add_row(
+    head = ("metric", "change", "upper bound", "margin", "evidence against", "threshold", "verdict")
+    rows = (
+        (
             each.metric,
             _percent(each.estimate),
             _percent(each.high),
@@ -105,7 +99,9 @@ def findings_table(evidence: Evidence) -> Table:
             f"{each.enough:.0f}",
             each.outcome,
         )
-    return table
+        for each in evidence.findings
+    )
+    return table(head, rows, left=("metric", "verdict"))
 
 
 def explained_lines(told: Iterable[Explained]) -> list[str]:

@@ -5,19 +5,18 @@ from dataclasses import dataclass
 from math import floor, log10
 from pathlib import Path
 from time import gmtime, strftime
-from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.console import Console
+from rich.text import Text
 
 from seatrial.bench.outcomes import STYLES
-from seatrial.bench.report.page import write_page
+from seatrial.optimize.report.pages import write_page
+from seatrial.optimize.tables import table
 
 from .agreement import Agreement, Statistic
 from .bounded_mean import mean_interval
 from .differing import Differing
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _TEMPLATE = Path(__file__).absolute().parents[2] / "templates" / "shadow.html.j2"
 _LOOKS = 60  # of an interval that narrows
@@ -108,24 +107,22 @@ def moment(at: float) -> str:
     return strftime("%Y-%m-%d %H:%M:%S", gmtime(at))
 
 
-def print_agreement(found: Agreement, console: "Console") -> None:
+def print_agreement(found: Agreement, console: Console) -> None:
     """The verdict, its reasons, the statistics, what was not compared and the worst disagreements."""
-    from rich.table import Table
-    from rich.text import Text
-
     console.print(Text.assemble((found.outcome, STYLES[found.outcome]), f"  {headline(found)}"))
     for reason in found.reasons or (MEANINGS[found.outcome],):
         console.print(Text(f"  {reason}"))
-    table = Table(box=None, header_style="dim", pad_edge=False)
     span = f"{1 - found.alpha:.0%} at all times"
-    for name in ("", "output", "measure", "value", span, "limit", "requests", "needs"):
-        table.add_column(name, justify="left" if name in ("", "output", "measure") else "right")
-    for row in rows(found):
-        style = STYLES.get(row.outcome, "dim")  # type: ignore[call-overload]
-        cells = (row.output, row.name, row.value, row.interval, row.limit, row.requests, row.needed)
-        table.add_row(Text(row.outcome, style), *map(Text, cells))
+    head = ("", "output", "measure", "value", span, "limit", "requests", "needs")
+    cells = (
+        (
+            (row.outcome, STYLES.get(row.outcome, "dim")),  # type: ignore[call-overload]
+            *(row.output, row.name, row.value, row.interval, row.limit, row.requests, row.needed),
+        )
+        for row in rows(found)
+    )
     if found.statistics:
-        console.print(table)
+        console.print(table(head, cells, left=head[:3]))
     for kind, reason, count in counts(found):
         console.print(Text(f"{kind}: {count:,} because {reason}", "dim" if kind == "aside" else "yellow"))
     for each in found.worst[:5]:
