@@ -1,7 +1,7 @@
 """Registry: entries by name, those of this project as import strings and those of other packages as entry points.
 
-Nothing is imported before it is asked for by name, so a long list costs nothing. An entry describes itself; what it must
-be is checked here, once, by the registry's own `form`. Who uses an entry does not learn where it came from.
+Nothing is imported before it is asked for by name, so a long list costs nothing. An entry describes itself; its form is
+checked here, once, by the registry's own `form`. Callers do not learn where an entry came from.
 """
 
 import importlib
