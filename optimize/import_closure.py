@@ -2,9 +2,9 @@
 
 What a build keeps is keyed by the code that made it. A list of files kept by hand forgets one sooner or later, and then
 an edited checkout takes an old artifact for its own; the imports cannot forget. Those within functions count, and so
-does a module named by a string alone (``"seatrial.optimize.…"``, what another process runs). A module that is imported
-by a name made at run time is not seen: the caller then names it as a root. For stages of other packages and of the
-user, the digest of their own code and of what it imports of this floor is taken in the same way.
+does a module named by a string alone (``"seatrial.optimize.…"``: what another process runs, an entry of a registry). A
+module that is imported by a name made at run time is not seen: the caller then names it as a root. For stages of other
+packages and of the user, the digest of their own code and of what it imports of this floor is taken in the same way.
 """
 
 import ast
@@ -36,7 +36,7 @@ class SourceTree:
     def __init__(self, root: Path, package: str) -> None:
         self.root = root
         self._package = tuple(package.split("."))
-        self._string = re.compile(rf'"({re.escape(package)}\.[\w.]+)"')
+        self._string = re.compile(rf'"({re.escape(package)}\.[\w.]+)(?::\w+)?"')
         self._known: dict[str, _Read] = {}
         self._files: dict[Dotted, str | None] = {}
 

@@ -5,10 +5,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from seatrial.optimize.building.build import build, plan
 from seatrial.optimize.building.reproduce import reproduce
@@ -16,6 +14,7 @@ from seatrial.optimize.errors import ConfigError, MissingError, SeatrialError, S
 from seatrial.optimize.recipe.recipe import Recipe, load_recipe
 from seatrial.optimize.store import Store
 from tests.support.installed import answer, command, install
+from tests.support.linear import linear
 
 LOADER = """
 import numpy as np
@@ -77,16 +76,7 @@ def written(tmp_path: Path) -> Callable[[str], Path]:
     """A folder with a linear model, a loader and a stage; returns the path of a recipe with that kind of stage."""
     folder = tmp_path / "mine"
     folder.mkdir()
-    weight = np.random.default_rng(1).normal(size=(8, 4)).astype(np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])],
-        "linear",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 8])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
-        [numpy_helper.from_array(weight, "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.save_model(model, str(folder / "linear.onnx"))
+    linear(folder / "linear.onnx")
     (folder / "loader.py").write_text(LOADER)
     (folder / "model.py").write_text(STAGE)
 
