@@ -8,14 +8,16 @@ import json
 import tomllib
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import AliasChoices, ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticKnownError, core_schema
 
 from .errors import ConfigError, MissingError, SeatrialError
 from .reading import read_bytes
@@ -25,6 +27,40 @@ Location = Sequence[int | str]
 _MOST_BYTES = 16 << 20
 _SHOWN = 200  # characters of a wrong value that an error quotes
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByKind:
+    """Annotation of a value whose key ``kind`` says of which dataclass it is: ``Annotated[Base, ByKind(...)]``.
+
+    `of` returns the dataclass of a kind, or None where it is unknown; it also takes the folder that relative paths
+    start from. `known` returns the kinds for an error. The set is open, unlike that of a union.
+    """
+
+    of: Callable[[str, Path], type[Any] | None]
+    known: Callable[[], Sequence[str]]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        """Validate by the dataclass that the value names (pydantic calls this)."""
+        return core_schema.with_info_plain_validator_function(self._read)
+
+    def chosen(self, value: Any, base: Path) -> type[Any] | None:
+        """Return the dataclass of a value, or None where it names none that is known."""
+        kind = value.get("kind") if isinstance(value, Mapping) else None
+        return self.of(kind, base) if isinstance(kind, str) else None
+
+    def _read(self, value: Any, info: core_schema.ValidationInfo) -> Any:
+        context = info.context or {}
+        owner: Any = self.chosen(value, context.get("base", Path()))
+        if owner is not None:
+            return _adapter(owner).validate_json(json.dumps(value), strict=True, context=context)
+        if not isinstance(value, Mapping):
+            raise PydanticKnownError("dict_type")
+        named = {"discriminator": "'kind'"}
+        if "kind" not in value:
+            raise PydanticKnownError("union_tag_not_found", named)
+        expected = ", ".join(map(repr, self.known()))
+        raise PydanticKnownError("union_tag_invalid", named | {"tag": str(value["kind"]), "expected_tags": expected})
 
 
 def load(path: Path, type_: type[T]) -> T:
@@ -41,10 +77,11 @@ def parse(text: str, type_: type[T], path: Path) -> T:
     """`load` for text that is already at hand; `path` only names it in errors."""
     data = loads(text, path)
     try:
-        return strict_adapter(type_).validate_json(json.dumps(data, default=str), strict=True)
+        context = {"base": path.parent}
+        return strict_adapter(type_).validate_json(json.dumps(data, default=str), strict=True, context=context)
     except ValidationError as error:
         raise _explained(error, type_, text, path) from error
-    except ConfigError as error:
+    except SeatrialError as error:
         error.where = f"{path}: {error.where}" if error.where else str(path)
         raise
 
@@ -118,16 +155,24 @@ def strict_adapter(type_: type[T]) -> TypeAdapter[T]:
         raise TypeError(f"{type_.__name__} cannot be read from TOML: {error}") from error
 
 
+@cache
+def _adapter(owner: Any) -> TypeAdapter[Any]:
+    return strict_adapter(owner)
+
+
 def _explained(error: ValidationError, type_: type[Any], text: str, path: Path) -> ConfigError:
     """Convert the first validation error to a ConfigError; the others are counted."""
+    data = loads(text, path)
     complaints = sorted(error.errors(include_url=False), key=lambda complaint: complaint["type"] not in _UNKNOWN)
     first = complaints[0]
     location, kind = first["loc"], first["type"]
-    names = [str(part) for part in _toml_location(type_, location)]
-    line = _line(text, _toml_location(type_, location))
+    steps = list(_steps(type_, location, data, path.parent))
+    toml_location = [part for part, _ in steps]
+    names = [str(part) for part in toml_location]
+    line = _line(text, toml_location)
     where = f"{path}:{line}" if line else str(path)
     key = ".".join(names) or "the file"
-    legal = _legal_keys(type_, location)
+    legal = _legal_keys([holder for _, holder in steps], location)
     if kind in _UNKNOWN:
         near = get_close_matches(names[-1], legal, n=1)
         what = f"unknown key {key!r}"
@@ -153,16 +198,19 @@ def _short(value: Any) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
-def _steps(type_: Any, location: Location) -> Iterator[tuple[int | str, Any]]:
+def _steps(type_: Any, location: Location, data: Any, base: Path) -> Iterator[tuple[int | str, Any]]:
     """Follow pydantic's location through the types: each part with the type that holds it; union tags have no type."""
     current = type_
     for part in location:
+        for by_kind in (each for each in getattr(current, "__metadata__", ()) if isinstance(each, ByKind)):
+            current = by_kind.chosen(data, base) or current
         options = [option for option in _options(current) if is_dataclass(option)]
         tagged = [option for option in options if part in _kinds(option)] if len(options) > 1 else []
         if tagged:
             current = tagged[0]
             continue
         yield part, current
+        data = _inside(data, part)
         if isinstance(part, int):
             current = next(iter(typing.get_args(_bare(current))), Any)
         elif options:
@@ -171,12 +219,14 @@ def _steps(type_: Any, location: Location) -> Iterator[tuple[int | str, Any]]:
             current = next(iter(typing.get_args(_bare(current))[1:]), Any)
 
 
-def _toml_location(type_: Any, location: Location) -> list[int | str]:
-    return [part for part, _ in _steps(type_, location)]
+def _inside(data: Any, part: int | str) -> Any:
+    try:
+        return data[part]
+    except (KeyError, IndexError, TypeError):
+        return None
 
 
-def _legal_keys(type_: Any, location: Location) -> list[str]:
-    holders = [holder for _, holder in _steps(type_, location)]
+def _legal_keys(holders: Sequence[Any], location: Location) -> list[str]:
     options = [option for option in _options(holders[-1]) if is_dataclass(option)] if holders else []
     tags = [part for part in location if isinstance(part, str)]
     if len(options) > 1:

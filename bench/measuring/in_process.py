@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,8 @@ import numpy as np
 from seatrial.optimize.artifact import Artifact
 from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.samples import Array
-from seatrial.optimize.sessions.session import Session, open_session
+from seatrial.optimize.sessions.engine import engine_of
+from seatrial.optimize.sessions.session import Session, open_artifact
 from seatrial.optimize.store import Store
 
 from ..processes import resident
@@ -27,16 +27,19 @@ from ..processes import resident
 LEAST = 10  # inferences per scenario, however slow the model
 MOST = 200_000
 WARM = 0.1  # of a scenario's time, before it, not recorded
-_ENGINES = {"torch": "on_torch", "onnx": "on_ort", "tensorrt": "on_tensorrt"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """SingleStream asks for one sample after the other, Offline for `batch` samples at a time, each for `seconds`."""
+    """SingleStream asks for one sample after the other, Offline for `batch` samples at a time, each for `seconds`.
+
+    `engine` names another engine than that of the artifact's format.
+    """
 
     seconds: float = 3.0
     batch: int = 32
     threads: int = 1
+    engine: str = ""
 
     def __post_init__(self) -> None:
         for name in ("seconds", "batch", "threads"):
@@ -79,14 +82,14 @@ def measure(artifact: Artifact, store: Store, samples: dict[str, Array], plan: P
         StageError: the engine refuses the file or the samples.
     """
     with suppress(ImportError):  # the session says what is missing
-        import_module(f"seatrial.optimize.sessions.{_ENGINES[artifact.format]}")
+        engine_of(artifact.format, plan.engine).load()
     phases = {"started": _memory()}
     began = time.perf_counter()
-    session = open_session(artifact, store, threads=plan.threads)
+    opened = open_artifact(artifact, store, threads=plan.threads, engine=plan.engine)
     load_time = time.perf_counter() - began
     phases["loaded"] = _memory()
     fixed = fixed_batch(artifact, samples)
-    target, batch = InProcess(session=session, samples=samples), fixed or plan.batch
+    target, batch = InProcess(session=opened.session, samples=samples), fixed or plan.batch
     first = target.ask(0, fixed or 1)
     target.ask(0, batch)
     phases["largest_first"] = _memory()
@@ -103,6 +106,7 @@ def measure(artifact: Artifact, store: Store, samples: dict[str, Array], plan: P
         "batch": batch,
         "phases": phases,
         "allocators": allocators(),
+        "ran_on": {"provider": opened.provider, "device": opened.device},
     }
 
 

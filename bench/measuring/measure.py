@@ -17,6 +17,7 @@ from seatrial.optimize.artifact import Artifact
 from seatrial.optimize.environment import environment, now
 from seatrial.optimize.errors import StageError
 from seatrial.optimize.samples import Array
+from seatrial.optimize.sessions.engine import engine_of
 from seatrial.optimize.store import Store
 
 from ..load.on_locust import ClientSetup, load
@@ -60,13 +61,15 @@ def measure_artifact(
 
     Raises:
         ConfigError: the samples are not the artifact's inputs, or the folder holds a run.
+        ConfigError: there is no such engine, or it does not open the artifact's format.
         ContractError, MachineError: this machine cannot run it.
         StageError: the engine refuses the model or the samples.
         CallError: the process was killed or overran its time.
     """
     samples = fitting(artifact, samples)
-    if artifact.format == "tensorrt":  # the process that opens it reports nothing
-        experimental.used(experimental.TENSORRT)
+    engine = engine_of(artifact.format, plan.engine)
+    if engine.part is not None:  # the process that opens it reports nothing
+        experimental.used(engine.part)
     measured.open_run(folder)
     cores = tuple(cores) or default_cores(plan.threads)
     expected = _SHARE_OF_START + plan.seconds * 2 * (1 + in_process.WARM)
@@ -90,6 +93,7 @@ def measure_artifact(
         )
     about: dict[str, Any] = {
         "subject": {"name": artifact.short, "digest": artifact.digest, "format": artifact.format},
+        "engine": {"name": engine.name} | told["ran_on"],
         "threads": plan.threads,
         "cores": list(cores),
         "memory": probes[0].to_json() | {"phases": told["phases"], "allocators": told["allocators"]},

@@ -38,6 +38,9 @@ def measure(
         int, typer.Option(min=0, help="Samples per batch. 0: batches of 32 in process, one per request to a server.")
     ] = 0,
     threads: Annotated[int, typer.Option(min=1, help="In process: threads of the engine, one core each.")] = 1,
+    engine: Annotated[
+        str, typer.Option(help="In process: engine instead of the format's own (onnxruntime-cpu, openvino, ...).")
+    ] = "",
     rate: Annotated[float, typer.Option(help="For a server: mean arrivals per second (Poisson).")] = 50.0,
     seed: Annotated[int, typer.Option(help="Seed of random samples and arrival times.")] = 1,
     metrics_url: Annotated[
@@ -67,7 +70,7 @@ def measure(
             given = replace(endpoint_of(subject), metrics_url=metrics_url)
             summary = _endpoint(given, recipe, (rate, seconds, seed), batch or 1, own_target, folder, tell)
         else:
-            summary = _artifact(subject, recipe, seed, (seconds, batch or 32, threads), folder, tell)
+            summary = _artifact(subject, recipe, seed, (seconds, batch or 32, threads, engine), folder, tell)
     if json_:
         emit(summary.to_json() | {"run": str(folder)})
     else:
@@ -89,7 +92,7 @@ def _artifact(
     ref: str,
     recipe: Path | None,
     seed: int,
-    plan: tuple[float, int, int],
+    plan: tuple[float, int, int, str],
     folder: Path,
     tell: "Progress",
 ) -> "Summary":
@@ -100,7 +103,7 @@ def _artifact(
     from ..measuring import measure as measuring
     from ..targets import Endpoint
 
-    seconds, batch, threads = plan
+    seconds, batch, threads, engine = plan
     kept = store()
     artifact = named(ref)
     measuring.check_inputs(artifact)
@@ -109,7 +112,7 @@ def _artifact(
     else:
         shapes = Endpoint(url="", model=artifact.name, version="", inputs=artifact.inputs, outputs=artifact.outputs)
         samples = tried_on(artifact, 2 * batch, seed) or random_inputs(shapes, 2 * batch, seed)
-    wanted = in_process.Plan(seconds=seconds, batch=batch, threads=threads)
+    wanted = in_process.Plan(seconds=seconds, batch=batch, threads=threads, engine=engine)
     return measuring.measure_artifact(artifact, kept, samples, wanted, folder=folder, progress=tell)
 
 

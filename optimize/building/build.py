@@ -21,7 +21,7 @@ from ..parity import rounding, sweep
 from ..parity.parity import CONTRACT, Agreement, compare, enforce
 from ..parity.sweep import Point
 from ..quality import metric
-from ..recipe.configs import DistillConfig, ExportConfig, QuantizeConfig, StageConfig, contract_of
+from ..recipe.configs import ExportConfig, StageConfig
 from ..recipe.data import Data
 from ..recipe.recipe import Recipe
 from ..recipe.targets import broken
@@ -29,7 +29,7 @@ from ..recipe.text import read_stage, to_toml
 from ..record import as_json
 from ..samples import Split
 from ..sessions.session import open_files, open_new, open_session
-from ..stages.stage import Context, Made, code_digest, libraries, stage
+from ..stages.stage import Context, Made, libraries, run_stage
 from ..store import Store
 from . import coverage_cache, gain
 from .built import REFERENCE, Build, Planned, Refused, Step
@@ -82,7 +82,7 @@ class _Builder:
         self.store.remember("recipes", self.recipe.digest, note)
         source = self._source()
         origin = source.artifact
-        exporting = next((config for config in self.recipe.stages if isinstance(config, ExportConfig)), None)
+        exporting = next((config for config in self.recipe.stages if config.makes_reference), None)
         reference = source
         if origin.format == "torch":
             reference = self._stage(REFERENCE, exporting or ExportConfig(kind="export"), origin, origin)
@@ -126,7 +126,7 @@ class _Builder:
         made = [self._source().artifact]
         for recorded in chain[1:]:
             label = REFERENCE if recorded.name == self.recipe.reference_name else recorded.made_by.stage
-            config = read_stage(recorded.made_by.config)
+            config = read_stage(recorded.made_by.config, self.recipe.base)
             made.append(self._stage(label, config, made[-1], made[0]).artifact)
         return tuple(made)
 
@@ -176,7 +176,7 @@ class _Builder:
             return self._make(label, config, parent, origin, folder, self._checkpoints(ingredients))
 
         step = self._step(label, ingredients, make)
-        if step.cached and isinstance(config, QuantizeConfig):
+        if step.cached and config.required_coverage:
             self._promised(label, config, step.artifact, self.store.path(step.artifact, "model.onnx"))
         return step
 
@@ -256,22 +256,22 @@ class _Builder:
         self, config: StageConfig, parent: Artifact, origin: Artifact, *, load: bool = True
     ) -> dict[str, Any] | None:
         """Return the ingredients of the result; None if a split's digest is unknown and it must not be loaded."""
-        judged: tuple[Split, ...] = (_JUDGED_ON,) if contract_of(config) is not None else ()
+        judged: tuple[Split, ...] = (_JUDGED_ON,) if config.contract is not None else ()
         digests = {split: self.data.digest(split, load=load) for split in (*config.uses, *judged)}
         if None in digests.values():
             return None
         return {
             "kind": config.kind,
             "config": as_json(config),
-            "code": code_digest(config),
-            "judged": CONTRACT if contract_of(config) is not None else 0,
+            "code": self.recipe.kind_of(config).code_digest,
+            "judged": CONTRACT if config.contract is not None else 0,
             "parent": parent.digest,
             "origin": origin.digest,
             "samples": digests,
             "seed": self.recipe.seed,
             "libraries": libraries(config, self.environment),
             "python": self.environment.python.rpartition(".")[0],
-            "student": self.recipe.reference(config.student).digest if isinstance(config, DistillConfig) else "",
+            "student": "".join(self.recipe.reference(name).digest for name in config.references),
             "target": config.depends_on(self.environment, self._metric),
         }
 
@@ -297,7 +297,7 @@ class _Builder:
             progress=lambda share, text: self.progress(label, share * 0.95, text),
             score=metric(self.recipe),
         )
-        made = self._shown(stage(config)(config, parent, context), folder)
+        made = self._shown(run_stage(self.recipe.kind_of(config), config, parent, context), folder)
         splits = config.uses
         artifact = Artifact(
             name=self.recipe.reference_name if label == REFERENCE else self.recipe.name,
@@ -335,7 +335,7 @@ class _Builder:
         self, label: str, config: StageConfig, parent: Artifact, artifact: Artifact, folder: Path
     ) -> tuple[Agreement, ...]:
         """Compare the new files with the parent, before they are stored."""
-        contract = contract_of(config)
+        contract = config.contract
         if contract is None or artifact.planned:
             return ()
         from ..sessions.on_ort_graph import Exposed
@@ -357,13 +357,13 @@ class _Builder:
 
     def _promised(self, label: str, config: StageConfig, artifact: Artifact, path: Path) -> None:
         """Compare coverage on this machine with the stage's requirement, wherever the artifact was made."""
-        if isinstance(config, QuantizeConfig) and config.coverage and not broken(artifact.requires, self.environment):
+        if config.required_coverage and not broken(artifact.requires, self.environment):
             self.progress(label, 0.98, "checking which layers run in int8")
             inputs = self.data.samples(_JUDGED_ON).take(1).inputs
             found = coverage_cache.recalled(artifact, self.store, inputs)
             if found is None:
                 found = coverage_cache.on_samples(artifact, path, self.store, inputs)
-            coverage.enforce(found, config.coverage, f"{label} of {self.recipe.path.name}, {artifact.short}")
+            coverage.enforce(found, config.required_coverage, f"{label} of {self.recipe.path.name}, {artifact.short}")
 
 
 def _digest(ingredients: Mapping[str, Any] | None) -> str:

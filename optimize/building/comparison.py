@@ -19,8 +19,9 @@ from ..parity.divergence import Divergence, Pair, Reading
 from ..parity.measures import distances, relative_error
 from ..parity.parity import answers, measured
 from ..parity.sweep import Point
-from ..recipe.configs import EXACT, QUANTIZED, Tolerance, default_contract
+from ..recipe.configs import EXACT, QUANTIZED, Tolerance
 from ..recipe.data import Data
+from ..recipe.kinds import default_contract
 from ..recipe.recipe import Recipe
 from ..record import as_json, finite
 from ..samples import Array, Samples

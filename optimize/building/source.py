@@ -10,7 +10,6 @@ from ..errors import ConfigError, SourceError
 from ..import_closure import own_tree
 from ..intake.axes import Tensors, measured
 from ..intake.on_rows import refuse_dependence
-from ..recipe.configs import MixedConfig, QuantizeConfig
 from ..recipe.data import Data
 from ..recipe.recipe import Recipe
 from ..record import as_json
@@ -43,7 +42,7 @@ def check_source(recipe: Recipe) -> None:
     reason = intake.as_it_is(model, path)
     intake.prepared(model, path, recipe.source.outputs)
     for number, stage in enumerate(recipe.stages):
-        if isinstance(stage, QuantizeConfig | MixedConfig) and reason:
+        if stage.needs_float and reason:
             raise ConfigError(
                 f"this file cannot be quantized: {reason}",
                 where=f"{recipe.path}: stages.{number}, {path}",

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from ..artifact import TensorSpec
 from ..errors import ConfigError
 from ..intake.axes import along, free, resized
-from ..recipe.configs import CompileConfig, Profile, StageConfig
+from ..recipe.configs import Profile, StageConfig
 from ..samples import Samples
-from ..tensorrt.plan import profiles
 
 BATCH = 32  # where nothing says which batch is expected
 _ROWS = 4  # batches of samples per small batch size
@@ -76,11 +75,10 @@ def at(point: Point, inputs: Sequence[TensorSpec], samples: Samples, *, most: in
 
 
 def _profile(inputs: Sequence[TensorSpec], stages: Iterable[StageConfig]) -> Profile | None:
-    """The widest profile of the compile stage; None where there is none or it gives no range for these inputs."""
-    config = next((stage for stage in stages if isinstance(stage, CompileConfig)), None)
+    """The widest profile of the first stage that has ranges; None without one, or where it leaves out an input."""
     try:
-        return profiles(config, inputs)[-1] if config is not None else None
-    except (ConfigError, IndexError):
+        return next((ranges[-1] for stage in stages if (ranges := stage.accepted_shapes(inputs))), None)
+    except ConfigError:
         return None
 
 

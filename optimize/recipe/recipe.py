@@ -15,7 +15,8 @@ from ..artifact import Format, canonical, digest_bytes
 from ..errors import ConfigError, FormatChainError, MissingError, SeatrialError
 from ..record import as_json
 from ..user_code import Reference
-from .configs import KINDS, DistillConfig, Positive, StageConfig
+from .configs import Positive, StageConfig
+from .kinds import BY_KIND, STAGES, StageKind, kind_of
 from .space import Search
 
 NAMED_METRICS = ("accuracy", "top5", "log_likelihood")  # `quality.METRICS` holds the functions
@@ -140,7 +141,7 @@ class Recipe:
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)]
     source: Source
     data: Data
-    stages: tuple[Annotated[StageConfig, Field(discriminator="kind")], ...]
+    stages: tuple[Annotated[StageConfig, BY_KIND], ...]
     metric: Metric = field(default_factory=Metric)
     floors: Floors = field(default_factory=Floors)
     on_no_gain: Fate | OnNoGain = "report"
@@ -169,6 +170,14 @@ class Recipe:
     def digest(self) -> str:
         """Digest of the recipe's content, independent of its formatting."""
         return digest_bytes(canonical(as_json(self)))
+
+    def kind_of(self, config: StageConfig) -> StageKind:
+        """The stage that one of the recipe's configurations belongs to.
+
+        Raises:
+            ConfigError, MissingError, SourceError: it is not there any more, or is no stage.
+        """
+        return kind_of(config.kind, self.base)
 
     def reference(self, text: str) -> Reference:
         """A callable that the recipe names."""
@@ -208,7 +217,7 @@ def check_chain(recipe: Recipe) -> None:
     for number, stage in enumerate(recipe.stages):
         if stage.takes != current:
             before = f"stage {number - 1} ({recipe.stages[number - 1].kind})" if number else "the source"
-            legal = [kind for kind, config in KINDS.items() if config.takes == current]
+            legal = [kind for kind in STAGES.built_in if STAGES.get(kind).config.takes == current]
             raise FormatChainError(
                 f"stage {number} ({stage.kind}) takes {stage.takes}, but {before} gives {current}",
                 where=f"{recipe.path}: stages.{number}",
@@ -229,7 +238,7 @@ def _check_search(recipe: Recipe) -> None:
 
 def _check_references(recipe: Recipe) -> None:
     references = [recipe.source.factory, recipe.data.loader]
-    references += [stage.student for stage in recipe.stages if isinstance(stage, DistillConfig)]
+    references += [name for stage in recipe.stages for name in stage.references]
     references += [recipe.metric.name] if ":" in recipe.metric.name else []
     for reference in references:
         if reference is not None:

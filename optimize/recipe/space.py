@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from ..config import current_name
 from ..errors import ConfigError
-from .configs import KINDS
+from .kinds import STAGES
 
 Objective = Literal["quality", "latency", "size", "memory"]
 Value = bool | int | float | str
@@ -103,7 +103,8 @@ class Search:
             for key, space in fields.items():
                 number = _number(name, kinds)
                 head, dot, rest = key.partition(".")
-                address = f"{number}.{current_name(KINDS[kinds[number]], head)}{dot}{rest}"
+                known = STAGES.get(kinds[number]).config if kinds[number] in STAGES else None
+                address = f"{number}.{current_name(known, head) if known else head}{dot}{rest}"
                 if address in found or key == "kind":
                     raise ConfigError(f"search.stages.{name}.{key} cannot be searched", next_step="name it once")
                 found[address] = space

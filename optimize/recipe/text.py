@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import config
-from ..errors import ConfigError
 from ..record import as_json
-from .configs import KINDS, StageConfig
+from .configs import StageConfig
+from .kinds import kind_of
 from .recipe import Recipe
 
 
@@ -29,17 +29,14 @@ def from_json(value: Mapping[str, Any], path: Path) -> Recipe:
     return config.parse(document(value), Recipe, path).at(path)
 
 
-def read_stage(value: Mapping[str, Any]) -> StageConfig:
-    """A stage's configuration from what its artifact's provenance recorded.
+def read_stage(value: Mapping[str, Any], base: Path = Path()) -> StageConfig:
+    """A stage's configuration from what its artifact's provenance recorded; `base` is the folder of the recipe.
 
     Raises:
         ConfigError: the record is not a stage that this version knows.
     """
-    kind = KINDS.get(str(value.get("kind")))
-    if kind is None:
-        raise ConfigError(f"no stage of kind {value.get('kind')!r}", next_step=f"this version has {', '.join(KINDS)}")
-    stage: StageConfig = config.parse(document(value), kind, Path("the recorded stage"))
-    return stage
+    kind = kind_of(str(value.get("kind")), base)
+    return config.parse(document(value), kind.config, Path("the recorded stage"))
 
 
 def document(value: Mapping[str, Any]) -> str:

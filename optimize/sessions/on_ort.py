@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import onnxruntime as ort
 
 from .. import experimental
-from ..artifact import TensorSpec
+from ..artifact import Format, TensorSpec
 from ..errors import StageError
 from ..samples import Array
+from .engine import Engine, ModelFiles, Opened
 from .rows import in_runs
 
 ort.set_default_logger_severity(4)  # failures are raised; other log lines are not for users
@@ -59,6 +60,7 @@ class OrtSession:
             ) from error
         self.inputs = tuple(spec_of(value) for value in self._session.get_inputs())
         self.outputs = tuple(spec_of(value) for value in self._session.get_outputs())
+        self.provider = str(self._session.get_providers()[0])
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Infer on the named arrays: once, or in as many runs as a model needs that does not batch (`rows`)."""
@@ -73,6 +75,18 @@ class OrtSession:
                 f"ONNX Runtime refused the inputs: {_first_line(error)}", where=f"shapes {shapes}"
             ) from error
         return {spec.name: value for spec, value in zip(self.outputs, values, strict=True)}
+
+
+class OrtCpu(Engine):
+    """ONNX Runtime on the processor."""
+
+    name: ClassVar[str] = "onnxruntime-cpu"
+    formats: ClassVar[tuple[Format, ...]] = ("onnx",)
+
+    def open(self, model: ModelFiles, *, device: str, threads: int) -> Opened:
+        """Open ``model.onnx``."""
+        session = OrtSession(model.file("model.onnx"), threads=threads, optimize=not model.as_written)
+        return Opened(session=session, provider=session.provider, device="cpu")
 
 
 def spec_of(value: Any) -> TensorSpec:

@@ -9,16 +9,17 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from .. import experimental
-from ..artifact import TensorSpec, digest_file
+from ..artifact import Format, TensorSpec, digest_file
 from ..errors import ContractError, IntegrityError, MachineError, StageError
 from ..samples import Array
 from ..tensorrt.plan import ENGINE, LAYERS, MODEL, PLAN, TIMING, EnginePlan
+from .engine import Engine, ModelFiles, Opened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +220,24 @@ class EngineSession:
             f"no optimization profile covers the shapes {dict(shapes)}",
             next_step="widen batch or profiles in the compile stage",
         )
+
+
+class TensorRT(Engine):
+    """TensorRT on a GPU."""
+
+    name: ClassVar[str] = "tensorrt"
+    formats: ClassVar[tuple[Format, ...]] = ("tensorrt",)
+    device: ClassVar[str] = "cuda"
+    part: ClassVar[experimental.Experimental | None] = experimental.TENSORRT
+
+    def open(self, model: ModelFiles, *, device: str, threads: int) -> Opened:
+        """Open the engine of a plan that was built.
+
+        Raises:
+            MachineError: TensorRT is not installed, or its libraries or the driver are missing.
+        """
+        session = EngineSession(model.file, model.inputs, model.outputs, device=device)
+        return Opened(session=session, provider="TensorRT", device=device)
 
 
 def within(shape: tuple[int, ...], low: tuple[int, ...], high: tuple[int, ...]) -> bool:

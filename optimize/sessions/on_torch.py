@@ -8,17 +8,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from ..artifact import Artifact, TensorSpec
+from ..artifact import Artifact, Format, TensorSpec
 from ..errors import SourceError, StageError
 from ..record import Record
 from ..samples import Array
 from ..store import Store
 from ..user_code import Reference
+from .engine import Engine, ModelFiles, Opened
 from .on_calls import invoke, named, style_of, unservable
 
 WEIGHTS = "weights.safetensors"
@@ -88,6 +89,21 @@ class TorchSession:
             if why := unservable(name, value):
                 raise StageError(f"the module's result cannot be served: {why}", where=f"shapes {shapes}")
         return {name: value.detach().numpy().copy() for name, value in values.items()}  # it may be an input or a buffer
+
+
+class Torch(Engine):
+    """PyTorch on the processor."""
+
+    name: ClassVar[str] = "torch"
+    formats: ClassVar[tuple[Format, ...]] = ("torch",)
+
+    def open(self, model: ModelFiles, *, device: str, threads: int) -> Opened:
+        """Rebuild the module and fill it."""
+        record = Architecture.from_json(json.loads(model.file(ARCHITECTURE).read_text()))
+        source = model.file(SOURCE) if SOURCE in model.names else None
+        module = rebuild(record, source, model.file(WEIGHTS))
+        session = TorchSession(module, model.inputs, model.outputs, threads=threads)
+        return Opened(session=session, provider="torch", device="cpu")
 
 
 def call(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> Any:

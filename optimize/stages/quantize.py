@@ -28,8 +28,9 @@ from ..quantization.ranges import too_wide
 from ..quantization.statistics import Statistics
 from ..quiet import quiet
 from ..recipe.configs import Override, QuantizeConfig
+from ..recipe.kinds import STAGES
 from ..recipe.targets import TARGETS, Contract, resolve
-from .stage import Context, Made, code_digest, libraries
+from .stage import Context, Made, libraries
 
 FILE = "model.onnx"
 _COUNTED = (
@@ -296,7 +297,7 @@ class _Work:
 
     def _code(self) -> bytes:
         """Return the other dependencies of the statistics: this stage's code and its libraries."""
-        return canonical([code_digest(self.config), libraries(self.config, self.context.environment)])
+        return canonical([STAGES.get(self.config.kind).code_digest, libraries(self.config, self.context.environment)])
 
 
 def _check_names(config: QuantizeConfig, origins: on_origin.Origins) -> None:

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..artifact import TensorSpec
-from ..errors import ConfigError
-from ..recipe.configs import CompileConfig, Profile, Shapes
+from ..recipe.configs import CompileConfig, Profile
 from ..record import Record
 
 MODEL, PLAN, ENGINE, TIMING, LAYERS = "model.onnx", "plan.json", "model.plan", "timing.cache", "layers.json"
@@ -67,43 +66,13 @@ def plan_engine(config: CompileConfig, inputs: Sequence[TensorSpec], model: str)
         network=("STRONGLY_TYPED",),
         set=tuple(name for name, wanted in flags.items() if wanted),
         clear=() if config.tf32 else ("TF32",),
-        profiles=profiles(config, inputs),
+        profiles=config.accepted_shapes(inputs),
         memory_pools={} if config.workspace_mib is None else {"WORKSPACE": config.workspace_mib * _MIB},
         builder_optimization_level=config.builder_level,
         hardware_compatibility_level=_LEVELS[config.hardware_compatible][0],
         profiling_verbosity="DETAILED",
         timing_cache=config.timing_cache,
     )
-
-
-def profiles(config: CompileConfig, inputs: Sequence[TensorSpec]) -> tuple[Profile, ...]:
-    """The configuration's profiles, or the one that its ranges give; none where no input is dynamic.
-
-    A first axis that is symbolic is the batch, whatever it is called.
-    """
-    if config.profiles:
-        return config.profiles
-    profile: dict[str, Shapes] = {}
-    for spec in inputs:
-        if any(isinstance(dim, str) for dim in spec.shape):
-            ranges = [_range(config, spec, axis, dim) for axis, dim in enumerate(spec.shape)]
-            low, best, high = (tuple(part) for part in zip(*ranges, strict=True))
-            profile[spec.name] = Shapes(min=low, opt=best, max=high)
-    return (profile,) if profile else ()
-
-
-def _range(config: CompileConfig, spec: TensorSpec, axis: int, dim: int | str) -> tuple[int, int, int]:
-    if isinstance(dim, int):
-        return (dim, dim, dim)
-    known = config.dynamic.get(dim) or (config.batch if axis == 0 else None)
-    if known is None:
-        key = "batch" if axis == 0 else f"dynamic.{dim}"
-        raise ConfigError(
-            f"axis {axis} of input {spec.name!r} is dynamic ({dim}) and has no range",
-            where="stages: compile",
-            next_step=f"write {key} = [min, opt, max] in this stage, or give profiles",
-        )
-    return known
 
 
 def trtexec(plan: EnginePlan, line: str) -> list[str]:

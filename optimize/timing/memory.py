@@ -20,7 +20,7 @@ from ..environment import environment
 from ..reading import decode
 from ..record import as_json
 from ..samples import Samples
-from ..sessions.session import Engine
+from ..sessions.engine import engine_of
 from ..store import Store
 
 PROCESSES = 3
@@ -47,7 +47,7 @@ def memory_of(
     digest: str,
     *,
     batch: int,
-    engine: Engine = "onnxruntime",
+    engine: str = "",
 ) -> Memory | None:
     """Return the memory that opening and running the artifact on one thread adds, as this machine measured it once.
 
@@ -57,7 +57,7 @@ def memory_of(
     key = _key(artifact, digest, batch, engine)
     if (known := recall(artifact, store, digest, batch=batch, engine=engine)) is not None:
         return known
-    if artifact.format == "tensorrt" or artifact.planned:
+    if artifact.planned or engine_of(artifact.format, engine).device != "cpu":
         return None
     with scratch.folder("memory", store.root.parent / "work") as folder:
         rows = samples().take(batch)
@@ -74,15 +74,19 @@ def memory_of(
     return found
 
 
-def recall(
-    artifact: Artifact, store: Store, digest: str, *, batch: int, engine: Engine = "onnxruntime"
-) -> Memory | None:
+def recall(artifact: Artifact, store: Store, digest: str, *, batch: int, engine: str = "") -> Memory | None:
     """Return what this machine measured before, or None."""
     return store.recall_as("memory", _key(artifact, digest, batch, engine), lambda note: decode(Memory, note, where=""))
 
 
-def _key(artifact: Artifact, digest: str, batch: int, engine: Engine) -> str:
-    note = {"schema": 1, "artifact": artifact.digest, "samples": digest, "batch": batch, "engine": engine}
+def _key(artifact: Artifact, digest: str, batch: int, engine: str) -> str:
+    note = {
+        "schema": 1,
+        "artifact": artifact.digest,
+        "samples": digest,
+        "batch": batch,
+        "engine": engine or "onnxruntime",
+    }
     return digest_bytes(canonical(note | {"machine": environment().fingerprint}))
 
 
@@ -92,7 +96,7 @@ def _write_batch(path: Path, rows: Samples) -> None:
     save_file(dict(rows.inputs), path)
 
 
-def _peak(artifact: Artifact, store: Store, folder: Path, engine: Engine) -> int | None:
+def _peak(artifact: Artifact, store: Store, folder: Path, engine: str) -> int | None:
     """Return the bytes that one fresh process grew by, or None where it could not measure them."""
     command = [
         sys.executable,

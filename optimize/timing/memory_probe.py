@@ -7,23 +7,23 @@ import gc
 import json
 import sys
 from pathlib import Path
-from typing import cast
 
-from ..sessions.session import Engine, import_engine, open_session
+from ..sessions.engine import engine_of
+from ..sessions.session import open_session
 from ..store import Store
 from .memory import BATCH_FILE
 
 _RUNS = 3  # an engine's arena has its size after the second
 
 
-def main(root: str, digest: str, folder: str, engine: Engine) -> int:
+def main(root: str, digest: str, folder: str, engine: str) -> int:
     """Open and run one artifact between two looks at the resident set."""
     from safetensors.numpy import load_file
 
     store = Store(Path(root))
     artifact = store.get(digest)
     inputs = load_file(Path(folder) / BATCH_FILE)
-    import_engine(artifact.format, engine)
+    engine_of(artifact.format, engine).load()
     gc.collect()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from what is resident now
@@ -47,4 +47,4 @@ def _resident(name: str) -> int:
 
 if __name__ == "__main__":
     _, ROOT, DIGEST, FOLDER, ENGINE = sys.argv
-    sys.exit(main(ROOT, DIGEST, FOLDER, cast("Engine", ENGINE)))
+    sys.exit(main(ROOT, DIGEST, FOLDER, ENGINE))

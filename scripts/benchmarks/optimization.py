@@ -24,7 +24,7 @@ from seatrial.optimize.quality import metric, scores
 from seatrial.optimize.recipe.data import Data
 from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.samples import Array, Samples
-from seatrial.optimize.sessions.session import Engine, Session, open_session
+from seatrial.optimize.sessions.session import Session, open_session
 from seatrial.optimize.store import Store
 from seatrial.optimize.timing.pace import LatencyRatio, pace
 from seatrial.optimize.user_code import Reference
@@ -32,7 +32,7 @@ from seatrial.optimize.user_code import Reference
 ROOT = Path(__file__).parent.parent.parent
 RECIPES = ROOT / "optimize" / "recipes"
 MODELS = ROOT / "scripts" / "models"
-ENGINES: tuple[Engine, ...] = ("onnxruntime", "openvino", "openvino-bf16")
+ENGINES: tuple[str, ...] = ("onnxruntime", "openvino", "openvino-bf16")
 PAIRS = 24
 
 
@@ -107,7 +107,7 @@ def _minilm_candidates(store: Store) -> Sequence[Candidate]:
     return _measured
 
 
-def _arithmetic(made: Build, engine: Engine) -> str:
+def _arithmetic(made: Build, engine: str) -> str:
     """Return the arithmetic of products: integer weights alone stay integers only in OpenVINO, and not in bf16."""
     floats, notes = "bfloat16" if engine == "openvino-bf16" else "float32", made.artifact.made_by.notes
     if made.artifact.digest == made.reference.artifact.digest:
@@ -144,7 +144,7 @@ def resnet50(folder: Path) -> Row:
     made = build(load_recipe(RECIPES / "resnet50-int8.toml"), store, _progress)
     samples = Data(made.recipe, store, environment()).samples("evaluation")
     reference = open_session(made.reference.artifact, store)
-    found: list[tuple[Engine, LatencyRatio]] = []
+    found: list[tuple[str, LatencyRatio]] = []
     for engine in ENGINES if find_spec("openvino") else ENGINES[:1]:
         session = open_session(made.artifact, store, engine=engine)
         found.append((engine, pace(reference, session, samples, batch=1, pairs=PAIRS)))

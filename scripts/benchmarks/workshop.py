@@ -13,10 +13,11 @@ import onnxruntime as ort
 from seatrial.optimize.artifact import Artifact, File, Provenance, TensorSpec
 from seatrial.optimize.environment import environment, now
 from seatrial.optimize.recipe.configs import StageConfig
+from seatrial.optimize.recipe.kinds import STAGES
 from seatrial.optimize.recipe.recipe import Source
 from seatrial.optimize.recipe.targets import TARGETS, broken
 from seatrial.optimize.samples import Array, Samples, Split
-from seatrial.optimize.stages.stage import Context, Made, stage
+from seatrial.optimize.stages.stage import Context, Made
 from seatrial.optimize.store import Store
 
 FILE = "model.onnx"
@@ -60,7 +61,7 @@ def run_stage(config: StageConfig, model: onnx.ModelProto, inputs: Mapping[str, 
             seed=0,
             progress=lambda share, text: None,
         )
-        made = stage(config)(config, parent, context)
+        made = STAGES.get(config.kind)(config, parent, context)
         return Result(made=made, model=onnx.load(str(work / FILE)))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from seatrial.optimize import import_closure
 from seatrial.optimize.import_closure import SourceTree, own_tree
-from seatrial.optimize.recipe.configs import KINDS
+from seatrial.optimize.recipe.kinds import STAGES
 from tests.test_floors import ROOT
 
 FLOOR = ROOT / "optimize"
@@ -53,7 +53,7 @@ def test_the_digest_is_the_same_wherever_the_floor_lies(copy: Path) -> None:
     assert tree(FLOOR).digest("stages.quantize") == own_tree().digest("stages.quantize")
 
 
-@pytest.mark.parametrize("module", ["building.source", *(f"stages.{kind}" for kind in KINDS)])
+@pytest.mark.parametrize("module", ["building.source", *(f"stages.{kind}" for kind in STAGES.built_in)])
 def test_how_results_are_shown_is_no_part_of_what_is_cached(module: str) -> None:
     shown = {file for file in own_tree().closure(module) if file.split("/")[0].removesuffix(".py") in PRESENTATION}
     assert shown == set()

@@ -89,8 +89,8 @@ def test_a_recipe_with_a_search_table_is_ordinary_and_its_values_can_be_changed(
     assert same.digest == load_recipe(TINY).digest
     assert same.search is None
     other = chosen(searched, {"1.ratio": 0.2, "0.training.epochs": 3})
-    assert other.stages[1].ratio == 0.2  # type: ignore[union-attr]
-    assert other.stages[0].training.epochs == 3  # type: ignore[union-attr]
+    assert other.stages[1].ratio == 0.2  # type: ignore[attr-defined]
+    assert other.stages[0].training.epochs == 3  # type: ignore[attr-defined]
     assert other.stages[2:] == searched.stages[2:]
 
 
@@ -141,7 +141,7 @@ class Listed:
 
 def law(latency: Callable[[float], float | None]) -> Callable[[Recipe], Worth]:
     def evaluate(tried: Recipe) -> Worth:
-        ratio = float(tried.stages[1].ratio)  # type: ignore[union-attr, arg-type]
+        ratio = float(tried.stages[1].ratio)  # type: ignore[attr-defined]
         if ratio == 0.3:
             raise StageError("it fell over")
         return Worth(values={"quality": 1 - ratio, "latency": latency(ratio)}, quality_drop=ratio)

@@ -1,20 +1,20 @@
 """Configurations of the stages that change the form of a model: to ONNX, to another float type, to an engine."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ...artifact import Format
+from ...artifact import Format, TensorSpec
 from ...environment import Environment
 from ...errors import ConfigError
 from ...samples import Split
-from .terms import CAST, ENGINE, MachineIndependent, Positive, Tolerance
+from .terms import CAST, ENGINE, Positive, Profile, Shapes, StageConfig, Tolerance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExportConfig(MachineIndependent):
+class ExportConfig(StageConfig):
     """To ONNX through torch's dynamo exporter: dynamic batch, weights inside the file.
 
     Without `parity` the outputs may differ from the module's by what rounding explains (`rounding.limit`).
@@ -22,29 +22,19 @@ class ExportConfig(MachineIndependent):
 
     takes: ClassVar[Format] = "torch"
     makes: ClassVar[Format] = "onnx"
-    uses: ClassVar[tuple[Split, ...]] = ()
     libraries: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxscript")
+    makes_reference: ClassVar[bool] = True
 
     kind: Literal["export"]
     opset: Annotated[int, Field(ge=18, le=23)] = 20
     parity: Mapping[str, Tolerance] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shapes:
-    """The least, the preferred and the greatest shape of one input: TensorRT tunes for `opt`, accepts all between."""
-
-    min: tuple[int, ...]
-    opt: tuple[int, ...]
-    max: tuple[int, ...]
-
-
-Profile = Mapping[str, Shapes]
 Range = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompileConfig:
+class CompileConfig(StageConfig):
     """To a TensorRT engine, strongly typed: types come from the graph, so there is no precision to choose here.
 
     `batch` is [min, opt, max] of the batch axis and `dynamic` the same for other symbolic axes by name; or `profiles`
@@ -58,7 +48,6 @@ class CompileConfig:
 
     takes: ClassVar[Format] = "onnx"
     makes: ClassVar[Format] = "tensorrt"
-    uses: ClassVar[tuple[Split, ...]] = ()
     libraries: ClassVar[tuple[str, ...]] = ("onnx", "tensorrt", "tensorrt-cu13")
 
     kind: Literal["compile"]
@@ -81,6 +70,37 @@ class CompileConfig:
     def depends_on(self, environment: Environment, metric: Callable[[], str]) -> str:
         """Return the GPUs that the engine is for."""
         return ", ".join(environment.gpus)
+
+    def accepted_shapes(self, inputs: Sequence[TensorSpec]) -> tuple[Profile, ...]:
+        """Return the profiles, or the one that the ranges give; none where no input is dynamic.
+
+        A first axis that is symbolic is the batch, whatever it is called.
+
+        Raises:
+            ConfigError: a dynamic axis without a range.
+        """
+        if self.profiles:
+            return self.profiles
+        profile: dict[str, Shapes] = {}
+        for spec in inputs:
+            if any(isinstance(dim, str) for dim in spec.shape):
+                axes = [self._range(spec, axis, dim) for axis, dim in enumerate(spec.shape)]
+                low, best, high = (tuple(part) for part in zip(*axes, strict=True))
+                profile[spec.name] = Shapes(min=low, opt=best, max=high)
+        return (profile,) if profile else ()
+
+    def _range(self, spec: TensorSpec, axis: int, dim: int | str) -> Range:
+        if isinstance(dim, int):
+            return (dim, dim, dim)
+        known = self.dynamic.get(dim) or (self.batch if axis == 0 else None)
+        if known is None:
+            key = "batch" if axis == 0 else f"dynamic.{dim}"
+            raise ConfigError(
+                f"axis {axis} of input {spec.name!r} is dynamic ({dim}) and has no range",
+                where="stages: compile",
+                next_step=f"write {key} = [min, opt, max] in this stage, or give profiles",
+            )
+        return known
 
     def __post_init__(self) -> None:
         if self.profiles and (self.batch or self.dynamic):
@@ -105,7 +125,7 @@ class CompileConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CastConfig(MachineIndependent):
+class CastConfig(StageConfig):
     """To fp16 or bf16, with inputs and outputs in fp32, and in fp32 whatever the precision cannot carry.
 
     `keep` are node name globs and `keep_operators` operators that stay in fp32 in any case; one that names nothing is

@@ -10,7 +10,7 @@ from ...environment import Environment
 from ...errors import ConfigError
 from ...samples import Split
 from .teaching import Training
-from .terms import Positive, Share
+from .terms import Positive, Share, StageConfig
 
 _PRUNING = (
     "ratio",
@@ -28,7 +28,7 @@ _APART = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PruneConfig:
+class PruneConfig(StageConfig):
     """Make the model physically smaller in `steps`, each followed by fine-tuning on the source's outputs.
 
     What goes, by one of: `ratio`, a share of the channels (in a model with attention: of the heads and of the

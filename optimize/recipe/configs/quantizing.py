@@ -14,7 +14,7 @@ from ...errors import ConfigError
 from ...globs import fits
 from ...samples import Split
 from ..targets import TARGETS, Contract, Method, resolve
-from .terms import QUANTIZED, Positive, Share, Tolerance
+from .terms import QUANTIZED, Positive, Share, StageConfig, Tolerance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ _FOREIGN: Mapping[Method, Mapping[str, Any]] = {  # fields that do not apply to 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QuantizeConfig:
+class QuantizeConfig(StageConfig):
     """To integers, in the form that the target's kernels need.
 
     `method` is ``static`` (8-bit weights and activations as Q/DQ, ranges from the calibration split), ``dynamic``
@@ -110,6 +110,7 @@ class QuantizeConfig:
     takes: ClassVar[Format] = "onnx"
     makes: ClassVar[Format] = "onnx"
     libraries: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime-gpu", "numpy")
+    needs_float: ClassVar[bool] = True
 
     kind: Literal["quantize"]
     target: Literal["auto", "x86-vnni", "x86", "arm64", "cuda", "tensorrt"] = "auto"
@@ -196,9 +197,14 @@ class QuantizeConfig:
         """Only ranges, smoothing and corrections are made from samples; plain dynamic and weight-only need none."""
         return ("calibration",) if self.method == "static" or self.smooth is not None else ()
 
+    @property
+    def required_coverage(self) -> float:
+        """As `coverage` says."""
+        return self.coverage
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MixedConfig:
+class MixedConfig(StageConfig):
     """As many layers in integers as quality allows, chosen by measured quality and measured latency together.
 
     `quantize` says how (its `exclude` stays excluded), `max_quality_drop` is the most that the recipe's metric may fall
@@ -219,6 +225,7 @@ class MixedConfig:
     makes: ClassVar[Format] = "onnx"
     uses: ClassVar[tuple[Split, ...]] = ("calibration",)
     libraries: ClassVar[tuple[str, ...]] = (*QuantizeConfig.libraries, "openvino")
+    needs_float: ClassVar[bool] = True
 
     kind: Literal["mixed"]
     max_quality_drop: Annotated[float, Field(ge=0), renamed("max_quality_drop", old="quality_drop")]

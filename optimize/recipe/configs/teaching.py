@@ -11,7 +11,7 @@ from ...environment import Environment
 from ...errors import ConfigError
 from ...samples import Split
 from ..targets import resolve
-from .terms import QUANTIZED, MachineIndependent, Positive, Rate, Tolerance
+from .terms import QUANTIZED, Positive, Rate, StageConfig, Tolerance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ class Relations:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DistillConfig(MachineIndependent):
+class DistillConfig(StageConfig):
     """Train a smaller student on the source's outputs, and on its hidden states where `features` and the like are set.
 
     `output_weight` weighs the loss on outputs against the others. The teacher runs once per sample, and its outputs are
@@ -121,6 +121,11 @@ class DistillConfig(MachineIndependent):
     hidden_limit_mb: Annotated[int, Field(ge=0)] = 512
     hidden_precision: Literal["float32", "float16"] = "float32"
 
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The student's factory."""
+        return (self.student,)
+
     def __post_init__(self) -> None:
         if not (self.output_weight or self.features or self.attention or self.relations):
             raise ConfigError(
@@ -131,7 +136,7 @@ class DistillConfig(MachineIndependent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QatConfig:
+class QatConfig(StageConfig):
     """Int8 by fine-tuning under fake quantization on the source's outputs, written as Q/DQ: torch in, ONNX out.
 
     For models that lose too much quality with calibration alone. Weights have one scale per output channel, activations

@@ -1,14 +1,16 @@
-"""Types that several stage configurations share: bounded numbers, and the tolerances between artifact and parent."""
+"""Types that several stage configurations share: their base, bounded numbers, and tolerances of artifact and parent."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from math import isfinite
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from ...artifact import Format, TensorSpec
 from ...environment import Environment
 from ...errors import ConfigError
+from ...samples import Split
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -58,14 +60,72 @@ class Tolerance:
         return tuple(spot.name for spot in fields(self) if getattr(self, spot.name) is not None)
 
 
-class MachineIndependent:
-    """A configuration whose result is the same on every machine, up to what is recorded anyway."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shapes:
+    """The least, the preferred and the greatest shape of one input: TensorRT tunes for `opt`, accepts all between."""
 
-    __slots__ = ()
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
+
+
+Profile = Mapping[str, Shapes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageConfig:
+    """Base of every stage's configuration: its fields are the stage's keys in a recipe, its attributes serve the build.
+
+    `takes` and `makes` are formats, `uses` the splits that the result depends on, `libraries` those whose change makes
+    the result another. A field `parity` states how far the result may be from its parent; a stage without one is not
+    compared. `needs_float` refuses a source that is quantized already. The options of a stage that `makes_reference`
+    also make the float reference of the build.
+    """
+
+    takes: ClassVar[Format]
+    makes: ClassVar[Format]
+    libraries: ClassVar[tuple[str, ...]] = ()
+    needs_float: ClassVar[bool] = False
+    makes_reference: ClassVar[bool] = False
+
+    kind: str
+
+    @property
+    def uses(self) -> tuple[Split, ...]:
+        """The splits of the samples that the result depends on."""
+        return ()
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The user's own code that the configuration names."""
+        return ()
+
+    @property
+    def required_coverage(self) -> float:
+        """The least fraction of multiply-accumulates that must run in int8 on this machine."""
+        return 0.0
+
+    @property
+    def contract(self) -> Mapping[str, Tolerance] | None:
+        """The parity contract, the default for outputs that the recipe does not name; None where there is none."""
+        stated: Mapping[str, Tolerance] | None = getattr(self, "parity", None)
+        return None if stated is None else {**self.default_contract(), **stated}
+
+    @classmethod
+    def default_contract(cls) -> Mapping[str, Tolerance]:
+        """Return the contract of a stage that states none; empty where rounding gives it (export), or there is none."""
+        for spot in fields(cls):
+            if spot.name == "parity" and spot.default_factory is not MISSING:
+                return dict(spot.default_factory())
+        return {}
 
     def depends_on(self, environment: Environment, metric: Callable[[], str]) -> str:
-        """Return nothing: no machine and no metric makes the result another."""
+        """Return what of the machine, and of the recipe's metric, makes the result another; here nothing."""
         return ""
+
+    def accepted_shapes(self, inputs: Sequence[TensorSpec]) -> tuple[Profile, ...]:
+        """Return the ranges of shapes that the result accepts, where it accepts fewer than its inputs declare."""
+        return ()
 
 
 EXACT = {"*": Tolerance(relative_error=1e-4, spread_error=0.02)}

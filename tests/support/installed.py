@@ -1,0 +1,55 @@
+"""Packages that are not seatrial's, laid down as an installer leaves them, and commands that see them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from tests.test_floors import ROOT
+
+OUTSIDE = Path(__file__).parent / "outside"
+
+
+def install(folder: Path, source: Path = OUTSIDE) -> Path:
+    """Copy a project's package into `folder` and write the ``.dist-info`` that its pyproject.toml declares."""
+    project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
+    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.toml", "__pycache__"))
+    points = "".join(
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())
+        for group, entries in project["entry-points"].items()
+    )
+    return distribution(folder, project["name"], project["version"], points)
+
+
+def distribution(folder: Path, name: str, version: str, points: str) -> Path:
+    """Write what an installer records of a distribution with these entry points; return the folder."""
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text(points)
+    return folder
+
+
+def command(*words: str, path: Path | None = None, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run a verb in a process of its own that sees the packages installed in `path`; its exit code is checked."""
+    found = os.pathsep.join([*([str(path)] if path else []), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-m", "seatrial", *words],
+        env=os.environ | {"PYTHONPATH": found},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == expect, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def answer(*words: str, path: Path | None = None) -> Any:
+    """Return the JSON document that a verb prints."""
+    return json.loads(command(*words, "--json", path=path).stdout)
