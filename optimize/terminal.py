@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .artifact import Artifact
     from .store import Store
 
-PANEL = "optimize: make artifacts"
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Recipe = Annotated[Path, typer.Argument(help="A recipe (TOML), for instance optimize/recipes/scenes-int8.toml.")]
 Ref = Annotated[str, typer.Argument(help="An artifact: a tag, a digest or its first digits; or an ONNX file.")]

@@ -9,21 +9,28 @@ if __name__ == "__main__":  # before the imports below, which take a while in wh
 
     sys.exit(main())
 
-from typing import Annotated, Any
+from copy import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 import seatrial
-from seatrial.bench import cli as bench_cli
+from seatrial.bench import verbs as bench_verbs
 from seatrial.optimize import experimental, interrupts
+from seatrial.optimize import verbs as optimize_verbs
 from seatrial.optimize.errors import MachineError, SeatrialError
+from seatrial.optimize.lazy_verbs import LazyVerbs
 from seatrial.optimize.terminal import err, led
-from seatrial.optimize.verbs import add_verbs as add_optimize_verbs
 from seatrial.optimize.visible import visible
 
 from . import sweeping, verbs
 from .unexpected import unexpected
+
+if TYPE_CHECKING:
+    from seatrial.bench.targets import Host
+    from seatrial.optimize.inspection import Inspection
 
 _Usage: type[Exception] = typer.BadParameter.mro()[2]  # click's ClickException, wherever this typer keeps its click
 
@@ -71,6 +78,22 @@ class Verbs(TyperGroup):
             raise typer.Exit(wrong.exit_code) from error
 
 
+class _Command(Verbs):
+    """The command with the verbs of all floors."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = self._lazy = LazyVerbs(
+            {each.__name__: each.PANEL for each in (optimize_verbs, bench_verbs, verbs)}
+        )
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help without importing any verb."""
+        listing = copy(self)
+        listing.commands = dict(self._lazy.listed())
+        super(_Command, listing).format_help(ctx, formatter)
+
+
 def _shown(error: Any) -> Any:
     """Return a usage error with the control characters of its message made visible."""
     error.message = visible(error.message)
@@ -103,7 +126,7 @@ def _complain(error: SeatrialError) -> None:
 
 
 app = typer.Typer(
-    cls=Verbs,
+    cls=_Command,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -127,13 +150,22 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Take the options that come before the verb."""
+    """Take the options that come before the verb, and hand to verbs of lower floors what this one makes."""
+    context.obj = {"hosting": _hosting, "inspectors": {"releases": _releases}}
 
 
-add_optimize_verbs(app)
-bench_cli.add_verbs(app, verbs.hosting)
-verbs.add_verbs(app)
+def _hosting(deployment: Path | None, scratch: Path, slow: float) -> tuple["Host", int | None]:
+    from .verbs.hosting import hosting
+
+    return hosting(deployment, scratch, slow)
+
+
+def _releases(home: Path, repair: bool) -> "Inspection":
+    from .release.registry_check import inspect_releases
+
+    return inspect_releases(home, repair)

@@ -38,7 +38,7 @@ ORDER: Mapping[str, tuple[tuple[str, ...], ...]] = {
     ),
 }
 ENTRIES: Mapping[str, frozenset[str]] = {
-    "bench": frozenset(("cli", "verbs", "on_pytest")),
+    "bench": frozenset(("verbs", "on_pytest")),
     "serve": frozenset(("cli", "command", "verbs", "ship", "sweeping")),
 }
 Edge = tuple[str, str]

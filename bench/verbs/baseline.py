@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,11 @@ from seatrial.optimize.terminal import Json, echo, emit, led, out
 from seatrial.optimize.units import format_change, format_range, format_value
 from seatrial.optimize.visible import visible
 
-if TYPE_CHECKING:
-    from ..measurement import Measurement
-    from ..records.baseline import Baseline
+from ..measurement import Measurement
+from ..measuring.machine_class import MachineClass
+from ..records import baseline
+from ..records.baseline import Baseline, spread
+from ..report.kinds import tell
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,8 +44,6 @@ def record(run: Run, name: Name = "main", arm: Arm = Side.CANDIDATE, json_: Json
     Baselines serve trends, absolute limits and forecasts. A gate always measures its base again, because stored values
     drift.
     """
-    from ..records import baseline
-
     model, measured = _measured(run, arm)
     made = baseline.record(machine.home(), name, measured, model=model, run=baseline.digest_of(run))
     if json_:
@@ -63,8 +63,6 @@ def show(
     json_: Json = False,
 ) -> None:
     """Show the stored baselines: typical values, range and spread between slots, by machine class."""
-    from ..records import baseline
-
     found = [each for each in baseline.known(machine.home()) if model in ("", each.model) and name in ("", each.name)]
     newest = list({(each.name, each.model, each.machine): each for each in found}.values())
     if json_:
@@ -85,9 +83,6 @@ def compare(run: Run, name: Name = "main", arm: Arm = Side.CANDIDATE, json_: Jso
 
     Refused (exit 2) if the baseline belongs to another machine class.
     """
-    from ..measuring.machine_class import MachineClass
-    from ..records import baseline
-
     model, measured = _measured(run, arm)
     if not measured:
         raise ConfigError("the run holds no values of that arm", where=str(run), next_step="name a completed run")
@@ -119,9 +114,7 @@ def compare(run: Run, name: Name = "main", arm: Arm = Side.CANDIDATE, json_: Jso
     )
 
 
-def _measured(run: Path, arm: Side) -> tuple[str, list["Measurement"]]:
-    from ..report.kinds import tell
-
+def _measured(run: Path, arm: Side) -> tuple[str, list[Measurement]]:
     told = tell(run)
     if told.measured is None:
         raise ConfigError(
@@ -130,9 +123,7 @@ def _measured(run: Path, arm: Side) -> tuple[str, list["Measurement"]]:
     return told.measured(arm.value)
 
 
-def _print(stored: "Baseline") -> None:
-    from ..records.baseline import spread
-
+def _print(stored: Baseline) -> None:
     out.print(led("bold", stored.name, f" of {stored.model}, {stored.at}, {stored.machine}"))
     rows = []
     for each in stored.measurements:

@@ -1,19 +1,26 @@
 """The capacity verb: how much traffic a running server bears within an objective, and what that costs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.terminal import Json, emit, led, out, progress
 
+from .. import cost
+from ..capacity import show
+from ..capacity.result import Capacity
+from ..capacity.run import CapacitySetup
+from ..capacity.run import capacity as measure
+from ..capacity.search import Plan
+from ..capacity.show import write_html
+from ..capacity.slo import Slo
+from ..cost import Bill, Price
+from ..load.payload import Payload
 from ..runs import run_folder
+from ..targets import endpoint_of
 from . import samples
-
-if TYPE_CHECKING:
-    from ..capacity.result import Capacity
-    from ..cost import Bill, Price
 
 Url = Annotated[str, typer.Argument(help="A KServe v2 server: http://127.0.0.1:8000, or .../v2/models/NAME.")]
 ObjectiveText = Annotated[str, typer.Option("--slo", help='The objective, such as "p99<=20ms".')]
@@ -52,15 +59,6 @@ def capacity(
     Probes each rate until 99 % confidence or the end of the time budget. Exit codes: 0 found, 1 no rate meets the
     objective, 3 the probes are not sufficient, 4 the client could not offer the load. The page is in the run's folder.
     """
-    from .. import cost
-    from ..capacity.run import CapacitySetup
-    from ..capacity.run import capacity as measure
-    from ..capacity.search import Plan
-    from ..capacity.show import write_html
-    from ..capacity.slo import Slo
-    from ..load.payload import Payload
-    from ..targets import endpoint_of
-
     objective, folder = Slo.parse(slo), out_folder or run_folder("capacity")
     plan = Plan(seconds=seconds, probe_seconds=probe_seconds, max_rate=max_rate)
     pinned = _pinned(price, traffic, headroom)
@@ -86,9 +84,7 @@ def capacity(
     raise typer.Exit(found.exit_code)
 
 
-def _pinned(name: str | None, traffic: float | None, headroom: float) -> "Price | None":
-    from .. import cost
-
+def _pinned(name: str | None, traffic: float | None, headroom: float) -> Price | None:
     if (traffic is not None and (name is None or traffic <= 0)) or not 0 <= headroom < 1:
         raise ConfigError(
             f"cannot size a fleet for {traffic}/s at price {name!r} with {headroom} headroom",
@@ -97,9 +93,7 @@ def _pinned(name: str | None, traffic: float | None, headroom: float) -> "Price 
     return None if name is None else cost.price_list().of(name)
 
 
-def _print(found: "Capacity", bill: "Bill | None", folder: Path, *, json_: bool) -> None:
-    from ..capacity import show
-
+def _print(found: Capacity, bill: Bill | None, folder: Path, *, json_: bool) -> None:
     if json_:
         emit(found.to_json() | {"cost": bill.to_json() if bill else None, "run": str(folder)})
         return

@@ -1,21 +1,30 @@
-"""The gate verb. It needs fresh servers, which this floor cannot start: `add_verbs` is handed what makes them."""
+"""The gate verb. It needs fresh servers, which this floor cannot start: the command's context has what makes them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from seatrial.optimize import environment as machine
+from seatrial.optimize.quality import metric
+from seatrial.optimize.recipe.data import Data
+from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.terminal import Json, emit, err, led, named, out, progress, store
 
+from .. import report as reporting
+from ..budget import Budget, load_budget
+from ..gating import gate as gating
+from ..gating import show
+from ..gating.forecast import forecast
+from ..gating.gate_setup import GateSetup
+from ..gating.preflight import preflight
+from ..quality import adversarial
+from ..records import accepted, archive, baseline, history
 from ..runs import run_folder
-
-if TYPE_CHECKING:
-    from ..budget import Budget
-    from ..targets import Host
-    from ..verdict import Verdict
+from ..targets import Host
+from ..verdict import Verdict
 
 Hosting = Callable[[Path | None, Path, float], tuple["Host", int | None]]
 """Maps a deployment file (None: the default), a scratch folder and a slow-down (0: none) to the gate's host and the
@@ -23,63 +32,48 @@ batches that it accepts.
 """
 
 
-def add_verbs(app: typer.Typer, panel: str, hosting: Hosting) -> None:
-    """Put the verbs that start servers into the command."""
+def gate(
+    context: typer.Context,
+    base: Annotated[str, typer.Argument(help="The reference: an artifact (scenes-int8.fp32) or an ONNX file.")],
+    candidate: Annotated[str, typer.Argument(help="The replacement: an artifact (scenes-int8) or an ONNX file.")],
+    budget: Annotated[Path, typer.Option(help="Limits for the candidate (TOML), bench/budgets/*.toml.")],
+    recipe: Annotated[
+        Path | None, typer.Option(help="Recipe with samples and metric; default: the one named in the budget.")
+    ] = None,
+    deployment: Annotated[
+        Path | None, typer.Option(help="Deployment of both (TOML); default: the Python backend, batches to 32.")
+    ] = None,
+    out_folder: Annotated[Path | None, typer.Option("--out", help="Folder for the raw results.")] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only print what the gate could certify and how long it takes.")
+    ] = False,
+    on_inconclusive: Annotated[
+        Literal["block", "warn"],
+        typer.Option(help="Result of INCONCLUSIVE in CI: exit 3 (block), or 0 with a warning."),
+    ] = "block",
+    json_: Json = False,
+) -> None:
+    """Serve BASE and CANDIDATE in turn from fresh servers and judge the candidate against a budget.
 
-    def gate(
-        base: Annotated[str, typer.Argument(help="The reference: an artifact (scenes-int8.fp32) or an ONNX file.")],
-        candidate: Annotated[str, typer.Argument(help="The replacement: an artifact (scenes-int8) or an ONNX file.")],
-        budget: Annotated[Path, typer.Option(help="Limits for the candidate (TOML), bench/budgets/*.toml.")],
-        recipe: Annotated[
-            Path | None, typer.Option(help="Recipe with samples and metric; default: the one named in the budget.")
-        ] = None,
-        deployment: Annotated[
-            Path | None, typer.Option(help="Deployment of both (TOML); default: the Python backend, batches to 32.")
-        ] = None,
-        out_folder: Annotated[Path | None, typer.Option("--out", help="Folder for the raw results.")] = None,
-        plan: Annotated[
-            bool, typer.Option("--plan", help="Only print what the gate could certify and how long it takes.")
-        ] = False,
-        on_inconclusive: Annotated[
-            Literal["block", "warn"],
-            typer.Option(help="Result of INCONCLUSIVE in CI: exit 3 (block), or 0 with a warning."),
-        ] = "block",
-        json_: Json = False,
-    ) -> None:
-        """Serve BASE and CANDIDATE in turn from fresh servers and judge the candidate against a budget.
-
-        PASS (exit 0), FAIL (1), INCONCLUSIVE (3) or INVALID (4: the machine or the load spoiled the run). Everything
-        raw is kept in the run's folder; seatrial report RUN judges it again, offline. Says beforehand what it can
-        certify on this class of machine, from the archive that seatrial aa fills, or from stated assumptions.
-        """
-        from ..budget import load_budget
-
-        limits, folder = load_budget(budget), out_folder or run_folder("gate")
-        if _forecast(base, limits, folder, plan=plan, json_=json_):
-            return
-        made = hosting(deployment, machine.home() / "work", 0.0)
-        verdict = _run(base, candidate, limits, recipe or limits.recipe_path(budget), made, folder)
-        _tell(verdict, folder, json_=json_)
-        if verdict.outcome == "INCONCLUSIVE" and on_inconclusive == "warn":
-            err.print(led("yellow", "warning:", " INCONCLUSIVE does not block here (--on-inconclusive warn)"))
-            raise typer.Exit(0)
-        raise typer.Exit(verdict.exit_code)
-
-    app.command(rich_help_panel=panel)(gate)
+    PASS (exit 0), FAIL (1), INCONCLUSIVE (3) or INVALID (4: the machine or the load spoiled the run). Everything
+    raw is kept in the run's folder; seatrial report RUN judges it again, offline. Says beforehand what it can
+    certify on this class of machine, from the archive that seatrial aa fills, or from stated assumptions.
+    """
+    limits, folder = load_budget(budget), out_folder or run_folder("gate")
+    if _forecast(base, limits, folder, plan=plan, json_=json_):
+        return
+    made = context.obj["hosting"](deployment, machine.home() / "work", 0.0)
+    verdict = _run(base, candidate, limits, recipe or limits.recipe_path(budget), made, folder)
+    _tell(verdict, folder, json_=json_)
+    if verdict.outcome == "INCONCLUSIVE" and on_inconclusive == "warn":
+        err.print(led("yellow", "warning:", " INCONCLUSIVE does not block here (--on-inconclusive warn)"))
+        raise typer.Exit(0)
+    raise typer.Exit(verdict.exit_code)
 
 
 def _run(
-    base: str, candidate: str, budget: "Budget", recipe: Path, hosted: tuple["Host", int | None], folder: Path
-) -> "Verdict":
-    from seatrial.optimize.quality import metric
-    from seatrial.optimize.recipe.data import Data
-    from seatrial.optimize.recipe.recipe import load_recipe
-
-    from ..gating import gate as gating
-    from ..gating.gate_setup import GateSetup
-    from ..quality import adversarial
-    from ..records import accepted, baseline, history
-
+    base: str, candidate: str, budget: Budget, recipe: Path, hosted: tuple[Host, int | None], folder: Path
+) -> Verdict:
     loaded, kept = load_recipe(recipe), store()
     samples = Data(loaded, kept, machine.environment()).samples("evaluation")
     one, other, score = named(base), named(candidate), metric(loaded)
@@ -114,9 +108,7 @@ def kept_on_interrupt(folder: Path) -> Iterator[None]:
         raise
 
 
-def _tell(verdict: "Verdict", folder: Path, *, json_: bool) -> None:
-    from .. import report as reporting
-
+def _tell(verdict: Verdict, folder: Path, *, json_: bool) -> None:
     if json_:
         emit(verdict.to_json() | {"run": str(folder)})
         return
@@ -124,13 +116,8 @@ def _tell(verdict: "Verdict", folder: Path, *, json_: bool) -> None:
     out.print(f"run: {folder}", soft_wrap=True)
 
 
-def _forecast(base: str, budget: "Budget", folder: Path, *, plan: bool, json_: bool) -> bool:
+def _forecast(base: str, budget: Budget, folder: Path, *, plan: bool, json_: bool) -> bool:
     """Say what the gate will be able to say; True where that was all that was asked for."""
-    from ..gating import show
-    from ..gating.forecast import forecast
-    from ..gating.preflight import preflight
-    from ..records import archive
-
     known = archive.trials(machine.home(), machine.environment())
     artifact = named(base)
     made = forecast(budget, known, artifact.name, artifact.format)

@@ -9,6 +9,9 @@ import typer
 from seatrial.optimize import environment as machine
 from seatrial.optimize.terminal import Json, emit, out
 
+from ..budget import load_budget
+from ..records import accepted, show
+
 
 def ledger(
     name: Annotated[str, typer.Argument(help="The ledger's name, as the budget's \\[ledger] table gives it.")],
@@ -22,9 +25,6 @@ def ledger(
     A line is written when a release is registered whose gate passed although a metric is significantly worse. A gate
     fails if its candidate would raise the sum of a window above the limit.
     """
-    from ..budget import load_budget
-    from ..records import accepted, show
-
     found = accepted.entries(machine.home(), name)
     limits = load_budget(budget).ledger if budget is not None else None
     held = accepted.held(machine.home(), limits)

@@ -2,26 +2,27 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.samples import Array
 from seatrial.optimize.terminal import Json, emit, err, led, out, progress
 
+from ..load import folder as kept
+from ..load.guard import AbortRules
+from ..load.load_setup import ClientSetup
+from ..load.payload import Payload
+from ..load.run import LoadRun, Saturation
+from ..load.show import Reading, read, table
 from ..load.wire import Wire
 from ..runs import run_folder
+from ..scenarios import MultiStream, Offline, Scenario, Server, SingleStream
+from ..schedule import Schedule
+from ..server_statistics import lines, window
 from ..targets import Endpoint, endpoint_of
 from . import samples, schedules
-
-if TYPE_CHECKING:  # numpy, whose import takes a tenth of a second, needless for --help
-    from seatrial.optimize.samples import Array
-
-    from ..load.payload import Payload
-    from ..load.run import LoadRun, Saturation
-    from ..load.show import Reading
-    from ..scenarios import Scenario
-    from ..schedule import Schedule
 
 Name = Literal["server", "single-stream", "multi-stream", "offline"]
 
@@ -111,9 +112,9 @@ def load(
 
 def _offer(
     endpoint: Endpoint,
-    scenario: "Scenario",
-    schedule: "Schedule",
-    inputs: "dict[str, Array]",
+    scenario: Scenario,
+    schedule: Schedule,
+    inputs: dict[str, Array],
     *,
     protocol: Wire,
     workers: int,
@@ -124,13 +125,6 @@ def _offer(
     json_: bool,
 ) -> None:
     """Make the requests, send them, keep what came of it, and print it."""
-    from ..load import folder as kept
-    from ..load.guard import AbortRules
-    from ..load.load_setup import ClientSetup
-    from ..load.payload import Payload
-    from ..load.show import read
-    from ..server_statistics import window
-
     payload = Payload.build(endpoint, inputs, scenario.batch, protocol=protocol)
     rules = AbortRules(**abort)  # type: ignore[arg-type]
     what = f"{scenario.name}, {schedule}" if scenario.name == "server" else scenario.name
@@ -149,16 +143,15 @@ def _offer(
 
 def _run(
     endpoint: Endpoint,
-    scenario: "Scenario",
-    payload: "Payload",
-    schedule: "Schedule",
+    scenario: Scenario,
+    payload: Payload,
+    schedule: Schedule,
     *,
     workers: int,
     ui: bool,
     common: dict[str, Any],
-) -> "LoadRun | Saturation":
+) -> LoadRun | Saturation:
     from ..load import on_locust
-    from ..scenarios import Server
 
     def announce(address: str) -> None:
         err.print(_UI.format(address), soft_wrap=True)
@@ -171,11 +164,8 @@ def _run(
     return on_locust.load(endpoint, schedule, payload, loop=loop, ui=shown, **common)
 
 
-def _print(reading: "Reading", counted: dict[str, Any], folder: Path, as_json: bool) -> None:
+def _print(reading: Reading, counted: dict[str, Any], folder: Path, as_json: bool) -> None:
     """The figures with what the server counted, and the exit code that they deserve."""
-    from ..load.show import table
-    from ..server_statistics import lines
-
     if as_json:
         emit(reading.to_json() | {"server": counted, "run": str(folder)})
     else:
@@ -186,9 +176,7 @@ def _print(reading: "Reading", counted: dict[str, Any], folder: Path, as_json: b
     raise typer.Exit(4 if reading.breaches else 1 if reading.failed else 0)
 
 
-def _scenario(name: Name, rate: float, batch: int | None, concurrency: int, workers: int, ui: bool) -> "Scenario":
-    from ..scenarios import MultiStream, Offline, Server, SingleStream
-
+def _scenario(name: Name, rate: float, batch: int | None, concurrency: int, workers: int, ui: bool) -> Scenario:
     if name != "server" and (workers > 1 or ui):
         raise ConfigError(
             f"{name} is a closed loop, which runs in one process without a web UI",

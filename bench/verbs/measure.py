@@ -3,21 +3,25 @@
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from seatrial.optimize import environment as machine
+from seatrial.optimize.draft.finished import tried_on
+from seatrial.optimize.recipe.data import Data
+from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.samples import Array
 from seatrial.optimize.terminal import Json, emit, led, named, out, progress, store
 
+from ..load.inputs import distinct_inputs, random_inputs
+from ..measuring import in_process, measured
+from ..measuring import measure as measuring
+from ..measuring.measure import Progress
+from ..measuring.measured import Summary
 from ..runs import run_folder
-
-if TYPE_CHECKING:
-    from seatrial.optimize.samples import Array
-
-    from ..measuring.measure import Progress
-    from ..measuring.measured import Summary
-    from ..targets import Endpoint
+from ..schedule import poisson
+from ..targets import Endpoint, endpoint_of
 
 _HOST_AND_PORT = re.compile(r"(?!sha256:)(\[[\da-fA-F:]+\]|[\w.-]+):\d+(/.*)?")
 
@@ -57,9 +61,6 @@ def measure(
     clocks and energy of a GPU are read through NVML (experimental). Exit codes: 1 requests
     failed, 4 the load broke a validity rule.
     """
-    from ..measuring import measured
-    from ..targets import endpoint_of
-
     folder = out_folder or run_folder("measure")
     with progress() as report:
 
@@ -94,15 +95,8 @@ def _artifact(
     seed: int,
     plan: tuple[float, int, int, str],
     folder: Path,
-    tell: "Progress",
-) -> "Summary":
-    from seatrial.optimize.draft.finished import tried_on
-
-    from ..load.inputs import random_inputs
-    from ..measuring import in_process
-    from ..measuring import measure as measuring
-    from ..targets import Endpoint
-
+    tell: Progress,
+) -> Summary:
     seconds, batch, threads, engine = plan
     kept = store()
     artifact = named(ref)
@@ -117,26 +111,19 @@ def _artifact(
 
 
 def _endpoint(
-    endpoint: "Endpoint",
+    endpoint: Endpoint,
     recipe: Path | None,
     arrivals: tuple[float, float, int],
     batch: int,
     own_target: bool,
     folder: Path,
-    tell: "Progress",
-) -> "Summary":
-    from ..load.inputs import distinct_inputs
-    from ..measuring import measure as measuring
-    from ..schedule import poisson
-
+    tell: Progress,
+) -> Summary:
     samples = _evaluation(recipe) if recipe is not None else distinct_inputs(endpoint, batch, arrivals[2])
     return measuring.measure_endpoint(
         endpoint, poisson(*arrivals), samples, folder=folder, batch=batch, own_target=own_target, progress=tell
     )
 
 
-def _evaluation(recipe: Path) -> dict[str, "Array"]:
-    from seatrial.optimize.recipe.data import Data
-    from seatrial.optimize.recipe.recipe import load_recipe
-
+def _evaluation(recipe: Path) -> dict[str, Array]:
     return dict(Data(load_recipe(recipe), store(), machine.environment()).samples("evaluation").inputs)

@@ -1,19 +1,25 @@
 """The quality verb: the suite of checks outside a gate, on artifacts in this process or on served models."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from seatrial.optimize import environment as machine
+from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.quality import metric
+from seatrial.optimize.recipe.data import Data
+from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.terminal import Json, emit, led, named, out, progress, store
 
-if TYPE_CHECKING:
-    from seatrial.optimize.artifact import Artifact
-
-    from ..checks import Check
-    from ..quality.assess import Assessment
-    from ..targets import Endpoint
+from ..budget import load_budget
+from ..checks import Check
+from ..quality import adversarial, show
+from ..quality.assess import Assessment, answering, assess
+from ..quality.defaults import default_checks
+from ..quality.suite import attacks
+from ..targets import Endpoint, endpoint_of
 
 Target = Annotated[str, typer.Argument(help="An artifact, or a served model: http://127.0.0.1:8000/v2/models/NAME.")]
 
@@ -35,8 +41,6 @@ def quality(
     Without --budget all results are informational (exit 0). With it: PASS (0), FAIL (1), INCONCLUSIVE (3) or INVALID
     (4), by the rules of a gate. Attacks need the source: an artifact whose recipe started from torch.
     """
-    from ..quality import show
-
     found, checks, facts = _look(target, against, recipe, budget)
     title = target if against is None else f"{target} against {against}"
     if html is not None:
@@ -55,23 +59,12 @@ def quality(
 
 def _look(
     target: str, against: str | None, recipe: Path, budget: Path | None
-) -> tuple["Assessment", tuple["Check", ...], dict[str, str]]:
+) -> tuple[Assessment, tuple[Check, ...], dict[str, str]]:
     """Return the findings, their checks, and facts about the method.
 
     Raises:
         ConfigError: the budget has no checks, or one that cannot be asked of these samples.
     """
-    from seatrial.optimize.errors import ConfigError
-    from seatrial.optimize.quality import metric
-    from seatrial.optimize.recipe.data import Data
-    from seatrial.optimize.recipe.recipe import load_recipe
-
-    from ..budget import load_budget
-    from ..quality import adversarial
-    from ..quality.assess import answering, assess
-    from ..quality.defaults import default_checks
-    from ..quality.suite import attacks
-
     loaded, kept = load_recipe(recipe), store()
     limits = load_budget(budget) if budget is not None else None
     if limits is not None and not limits.checks:
@@ -103,8 +96,6 @@ def _look(
     return found, checks, facts
 
 
-def _target(text: str) -> "Artifact | Endpoint":
+def _target(text: str) -> Artifact | Endpoint:
     """Return what a target names: a URL is a served model, anything else an artifact of the store or an ONNX file."""
-    from ..targets import endpoint_of
-
     return endpoint_of(text) if "://" in text else named(text)

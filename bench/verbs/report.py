@@ -1,5 +1,6 @@
 """The report verb: what a run's raw values say, again and offline, in every form that people and CI systems read."""
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,10 @@ from typing import Annotated
 import typer
 
 from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.store import write_atomically
 from seatrial.optimize.terminal import Json, echo, emit, out
+
+from ..report.kinds import tell
 
 Run = Annotated[Path, typer.Argument(help="A run's folder, for instance .seatrial/runs/gate-...")]
 
@@ -38,12 +42,6 @@ def report(
 
     Works offline, on any machine, after the folder was moved; a gate's verdict is identical bit for bit.
     """
-    import json
-
-    from seatrial.optimize.store import write_atomically
-
-    from ..report.kinds import tell
-
     told = tell(run)
     page = html or run / "report.html"
     told.html(page)

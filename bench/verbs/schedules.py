@@ -2,14 +2,14 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from seatrial.optimize.errors import ConfigError
 
-if TYPE_CHECKING:  # numpy, needless for --help
-    from ..schedule import Schedule
+from .. import recording, schedule
+from ..schedule import Schedule
 
 
 class Law(StrEnum):
@@ -54,7 +54,7 @@ def schedule_of(
     spread: float | None = None,
     default_rate: float = 50.0,
     default_seconds: float = 10.0,
-) -> "Schedule":
+) -> Schedule:
     """Return the schedule for these options; a recording without `rate` and `seconds` is replayed unchanged.
 
     Without a law it is the one that needs a given option, else Poisson.
@@ -63,8 +63,6 @@ def schedule_of(
         ConfigError: an option is missing or does not belong to the law, or the law itself refuses its values.
         MissingError: the recording does not exist.
     """
-    from .. import recording, schedule
-
     needs = {
         Law.GAMMA: ("--burstiness", burstiness),
         Law.RAMP: ("--to-rate", to_rate),

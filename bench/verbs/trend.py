@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,8 +11,11 @@ from seatrial.optimize import environment as machine
 from seatrial.optimize.errors import MissingError
 from seatrial.optimize.terminal import Json, emit, out
 
-if TYPE_CHECKING:
-    from ..report.trend_page import Series
+from ..gating import gate
+from ..measuring.machine_class import MachineClass
+from ..records import baseline, history
+from ..report import trend_page
+from ..report.trend_page import Series
 
 
 class Of(StrEnum):
@@ -38,10 +41,6 @@ def trend(
 
     A step needs five gates on either side. It is informational and never blocks; a single spike is not a step.
     """
-    from ..measuring.machine_class import MachineClass
-    from ..records import history
-    from ..report import trend_page
-
     here = MachineClass.of(machine.environment().to_json())
     added = sum(len(_append(folder)) for folder in add or ())
     if not model:
@@ -71,15 +70,12 @@ def trend(
 
 
 def _append(folder: Path) -> tuple[object, ...]:
-    from ..gating import gate
-    from ..records import baseline, history
-
     gate.rejudge(folder)
     run, verdict = gate.read_gate(folder)
     return history.record(machine.home(), run, verdict, baseline.digest_of(folder))
 
 
-def _json(series: "Series") -> dict[str, object]:
+def _json(series: Series) -> dict[str, object]:
     return {
         "metric": series.metric,
         "unit": series.unit,

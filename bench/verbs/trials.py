@@ -1,18 +1,23 @@
 """The trials' verbs: `aa` and `drill` try the gate itself on this machine, and keep what they found."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from seatrial.optimize import environment as machine
+from seatrial.optimize.quality import metric
+from seatrial.optimize.recipe.data import Data
+from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.terminal import Json, Ref, emit, err, led, named, out, progress, store
 
+from ..budget import load_budget
+from ..gating import show, trials
+from ..gating.gate_setup import GateSetup
+from ..gating.noise import Trial
+from ..records import archive
 from ..runs import run_folder
 from .gate import Hosting, kept_on_interrupt
-
-if TYPE_CHECKING:
-    from ..gating.noise import Trial
 
 Budgeted = Annotated[Path, typer.Option(help="The budget whose design and limits are tested (TOML).")]
 Recipe = Annotated[
@@ -26,47 +31,44 @@ Resample = Annotated[
 ]
 
 
-def add_verbs(app: typer.Typer, panel: str, hosting: Hosting) -> None:
-    """Add the verbs that test the gate itself to the command."""
+def aa(
+    context: typer.Context,
+    ref: Ref,
+    budget: Budgeted,
+    gates: Gates = 1,
+    pairs: Pairs = 0,
+    resample: Resample = 200,
+    recipe: Recipe = None,
+    deployment: Deployed = None,
+    json_: Json = False,
+) -> None:
+    """Gate REF against itself: every FAIL is a false alarm, and the spread says what can be certified here.
 
-    def aa(
-        ref: Ref,
-        budget: Budgeted,
-        gates: Gates = 1,
-        pairs: Pairs = 0,
-        resample: Resample = 200,
-        recipe: Recipe = None,
-        deployment: Deployed = None,
-        json_: Json = False,
-    ) -> None:
-        """Gate REF against itself: every FAIL is a false alarm, and the spread says what can be certified here.
+    Runs real gates, makes pseudo-gates of their slots, publishes the rates with exact intervals, and appends all
+    that to the archive of this class of machine, from which seatrial gate --plan forecasts. Exit code 1 where real
+    gates cry wolf more often than the budget allows, 4 where none was valid.
+    """
+    _run(context.obj["hosting"], ref, budget, 0.0, gates, pairs, resample, recipe, deployment, json_=json_)
 
-        Runs real gates, makes pseudo-gates of their slots, publishes the rates with exact intervals, and appends all
-        that to the archive of this class of machine, from which seatrial gate --plan forecasts. Exit code 1 where real
-        gates cry wolf more often than the budget allows, 4 where none was valid.
-        """
-        _run(hosting, ref, budget, 0.0, gates, pairs, resample, recipe, deployment, json_=json_)
 
-    def drill(
-        ref: Ref,
-        budget: Budgeted,
-        slow: Annotated[float, typer.Option(min=0.001, help="Slow-down of each execution; 0.10 is 10 %.")],
-        gates: Gates = 1,
-        pairs: Pairs = 0,
-        resample: Resample = 0,
-        recipe: Recipe = None,
-        deployment: Deployed = None,
-        json_: Json = False,
-    ) -> None:
-        """Gate REF against itself, slowed down by a known share: does this gate notice?
+def drill(
+    context: typer.Context,
+    ref: Ref,
+    budget: Budgeted,
+    slow: Annotated[float, typer.Option(min=0.001, help="Slow-down of each execution; 0.10 is 10 %.")],
+    gates: Gates = 1,
+    pairs: Pairs = 0,
+    resample: Resample = 0,
+    recipe: Recipe = None,
+    deployment: Deployed = None,
+    json_: Json = False,
+) -> None:
+    """Gate REF against itself, slowed down by a known share: does this gate notice?
 
-        The slow-down happens inside the server, after each execution. Exit code 1 where a gate passed although the
-        slow-down is beyond the budget's margin for p50, 4 where none was valid.
-        """
-        _run(hosting, ref, budget, slow, gates, pairs, resample, recipe, deployment, json_=json_)
-
-    for verb in (aa, drill):
-        app.command(rich_help_panel=panel)(verb)
+    The slow-down happens inside the server, after each execution. Exit code 1 where a gate passed although the
+    slow-down is beyond the budget's margin for p50, 4 where none was valid.
+    """
+    _run(context.obj["hosting"], ref, budget, slow, gates, pairs, resample, recipe, deployment, json_=json_)
 
 
 def _run(
@@ -83,15 +85,6 @@ def _run(
     json_: bool,
 ) -> None:
     """Run the common part of both verbs."""
-    from seatrial.optimize.quality import metric
-    from seatrial.optimize.recipe.data import Data
-    from seatrial.optimize.recipe.recipe import load_recipe
-
-    from ..budget import load_budget
-    from ..gating import show, trials
-    from ..gating.gate_setup import GateSetup
-    from ..records import archive
-
     limits = load_budget(budget)
     loaded = load_recipe(recipe or limits.recipe_path(budget))
     counts = {"gates": gates, "pairs": pairs, "resample": resample}
@@ -122,10 +115,8 @@ def _run(
     raise typer.Exit(trials.exit_code(trial, limits))
 
 
-def _print(trial: "Trial", path: Path, *, resample: int) -> None:
+def _print(trial: Trial, path: Path, *, resample: int) -> None:
     """Print how the gates ended, the noise of the machine and where that is kept."""
-    from ..gating import show
-
     out.print(show.trial_table([trial]))
     out.print(show.noise_table(trial))
     if trial.resampled:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from ..samples import Array, Samples
 from ..sessions.session import Session
@@ -45,6 +44,8 @@ def paced(times: Array, batch: int) -> LatencyRatio:
 
     The interval is Student's t on the log ratios, n - 1 degrees of freedom.
     """
+    from scipy import stats  # a second, needless for everyone who only reads a ratio
+
     pairs, logs = len(times), np.log(times[:, 1] / times[:, 0])
     half = float(stats.t.ppf(0.975, pairs - 1)) * logs.std(ddof=1) / np.sqrt(pairs)
     mean = float(logs.mean())

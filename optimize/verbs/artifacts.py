@@ -1,5 +1,6 @@
 """The verbs `show` and `history`: an artifact, and how it came to be."""
 
+from ..report.show import history_table
 from ..terminal import Json, Ref, emit, led, named, out, store
 
 
@@ -22,8 +23,6 @@ def show(ref: Ref, json_: Json = False) -> None:
 
 def history(ref: Ref, json_: Json = False) -> None:
     """Show the provenance of an artifact: the chain of stages back to its source."""
-    from ..report.show import history_table
-
     chain = store().history(store().get(ref))
     if json_:
         emit({"chain": [artifact.to_json() | {"digest": artifact.digest} for artifact in chain]})

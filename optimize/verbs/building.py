@@ -5,6 +5,14 @@ from typing import Annotated
 
 import typer
 
+from ..building import build as building
+from ..building import figures as figuring
+from ..building import reproduce as reproducing
+from ..building.gain import BATCH
+from ..recipe.recipe import load_recipe
+from ..record import as_json
+from ..report import show as showing
+from ..report.show import links_table
 from ..terminal import Json, Recipe, Ref, emit, err, out, progress, store
 
 
@@ -22,12 +30,6 @@ def build(
     is tagged with the recipe's name, the float reference with NAME.fp32. Not proven on real hardware yet: the stage
     compile (TensorRT) and training with device = "cuda" (experimental).
     """
-    from ..building import build as building
-    from ..building import figures as figuring
-    from ..building.gain import BATCH
-    from ..recipe.recipe import load_recipe
-    from ..report import show as showing
-
     loaded = load_recipe(recipe)
     with progress() as report:
         made = building.build(loaded, store(), report)
@@ -69,10 +71,6 @@ def build(
 
 def plan(recipe: Recipe, json_: Json = False) -> None:
     """Check RECIPE without building it: print its stages, their formats and which steps are cached."""
-    from ..building import build as building
-    from ..recipe.recipe import load_recipe
-    from ..report import show as showing
-
     planned = building.plan(load_recipe(recipe), store())
     if json_:
         rows = [
@@ -104,10 +102,6 @@ def reproduce(
 
     Exit code 0: equal. 1: it differs, and the first difference is named. 3: could not tell.
     """
-    from ..building import reproduce as reproducing
-    from ..record import as_json
-    from ..report.show import links_table
-
     kept = store()
     with progress() as report:
         found = reproducing.reproduce(kept.get(ref), kept, recipe, report)

@@ -5,6 +5,13 @@ from typing import Annotated
 
 import typer
 
+from ..building import comparison as comparing
+from ..building import coverage_cache as covering
+from ..building.reproduce import recorded_recipe
+from ..errors import ConfigError
+from ..recipe.recipe import load_recipe
+from ..report import show_parity as showing
+from ..report.show import coverage_json, islands_table, precision_table
 from ..terminal import Json, Ref, emit, err, named, out, progress, store
 
 
@@ -29,12 +36,6 @@ def parity(
     formats and depth; a pruned or distilled artifact computes another function than its source and exceeds them.
     Batch sizes are 1, 2, the expected one and the greatest. Exit code 1: beyond tolerance.
     """
-    from ..building import comparison as comparing
-    from ..building.reproduce import recorded_recipe
-    from ..errors import ConfigError
-    from ..recipe.recipe import load_recipe
-    from ..report import show_parity as showing
-
     kept = store()
     other = named(candidate or reference)
     if not candidate and other.made_by.parent is None:
@@ -76,10 +77,6 @@ def coverage(
     Sizes are those of the calibration samples. An ONNX file is counted as ONNX Runtime runs it on this machine, an
     engine as TensorRT's inspector reported it when it was built (experimental).
     """
-    from ..building import coverage_cache as covering
-    from ..recipe.recipe import load_recipe
-    from ..report.show import coverage_json, islands_table, precision_table
-
     kept = store()
     artifact = named(ref)
     told = load_recipe(recipe) if recipe is not None else None

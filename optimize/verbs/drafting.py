@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ..draft import draft as drafting
+from ..draft.model import Input
 from ..terminal import Json, emit, led, out
 
 
@@ -20,9 +22,6 @@ def init(
 
     The recipe builds at once, on random samples. Load your own data in samples.py before you rely on any figure.
     """
-    from ..draft import draft as drafting
-    from ..draft.model import Input
-
     stem = Path(model).stem if model.endswith(".onnx") else model.rpartition(":")[2]
     folder = into or Path(drafting.slug(stem))
     inputs = [Input.parse(text) for text in input_ or ()]

@@ -4,6 +4,9 @@ from typing import Annotated
 
 import typer
 
+from ..recipe.recipe import load_recipe
+from ..report import show as showing
+from ..search import explore as exploring
 from ..terminal import Json, Recipe, emit, out, progress, store
 
 
@@ -15,15 +18,11 @@ def search(
     ] = "",
     json_: Json = False,
 ) -> None:
-    """Search the fields under \\[search] in RECIPE for the best trade-offs; each trial is an ordinary cached build.
+    r"""Search the fields under \[search] in RECIPE for the best trade-offs; each trial is an ordinary cached build.
 
     Run it again to continue, or run it elsewhere on the same --storage to share the work. Every point of the Pareto
     front is written beside RECIPE as an ordinary recipe.
     """
-    from ..recipe.recipe import load_recipe
-    from ..report import show as showing
-    from ..search import explore as exploring
-
     loaded = load_recipe(recipe)
     with progress() as report:
         found = exploring.explore(loaded, store(), storage or exploring.default_storage(loaded), trials, report)

@@ -1,17 +1,20 @@
 """The verb `verify`: checks every stored byte under SEATRIAL_HOME, and repairs damage on request."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
 from .. import environment as machine
-from ..inspection import Inspector
+from ..errors import ConfigError
+from ..inspection import Inspector, shown
+from ..store_check import inspect
+from ..store_repair import repair as repairing
 from ..terminal import Json, emit, out, store
-
-inspectors: dict[str, Inspector] = {}  # inspectors that the floors above register by name; `verify` calls them too
 
 
 def verify(
+    context: typer.Context,
     ref: Annotated[
         str, typer.Argument(help="An artifact: a tag, a digest, or the first digits of one. Default: everything.")
     ] = "",
@@ -29,8 +32,6 @@ def verify(
     Everything means the store, the build's cache and the releases. Nothing damaged is deleted: --repair moves it to a
     quarantine folder, and the next build makes it again. Exit code 5: damage was found (or is left).
     """
-    from ..errors import ConfigError
-
     if forget and not repair:
         raise ConfigError("--forget needs --repair", next_step="run: seatrial verify --repair --forget")
     if ref and repair:
@@ -38,7 +39,8 @@ def verify(
             "--repair works on the whole store, not on one artifact", next_step="run: seatrial verify --repair"
         )
     if not ref:
-        _verify_all(repair=repair, forget=forget, json_=json_)
+        inspectors = context.obj["inspectors"].values()  # of the floors above
+        _verify_all(inspectors, repair=repair, forget=forget, json_=json_)
         return
     kept = store()
     chain = kept.history(kept.get(ref))
@@ -51,14 +53,10 @@ def verify(
         out.print(f"whole: {chain[0].short} and {len(chain) - 1} ancestors, every byte matches its digest")
 
 
-def _verify_all(*, repair: bool, forget: bool, json_: bool) -> None:
-    from ..inspection import shown
-    from ..store_check import inspect
-    from ..store_repair import repair as repairing
-
+def _verify_all(inspectors: Iterable[Inspector], *, repair: bool, forget: bool, json_: bool) -> None:
     kept = store()
     found = repairing(kept, forget=forget) if repair else inspect(kept)
-    for look in inspectors.values():
+    for look in inspectors:
         found += look(machine.home(), repair)
     if json_:
         emit(found.to_json())

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,8 +10,8 @@ from seatrial.bench.verbs.samples import OwnTarget
 from seatrial.optimize.tables import table
 from seatrial.optimize.terminal import Json, emit, led, out, progress, store
 
-if TYPE_CHECKING:
-    from ..security.finding import Audit
+from ..security.audit import audit_folder, audit_server
+from ..security.finding import Audit
 
 _URL = re.compile(r"\w+://.*|[^/]+:\d+(/.*)?|localhost")
 _COLOURS = {"high": "bold red", "medium": "yellow", "low": "dim"}
@@ -31,8 +31,6 @@ def audit(
     Only reads and sends single requests: nothing is loaded, changed or sent in bulk. Exit 1 if anything of high
     severity is found. Unexamined parts are listed; for them the absence of findings means nothing.
     """
-    from ..security.audit import audit_folder, audit_server
-
     kept = store()
     if not _URL.fullmatch(target):
         done = audit_folder(Path(target), kept)
@@ -45,7 +43,7 @@ def audit(
     raise typer.Exit(0 if done.passed else 1)
 
 
-def _print(done: "Audit") -> None:
+def _print(done: Audit) -> None:
     if done.findings:
         head = ("severity", "rule", "seen", "fix")
         rows = (

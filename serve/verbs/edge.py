@@ -2,20 +2,28 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from seatrial.optimize import config
+from seatrial.optimize.errors import MissingError
 from seatrial.optimize.interrupts import wished
 from seatrial.optimize.tables import table
 from seatrial.optimize.terminal import Json, emit, err, out, progress
 
-if TYPE_CHECKING:
-    from ..traffic.edge import Edge
-    from ..traffic.envoy.metering import EdgeMeter
-    from ..traffic.envoy.proxy import Proxy
-    from ..traffic.routes import Routes
+from .. import metrics
+from ..traffic.edge import Edge
+from ..traffic.envoy import keeping
+from ..traffic.envoy.metering import EdgeMeter, MeteredEdge
+from ..traffic.envoy.proxy import Proxy
+from ..traffic.envoy.router import EnvoyRouter
+from ..traffic.envoy.routes import RouteTable
+from ..traffic.envoy.watching import LOOK_SECONDS, Watcher
+from ..traffic.routes import Routes
+from ..triton.running.crashes import crashed_since
 
 edge = typer.Typer(
     no_args_is_help=True, help="The proxy before the models: validate its file, start, stop and watch it."
@@ -31,7 +39,6 @@ At = Annotated[str, typer.Option("--edge", help="The edge's name; required if se
 def check(file: File, json_: Json = False) -> None:
     """Validate the configuration of EDGE with Envoy itself; nothing is started or written."""
     from ..traffic.envoy import on_envoy
-    from ..traffic.envoy.routes import RouteTable
 
     chosen = _load(file)
     on_envoy.check(chosen, RouteTable())
@@ -89,10 +96,6 @@ def watch(
     Runs until edge down, SIGTERM or Ctrl-C. A body that was in flight when a server crashed, and that no server ever
     answered, is refused afterwards with status 422 (edge quarantine shows and lifts that).
     """
-    from ..traffic.envoy import keeping
-    from ..traffic.envoy.watching import LOOK_SECONDS, Watcher
-    from ..triton.running.crashes import crashed_since
-
     proxy = _up(name)
     err.print("watching; Ctrl-C ends this, and the edge keeps running")
     with _metered(metrics_port) as meter, wished() as stopping:
@@ -109,8 +112,6 @@ def quarantine(
     json_: Json = False,
 ) -> None:
     """Show the digests of bodies that are refused because they crashed a server."""
-    from ..traffic.envoy.router import EnvoyRouter
-
     router = EnvoyRouter(_up(name))
     found = router.quarantine()
     if clear:
@@ -124,13 +125,10 @@ def quarantine(
 
 
 @contextmanager
-def _metered(port: int) -> Iterator["EdgeMeter"]:
-    from ..traffic.envoy.metering import EdgeMeter, MeteredEdge
-
+def _metered(port: int) -> Iterator[EdgeMeter]:
     if not port:
         yield EdgeMeter()
         return
-    from .. import metrics
 
     registry = metrics.registry()
     with metrics.Endpoint(registry, port):
@@ -169,9 +167,6 @@ def set_(
 
     Users keep their version: a larger fraction moves no user off the candidate.
     """
-    from ..traffic.envoy.router import EnvoyRouter
-    from ..traffic.routes import Routes
-
     wanted = Routes(model=model, stable=stable, candidate=candidate, share=share, mirror=mirror)
     proxy = _up(at)
     EnvoyRouter(proxy).apply(wanted)
@@ -181,17 +176,11 @@ def set_(
         _table([wanted])
 
 
-def _load(file: Path) -> "Edge":
-    from seatrial.optimize import config
-
-    from ..traffic.edge import Edge
-
+def _load(file: Path) -> Edge:
     return config.load(file, Edge).beside(file.parent.absolute())
 
 
 def _chosen(name: str) -> str:
-    from seatrial.optimize.errors import MissingError
-
     from ..traffic.envoy import on_envoy
 
     known = on_envoy.names()
@@ -204,9 +193,7 @@ def _chosen(name: str) -> str:
     )
 
 
-def _up(name: str) -> "Proxy":
-    from seatrial.optimize.errors import MissingError
-
+def _up(name: str) -> Proxy:
     from ..traffic.envoy import on_envoy
 
     chosen = _chosen(name)
@@ -220,21 +207,17 @@ def _up(name: str) -> "Proxy":
     return proxy
 
 
-def _routes(proxy: "Proxy") -> list["Routes"]:
-    from ..traffic.envoy.router import EnvoyRouter
-
+def _routes(proxy: Proxy) -> list[Routes]:
     router = EnvoyRouter(proxy)
     found = [router.current(model.name) for model in proxy.edge.models]
     return [each for each in found if each is not None]
 
 
-def _spelled(each: "Routes") -> dict[str, object]:
-    from dataclasses import asdict
-
+def _spelled(each: Routes) -> dict[str, object]:
     return asdict(each)
 
 
-def _tell(proxy: "Proxy", *, json_: bool) -> None:
+def _tell(proxy: Proxy, *, json_: bool) -> None:
     found = _routes(proxy)
     if json_:
         about = {"edge": proxy.edge.name, "pid": proxy.pid, "url": proxy.url, "under_way": proxy.admin.requests()}
@@ -249,7 +232,7 @@ def _tell(proxy: "Proxy", *, json_: bool) -> None:
     out.print(f"access log: {proxy.places.access_log}", soft_wrap=True, highlight=False)
 
 
-def _table(found: list["Routes"]) -> None:
+def _table(found: list[Routes]) -> None:
     head = ("model", "stable", "candidate", "share", "copied")
     rows = (
         (

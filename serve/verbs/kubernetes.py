@@ -5,9 +5,16 @@ from typing import Annotated
 
 import typer
 
+from seatrial.optimize import config
 from seatrial.optimize.terminal import Json, emit, err, out
 
-from .placing import DEFAULT_REPOSITORY, Repository
+from ..deployment import Deployment
+from ..kubernetes import render as rendering
+from ..kubernetes.cluster import Cluster
+from ..kubernetes.source import newest
+from ..shipped import shipped
+from ..traffic.routes import Routes
+from .options import DEFAULT_REPOSITORY, Repository
 
 
 def render(
@@ -30,15 +37,6 @@ def render(
     Each version has its own server, pinned by its Service; HTTPRoute weights come from the same routes that drive
     Envoy. Before applying, check the result with kubectl kustomize DIR/overlays/prod and seatrial audit DIR.
     """
-    from seatrial.optimize import config
-
-    from ..deployment import Deployment
-    from ..kubernetes import render as rendering
-    from ..kubernetes.cluster import Cluster
-    from ..kubernetes.source import newest
-    from ..shipped import shipped
-    from ..traffic.routes import Routes
-
     chosen, place = config.load(deployment, Deployment), config.load(shipped(cluster), Cluster)
     routes = Routes(
         model=chosen.name,

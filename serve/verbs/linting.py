@@ -1,19 +1,19 @@
 """The verb that reads a model repository and says what is wrong with it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.table import Table
 
+from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.tables import table
 from seatrial.optimize.terminal import Json, emit, led, out
 
+from ..triton.lint import Finding
+from ..triton.lint import lint as linting
+from ..triton.repository.placement import models
 from ..triton_releases import DEFAULT, RELEASES, known
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from ..triton.lint import Finding
 
 
 def lint(
@@ -32,11 +32,6 @@ def lint(
     suggests. Some errors affect more than the model: its load hangs, or the server ends. Exit codes: 0 no errors,
     1 errors, 2 no such directory.
     """
-    from seatrial.optimize.errors import ConfigError
-
-    from ..triton.lint import lint as linting
-    from ..triton.repository.placement import models
-
     if known(triton) is None:
         raise ConfigError(
             f"{triton!r} is not a known Triton release; the oldest known one is {RELEASES[0]}",
@@ -67,7 +62,7 @@ def lint(
 _EFFECTS = {"hangs": ": its load hangs", "ends": ": ends the server"}
 
 
-def _table(findings: tuple["Finding", ...]) -> "Table":
+def _table(findings: tuple[Finding, ...]) -> Table:
     colours = {"error": "red", "warning": "yellow"}
     head = ("", "file", "field", "rule", "fix")
     rows = (

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,11 +13,23 @@ from seatrial.optimize.interrupts import wished
 from seatrial.optimize.names import checked
 from seatrial.optimize.terminal import Json, echo, emit, err, out, progress, store
 
-from .placing import DEFAULT_REPOSITORY, Repository
-
-if TYPE_CHECKING:
-    from ..triton.server import Server
-    from ..triton.supervision.metering import Meter
+from .. import metrics
+from ..errors import ServerError
+from ..triton.control import Control
+from ..triton.repository import journal
+from ..triton.repository.entries import shown
+from ..triton.repository.placement import models
+from ..triton.repository.vouching import check, placed
+from ..triton.server import Server
+from ..triton.supervision import lasting
+from ..triton.supervision.cache_worth import response_cache_pays
+from ..triton.supervision.healing import Backoff
+from ..triton.supervision.metering import UNMETERED, Meter, Metered
+from ..triton.supervision.supervisor import Pace
+from ..triton.supervision.supervisor import supervise as watching
+from ..triton.supervision.switch import forgive
+from ..triton.supervision.switch import switch as switching
+from .options import DEFAULT_REPOSITORY, Repository
 
 Deadline = Annotated[
     float,
@@ -49,12 +61,6 @@ def up(
     Refuses changed bytes or code of placed versions, added files, links, and files that other users can change. A model
     that seatrial did not place is loaded only with --allow-foreign MODEL.
     """
-    from ..triton.control import Control
-    from ..triton.repository.entries import shown
-    from ..triton.repository.placement import models
-    from ..triton.repository.vouching import check, placed
-    from ..triton.supervision import lasting
-
     allowed = tuple(allow_foreign or ())
     chosen = tuple(checked(each, "model name", where=str(repository)) for each in model or models(repository))
     names, left = (chosen, ()) if model else placed(repository, chosen, allowed)
@@ -122,10 +128,6 @@ def switch(
 
     Unversioned requests go to the highest version at once: callers must name theirs. With live traffic use a rollout.
     """
-    from ..triton.control import Control
-    from ..triton.supervision.switch import forgive
-    from ..triton.supervision.switch import switch as switching
-
     checked(model, "model name")
     server = _server()
     if retry:
@@ -153,12 +155,9 @@ def switch(
             )
 
 
-def _show(server: "Server", model: str, json_: bool) -> None:
+def _show(server: Server, model: str, json_: bool) -> None:
     """Print the state of a model by server, disk and journal."""
-    from ..triton.control import Control
-    from ..triton.repository import journal
     from ..triton.repository.placing import chosen
-    from ..triton.supervision.cache_worth import response_cache_pays
 
     with Control.to(server) as control:
         ready = sorted(control.ready_versions(model))
@@ -203,9 +202,6 @@ def supervise(
     A systemd unit:  ExecStart=/path/to/seatrial supervise   Restart=on-failure   KillMode=process
     """
     from ..triton.running import on_pytriton
-    from ..triton.supervision.healing import Backoff
-    from ..triton.supervision.supervisor import Pace
-    from ..triton.supervision.supervisor import supervise as watching
 
     _server(wanted=True)
     pace = Pace(period=period, deadline=deadline, backoff=Backoff(limit=attempts, ceiling=longest_pause))
@@ -221,14 +217,11 @@ def supervise(
 
 
 @contextmanager
-def _metered(port: int) -> Iterator["Meter"]:
+def _metered(port: int) -> Iterator[Meter]:
     """A meter that is read on that loopback port, or one that counts nothing where the port is 0."""
-    from ..triton.supervision.metering import UNMETERED, Metered
-
     if not port:
         yield UNMETERED
         return
-    from .. import metrics
 
     registry = metrics.registry()
     with metrics.Endpoint(registry, port):
@@ -245,9 +238,8 @@ def _tell(event: dict[str, Any], json_: bool) -> None:
     err.print(f"{event['at']}  {event['subject']}: {event['event']}" + (f"  ({rest})" if rest else ""), soft_wrap=True)
 
 
-def _server(*, wanted: bool = False) -> "Server":
+def _server(*, wanted: bool = False) -> Server:
     """The server that is up, or that was and may have died."""
-    from ..errors import ServerError
     from ..triton.running import on_pytriton
 
     server = on_pytriton.wanted() if wanted else on_pytriton.status()

@@ -3,18 +3,25 @@
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from seatrial.optimize import environment as machine
+from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.reading import damage
 from seatrial.optimize.terminal import Json, emit, led, out, progress, store
+from seatrial.optimize.user_code import Reference
 
-if TYPE_CHECKING:
-    from ..traffic.rollout.controller import RolloutPorts
-    from ..traffic.rollout.machine import Event, Rollout
-    from ..traffic.rollout.records import Records
+from ..shipped import shipped
+from ..traffic import live
+from ..traffic.rollout import explain as explaining
+from ..traffic.rollout import show as showing
+from ..traffic.rollout.controller import RolloutPorts
+from ..traffic.rollout.controller import run as moving
+from ..traffic.rollout.machine import TABLE, Event, Rollout
+from ..traffic.rollout.plan import load_plan
+from ..traffic.rollout.records import Records
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,13 +65,6 @@ def start(
 
     Exit codes: 0 promoted, 1 rolled back or aborted, 2 not possible this way, 4 no server.
     """
-    from seatrial.optimize.errors import ConfigError
-
-    from ..shipped import shipped
-    from ..traffic import live
-    from ..traffic.rollout.machine import Rollout
-    from ..traffic.rollout.plan import load_plan
-
     loaded = load_plan(shipped(plan))
     if not world:
         place = live.find(at)
@@ -106,8 +106,6 @@ def run(model: Model, at: At = "", world: Reach = "", json_: Json = False) -> No
 @app.command()
 def status(model: Model, json_: Json = False) -> None:
     """Show the rollout: each step with its requests, the evidence about each metric, and what is missing."""
-    from ..traffic.rollout import show as showing
-
     records = _records(model)
     rollout, log = records.load(), records.log()
     with damage(records.folder):
@@ -131,40 +129,30 @@ def status(model: Model, json_: Json = False) -> None:
 @app.command()
 def pause(model: Model, json_: Json = False) -> None:
     """Hold the rollout at its current fraction; faults and regressions still roll it back."""
-    from ..traffic.rollout.machine import Event
-
     _say(model, Event.PAUSE, json_)
 
 
 @app.command()
 def resume(model: Model, json_: Json = False) -> None:
     """Continue a paused rollout; its longest stay starts again."""
-    from ..traffic.rollout.machine import Event
-
     _say(model, Event.RESUME, json_)
 
 
 @app.command()
 def abort(model: Model, json_: Json = False) -> None:
     """Return to the stable version and end; the digest may be used again."""
-    from ..traffic.rollout.machine import Event
-
     _say(model, Event.ABORT, json_)
 
 
 @app.command()
 def promote(model: Model, json_: Json = False) -> None:
     """Promote despite incomplete evidence; faults still block it."""
-    from ..traffic.rollout.machine import Event
-
     _say(model, Event.PROMOTE, json_)
 
 
 @app.command()
 def rollback(model: Model, json_: Json = False) -> None:
     """Return to the stable version, also after a promotion, and block the digest."""
-    from ..traffic.rollout.machine import Event
-
     _say(model, Event.ROLLBACK, json_)
 
 
@@ -193,9 +181,6 @@ def explain(
 
     Exit code 1 if a decision differs.
     """
-    from ..traffic.rollout import explain as explaining
-    from ..traffic.rollout import show as showing
-
     records = _records(model)
     log = records.log()
     with damage(records.folder):
@@ -212,19 +197,11 @@ def explain(
         raise typer.Exit(1)
 
 
-def _records(model: str) -> "Records":
-    from ..traffic.rollout.records import Records
-
+def _records(model: str) -> Records:
     return Records(machine.home() / "rollouts", model)
 
 
-def _world(text: str, rollout: "Rollout", edge: str) -> "RolloutPorts":
-    from seatrial.optimize.errors import ConfigError
-    from seatrial.optimize.user_code import Reference
-
-    from ..traffic import live
-    from ..traffic.rollout.controller import RolloutPorts
-
+def _world(text: str, rollout: Rollout, edge: str) -> RolloutPorts:
     if not text:
         return live.world(live.find(edge), rollout, store())
     made = Reference.parse(text, Path.cwd()).call(rollout)
@@ -237,13 +214,10 @@ def _world(text: str, rollout: "Rollout", edge: str) -> "RolloutPorts":
     return made
 
 
-def _run(records: "Records", world: "RolloutPorts", json_: bool) -> None:
-    from ..traffic.rollout import show as showing
-    from ..traffic.rollout.controller import run as moving
-
+def _run(records: Records, world: RolloutPorts, json_: bool) -> None:
     with progress() as report:
 
-        def look(rollout: "Rollout") -> None:
+        def look(rollout: Rollout) -> None:
             report("rollout", (rollout.step + 1) / (len(rollout.plan.steps) + 1), f"{rollout.label}: {rollout.reason}")
 
         ended = moving(records, world, look=look)
@@ -254,9 +228,7 @@ def _run(records: "Records", world: "RolloutPorts", json_: bool) -> None:
     raise typer.Exit(EXIT[ended.phase])
 
 
-def _say(model: str, command: "Event", json_: bool) -> None:
-    from ..traffic.rollout.machine import TABLE
-
+def _say(model: str, command: Event, json_: bool) -> None:
     records = _records(model)
     rollout = records.load()
     records.say(command)

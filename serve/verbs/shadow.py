@@ -5,7 +5,11 @@ from typing import Annotated
 
 import typer
 
+from seatrial.optimize import config
 from seatrial.optimize.terminal import Json, emit, err, led, out, progress
+
+from ..traffic.shadow import show as showing
+from ..traffic.shadow.agreement import ANY, AgreementLimits, LimitsFile
 
 app = typer.Typer(no_args_is_help=True, help="Compare a candidate's answers to mirrored requests with the live ones.")
 
@@ -40,11 +44,7 @@ def report(
     are on means, with intervals that are valid at every look: run it again while traffic flows, and stop at PASS or
     FAIL. Exit code 3: more requests are needed; the table shows how many.
     """
-    from seatrial.optimize import config
-
     from ..traffic.envoy import on_capture
-    from ..traffic.shadow import show as showing
-    from ..traffic.shadow.agreement import ANY, AgreementLimits, LimitsFile
 
     if limits is not None:
         given = config.load(limits, LimitsFile)

@@ -4,22 +4,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from seatrial.bench.capacity.slo import Slo
 from seatrial.bench.runs import run_folder
 from seatrial.bench.verbs import samples
+from seatrial.optimize import config
 from seatrial.optimize import environment as machine
 from seatrial.optimize.errors import MissingError
 from seatrial.optimize.terminal import Json, emit, led, named, out, progress, store
 
+from ..deployment import Deployment
+from ..plan import show, writing
+from ..plan.observe import Bench
+from ..plan.profile import engine_profiles, warning
+from ..plan.run import Planned, TuneRequest, run
+from ..plan.setting import Setting
+from ..plan.verify import caveats
+from ..release.registry import Registry
 from ..shipped import shipped
-
-if TYPE_CHECKING:
-    from ..deployment import Deployment
-    from ..plan.observe import Bench
-    from ..plan.run import Planned
 
 Which = Annotated[str, typer.Argument(help="A deployment file, or NAME for serve/deployments/NAME.toml.")]
 Rate = Annotated[float, typer.Option(help="Requests per second to plan for, one row each.")]
@@ -61,15 +66,7 @@ def tune(
     codes: 0 the objective held, 1 it did not or no setting can hold it, 3 nothing was verified and the model is not
     certain, 4 the load was invalid.
     """
-    from seatrial.bench.capacity.slo import Slo
-    from seatrial.optimize import config
-
-    from ..deployment import Deployment
-    from ..plan import writing
     from ..plan.on_optuna import OptunaProposer
-    from ..plan.profile import engine_profiles, warning
-    from ..plan.run import TuneRequest, run
-    from ..plan.setting import Setting
 
     path = _path(deployment)
     chosen = config.load(path, Deployment)
@@ -124,10 +121,7 @@ def _path(named: str) -> Path:
     return known
 
 
-def _bench(deployment: "Deployment", ref: str, recipe: Path | None, seed: int) -> "Bench":
-    from ..plan.observe import Bench
-    from ..release.registry import Registry
-
+def _bench(deployment: Deployment, ref: str, recipe: Path | None, seed: int) -> Bench:
     digest = ref or Registry(machine.home() / "releases").get(deployment.release).digest
     return Bench(
         artifact=named(digest),
@@ -138,10 +132,7 @@ def _bench(deployment: "Deployment", ref: str, recipe: Path | None, seed: int) -
     )
 
 
-def _print(found: "Planned", path: Path, missed: str, *, write: bool, written: bool, json_: bool) -> None:
-    from ..plan import show
-    from ..plan.verify import caveats
-
+def _print(found: Planned, path: Path, missed: str, *, write: bool, written: bool, json_: bool) -> None:
     if json_:
         emit(found.to_json() | {"written": str(path) if written else None, "profile_warning": missed})
         return

@@ -1,0 +1,27 @@
+"""Fresh servers for the verbs of bench that gate."""
+
+from pathlib import Path
+
+from seatrial.bench.targets import Host
+from seatrial.optimize import config
+from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.terminal import store
+
+from ..deployment import LARGEST_BATCH, Deployment
+from ..triton.running.host import host
+
+
+def hosting(deployment: Path | None, scratch: Path, slow: float = 0.0) -> tuple[Host, int | None]:
+    """Return a host of fresh servers for the gate, by a deployment file or the default, and its largest batch.
+
+    `slow` is the fraction by which they are slowed down, for a drill.
+    """
+    chosen = config.load(deployment, Deployment) if deployment is not None else None
+    if slow and chosen is not None and chosen.flavour != "python":
+        raise ConfigError(
+            'only flavour = "python" can be slowed down',
+            where=str(deployment),
+            next_step='use a deployment with flavour = "python"',
+        )
+    largest = LARGEST_BATCH if chosen is None else chosen.max_batch_size or None
+    return host(store(), chosen, scratch=scratch, slow=slow), largest

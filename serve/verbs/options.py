@@ -1,0 +1,9 @@
+"""Options that several verbs of this floor have."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Repository = Annotated[Path, typer.Option(help="The model repository that Triton mounts.")]
+DEFAULT_REPOSITORY = Path("model_repository")
