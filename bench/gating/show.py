@@ -7,7 +7,8 @@ from typing import Any
 from rich.table import Table
 
 from .. import stats
-from ..measurement import METRICS, spell, spell_minutes
+from ..measurement import spell, spell_minutes
+from ..metrics import metric_of
 from .forecast import Forecast
 from .noise import Trial
 from .trials import rate
@@ -98,7 +99,7 @@ def noise_table(trial: Trial) -> Table:
         ratio = trial.ratios.get(metric)
         table.add_row(
             metric,
-            spell(noise.typical, METRICS[metric].unit),
+            spell(noise.typical, metric_of(metric).unit),
             f"{noise.sd:.1%} (at most {sd:.1%})",
             "" if ratio is None else f"{ratio - 1:+.1%}",
             *(f"{stats.certifiable(pairs, sd, alpha=0.05):.1%}" for pairs in (6, 12)),
