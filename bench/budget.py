@@ -18,10 +18,9 @@ from seatrial.optimize.names import checked
 
 from .checks import Check, check_from_json, check_to_json
 from .load_limits import LoadLimits
-from .measurement import METRICS, Metric
+from .metrics import METRICS, SlotMetric
 
 RULES = ("max_regression", "max_drop", "at_least", "at_most")
-_ABSOLUTE_ONLY = ("quality", "errors", "leak")  # a ratio of two of them, each near 0, says nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,33 +41,29 @@ class Limit:
     gating: bool = True
 
     def __post_init__(self) -> None:
-        if self.metric not in METRICS:
-            raise ConfigError(
-                f"unknown metric {self.metric!r}", where="limits", next_step=f"known metrics: {', '.join(METRICS)}"
-            )
+        of = METRICS.get(self.metric, where="limits")
         where = f"limits, metric {self.metric!r}"
         if not self.rules:
             raise ConfigError("the limit has no rule", where=where, next_step=f"give one of {', '.join(RULES)}")
         for name, value in self.rules.items():
             if not math.isfinite(value) or value < 0:
                 raise ConfigError(f"{name} must be finite and not negative, got {value}", where=where)
-        if self.metric in _ABSOLUTE_ONLY and self.max_regression is not None:
-            instead = "max_drop" if self.metric == "quality" else "at_most"
-            raise ConfigError(f"{self.metric} does not support max_regression", where=where, next_step=f"use {instead}")
-        if self.max_drop is not None and self.metric != "quality":
-            raise ConfigError("max_drop applies only to quality", where=where, next_step="use max_regression")
-        wrong = "at_most" if self.of.direction == "higher" else "at_least"
+        if foreign := [rule for rule in self.rules if rule not in of.rules]:
+            raise ConfigError(
+                f"{self.metric} does not support {foreign[0]}", where=where, next_step=f"use {of.rules[0]}"
+            )
+        wrong = "at_most" if of.direction == "higher" else "at_least"
         if getattr(self, wrong) is not None:
             raise ConfigError(
-                f"{wrong} would forbid improvement: {self.of.direction} values of this metric are better", where=where
+                f"{wrong} would forbid improvement: {of.direction} values of this metric are better", where=where
             )
         if not math.isfinite(self.floor) or self.floor < 0 or (self.floor and self.max_regression is None):
             raise ConfigError(f"floor needs max_regression and must not be negative, got {self.floor}", where=where)
 
     @property
-    def of(self) -> Metric:
+    def of(self) -> SlotMetric:
         """The metric it speaks about."""
-        return METRICS[self.metric]
+        return METRICS.get(self.metric)
 
     @property
     def rules(self) -> dict[str, float]:
@@ -163,7 +158,7 @@ class LedgerLimits:
         if not math.isfinite(self.days) or self.days <= 0:
             raise ConfigError(f"must be positive, got {self.days}", where="ledger.days")
         for metric, most in self.at_most.items():
-            if metric not in METRICS or metric in _ABSOLUTE_ONLY:
+            if metric not in METRICS or "max_regression" not in METRICS.get(metric).rules:
                 raise ConfigError(f"{metric!r} has no relative loss that a ledger can add up", where="ledger.at_most")
             if not math.isfinite(most) or most <= 0:
                 raise ConfigError(f"must be positive, got {most}", where=f"ledger.at_most.{metric}")
@@ -217,11 +212,13 @@ class Budget:
         for name in ("alpha_pass", "alpha_fail"):
             if not 0 < getattr(self, name) < 0.5:
                 raise ConfigError(f"must lie between 0 and 0.5, got {getattr(self, name)}", where=name)
-        if self.design.rate * self.design.seconds < 100 and any(name == "p99" for name in names):
+        requests = self.design.rate * self.design.seconds
+        if few := [name for name in names if METRICS.get(name).least_requests > requests]:
             raise ConfigError(
-                f"{self.design.rate * self.design.seconds:.0f} requests per slot are too few for a p99",
+                f"{requests:.0f} requests per slot are too few for a {few[0]}",
                 where="design.rate, design.seconds",
-                next_step="send at least 1000 requests per slot, or drop the p99 limit",
+                next_step=f"send at least {10 * METRICS.get(few[0]).least_requests} requests per slot, "
+                f"or drop the {few[0]} limit",
             )
 
     def limit(self, metric: str) -> Limit | None:

@@ -1,7 +1,7 @@
 """Measurements: raw values with unit, scenario and environment, never only a summary.
 
-Owns the table of known metrics. Computes nothing beyond the number of values: statistics are computed on reading, in
-`bench.stats`, so that a better statistic can be applied to an old record.
+Computes nothing beyond the number of values: statistics are computed on reading, in `bench.stats`, so that a better
+statistic can be applied to an old record. Which metrics there are is in `bench.metrics`.
 """
 
 from collections.abc import Mapping
@@ -31,36 +31,6 @@ class Metric:
     def sign(self) -> int:
         """+1 where lower is better, -1 where higher is: a log ratio times it is positive when things got worse."""
         return 1 if self.direction == "lower" else -1
-
-
-METRICS: Mapping[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric(name="quality", unit="score", direction="higher", summary="mean of the per-sample scores"),
-        Metric(name="p50", unit="s", direction="lower", summary="median latency from the intended send time"),
-        Metric(name="p99", unit="s", direction="lower", summary="99th percentile of that latency"),
-        Metric(name="throughput", unit="1/s", direction="higher", summary="inferences per second at saturation"),
-        Metric(name="peak_memory", unit="B", direction="lower", summary="highest memory of the server's process tree"),
-        Metric(
-            name="startup", unit="s", direction="lower", summary="time from starting the server to the first answer"
-        ),
-        Metric(name="load_time", unit="s", direction="lower", summary="time from the load request to a ready model"),
-        Metric(
-            name="first_inference", unit="s", direction="lower", summary="latency of the first request after loading"
-        ),
-        Metric(name="queue", unit="s", direction="lower", summary="mean wait in the server's queue per request"),
-        Metric(
-            name="compute", unit="s", direction="lower", summary="mean input, inference and output time per request"
-        ),
-        Metric(name="steady_memory", unit="B", direction="lower", summary="memory of the process tree after all work"),
-        Metric(name="leak", unit="B/1k", direction="lower", summary="continuing growth of memory per 1,000 requests"),
-        Metric(name="device_memory", unit="B", direction="lower", summary="highest GPU memory above an empty server's"),
-        Metric(name="energy", unit="J", direction="lower", summary="GPU energy per inference, net of idling"),
-        Metric(name="file_size", unit="B", direction="lower", summary="bytes of the artifact's files"),
-        Metric(name="cost", unit="$/1M", direction="lower", summary="price of a million inferences at saturation"),
-        Metric(name="errors", unit="share", direction="lower", summary="fraction of requests that failed"),
-    )
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,6 @@ values are INVALID and never a PASS.
 """
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,17 +14,11 @@ from seatrial.optimize.units import format_duration, format_value
 
 from .. import stats
 from ..budget import Budget, Limit
-from ..cost import usd_per_million
-from ..load.run import CENSORED, OK
-from ..measurement import METRICS
-from ..measuring.growth import parts_of
-from ..server_statistics import mean_compute, mean_queue
+from ..load.run import OK
+from ..metrics import METRICS
 from ..verdict import Finding
-from .leaks import leak_finding
 from .pairs import Arm, GateRun, SlotRecord
 from .settling import MOST, pairs_to_settle, settling
-
-MEMORY_GRANULARITY = 2 << 20  # bytes; allocators and huge pages move in steps of this size
 
 
 def complete_pairs(run: GateRun) -> list[tuple[SlotRecord, SlotRecord]]:
@@ -39,38 +32,10 @@ def complete_pairs(run: GateRun) -> list[tuple[SlotRecord, SlotRecord]]:
 def slot_value(record: SlotRecord, metric: str, usd_hour: float) -> float | None:
     """The one number that a slot contributes to a metric; None where it has none.
 
-    Percentiles are over answered requests and those that were still unanswered at the end, with the time they had
-    waited: leaving those out would reward a stall. Failed requests are counted by `errors`.
+    Raises:
+        ConfigError: no such metric.
     """
-    if metric in ("p50", "p99"):
-        counted = record.latency[(record.status == OK) | (record.status == CENSORED)]
-        return float(np.quantile(counted, 0.5 if metric == "p50" else 0.99)) if counted.size else None
-    if metric == "cost":
-        return usd_per_million(record.throughput, usd_hour) if record.throughput else None
-    if metric == "errors":
-        return float(np.mean(record.status != OK)) if record.status.size else None
-    if metric in _TOLD:
-        return _TOLD[metric](record)
-    attribute = "load_seconds" if metric == "load_time" else metric
-    own = ("throughput", "peak_memory", "startup", "load_seconds", "first_inference")
-    value: float | None = getattr(record, attribute) if attribute in own else None
-    return value
-
-
-def _leak(record: SlotRecord) -> float | None:
-    """The steepest growth of the run's later parts; at least a byte, since histories work on logarithms."""
-    parts = parts_of(record.memory)
-    return max(1.0, *(part.slope for part in parts)) if parts else None
-
-
-_TOLD: Mapping[str, Callable[[SlotRecord], float | None]] = {
-    "queue": lambda record: mean_queue(record.server),
-    "compute": lambda record: mean_compute(record.server),
-    "steady_memory": lambda record: record.memory.get("last"),
-    "leak": _leak,
-    "device_memory": lambda record: record.device.get("peak"),
-    "energy": lambda record: record.energy.get("per_inference"),
-}
+    return METRICS.get(metric).value(record, usd_hour)
 
 
 def slot_values(run: GateRun, metric: str) -> tuple[list[float], list[float], list[int]]:
@@ -108,60 +73,11 @@ def findings_of(run: GateRun, budget: Budget, limit: Limit) -> list[Finding]:
             reason=f"{limit.metric}: no values were measured.",
             margin=margin,
         )
-        if limit.metric == "file_size":
-            made.append(_file_size(run, limit, blank))
-        elif limit.metric == "errors":
-            made.append(_errors(run, blank))
-        elif limit.metric == "quality":
-            made.append(_quality(run, budget, blank))
-        elif limit.metric == "leak":
-            pairs = complete_pairs(run)
-            made.append(leak_finding(blank, [b for b, _ in pairs], [c for _, c in pairs], budget.alpha_pass))
-        elif rule == "max_regression":
-            made.append(_regression(run, budget, limit, blank))
-        else:
-            made.append(_absolute(run, budget, blank))
+        found = limit.of.finding(run, budget, limit, blank)
+        if found is None and rule == "max_regression":
+            found = _regression(run, budget, limit, blank)
+        made.append(found or _absolute(run, budget, blank))
     return made
-
-
-def _file_size(run: GateRun, limit: Limit, blank: Finding) -> Finding:
-    """Bytes are exact: no statistics."""
-    base, candidate = float(run.header.base["size"]), float(run.header.candidate["size"])
-    relative = blank.rule == "max_regression"
-    bound = max(base * (1 + blank.margin), base + limit.floor) if relative else blank.margin
-    passed = candidate <= bound
-    return replace(
-        blank,
-        base=base,
-        candidate=candidate,
-        ratio=candidate / base if relative and base else None,
-        bound=bound / base if relative and base else bound,
-        outcome="PASS" if passed else "FAIL",
-        reason=(
-            f"file_size: {format_value(candidate, 'B')}, was {format_value(base, 'B')}; "
-            f"{'within' if passed else 'beyond'} the allowed {format_value(bound, 'B')}."
-        ),
-        method="exact",
-    )
-
-
-def _errors(run: GateRun, blank: Finding) -> Finding:
-    """Requests without a good answer: a hard rule, no statistics."""
-    base, candidate = pooled_errors(run, "base"), pooled_errors(run, "candidate")
-    if base is None or candidate is None:
-        return blank
-    filled = replace(blank, base=base, candidate=candidate, bound=blank.margin, method="exact")
-    if base > blank.margin:
-        return replace(
-            filled,
-            reason=(f"errors: the base arm failed {base:.2%} of its own requests, so the candidate cannot be judged."),
-        )
-    passed = candidate <= blank.margin
-    return replace(
-        filled,
-        outcome="PASS" if passed else "FAIL",
-        reason=f"errors: {candidate:.2%} of the candidate's requests failed; allowed {blank.margin:.2%}.",
-    )
 
 
 def quality_scores(run: GateRun) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None:
@@ -177,44 +93,6 @@ def quality_scores(run: GateRun) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, 
     return np.concatenate([b.quality for b, _ in pairs]), np.concatenate([c.quality for _, c in pairs])
 
 
-def _quality(run: GateRun, budget: Budget, blank: Finding) -> Finding:
-    scores = quality_scores(run)
-    if scores is None or scores[0].size < 2:
-        return replace(blank, reason="quality: the evaluation set was not answered exactly once by each arm.")
-    base, candidate = float(scores[0].mean()), float(scores[1].mean())
-    filled = replace(blank, base=base, candidate=candidate, n=scores[0].size)
-    if blank.rule == "at_least":
-        level = stats.level(scores[1], blank.margin, alpha=budget.alpha_pass)
-        return _against_bound(filled, "higher", level)
-    drop = stats.paired_drop(*scores, blank.margin, alpha=budget.alpha_pass)
-    passed = drop.upper < blank.margin
-    reason = (
-        f"quality {_moved(-drop.drop)} from {base:.4f} to {candidate:.4f} over {drop.n} samples; "
-        f"upper bound of the drop {max(drop.upper, 0):.4f}, margin {blank.margin:.4f}."
-    )
-    certifiable = max(stats.detectable(drop.se, alpha=budget.alpha_pass), drop.upper - drop.drop)
-    if not passed and certifiable > blank.margin > 0:
-        needed = math.ceil(drop.n * (certifiable / blank.margin) ** 2)  # the standard error falls with the root of n
-        reason += f" This set can certify {certifiable:.4f}; about {needed} samples are needed."
-    return replace(
-        filled,
-        difference=0.0 - drop.drop,
-        interval=(0.0 - drop.upper, 0.0 - drop.lower),
-        bound=-blank.margin,
-        p=drop.p_exceeds,
-        outcome="PASS" if passed else "INCONCLUSIVE",
-        reason=reason,
-        sd=drop.se * math.sqrt(drop.n),
-        certifiable=certifiable,
-        blocking=blank.margin + stats.detectable(drop.se, alpha=budget.alpha_fail),
-        method=drop.method,
-    )
-
-
-def _moved(change: float) -> str:
-    return "rose" if change > 0 else "fell" if change < 0 else "stayed"
-
-
 def _regression(run: GateRun, budget: Budget, limit: Limit, blank: Finding) -> Finding:
     """A relative rule on one number per slot: paired log ratios."""
     base, candidate, order = slot_values(run, limit.metric)
@@ -228,7 +106,7 @@ def _regression(run: GateRun, budget: Budget, limit: Limit, blank: Finding) -> F
     blank = replace(blank, base=typical, candidate=other, n=len(base))
     if len(base) < 4 or sum(order) != 0:
         return replace(blank, reason=f"{limit.metric}: {len(base)} pairs in this order are too few for a statistic.")
-    se_floor = MEMORY_GRANULARITY / (math.sqrt(12) * typical) if limit.metric == "peak_memory" else 0.0
+    se_floor = limit.of.resolution / (math.sqrt(12) * typical)
     estimate = stats.paired(stats.log_ratios(base, candidate, sign), order, se_floor=se_floor)
     margin = max(math.log1p(blank.margin), floor_margin(limit, typical))
     low, high = stats.lower_bound(estimate, budget.alpha_pass), stats.upper_bound(estimate, budget.alpha_pass)
@@ -306,10 +184,10 @@ def _absolute(run: GateRun, budget: Budget, blank: Finding) -> Finding:
     level = replace(logs, mean=math.exp(logs.mean), lower=math.exp(logs.lower), upper=math.exp(logs.upper))
     typical = float(np.exp(np.mean(np.log(base))))
     filled = replace(blank, base=typical, candidate=level.mean, n=len(candidate))
-    return _against_bound(filled, METRICS[blank.metric].direction, level)
+    return against_bound(filled, METRICS.get(blank.metric).direction, level)
 
 
-def _against_bound(filled: Finding, direction: str, level: stats.Level) -> Finding:
+def against_bound(filled: Finding, direction: str, level: stats.Level) -> Finding:
     """PASS where the whole bound lies on the good side of the limit; FAIL is decided later, over the family."""
     lower_better = direction == "lower"
     passed = level.upper <= filled.margin if lower_better else level.lower >= filled.margin

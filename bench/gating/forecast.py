@@ -5,7 +5,7 @@ spread from few pairs is itself uncertain), or from stated assumptions where the
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import stats
@@ -14,15 +14,6 @@ from .findings import floor_margin
 from .looks import looks_of, spent
 from .noise import Noise, Trial
 
-# Without an archive: what a machine shared with others shows. A quiet machine of one's own has half of it.
-ASSUMED: Mapping[str, float] = {
-    "p50": 0.03,
-    "p99": 0.08,
-    "throughput": 0.03,
-    "cost": 0.03,
-    "peak_memory": 0.01,
-    "startup": 0.10,
-}
 _OVERHEAD = 3.5  # seconds of a slot that the design does not name: server, load generator twice, stop
 
 
@@ -76,7 +67,7 @@ def forecast(budget: Budget, trials: Sequence[Trial], model: str, format_: str) 
     used = same or other
     looks = looks_of({"pairs": budget.design.pairs, "looks": budget.design.looks})
     slot = _slot_seconds(budget, used)
-    relative = [limit for limit in budget.limits if limit.max_regression and limit.metric in ASSUMED]
+    relative = [limit for limit in budget.limits if limit.max_regression and limit.of.assumed_noise]
     family = max(1, sum(limit.gating for limit in relative))
     return Forecast(
         limits=tuple(_limit(budget, limit, used, looks, family) for limit in relative),
@@ -97,7 +88,7 @@ def _source(same: Sequence[Trial], other: Sequence[Trial], model: str, format_: 
 def _limit(budget: Budget, limit: Limit, trials: Sequence[Trial], looks: tuple[int, ...], family: int) -> LimitForecast:
     """Forecast the last look, at its fraction of the error rates; earlier looks only add power."""
     noise = [trial.noise[limit.metric] for trial in trials if limit.metric in trial.noise]
-    sd = _sd(noise) if noise else ASSUMED[limit.metric]
+    sd = _sd(noise) if noise else limit.of.assumed_noise or 0.0
     last, n = len(looks) - 1, looks[-1]
     alpha_pass = spent(looks, last, budget.alpha_pass)
     alpha_fail = spent(looks, last, budget.alpha_fail) / family

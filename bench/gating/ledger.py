@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..budget import LedgerLimits
-from ..measurement import METRICS
+from ..metrics import metric_of
 from ..verdict import Finding
 
 
@@ -18,7 +18,7 @@ def real_loss(finding: Finding) -> tuple[float, float, float] | None:
     """Loss, lower and upper bound (log scale, positive is worse) of a PASS that is a real regression; else None."""
     if finding.rule != "max_regression" or finding.outcome != "PASS" or not finding.ratio or not finding.interval:
         return None
-    sign = METRICS[finding.metric].sign
+    sign = metric_of(finding.metric).sign
     low, high = sorted(sign * math.log(end) for end in finding.interval)
     return (sign * math.log(finding.ratio), low, high) if low > 0 else None
 

@@ -13,12 +13,11 @@ import numpy as np
 from seatrial.optimize.reading import decode
 
 from .. import stats
-from ..measurement import METRICS
+from ..metrics import METRICS
 from .findings import complete_pairs, slot_values
 from .pairs import GateRun
 
 SCHEMA = 1
-NOISY = ("p50", "p99", "throughput", "peak_memory", "startup", "cost")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +75,15 @@ def noise_of(runs: Sequence[GateRun]) -> dict[str, Noise]:
     Taken about each run's own effect and order effect, so a drill says as much about noise as an A/A run.
     """
     found = {}
-    for metric in NOISY:
+    for metric in METRICS.built_in:
+        if METRICS.get(metric).assumed_noise is None:
+            continue
         parts, typical = [], []
         for run in runs:
             base, candidate, order = slot_values(run, metric)
             if len(base) < 4 or sum(order) != 0 or not all(0 < each < math.inf for each in (*base, *candidate)):
                 continue
-            estimate = stats.paired(stats.log_ratios(base, candidate, METRICS[metric].sign), order)
+            estimate = stats.paired(stats.log_ratios(base, candidate, METRICS.get(metric).sign), order)
             parts.append((estimate.sd, estimate.df))
             typical.append(float(np.median(base)))
         if parts:

@@ -10,7 +10,7 @@ from seatrial.optimize.tables import table
 from seatrial.optimize.units import format_change, format_duration, format_value
 
 from .. import stats
-from ..measurement import METRICS
+from ..metrics import metric_of
 from .forecast import Forecast
 from .noise import Trial
 from .trials import rate
@@ -85,7 +85,7 @@ def noise_table(trial: Trial) -> Table:
     rows = (
         (
             metric,
-            format_value(noise.typical, METRICS[metric].unit),
+            format_value(noise.typical, metric_of(metric).unit),
             f"{noise.sd:.1%} (at most {highest[metric]:.1%})",
             format_change(trial.ratios.get(metric)),
             *(f"{stats.certifiable(pairs, highest[metric], alpha=0.05):.1%}" for pairs in (6, 12)),

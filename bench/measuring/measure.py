@@ -23,7 +23,8 @@ from seatrial.optimize.store import Store
 from ..load.on_locust import ClientSetup, load
 from ..load.payload import Payload
 from ..load.run import CENSORED, OK, LoadRun
-from ..measurement import METRICS, Measurement, Metric
+from ..measurement import Measurement, Metric
+from ..metrics import metric_of
 from ..processes import listener, spelled
 from ..schedule import Schedule
 from ..server_statistics import mean_compute, mean_queue, window
@@ -221,12 +222,12 @@ def _ran(told: Mapping[str, Any], artifact: Artifact, seen_from_outside: int) ->
     first, last = phases["started"], phases["largest_last"]
     return [
         (LATENCY, _single(told["single_batch"]), told["single_stream"]),
-        (METRICS["throughput"], offline, [told["batch"] / seconds for seconds in told["offline"]]),
-        (METRICS["load_time"], "a fresh process", [told["load_time"]]),
-        (METRICS["first_inference"], "a fresh process", [told["first_inference"]]),
-        (METRICS["file_size"], "in the artifact store", [artifact.size]),
-        (METRICS["peak_memory"], "the whole process", [max(seen_from_outside, last["high_water"])]),
-        (METRICS["steady_memory"], "after the last inference", [last["now"]]),
+        (metric_of("throughput"), offline, [told["batch"] / seconds for seconds in told["offline"]]),
+        (metric_of("load_time"), "a fresh process", [told["load_time"]]),
+        (metric_of("first_inference"), "a fresh process", [told["first_inference"]]),
+        (metric_of("file_size"), "in the artifact store", [artifact.size]),
+        (metric_of("peak_memory"), "the whole process", [max(seen_from_outside, last["high_water"])]),
+        (metric_of("steady_memory"), "after the last inference", [last["now"]]),
         (MODEL_MEMORY, "the model's own share", [last["high_water"] - first["now"]]),
     ]
 
@@ -249,9 +250,9 @@ def _loaded(run: LoadRun, scenario: str, batch: int, about: Mapping[str, Any]) -
         (LATENCY, scenario, (run.done[kept] - run.intended[kept]).tolist()),
         (SERVICE, scenario, run.service.tolist()),
         (ACHIEVED, scenario, [done.size * batch / span]),
-        (METRICS["errors"], scenario, (run.status != OK).astype(float).tolist()),
+        (metric_of("errors"), scenario, (run.status != OK).astype(float).tolist()),
     ]
-    taken += [(METRICS[name], scenario, [value]) for name, value in single.items() if value is not None]
+    taken += [(metric_of(name), scenario, [value]) for name, value in single.items() if value is not None]
     return [each for each in taken if len(each[2])]
 
 

@@ -20,8 +20,9 @@ from seatrial.optimize.reading import decode
 
 from ..gating.findings import complete_pairs, slot_value
 from ..gating.pairs import ARMS, Arm, GateRun
-from ..measurement import METRICS, Measurement
+from ..measurement import Measurement
 from ..measuring.machine_class import MachineClass
+from ..metrics import metric_of
 from . import journal
 
 SCHEMA = 1
@@ -207,7 +208,7 @@ def measurements_of(run: GateRun, arm: Arm) -> list[Measurement]:
         found.append(
             Measurement(
                 subject=named["digest"],
-                metric=METRICS[metric],
+                metric=metric_of(metric),
                 scenario=f"poisson {design['rate']:g}/s for {design['seconds']:g} s",
                 values=tuple(value for value in values if value is not None),
                 environment=run.header.environment,

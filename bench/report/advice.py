@@ -4,20 +4,9 @@ from collections.abc import Iterator, Mapping
 
 from ..gating.pairs import GateRun
 from ..gating.settling import settling
+from ..metrics import METRICS, SlotMetric
 from ..verdict import Finding, Verdict
 
-_SLOWER = "check the page's waterfall: it shows whether client, network, queue or compute took the time"
-FAILURES: Mapping[str, str] = {
-    "p50": _SLOWER,
-    "p99": _SLOWER,
-    "throughput": "compare the executed batch sizes of both arms on the page",
-    "cost": "raise the throughput; the cost follows from it",
-    "quality": "find the layers that lose quality (seatrial parity), and keep them in a higher precision",
-    "peak_memory": "check the page's memory curves: they show whether loading or serving takes the memory",
-    "startup": "time the load alone: look for a larger file, more graph optimization, or a first compilation",
-    "file_size": "inspect what the last stage added (seatrial show)",
-    "errors": "read what the server refused, in the slots table and in the load's reasons",
-}
 SPOILED: Mapping[str, str] = {  # the first word of a broken rule of `bench.load.validity`, or a word of a reason
     "lag": "give the load generator its own core (design.client_cores), or lower design.rate",
     "client busy": "free the machine, or give the load generator its own core (design.client_cores)",
@@ -64,9 +53,13 @@ def _failed(verdict: Verdict) -> Iterator[str]:
     if verdict.reasons:
         yield "serve the candidate alone (seatrial place, seatrial up) and read the server's log"
     failed = dict.fromkeys(finding.metric for finding in _gating(verdict, "FAIL"))
-    told = {metric: FAILURES.get(metric, "see the pairs on the page") for metric in failed}
+    told = {metric: _advice(metric) for metric in failed}
     for step in dict.fromkeys(told.values()):
         yield f"{', '.join(metric for metric in failed if told[metric] == step)}: {step}"
+
+
+def _advice(metric: str) -> str:
+    return METRICS.get(metric).advice if metric in METRICS else SlotMetric.advice  # or it is a check
 
 
 def _unsettled(verdict: Verdict) -> Iterator[str]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from seatrial.bench.budget import Budget, Limit, load_budget
 from seatrial.bench.gating.findings import slot_value
 from seatrial.bench.gating.pairs import ARMS, GateRun, RunHeader, Slot, SlotRecord, plan
-from seatrial.bench.measurement import METRICS
+from seatrial.bench.metrics import metric_of
 from seatrial.optimize.errors import MissingError
 
 HERE = Path(__file__).parent
@@ -154,7 +154,7 @@ def compare_fails(run: GateRun, budget: Budget, threshold: float) -> bool:
         values = [slot_value(first[arm], limit.metric, 1.0) for arm in ARMS]
         if limit.max_regression is None or values[0] is None or values[1] is None:
             continue
-        if METRICS[limit.metric].sign * np.log(values[1] / values[0]) > np.log1p(threshold):
+        if metric_of(limit.metric).sign * np.log(values[1] / values[0]) > np.log1p(threshold):
             return True
     return False
 

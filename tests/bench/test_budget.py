@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from seatrial.bench.budget import Budget, Design, Limit, budget_from_json, load_budget
-from seatrial.bench.measurement import METRICS, Measurement
+from seatrial.bench.measurement import Measurement
+from seatrial.bench.metrics import metric_of
 from seatrial.bench.stats import MIN_SIGNED_RANK
 from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
 from seatrial.optimize.units import format_value
@@ -99,7 +100,7 @@ def test_a_foreign_budget_is_refused() -> None:
 def test_a_measurement_survives_json_and_refuses_another_schema() -> None:
     measurement = Measurement(
         subject="sha256:00",
-        metric=METRICS["p50"],
+        metric=metric_of("p50"),
         scenario="poisson 120/s",
         values=(0.001, 0.002),
         environment={"cores": 2},

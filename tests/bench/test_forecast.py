@@ -12,8 +12,9 @@ from scipy import stats as reference
 from seatrial.bench import stats
 from seatrial.bench.budget import Budget, Limit
 from seatrial.bench.gating import show
-from seatrial.bench.gating.forecast import ASSUMED, forecast
+from seatrial.bench.gating.forecast import forecast
 from seatrial.bench.gating.noise import Noise, Trial
+from seatrial.bench.metrics import METRICS
 from seatrial.bench.records import archive
 from seatrial.optimize.environment import environment
 from seatrial.optimize.errors import IntegrityError
@@ -83,7 +84,7 @@ def test_without_an_archive_the_assumption_is_stated(budget: Budget) -> None:
     found = forecast(budget, [], "scenes", "onnx")
     assert "assumed" in found.source
     assert {each.metric for each in found.limits} == {"p50", "p99", "throughput", "peak_memory", "cost"}
-    assert all(each.assumed and each.sd == ASSUMED[each.metric] for each in found.limits)
+    assert all(each.assumed and each.sd == METRICS.get(each.metric).assumed_noise for each in found.limits)
     lines = show.forecast_lines(found)
     assert lines[0].startswith("forecast: about ")
     assert "(6 pairs)" in lines[0]

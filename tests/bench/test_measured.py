@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seatrial.bench.measurement import METRICS, Measurement, Metric
+from seatrial.bench.measurement import Measurement, Metric
 from seatrial.bench.measuring import measured
 from seatrial.bench.measuring.measured import LATENCY
+from seatrial.bench.metrics import metric_of
 from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
 
 ABOUT = {"subject": {"name": "m"}, "memory": {"series": {"at": [1.0]}, "growth": {"note": "did not grow"}}}
@@ -24,8 +25,8 @@ def taken(metric: Metric, *values: float, scenario: str = "SingleStream") -> Mea
 def run(tmp_path: Path) -> Path:
     values = [
         taken(LATENCY, *TIMES.tolist()),
-        taken(METRICS["throughput"], *RATES.tolist(), scenario="Offline"),
-        taken(METRICS["load_time"], 1 / 3),
+        taken(metric_of("throughput"), *RATES.tolist(), scenario="Offline"),
+        taken(metric_of("load_time"), 1 / 3),
     ]
     measured.open_run(tmp_path)
     measured.write(tmp_path, ABOUT, values)
@@ -55,7 +56,7 @@ def test_every_figure_comes_again_from_the_folder_to_the_last_bit(run: Path) -> 
 
 
 def test_too_few_values_for_a_bound_are_noted_and_failed_requests_are_exit_code_1(tmp_path: Path) -> None:
-    summary = measured.write(tmp_path, ABOUT, [taken(LATENCY, *TIMES[:200].tolist()), taken(METRICS["errors"], 0, 1)])
+    summary = measured.write(tmp_path, ABOUT, [taken(LATENCY, *TIMES[:200].tolist()), taken(metric_of("errors"), 0, 1)])
     assert summary.figures[0].p99_upper is None
     assert any("too few to bound p99" in note for note in summary.notes)
     assert summary.figures[1].value == 0.5
