@@ -11,6 +11,6 @@ VERBS = {
     "quality": "quality:quality",
     "ledger": "ledger:ledger",
     "report": "report:report",
-    "baseline": "baseline:app",
     "trend": "trend:trend",
+    "baseline": "baseline:app",
 }
