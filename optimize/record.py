@@ -15,7 +15,7 @@ from types import MappingProxyType, UnionType
 from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
 from .errors import IntegrityError
-from .reading import RESTORE, damage, decode, read_json
+from .reading import RESTORE, damage, decode, parse_json, read_bytes
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 
@@ -79,6 +79,12 @@ class Record:
         return found
 
     @classmethod
+    def parse(cls, data: bytes, *, where: str = "", next_step: str = "") -> Self:
+        """Read what a file of it holds; raises as `from_json`, and IntegrityError where that is no JSON."""
+        step = next_step or cls.record_next_step
+        return cls.from_json(parse_json(data, where=where, next_step=step), where=where, next_step=step)
+
+    @classmethod
     def read(cls, path: Path, *, next_step: str = "") -> Self:
         """Return the record in a file.
 
@@ -88,7 +94,7 @@ class Record:
             MachineError: the system refused.
         """
         step = next_step or cls.record_next_step
-        return cls.from_json(read_json(path, next_step=step), where=str(path), next_step=step)
+        return cls.parse(read_bytes(path, next_step=step), where=str(path), next_step=step)
 
     @classmethod
     def find(cls, path: Path, *, next_step: str = "") -> Self | None:
@@ -181,7 +187,7 @@ def _check_schema(cls: type[Record], value: Any) -> None:
         type(found) is not int or found not in (cls.record_schema, *cls.record_older)
     ):
         raise IntegrityError(
-            f"{cls.record_what} has schema {str(found)[:40]!r}, this version reads {cls.record_schema}",
+            f"{cls.record_what} has schema {repr(found)[:40]}, this version reads {cls.record_schema}",
             next_step=f"use the version of seatrial that wrote it, or {cls.record_next_step}",
         )
 

@@ -99,7 +99,7 @@ class Torch(Engine):
 
     def open(self, model: ModelFiles, *, device: str, threads: int) -> Opened:
         """Rebuild the module and fill it."""
-        record = Architecture.from_json(json.loads(model.file(ARCHITECTURE).read_text()))
+        record = Architecture.read(model.file(ARCHITECTURE))
         source = model.file(SOURCE) if SOURCE in model.names else None
         module = rebuild(record, source, model.file(WEIGHTS))
         session = TorchSession(module, model.inputs, model.outputs, threads=threads)

@@ -9,12 +9,12 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter
 from safetensors.numpy import load_file, save_file
 
 from .. import errors, experimental, guarding
@@ -22,7 +22,7 @@ from ..environment import environment
 from ..errors import MissingError, SeatrialError, StageError
 from ..interrupts import held
 from ..recipe.configs import DistillConfig
-from ..record import as_json
+from ..record import Record
 from ..samples import Samples
 from ..sessions.on_torch import load_weights
 from ..store import Store
@@ -33,6 +33,20 @@ from .training import Progress
 JOB, SAMPLES, WEIGHTS, RESULT = "job.json", "samples.safetensors", "student.safetensors", "result.json"
 MARK = "progress\t"  # begins a worker's line that is meant for us
 _GRACE_SECONDS = 40.0  # seconds from the request to stop to a kill; the launcher itself gives its workers 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job(Record, what="the training job", next_step="build again"):
+    """Work of the workers but for its arrays; `inputs` are the samples' names in the loader's order."""
+
+    config: DistillConfig
+    student: Reference
+    inputs: tuple[str, ...]
+    split: str
+    teacher: str
+    store: Path
+    seed: int
+    checkpoint: Path | None
 
 
 def learn_in_workers(
@@ -64,23 +78,22 @@ def read_job(job: Path) -> tuple[TrainingJob, Reference]:
     Raises:
         MissingError: the teacher is no longer in the store.
     """
-    told = json.loads((job / JOB).read_text())
-    store, student = Store(Path(told["store"])), told["student"]
-    teacher = store.find(told["teacher"])
+    told = Job.read(job / JOB)
+    store = Store(told.store)
+    teacher = store.find(told.teacher)
     if teacher is None:
         raise MissingError("the teacher is no longer in the store", where=str(store.root), next_step="build again")
     arrays = load_file(job / SAMPLES)
-    inputs = {name: arrays[f"inputs/{name}"] for name in told["inputs"]}  # in the loader's order
+    inputs = {name: arrays[f"inputs/{name}"] for name in told.inputs}  # in the loader's order
     lesson = TrainingJob(
-        config=TypeAdapter(DistillConfig).validate_json(json.dumps(told["config"])),
+        config=told.config,
         teacher=teacher,
-        samples=Samples(split=told["split"], inputs=inputs, labels=arrays.get("labels")),
+        samples=Samples(split=told.split, inputs=inputs, labels=arrays.get("labels")),
         store=store,
-        seed=told["seed"],
-        checkpoint=Path(told["checkpoint"]) if told["checkpoint"] else None,
+        seed=told.seed,
+        checkpoint=told.checkpoint,
     )
-    file = Path(student["file"]) if student["file"] else None
-    return lesson, Reference(text=student["text"], name=student["name"], file=file, module=student["module"])
+    return lesson, told.student
 
 
 def _write(job: Path, lesson: TrainingJob, student: Reference) -> None:
@@ -88,17 +101,17 @@ def _write(job: Path, lesson: TrainingJob, student: Reference) -> None:
     arrays = {f"inputs/{name}": array for name, array in samples.inputs.items()}
     labels = {} if samples.labels is None else {"labels": samples.labels}
     save_file({name: np.ascontiguousarray(array) for name, array in (arrays | labels).items()}, job / SAMPLES)
-    told = {
-        "config": as_json(lesson.config),
-        "student": {name: getattr(student, name) for name in ("text", "name", "file", "module")},
-        "inputs": list(samples.inputs),
-        "split": samples.split,
-        "teacher": lesson.teacher.digest,
-        "store": lesson.store.root.absolute(),
-        "seed": lesson.seed,
-        "checkpoint": lesson.checkpoint and lesson.checkpoint.absolute(),
-    }
-    (job / JOB).write_text(json.dumps(told, default=str))
+    told = Job(
+        config=lesson.config,
+        student=student,
+        inputs=tuple(samples.inputs),
+        split=samples.split,
+        teacher=lesson.teacher.digest,
+        store=lesson.store.root.absolute(),
+        seed=lesson.seed,
+        checkpoint=lesson.checkpoint and lesson.checkpoint.absolute(),
+    )
+    told.write(job / JOB)
 
 
 def _follow(job: Path, processes: int, progress: Progress) -> int:

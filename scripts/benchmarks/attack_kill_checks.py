@@ -20,7 +20,7 @@ from seatrial.optimize.store import Store
 from seatrial.serve.release.registry import Registry
 from seatrial.serve.triton.repository.placement import models
 from seatrial.serve.triton.repository.vouching import check
-from seatrial.serve.triton.server import read_server
+from seatrial.serve.triton.server import Server
 
 SHM = Path("/dev/shm")
 _REGION = re.compile(r"seatrial[-_]")
@@ -44,7 +44,7 @@ def strays(home: Path, known: Sequence[int] = ()) -> dict[int, str]:
 
 def leftovers(home: Path, folder: Path, temporary: Path) -> list[str]:
     """Return what a killed verb left half-made, as paths."""
-    kept = read_server(home / "triton" / "server.json")
+    kept = Server.find(home / "triton" / "server.json")
     found = [*_children(home / "work"), *_children(home / "tune")]
     found += [each for each in _children(temporary) if each.name.startswith(("seatrial", "tmp"))]
     found += [each for each in _children(home / "triton" / "servers") if kept is None or each != kept.scratch]
@@ -164,6 +164,6 @@ def _placed(home: Path, folder: Path) -> Iterator[str]:
 def abandoned(home: Path) -> list[str]:
     """Return scratch folders whose owner has ended."""
     roots = (home / "work", home / "tune", home / "triton", home / "triton" / "servers")
-    kept = read_server(home / "triton" / "server.json")
+    kept = Server.find(home / "triton" / "server.json")
     found = [each for root in roots for each in scratch.abandoned(root)]
     return [str(each) for each in found if kept is None or each != kept.scratch]

@@ -38,7 +38,7 @@ from scripts.benchmarks.rows import Row, Rows
 from seatrial.optimize import interrupts
 from seatrial.optimize.errors import MachineError, SeatrialError
 from seatrial.serve.processes import free_ports, wait
-from seatrial.serve.triton.server import Server, read_server
+from seatrial.serve.triton.server import Server
 
 KILLS = int(os.environ.get("SEATRIAL_KILLS", "200"))
 SEED = int(os.environ.get("SEATRIAL_SEED", "0")) or int(time.time())
@@ -100,7 +100,7 @@ class Lane:
 
     def look(self) -> None:
         """Learn which processes are meant to be there: a server and an edge that are up."""
-        server = read_server(self.folder / "home" / "triton" / "server.json")
+        server = Server.find(self.folder / "home" / "triton" / "server.json")
         edges = (self.folder / "home" / "envoy" / "edges").glob("*/proxy.json")
         pids = [checks.pid_of(each) for each in edges] + ([server.pid] if server is not None else [])
         self.known = tuple(pids)
@@ -182,7 +182,7 @@ def _serve(lane: Lane) -> None:
     """Bring up a server with two versions of the model, and write the edge before it."""
     lane.run("place small.deploy.toml --artifact small.fp32 --repository models")
     lane.run(UP)
-    server = read_server(lane.folder / "home" / "triton" / "server.json")
+    server = Server.find(lane.folder / "home" / "triton" / "server.json")
     if server is None:
         raise SeatrialError("no server came up", where=str(lane.folder))
     _edge(lane, server)

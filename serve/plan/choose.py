@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seatrial.bench.capacity.slo import Slo
+from seatrial.optimize.record import Record
 
 from ..errors import ObjectiveError
 from .curve import Curve, Service
@@ -16,7 +17,6 @@ from .profile import BatchProfile, profile_of
 from .queueing import Prediction, most, predict
 from .setting import Layout, Setting, settings
 
-SCHEMA = 1
 _QUICK = 6_000  # arrivals while candidates are compared
 _ALIKE = 0.98  # of the best: settings that bear so much differ by less than the curve is sure of
 _CLOSE = 1.1  # of the least tail: quick simulations of one setting differ by as much
@@ -26,7 +26,7 @@ _FEW = 200  # latencies beyond which the curve's own noise says something of a t
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchPlan:
+class BatchPlan(Record, schema=1, computed=("met",), keys={"tail": "tail_s", "overhead": "request_overhead_s"}):
     """A setting for a rate within an objective.
 
     `tail` is how far the predicted percentile (seconds) may be trusted: its range over the curve 1.96 standard errors
@@ -53,20 +53,7 @@ class BatchPlan:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values with a schema number."""
-        return {
-            "schema": SCHEMA,
-            "setting": self.setting.to_json(),
-            "rate": self.rate,
-            "slo": str(self.slo),
-            "prediction": self.prediction.to_json(),
-            "tail_s": list(self.tail),
-            "met": self.met,
-            "sustains": self.sustains,
-            "profile": list(self.profile.range),
-            "request_overhead_s": self.overhead,
-            "considered": self.considered,
-            "notes": list(self.notes),
-        }
+        return Record.to_json(self) | {"slo": str(self.slo), "profile": list(self.profile.range)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

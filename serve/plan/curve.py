@@ -5,7 +5,7 @@ measured is `serve.plan.observe`'s business.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from math import exp, log, sqrt
 from typing import Any
@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from seatrial.optimize.errors import IntegrityError
+from seatrial.optimize.record import Record
 
 from .setting import Layout
 
-SCHEMA = 1
 DRAWS = 1021  # a prime, so that sequences through it do not fall into step
 _PIECES, _LEAST = 64, 0.3
 Floats = npt.NDArray[np.float64]
@@ -114,7 +114,7 @@ class Service:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
+class Curve(Record, schema=1, what="the latency curve", next_step="measure the curve again", computed=("kind",)):
     """All windows of one artifact on one machine; `largest` is the batch that the server was allowed."""
 
     subject: str
@@ -143,29 +143,10 @@ class Curve:
             service([window for window in mine if window.round == each]) for each in sorted({w.round for w in mine})
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values with a schema number."""
-        return {"schema": SCHEMA, "kind": "latency per batch"} | asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Curve":
-        """Read what `to_json` wrote.
-
-        Raises:
-            IntegrityError: another schema, or fields that are missing.
-        """
-        try:
-            if value["schema"] != SCHEMA:
-                raise ValueError(f"the curve has schema {value['schema']!r}; this version reads {SCHEMA}")
-            return cls(
-                subject=value["subject"],
-                largest=value["largest"],
-                cores=value["cores"],
-                environment=value["environment"],
-                windows=tuple(_window(window) for window in value["windows"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise IntegrityError(f"not a valid latency curve: {error}", next_step="measure the curve again") from error
+    @property
+    def kind(self) -> str:
+        """Name of what is stored, beside its schema."""
+        return "latency per batch"
 
 
 def service(windows: Sequence[Window]) -> Service:
@@ -236,11 +217,3 @@ def _overhead(windows: Sequence[Window], sizes: Floats, seconds: Floats) -> floa
         return None
     rows = joined[0][0]
     return (float(np.interp(rows, sizes, seconds)) - float(joined[1][0])) / (float(rows) - 1)
-
-
-def _window(value: Mapping[str, Any]) -> Window:
-    fields = dict(value)
-    fields["layout"] = Layout(**fields["layout"])
-    fields["executions"] = tuple(Executions(**each) for each in fields["executions"])
-    fields["latencies"] = tuple(fields["latencies"])
-    return Window(**fields)

@@ -8,9 +8,8 @@ beyond what the curve's own windows saw, and stalls of the machine that are rare
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from heapq import heapify, heapreplace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,10 +39,6 @@ class Prediction:
     utilisation: float
     throughput: float
     sizes: Mapping[int, float]
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self) | {"sizes": {str(size): share for size, share in self.sizes.items()}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

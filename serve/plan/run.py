@@ -7,7 +7,7 @@ Joins the rooms beside it and owns the folder; decides nothing. Layout: ``tune.j
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from seatrial.bench.records import journal
 from seatrial.optimize.artifact import canonical, digest_bytes
 from seatrial.optimize.environment import environment
 from seatrial.optimize.errors import ConfigError, IntegrityError
-from seatrial.optimize.reading import SHAPE_ERRORS, read_object
+from seatrial.optimize.reading import read_object
+from seatrial.optimize.record import as_json
 from seatrial.optimize.store import write_atomically
 
 from ..errors import ModelLoadError
@@ -254,13 +255,8 @@ def _curve(
     bench: Bench, asked: TuneRequest, folder: Path, some: Sequence[Layout], progress: Callable[[float, str], None]
 ) -> Curve:
     path = folder / "curve.json"
-    if path.exists():
-        try:
-            return Curve.from_json(read_object(path))
-        except (IntegrityError, *SHAPE_ERRORS) as error:
-            raise IntegrityError(
-                f"not a valid curve: {error}", where=str(path), next_step="remove the file, then run again"
-            ) from error
+    if (known := Curve.find(path, next_step="remove the file, then run again")) is not None:
+        return known
     cores = environment().cores
     curve = observe(bench, tuple(some) or layouts(cores), largest=asked.largest, rounds=asked.rounds, progress=progress)
     _write(path, curve.to_json())
@@ -274,8 +270,8 @@ def _claim(folder: Path, bench: Bench, asked: TuneRequest) -> None:
         "schema": SCHEMA,
         "kind": "tune",
         "artifact": bench.artifact.digest,
-        "deployment": digest_bytes(canonical(asdict(beside.applied(bench.deployment)))),
-        "asked": asdict(asked) | {"trials": 0, "verify_seconds": 0},
+        "deployment": digest_bytes(canonical(as_json(beside.applied(bench.deployment)))),
+        "asked": as_json(asked) | {"trials": 0, "verify_seconds": 0},
     }
     path = folder / "tune.json"
     if not path.exists():

@@ -10,6 +10,7 @@ from math import isfinite
 from typing import Any
 
 from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.record import Record, as_json
 
 from ..deployment import Deployment
 
@@ -34,7 +35,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Setting:
+class Setting(Record):
     """One way to serve: the largest batch (rows), the queue delay (microseconds) and the layout."""
 
     max_batch: int
@@ -69,20 +70,15 @@ class Setting:
             warmup=replace(deployment.warmup, batch_sizes=tuple(sorted({1, self.max_batch})) if sizes else ()),
         )
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, Any]:
         """JSON values, flat."""
-        return {
-            "max_batch": self.max_batch,
-            "delay_us": self.delay_us,
-            "instances": self.layout.instances,
-            "threads": self.layout.threads,
-        }
+        return {"max_batch": self.max_batch, "delay_us": self.delay_us, **as_json(self.layout)}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Setting":
-        """Read what `to_json` wrote."""
-        layout = Layout(instances=int(value["instances"]), threads=int(value["threads"]))
-        return cls(max_batch=int(value["max_batch"]), delay_us=int(value["delay_us"]), layout=layout)
+    def adapt(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """Put the layout's values together."""
+        layout = {name: value[name] for name in ("instances", "threads") if name in value}
+        return {name: item for name, item in value.items() if name not in layout} | {"layout": layout}
 
 
 def layouts(cores: int) -> tuple[Layout, ...]:

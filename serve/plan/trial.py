@@ -5,9 +5,11 @@ does to both.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import exp, log, sqrt
 from typing import Any
+
+from seatrial.optimize.record import Record
 
 from .setting import Setting
 
@@ -34,7 +36,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class Trial(Record, schema=SCHEMA, what="the trial"):
     """A setting beside the best one until then; `predicted` is the log gain that the model expected.
 
     The first trial holds the plan beside itself: the noise of a pair, and what it sustains.
@@ -55,28 +57,6 @@ class Trial:
     def itself(self) -> bool:
         """Return whether both sides were the same setting."""
         return self.setting == self.against
-
-    def to_json(self) -> dict[str, Any]:
-        """One line of the record."""
-        return {
-            "schema": SCHEMA,
-            "number": self.number,
-            "setting": self.setting.to_json(),
-            "against": self.against.to_json(),
-            "predicted": self.predicted,
-            "pairs": [asdict(pair) for pair in self.pairs],
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Trial":
-        """Read what `to_json` wrote."""
-        return cls(
-            number=value["number"],
-            setting=Setting.from_json(value["setting"]),
-            against=Setting.from_json(value["against"]),
-            predicted=value["predicted"],
-            pairs=tuple(Pair(**pair) for pair in value["pairs"]),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

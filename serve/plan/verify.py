@@ -5,7 +5,6 @@ Measures and compares; changes no deployment.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from seatrial.bench.load.validity import breaches
 from seatrial.bench.load_limits import LoadLimits
 from seatrial.bench.schedule import poisson
 from seatrial.bench.server_statistics import window
+from seatrial.optimize.record import Record, finite
 
 from .choose import BatchPlan
 from .observe import Bench
@@ -29,7 +29,7 @@ LOOSE = LoadLimits(lag=0.005, arrival_distance=0.1, client_cpu=0.9)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
+class Verified(Record, computed=("exit_code",)):
     """Measured values of the plan's setting at the plan's rate. Latencies in seconds from the intended send.
 
     `apart` is the total variation distance of executed from predicted sizes: the share of batches that would have to
@@ -59,10 +59,8 @@ class Verified:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; a time that is not known is None."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        values = {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in values.items()}
-        sizes = {str(size): share for size, share in self.sizes.items()}
-        return values | {"sizes": sizes, "breaches": list(self.breaches), "exit_code": self.exit_code}
+        found: dict[str, Any] = finite(Record.to_json(self))
+        return found
 
 
 def verify(bench: Bench, plan: BatchPlan, *, folder: Path, seconds: float = 10.0, seed: int = 1) -> Verified:

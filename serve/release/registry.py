@@ -6,11 +6,10 @@ that the newest record, which no later one vouches for, is checked too, and a lo
 It does not hold the artifact; the store does.
 """
 
-import json
 from pathlib import Path
 
 from seatrial.bench.verdict import Verdict
-from seatrial.optimize.artifact import Artifact, canonical
+from seatrial.optimize.artifact import Artifact
 from seatrial.optimize.environment import now
 from seatrial.optimize.errors import MissingError
 from seatrial.optimize.names import checked
@@ -61,7 +60,7 @@ class Registry:
                 name=name,
                 version=len(known) + 1,
                 digest=artifact.digest,
-                verdict=json.loads(canonical(verdict.to_json())),
+                verdict=verdict.to_json(),
                 run=str(run),
                 at=now(),
                 previous=known[-1][1] if known else "",

@@ -5,8 +5,10 @@ machine's own users can reach it: one for what others can reach, one for loopbac
 """
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
+
+from seatrial.optimize.record import Record
 
 Severity = Literal["high", "medium", "low"]
 SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
@@ -23,7 +25,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(Record, keys={"mend": "fix"}):
     """One breach: the rule's name, where, and what was seen there."""
 
     rule: str
@@ -35,7 +37,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Audit:
+class Audit(Record, schema=1, computed=("passed", "counts")):
     """An audit of `target`: worst findings first. `looked` says what was examined, `unseen` what could not be and why.
 
     No finding about something unseen is no statement about it.
@@ -56,13 +58,6 @@ class Audit:
         """Return the number of findings of each severity."""
         counted = Counter(finding.severity for finding in self.findings)
         return {severity: counted[severity] for severity in SEVERITIES}
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values; the fix of each finding stands under `fix`."""
-        findings = [
-            {"fix" if key == "mend" else key: value for key, value in asdict(each).items()} for each in self.findings
-        ]
-        return {"schema": 1, "passed": self.passed, "counts": self.counts, **asdict(self), "findings": findings}
 
 
 def ordered(findings: list[Finding]) -> tuple[Finding, ...]:

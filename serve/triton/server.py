@@ -3,20 +3,21 @@
 Plain values and reading; starts and stops nothing.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seatrial.optimize.errors import IntegrityError
 from seatrial.optimize.names import is_name
-from seatrial.optimize.reading import decode, read_object
-
-SCHEMA = 1
-_PATHS = ("repository", "log", "scratch")
+from seatrial.optimize.record import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
+class Server(
+    Record,
+    schema=1,
+    what="the record of a server",
+    next_step="end that tritonserver by hand and remove the file",
+):
     """A server that was started: its process (`started` in clock ticks since boot), ports, repository and traces.
 
     `scratch` is its private folder and `shm_prefix` how its shared memory is called; both go when it is stopped.
@@ -51,32 +52,16 @@ class Server:
         """Return the URL for Prometheus."""
         return f"http://127.0.0.1:{self.metrics_port}/metrics"
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values, paths as text."""
-        paths = {key: str(getattr(self, key)) for key in _PATHS}
-        return {"schema": SCHEMA, **asdict(self), **paths}
+    @classmethod
+    def adapt(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """Let a record of an earlier release vouch for nothing."""
+        return {"foreign": []} | value
 
-
-def read_server(path: Path) -> Server | None:
-    """The server of a record file; None where there is none.
-
-    Raises:
-        IntegrityError: the record was changed, or another version wrote it.
-    """
-    step = "end that tritonserver by hand and remove the file"
-    try:
-        content = read_object(path, schema=SCHEMA, next_step=step)
-    except FileNotFoundError:
-        return None
-    del content["schema"]
-    content.setdefault("foreign", [])  # a record of an earlier release vouches for nothing
-    found = decode(Server, content, where=str(path), next_step=step)
-    ports = (found.http_port, found.grpc_port, found.metrics_port)
-    if found.pid < 1 or not all(0 <= port < 65536 for port in ports) or not is_name(found.shm_prefix):
-        raise IntegrityError(
-            "the record of a server cannot be read: it names no server", where=str(path), next_step=step
-        )
-    return found
+    def check(self) -> None:
+        """Refuse what names no server."""
+        ports = (self.http_port, self.grpc_port, self.metrics_port)
+        if self.pid < 1 or not all(0 <= port < 65536 for port in ports) or not is_name(self.shm_prefix):
+            raise ValueError("it names no server")
 
 
 def log_errors(log: Path, start_at: int = 0) -> str:

@@ -14,10 +14,11 @@ from seatrial.optimize.graphs.coverage import Coverage, Island, Layer
 from seatrial.optimize.inspection import Damage, Inspection
 from seatrial.optimize.parity.agreement import Agreement
 from seatrial.optimize.reading import decode
-from seatrial.optimize.recipe.configs import Shapes, Tolerance
+from seatrial.optimize.recipe.configs import DistillConfig, Features, Shapes, Tolerance
 from seatrial.optimize.record import as_json
 from seatrial.optimize.sessions.on_torch import Architecture
 from seatrial.optimize.tensorrt.plan import EnginePlan
+from seatrial.optimize.user_code import Reference
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "records"
 LAYER = Layer(name="a", kind="Conv", precision="int8", macs=12)
@@ -112,6 +113,24 @@ def test_a_damaged_record_is_refused(name: str) -> None:
             kind.from_json(value)
     with pytest.raises(IntegrityError, match=first):
         kind.from_json({key: value for key, value in stored.items() if key != first})
+
+
+def test_the_job_of_workers_is_read_as_it_was_written(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from seatrial.optimize.stages.workers import Job
+
+    job = Job(
+        config=DistillConfig(kind="distill", student="x", features=(Features(student="blocks.*", teacher="blocks.*"),)),
+        student=Reference(text="f.py:net", name="net", file=tmp_path / "f.py", module=None),
+        inputs=("b", "a"),
+        split="calibration",
+        teacher="sha256:" + "a" * 64,
+        store=tmp_path,
+        seed=7,
+        checkpoint=None,
+    )
+    job.write(tmp_path / "job.json")
+    assert Job.read(tmp_path / "job.json") == job
 
 
 def test_a_fingerprint_stays() -> None:

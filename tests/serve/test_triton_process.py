@@ -12,7 +12,7 @@ import pytest
 
 from seatrial.optimize.errors import IntegrityError
 from seatrial.serve.processes import alive, end, free_ports, holder, is_taken, listening, mentioning, start_ticks
-from seatrial.serve.triton.server import log_errors, read_server
+from seatrial.serve.triton.server import Server, log_errors
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(30)"]
 STUBBORN = [
@@ -87,8 +87,8 @@ def test_a_log_gives_its_errors_without_times(tmp_path: Path) -> None:
 
 
 def test_a_record_that_was_changed_is_not_followed(tmp_path: Path) -> None:
-    assert read_server(tmp_path / "none") is None
+    assert Server.find(tmp_path / "none") is None
     for content in ("{", '{"schema": 2}', '{"schema": 1, "pid": 3}', "[]"):
         (tmp_path / "server.json").write_text(content)
         with pytest.raises(IntegrityError):
-            read_server(tmp_path / "server.json")
+            Server.find(tmp_path / "server.json")

@@ -17,7 +17,8 @@ def version(tmp_path: Path) -> Path:
     (folder / "weights").mkdir(parents=True)
     (folder / "model.py").write_text("pass\n")
     (folder / "weights" / "w").write_bytes(b"1234")
-    (folder / RECORD).write_bytes(canonical({"schema": 1, "files": digests(folder)}))
+    record = {"schema": 1, "name": "model", "version": 1, "digest": "sha256:0", "flavour": "native"}
+    (folder / RECORD).write_bytes(canonical(record | {"files": digests(folder)}))
     return folder
 
 

@@ -5,12 +5,12 @@ Plain values, written and read; starts and stops nothing.
 
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from seatrial.optimize.artifact import canonical
 from seatrial.optimize.errors import IntegrityError
 from seatrial.optimize.reading import decode, read_json
+from seatrial.optimize.record import Record, as_json
 from seatrial.optimize.store import write_atomically
 
 from ...processes import alive
@@ -20,7 +20,7 @@ from .config import Places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proxy:
+class Proxy(Record, what="the record of an Envoy", next_step="end that Envoy by hand and remove the file"):
     """An Envoy that was started: its process (`started` in clock ticks since boot), port and places."""
 
     pid: int
@@ -62,7 +62,7 @@ def running(proxy: Proxy) -> bool:
 
 def write_edge(folder: Path, edge: Edge) -> None:
     """Keep the edge beside its files, so that later changes of routes know it."""
-    write_atomically(folder / "edge.json", json.dumps(asdict(edge), default=str).encode())
+    write_atomically(folder / "edge.json", json.dumps(as_json(edge)).encode())
 
 
 def read_edge(folder: Path) -> Edge:
@@ -84,7 +84,7 @@ def read(folder: Path) -> Proxy | None:
     Raises:
         IntegrityError: the record was changed.
     """
-    return _read(_record(folder))
+    return Proxy.find(_record(folder))
 
 
 def leaving(folder: Path) -> Proxy | None:
@@ -93,20 +93,12 @@ def leaving(folder: Path) -> Proxy | None:
     Raises:
         IntegrityError: the record was changed.
     """
-    return _read(_leaving(folder))
-
-
-def _read(path: Path) -> Proxy | None:
-    step = "end that Envoy by hand and remove the file"
-    try:
-        return decode(Proxy, read_json(path, next_step=step), where=str(path), next_step=step)
-    except FileNotFoundError:
-        return None
+    return Proxy.find(_leaving(folder))
 
 
 def write(proxy: Proxy) -> None:
     """Keep the record in the proxy's folder."""
-    write_atomically(_record(proxy.folder), canonical(_to_json(proxy)))
+    proxy.write(_record(proxy.folder))
 
 
 def leave(folder: Path) -> None:
@@ -124,10 +116,6 @@ def forget(folder: Path) -> None:
 def forget_leaving(folder: Path) -> None:
     """Remove the record of a proxy that was being stopped."""
     _leaving(folder).unlink(missing_ok=True)
-
-
-def _to_json(proxy: Proxy) -> dict[str, object]:
-    return asdict(proxy) | {"folder": str(proxy.folder), "sockets": str(proxy.sockets)}
 
 
 def _record(folder: Path) -> Path:

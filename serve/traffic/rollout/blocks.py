@@ -14,8 +14,9 @@ import math
 import zlib
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+
+from seatrial.optimize.record import Record
 
 from ..seen import Seen
 from .matching import OTHERS, Matched, kind_of, typical_factors
@@ -76,11 +77,6 @@ class Arm:
     measured: int | None = None
     groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
-    @staticmethod
-    def from_json(value: dict[str, Any]) -> "Arm":
-        """An arm of JSON values."""
-        return Arm(**value | {"groups": {group: tuple(counts) for group, counts in value.get("groups", {}).items()}})
-
     def of(self, name: str) -> float:
         """One count; those that earlier records lack are all the answers."""
         value = getattr(self, name)
@@ -88,7 +84,7 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
+class Block(Record):
     """A stretch of time up to `until` (Unix seconds) at one step. `tails` is whether thresholds were frozen by then."""
 
     until: float
@@ -96,16 +92,6 @@ class Block:
     candidate: Arm
     baseline: Arm
     tails: bool = True
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(value: dict[str, Any]) -> "Block":
-        """The counterpart of `to_json`."""
-        arms = {name: Arm.from_json(value[name]) for name in ("candidate", "baseline")}
-        return Block(until=value["until"], step=value["step"], tails=value["tails"], **arms)
 
 
 @dataclass(slots=True)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Literal
 
+from seatrial.optimize.record import Record
+
 from ..routes import Routes
 from .plan import Plan
 
@@ -79,7 +81,7 @@ TABLE: Final[dict[Phase, dict[Event, Target]]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rollout:
+class Rollout(Record, schema=1, what="the state of a rollout"):
     """A candidate on its way. Times are Unix seconds.
 
     `digest` names the candidate's bytes. `before` is where a paused rollout stood. `entered` is when phase and step

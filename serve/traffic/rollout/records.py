@@ -14,19 +14,18 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import TypeAdapter
 
 from seatrial.bench.records import journal
 from seatrial.optimize.errors import IntegrityError, MissingError
 from seatrial.optimize.names import checked
 from seatrial.optimize.reading import decode, read_json, read_text
+from seatrial.optimize.record import as_json
 from seatrial.optimize.store import write_atomically
 
 from ...errors import RolloutError
@@ -86,8 +85,8 @@ class Records:
                     next_step=f"fix it, or lift the block by name: seatrial rollout lift {self.model} {rollout.digest}",
                 )
             name = f"{rollout.candidate}-{rollout.started:.3f}"
-            write_atomically(self.folder / name / "rollout.json", _rollout().dump_json(rollout))
-            journal.append(self.folder / name / "log.jsonl", _line("start", rollout=_dump(rollout, plan=True)))
+            rollout.write(self.folder / name / "rollout.json")
+            journal.append(self.folder / name / "log.jsonl", _line("start", rollout=rollout.to_json()))
             write_atomically(self.folder / "current", name.encode())
 
     def exists(self) -> bool:
@@ -103,17 +102,16 @@ class Records:
         """
         path = self._current / "rollout.json"
         try:
-            value = read_json(path, next_step=self._step)
+            found = Rollout.read(path, next_step=self._step)
         except FileNotFoundError as error:
             raise IntegrityError("this is not the state of a rollout", where=str(path), next_step=self._step) from error
-        found = decode(Rollout, value, where=str(path), next_step=self._step)
-        if found.schema != SCHEMA or found.model != self.model or not 0 <= found.step < len(found.plan.steps):
+        if found.model != self.model or not 0 <= found.step < len(found.plan.steps):
             raise IntegrityError("this is the state of another rollout", where=str(path), next_step=self._step)
         return found
 
     def save(self, rollout: Rollout) -> None:
         """Replace the state as a whole."""
-        write_atomically(self._current / "rollout.json", _rollout().dump_json(rollout))
+        rollout.write(self._current / "rollout.json")
 
     def say(self, command: Event) -> None:
         """Write down an operator's word; whichever controller runs next hears it."""
@@ -125,7 +123,7 @@ class Records:
 
     def learnt(self, thresholds: Thresholds) -> None:
         """Log the thresholds, once they are frozen."""
-        journal.append(self._current / "log.jsonl", _line("thresholds", thresholds=asdict(thresholds)))
+        journal.append(self._current / "log.jsonl", _line("thresholds", thresholds=as_json(thresholds)))
 
     def counted(self, block: Block) -> None:
         """Log a full block."""
@@ -134,11 +132,11 @@ class Records:
     def decided(self, entry: Entry) -> None:
         """Log a decision with everything it was made from, but the blocks, which are logged already."""
         value = {
-            "observation": _observation().dump_python(entry.observation, mode="json"),
+            "observation": as_json(entry.observation),
             "event": entry.decision.event,
             "reason": entry.decision.reason,
-            "before": _dump(entry.before),
-            "after": _dump(entry.after),
+            "before": _stand(entry.before),
+            "after": _stand(entry.after),
             "blocks": entry.blocks,
         }
         journal.append(self._current / "log.jsonl", _line("decision", **value))
@@ -158,13 +156,12 @@ class Records:
             nonlocal plan
             match line["kind"]:
                 case "start":
-                    decode(Rollout, line["rollout"], where="")
+                    Rollout.from_json(line["rollout"])
                     plan = line["rollout"]["plan"]
                 case "thresholds":
                     thresholds.append(decode(Thresholds, line["thresholds"], where=""))
                 case "block":
-                    block = Block.from_json(line["block"])
-                    blocks.append(decode(Block, asdict(block), where=""))
+                    blocks.append(Block.from_json(line["block"]))
                 case "decision":
                     entries.append(_entry(line, plan, len(blocks)))
 
@@ -257,24 +254,14 @@ class Records:
         return f"restore it from a copy, or abandon the rollout: remove {current}; its routes stay as they are"
 
 
-@cache
-def _rollout() -> TypeAdapter[Rollout]:
-    return TypeAdapter(Rollout)
-
-
-@cache
-def _observation() -> TypeAdapter[Observation]:
-    return TypeAdapter(Observation)
-
-
-def _dump(rollout: Rollout, *, plan: bool = False) -> dict[str, Any]:
-    value: dict[str, Any] = _rollout().dump_python(rollout, mode="json", exclude=None if plan else {"plan"})
-    return value
+def _stand(rollout: Rollout) -> dict[str, Any]:
+    """Return where a rollout stands, without its plan, which is logged at its start."""
+    return {name: value for name, value in rollout.to_json().items() if name != "plan"}
 
 
 def _entry(line: dict[str, Any], plan: Any, counted: int) -> Entry:
     """One decision, of which at most the `counted` blocks before it can be evidence."""
-    before, after = (decode(Rollout, line[name] | {"plan": plan}, where="") for name in ("before", "after"))
+    before, after = (Rollout.from_json(line[name] | {"plan": plan}) for name in ("before", "after"))
     entry = Entry(
         observation=decode(Observation, line["observation"], where=""),
         decision=decode(Decision, {"event": line["event"], "reason": line["reason"]}, where=""),

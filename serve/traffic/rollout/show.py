@@ -6,9 +6,10 @@ from typing import Any
 
 from rich.table import Table
 
+from seatrial.optimize.record import as_json
 from seatrial.optimize.tables import table
 
-from .evidence import Evidence, Finding
+from .evidence import Evidence
 from .explain import Explained, why
 from .machine import Phase, Rollout
 from .records import Log
@@ -34,7 +35,7 @@ def status_json(rollout: Rollout, log: Log, *, acted_on: bool) -> dict[str, Any]
         "steps": steps(rollout, log),
         "verdict": evidence and evidence.outcome,
         "forecast": evidence.forecast if evidence is not None else "",
-        "findings": [finding_json(each) for each in evidence.findings] if evidence is not None else [],
+        "findings": as_json(evidence.findings) if evidence is not None else [],
     }
 
 
@@ -112,14 +113,6 @@ def explained_lines(told: Iterable[Explained]) -> list[str]:
         at = datetime.fromtimestamp(each.entry.observation.at, UTC).isoformat(sep=" ", timespec="seconds")[:19]
         lines += [f"{at}  {first}", *(f"{'':19}    {other}" for other in others)]
     return lines
-
-
-def finding_json(finding: Finding) -> dict[str, Any]:
-    """One metric as JSON values."""
-    return {
-        name: getattr(finding, name)
-        for name in ("metric", "outcome", "estimate", "low", "high", "bound", "evidence", "enough", "needed", "reason")
-    }
 
 
 def _reached(rollout: Rollout, log: Log) -> tuple[int, int]:

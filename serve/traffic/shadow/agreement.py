@@ -7,10 +7,11 @@ candidate whose answers mostly could not be compared never passes, since those t
 
 import heapq
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.record import Record
 
 from .bounded_mean import mean_interval, values_needed
 from .differing import Differing
@@ -104,7 +105,7 @@ class Statistic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Agreement:
+class Agreement(Record, schema=1, computed=("needed",)):
     """The verdict on what was compared, and what led to it.
 
     `sampled` are requests to which the stable version answered well and whose mirror was due, `compared` those of which
@@ -136,10 +137,6 @@ class Agreement:
         open_ = [each.needed for each in self.statistics if each.outcome == "INCONCLUSIVE"]
         known = [each for each in open_ if each is not None]
         return max(max(known) - self.compared, 0) if known and len(known) == len(open_) else None
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self) | {"schema": 1, "needed": self.needed}
 
 
 def agreement(

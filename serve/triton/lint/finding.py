@@ -1,10 +1,11 @@
 """A finding: one broken rule in one file of a repository; and reading a configuration so that faults are findings."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from seatrial.optimize.plain import read_plain
+from seatrial.optimize.record import Record
 
 from ...deployment import Broken
 from ...deployment.broken import Effect, Severity
@@ -15,7 +16,7 @@ _ENDS: Effect = "ends"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(Record, keys={"mend": "fix"}):
     """One broken rule; `file` is relative to the repository, `line` 0 where none is known.
 
     `effect` is what Triton does with the model; for a warning it loads.
@@ -44,10 +45,6 @@ class Finding:
             mend=broken.mend,
             effect=broken.effect,
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values; the fix stands under `fix`."""
-        return {"fix" if key == "mend" else key: value for key, value in asdict(self).items()}
 
 
 def read_config(path: Path, file: str) -> tuple[Any, list[Finding]]:

@@ -17,16 +17,13 @@ A switch passes three states, and a crash leaves one of them:
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from seatrial.optimize.artifact import canonical
-from seatrial.optimize.errors import IntegrityError, MachineError
-from seatrial.optimize.reading import SHAPE_ERRORS, decode, read_object
-from seatrial.optimize.store import write_atomically
+from seatrial.optimize.errors import MachineError
+from seatrial.optimize.record import Record
 
-SCHEMA = 1
 State = Literal["intent", "applied", "verified"]
 Serving = Literal["after", "before", "other", "down"]
 Remedy = Literal["finish", "undo", "nothing"]
@@ -58,7 +55,12 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(
+    Record,
+    schema=1,
+    what="the journal of switches",
+    next_step="check that config.pbtxt lists the wanted versions, move the file away, and switch again",
+):
     """The last switch of a model: from the versions `before` to those `after`, and how far it came.
 
     `digests` are the versions' bytes when they were first loaded; `failures` counts by such a digest, so that the same
@@ -95,41 +97,14 @@ def read(repository: Path, model: str) -> Entry | None:
     Raises:
         IntegrityError: the file was changed by hand, or another version wrote it.
     """
-    path = journal_path(repository, model)
-    try:
-        content = read_object(path)
-        if content["schema"] != SCHEMA or content["state"] not in STATES:
-            raise ValueError(f"schema {content['schema']}, state {content['state']}")
-        return Entry(
-            model=str(content["model"]),
-            state=content["state"],
-            before=tuple(int(each) for each in content["before"]),
-            after=tuple(int(each) for each in content["after"]),
-            at=str(content["at"]),
-            digests={int(version): str(digest) for version, digest in content["digests"].items()},
-            failures=decode(dict[str, Failure], content["failures"], where=""),
-        )
-    except FileNotFoundError:
-        return None
-    except (IntegrityError, *SHAPE_ERRORS) as error:
-        why = error.what if isinstance(error, IntegrityError) else repr(error)
-        raise IntegrityError(
-            f"the journal of switches cannot be read: {why}",
-            where=str(path),
-            next_step="check that config.pbtxt lists the wanted versions, move the file away, and switch again",
-        ) from error
+    return Entry.find(journal_path(repository, model))
 
 
 def write(repository: Path, entry: Entry) -> None:
     """Make the entry the model's last word; on disk when this returns."""
-    content = {
-        "schema": SCHEMA,
-        **asdict(entry),
-        "digests": {str(version): digest for version, digest in entry.digests.items()},
-    }
     path = journal_path(repository, entry.model)
     try:
-        write_atomically(path, canonical(content))
+        entry.write(path)
     except OSError as error:
         raise MachineError(
             f"cannot write the journal of switches: {error.strerror or error}",

@@ -4,14 +4,15 @@ Reads what `repository.place` wrote and nothing else; a version directory withou
 reported as such, never touched.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar
 
-from seatrial.optimize.errors import IntegrityError
+from seatrial.optimize.errors import IntegrityError, SeatrialError
 from seatrial.optimize.plain import read_plain
+from seatrial.optimize.record import Record
 
 from ...deployment import Flavour
 from .. import plain
@@ -19,7 +20,7 @@ from .entries import is_there, is_version
 
 RECORD = "placement.json"
 JOURNAL = ".seatrial.json"
-SCHEMA = 1
+T = TypeVar("T", bound=Record)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,14 +34,54 @@ class Placement:
     path: Path
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON of the record in the version's directory; the path follows from its location."""
-        return {
-            "schema": SCHEMA,
-            "name": self.name,
-            "version": self.version,
-            "digest": self.digest,
-            "flavour": self.flavour,
-        }
+        """Return the JSON values of its record that say what it is; the path follows from its location."""
+        return {"schema": 1} | {name: getattr(self, name) for name in ("name", "version", "digest", "flavour")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementRecord(
+    Record,
+    schema=1,
+    what="the record of a placed version",
+    next_step="move that version's directory away and place the artifact again",
+):
+    """Record in a version's directory; `artifact` names for people what it holds, `files` are their digests."""
+
+    name: str
+    version: int
+    digest: str
+    flavour: Flavour
+    artifact: str = ""
+    at: str = ""
+    files: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsedNumbers(
+    Record,
+    schema=1,
+    what="the journal of used version numbers",
+    next_step='restore it, or write {"schema":1,"highest":{"MODEL":HIGHEST VERSION EVER USED}}',
+):
+    """Highest version number ever used, by model."""
+
+    highest: Mapping[str, int] = field(default_factory=dict)
+
+
+def stored(kind: type[T], path: Path) -> T:
+    """Return the record in a plain file; a link in its place is damage.
+
+    Raises:
+        FileNotFoundError: there is none.
+        IntegrityError: it was changed, or cannot be read.
+    """
+    try:
+        return kind.parse(read_plain(path, plain.RECORD_BYTES), where=str(path))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        why = f"{kind.record_what} cannot be read: {error.strerror or error}"
+        raise IntegrityError(why, where=str(path), next_step=kind.record_next_step) from error
 
 
 def placements(repository: Path, name: str) -> tuple[Placement, ...]:
@@ -71,11 +112,9 @@ def version_directories(repository: Path, name: str) -> list[Path]:
 
 def used_numbers(repository: Path) -> Mapping[str, int]:
     """Return the highest version number ever used, by model, as far as it can be read: see `placing.place`."""
-    try:
-        content = json.loads(read_plain(repository / JOURNAL, plain.RECORD_BYTES))
-        return {str(name): int(highest) for name, highest in content["highest"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        return {}
+    with suppress(OSError, SeatrialError):
+        return stored(UsedNumbers, repository / JOURNAL).highest
+    return {}
 
 
 def is_recorded(path: Path) -> bool:
@@ -84,27 +123,11 @@ def is_recorded(path: Path) -> bool:
 
 
 def _read(path: Path) -> Placement:
-    try:
-        record = json.loads(read_plain(path / RECORD, plain.RECORD_BYTES))
-        placement = Placement(
-            name=str(record["name"]),
-            version=int(record["version"]),
-            digest=str(record["digest"]),
-            flavour=record["flavour"],
-            path=path,
+    record = stored(PlacementRecord, path / RECORD)
+    if (record.name, str(record.version)) != (path.parent.name, path.name):
+        raise IntegrityError(
+            "the record of a placed version belongs to another model or version",
+            where=str(path / RECORD),
+            next_step=PlacementRecord.record_next_step,
         )
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise _changed(path, getattr(error, "strerror", None) or str(error)) from error
-    if record.get("schema") != SCHEMA or (placement.name, str(placement.version)) != (path.parent.name, path.name):
-        raise _changed(path, "it belongs to another model, version or schema")
-    if placement.flavour not in get_args(Flavour):
-        raise _changed(path, f"it names the unknown flavour {placement.flavour!r}")
-    return placement
-
-
-def _changed(path: Path, why: str) -> IntegrityError:
-    return IntegrityError(
-        f"the record of a placed version cannot be used: {why}",
-        where=str(path / RECORD),
-        next_step="move that version's directory away and place the artifact again",
-    )
+    return Placement(name=record.name, version=record.version, digest=record.digest, flavour=record.flavour, path=path)

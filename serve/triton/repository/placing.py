@@ -7,7 +7,6 @@ repository's top. The stage lies in ``.seatrial/placing/`` beside the repository
 default mode takes every directory in its repository for a model and refuses to start over one that is none.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -22,7 +21,6 @@ from filelock import FileLock, Timeout
 from seatrial.optimize.artifact import Artifact, canonical, digest_bytes, digest_file
 from seatrial.optimize.environment import environment, now
 from seatrial.optimize.errors import IntegrityError, MachineError, MissingError
-from seatrial.optimize.plain import read_plain
 from seatrial.optimize.recipe import targets
 from seatrial.optimize.store import Store
 
@@ -34,7 +32,7 @@ from ..compiler.config import check, parse, read_text, render, with_versions, wi
 from ..compiler.ensembles import members, render_ensemble
 from ..flavour import PLACED_CODE
 from . import journal
-from .placement import JOURNAL, RECORD, Placement, placements, version_directories
+from .placement import JOURNAL, RECORD, Placement, PlacementRecord, UsedNumbers, placements, stored, version_directories
 from .version_files import digests
 
 _CONFIG = "config.pbtxt"
@@ -235,20 +233,10 @@ class _Workshop:
 
     def journal(self) -> dict[str, int]:
         """Highest version ever used, by model."""
-        path = self.repository / JOURNAL
         try:
-            content = json.loads(read_plain(path, plain.RECORD_BYTES))
-            if content["schema"] != 1:
-                raise ValueError(f"schema {content['schema']}")
-            return {str(name): int(highest) for name, highest in content["highest"].items()}
+            return dict(stored(UsedNumbers, self.repository / JOURNAL).highest)
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise IntegrityError(
-                f"the journal of used version numbers cannot be read: {error}",
-                where=str(path),
-                next_step='restore it, or write {"schema":1,"highest":{"MODEL":HIGHEST VERSION EVER USED}}',
-            ) from error
 
     def put(self, placement: Placement, fill: Callable[[Path], None], config: str, artifact: str) -> None:
         """Stage the version, note its number, rename it in, then let config.pbtxt name it: in that order.
@@ -259,15 +247,23 @@ class _Workshop:
         version = made / str(placement.version)
         version.mkdir(parents=True)
         fill(version)
-        record = placement.to_json() | {"artifact": artifact, "at": now(), "files": digests(version)}
-        (version / RECORD).write_bytes(canonical(record))
+        record = PlacementRecord(
+            name=placement.name,
+            version=placement.version,
+            digest=placement.digest,
+            flavour=placement.flavour,
+            artifact=artifact,
+            at=now(),
+            files=digests(version),
+        )
+        (version / RECORD).write_bytes(canonical(record.to_json()))
         model = self.repository / placement.name
         (made / _CONFIG).write_text(config)
         for path in (made, *made.rglob("*")):
             plain.close_to_others(path)
         _fsync(made)
         highest = self.journal() | {placement.name: placement.version}
-        self.replace(self.repository / JOURNAL, canonical({"schema": 1, "highest": highest}))
+        self.replace(self.repository / JOURNAL, canonical(UsedNumbers(highest=highest).to_json()))
         if not model.exists():
             os.rename(made, model)
         else:

@@ -4,7 +4,6 @@ Reads only. What it refuses never reaches the server: a link or a path that lead
 whoever can write a name there choose the bytes that are run.
 """
 
-import json
 import os
 import stat
 from collections.abc import Iterator
@@ -12,10 +11,9 @@ from pathlib import Path
 
 from seatrial.optimize.artifact import canonical, digest_bytes
 from seatrial.optimize.errors import IntegrityError
-from seatrial.optimize.plain import digest_settled, read_plain
+from seatrial.optimize.plain import digest_settled
 
-from .. import plain
-from .placement import RECORD
+from .placement import RECORD, PlacementRecord, stored
 
 _IGNORED = "__pycache__"  # Python writes there when it loads the version
 
@@ -56,14 +54,10 @@ def recorded(version: Path) -> dict[str, str] | None:
         IntegrityError: the record cannot be read.
     """
     try:
-        files = json.loads(read_plain(version / RECORD, plain.RECORD_BYTES)).get("files")
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise _refused(version / RECORD, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if files is None:
-        return None
-    if not isinstance(files, dict) or not all(isinstance(each, str) for each in files.values()):
-        raise _refused(version / RECORD, "is invalid: it does not map file names to digests")
-    return files
+        found = stored(PlacementRecord, version / RECORD).files
+    except FileNotFoundError as error:
+        raise _refused(version / RECORD, f"cannot be read: {error.strerror}") from error
+    return None if found is None else dict(found)
 
 
 def check(version: Path) -> str:

@@ -16,7 +16,7 @@ from seatrial.optimize.processes import own
 from seatrial.optimize.scratch import abandoned
 
 from ...processes import kill, mentioning, send
-from ..server import read_server
+from ..server import Server
 from .record import path
 
 _SHM = Path("/dev/shm")
@@ -39,12 +39,12 @@ def sweep_servers() -> None:
     The record is read once the owner is known to have ended: `up` writes it before it ends.
     """
     for scratch in abandoned(servers()):
-        kept = read_server(path())
+        kept = Server.find(path())
         if kept is not None and scratch == kept.scratch:
             continue
         prefix = f"seatrial_{scratch.name.rpartition('-')[2]}_"
         with suppress(IntegrityError):
-            if (server := read_server(scratch / "server.json")) is not None:
+            if (server := Server.find(scratch / "server.json")) is not None:
                 kill(server.pid, server.started)
         for unrecorded in mentioning(prefix):  # killed after the server was started and before it was written down
             kill(*unrecorded)

@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from seatrial.optimize import guarding
-from seatrial.optimize.artifact import canonical
 from seatrial.optimize.environment import home
 from seatrial.optimize.interrupts import held
-from seatrial.optimize.store import write_atomically
 
 from ...errors import ModelLoadError, ServerError
 from ...processes import alive, end, free_ports, holder, is_taken, kill, listening, reap, start_ticks, wait
@@ -25,7 +23,7 @@ from ..compiler.flags import flags_for
 from ..control import Control
 from ..repository import vouching
 from ..server import Server as Server
-from ..server import log_errors, read_server
+from ..server import log_errors
 from . import record, wheel
 from .drain import Drained, drain
 from .leftovers import clear, new_name, servers, sweep_servers
@@ -199,7 +197,7 @@ def _started(
             scratch=scratch,
             shm_prefix=prefix,
         )
-        write_atomically(scratch / "server.json", canonical(server.to_json()))
+        server.write(scratch / "server.json")
         _await_ready(server, timeout)
     except BaseException:
         with held():
@@ -355,7 +353,7 @@ def up(
 def _remember(server: Server) -> None:
     """Write down the server that is to stay, and let it outlive this process."""
     with held():
-        write_atomically(record.path(), canonical(server.to_json()))
+        server.write(record.path())
         guarding.release(server.pid)
 
 
@@ -382,18 +380,18 @@ def down(*, before: Callable[[], None] = lambda: None, timeout: float = 30.0) ->
 
 def status() -> Server | None:
     """The server that `up` started, if it still runs."""
-    server = read_server(record.path())
+    server = Server.find(record.path())
     return server if server is not None and running(server) else None
 
 
 def wanted() -> Server | None:
     """Return the server that `up` started and that was not stopped, whether or not it still runs."""
-    return None if record.leaving().exists() else read_server(record.path())
+    return None if record.leaving().exists() else Server.find(record.path())
 
 
 def _forget() -> None:
     """Remove the record, and what a server left that did not end by our hand."""
-    server = read_server(record.path())
+    server = Server.find(record.path())
     if server is not None:
         clear(server.scratch, server.shm_prefix)
     record.path().unlink(missing_ok=True)
