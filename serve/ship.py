@@ -27,7 +27,6 @@ from seatrial.bench.verdict import Verdict
 from seatrial.optimize.building.build import build
 from seatrial.optimize.building.built import Build
 from seatrial.optimize.building.figures import StepMetrics, below_floor, figures
-from seatrial.optimize.environment import environment
 from seatrial.optimize.quality import metric
 from seatrial.optimize.recipe.data import Data
 from seatrial.optimize.recipe.recipe import Recipe
@@ -130,14 +129,15 @@ def ship(
     gating.check_batch(budget, deployment.max_batch_size or None)
     home, repository, run = folders.home, folders.repository, folders.run
     store = Store(home / "store")
-    data = Data(recipe, store, environment())
-    work = _Workspace(recipe=recipe, deployment=deployment, folders=folders, store=store, data=data, progress=progress)
     made = build(recipe, store, progress)
+    work = _Workspace(
+        recipe=recipe, deployment=deployment, folders=folders, store=store, data=made.data, progress=progress
+    )
     rows = figures(made, store, progress)
     if broken := below_floor(made, rows):
         return Shipment(build=made, figures=rows, below_floor=broken)
 
-    before, judging = _more_pairs(made, budget, data, run, pairs) if going_on else (None, budget)
+    before, judging = _more_pairs(made, budget, run, pairs) if going_on else (None, budget)
     verdict = _judged(work, made, judging, before)
     report = run / "report.html"
     if verdict.outcome != "PASS":
@@ -165,13 +165,13 @@ def ship(
     )
 
 
-def _more_pairs(made: Build, budget: Budget, data: Data, run: Path, pairs: int | None) -> tuple[GateRun, Budget]:
+def _more_pairs(made: Build, budget: Budget, run: Path, pairs: int | None) -> tuple[GateRun, Budget]:
     """The gate's run as it lies there, and its budget with more pairs."""
     measured = read_run(run)
     verdict = gating.rejudge(run)
     wanted = pairs_for(measured, verdict) if pairs is None else pairs
     arms = {"base": made.reference.artifact, "candidate": made.artifact}
-    return measured, continued(measured, verdict, budget, wanted, arms, data.samples("evaluation"))
+    return measured, continued(measured, verdict, budget, wanted, arms, made.data.samples("evaluation"))
 
 
 def _judged(work: _Workspace, made: Build, budget: Budget, going_on: GateRun | None) -> Verdict:

@@ -101,7 +101,14 @@ class _Builder:
             else:
                 parent = step.artifact
             steps.append(step)
-        done = Build(recipe=self.recipe, source=source, reference=reference, steps=tuple(steps), refused=tuple(refused))
+        done = Build(
+            recipe=self.recipe,
+            data=self.data,
+            source=source,
+            reference=reference,
+            steps=tuple(steps),
+            refused=tuple(refused),
+        )
         if tag:
             self.store.tag(done.reference.artifact, self.recipe.reference_name)
             self.store.tag(done.artifact, self.recipe.name)

@@ -1,9 +1,10 @@
 """Values of a build: its steps, refused stages, and planned steps. Builds nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..artifact import Artifact
 from ..parity.parity import Agreement
+from ..recipe.data import Data
 from ..recipe.recipe import Recipe
 
 REFERENCE = "reference"  # label of the float model that is the reference of all comparisons
@@ -34,9 +35,13 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """A finished build: the source, the float reference in ONNX that everything is held against, and the steps."""
+    """A finished build: the source, the float reference in ONNX that everything is held against, and the steps.
+
+    `data` holds the splits that were loaded on the way, for whoever measures or deploys what was built.
+    """
 
     recipe: Recipe
+    data: Data = field(repr=False, compare=False)
     source: Step
     reference: Step
     steps: tuple[Step, ...]

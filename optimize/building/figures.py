@@ -14,7 +14,6 @@ from ..artifact import Artifact, canonical, digest_bytes
 from ..environment import environment
 from ..quality import metric
 from ..reading import decode
-from ..recipe.data import Data
 from ..recipe.targets import broken
 from ..record import as_json
 from ..sessions.answers import part_of, parts
@@ -61,7 +60,7 @@ def figures(
 def _with_memory(
     build: Build, rows: tuple[StepMetrics, ...], store: Store, progress: Progress
 ) -> tuple[StepMetrics, ...]:
-    data = Data(build.recipe, store, environment())
+    data = build.data
     found: dict[str, Memory | None] = {}
     for number, step in enumerate(build.all):
         artifact = step.artifact
@@ -90,11 +89,10 @@ def _weighed(
 
 
 def _measured(build: Build, store: Store, progress: Progress) -> tuple[StepMetrics, ...]:
-    key = _key(build, store)
+    key = _key(build)
     if (known := store.recall_as("figures", key, _read)) is not None:
         return known
-    data = Data(build.recipe, store, environment())
-    samples, score = data.samples("evaluation"), metric(build.recipe)
+    samples, score = build.data.samples("evaluation"), metric(build.recipe)
     everyone = {step.artifact.digest: step.artifact for step in build.all if not unmeasured(step.artifact)}
     qualities = {}
     for number, (digest, artifact) in enumerate(everyone.items()):
@@ -122,7 +120,7 @@ def _measured(build: Build, store: Store, progress: Progress) -> tuple[StepMetri
                 step.artifact,
                 store,
                 lambda: samples,
-                data.digest("evaluation") or "",
+                build.data.digest("evaluation") or "",
                 lambda artifact: single[artifact.digest],
             )
 
@@ -165,15 +163,14 @@ def below_floor(build: Build, rows: tuple[StepMetrics, ...]) -> str:
     return f"quality {last:.4f} is {first - last:.4f} below the source's, the recipe's floor allows at most {most}"
 
 
-def _key(build: Build, store: Store) -> str:
-    data = Data(build.recipe, store, environment())
+def _key(build: Build) -> str:
     return digest_bytes(
         canonical(
             {
                 "schema": 3,
                 "artifacts": [step.artifact.digest for step in build.all],
                 "labels": [step.label for step in build.all],
-                "samples": data.digest("evaluation"),
+                "samples": build.data.digest("evaluation"),
                 "metric": as_json(build.recipe.metric),
                 "machine": environment().fingerprint,
             }

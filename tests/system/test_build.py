@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,6 +22,7 @@ from seatrial.optimize.building.build import build, plan
 from seatrial.optimize.building.figures import figures
 from seatrial.optimize.errors import IntegrityError, ParityError, SeatrialError, SourceError
 from seatrial.optimize.layout import read_manifest
+from seatrial.optimize.recipe.data import Data
 from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.sessions.on_torch import open_module
 from seatrial.optimize.sessions.session import open_session
@@ -49,6 +51,22 @@ def copied(tiny: Built, tmp_path: Path) -> Store:
     """A copy of the session's store and cache, free to be changed."""
     shutil.copytree(tiny.home, tmp_path / "copy")
     return Store(tmp_path / "copy" / "store")
+
+
+def test_a_build_and_its_figures_read_the_data_once(
+    tiny: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Data] = []
+    begin = Data.__init__
+
+    def counted(data: Data, *arguments: Any) -> None:
+        made.append(data)
+        begin(data, *arguments)
+
+    monkeypatch.setattr(Data, "__init__", counted)
+    store = copied(tiny, tmp_path)
+    figures(build(load_recipe(TINY), store), store)
+    assert len(made) == 1
 
 
 def test_every_stage_is_stored_with_its_history(tiny: Built) -> None:
