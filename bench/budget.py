@@ -9,14 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
-
 from seatrial.optimize import config
 from seatrial.optimize.artifact import canonical, digest_bytes
 from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.names import checked
 
-from .checks import Check, check_from_json, check_to_json
+from .checks import BY_KIND, Check, check_from_json, check_to_json
 from .load_limits import LoadLimits
 from .metrics import METRICS, SlotMetric
 
@@ -181,7 +179,7 @@ class Budget:
     alpha_pass: float = 0.05
     alpha_fail: float = 0.01
     price: str = "aws-c7i-large"
-    checks: tuple[Annotated[Check, Field(discriminator="kind")], ...] = ()
+    checks: tuple[Annotated[Check, BY_KIND], ...] = ()
     ledger: LedgerLimits | None = None
 
     def __post_init__(self) -> None:

@@ -1,33 +1,49 @@
-"""Quality checks of a budget beyond the recipe's one metric: one small dataclass per kind.
+"""Quality checks of a budget beyond the recipe's one metric: the base of all, and their registry.
 
-Types and their checking only; how a check is measured is `quality.suite`, what it shows is `quality.findings`.
+A check is one class: its keys in a budget, what it must be asked, how it is computed from the outputs, what it shows.
+The checks of this project are in `quality`; one of another package is an entry point of the group ``seatrial.checks``.
+None is imported before a budget names it.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any, ClassVar
 
-from pydantic import Field
-
+from seatrial.optimize.config import ByKind
 from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.registry import Origin, Registry, subclass_of
+from seatrial.optimize.samples import Array, Samples
 
+GROUP = "seatrial.checks"
 RULES = ("max_drop", "at_least", "at_most")
-METRICS = ("score", "accuracy", "top_k", "f1_macro", "rmse", "mae", "r2", "retrieval")
-IMAGE = ("gaussian_noise", "blur", "contrast", "brightness", "pixelate")
-NUMERIC = ("noise", "missing", "scale", "rounding")
-BYTES = ("truncate", "garble")
-SEVERITIES = (1, 2, 3, 4, 5)
+_OURS = "seatrial.bench.quality"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """Limits of a check, in the unit of its statistic; several rules may be combined, each with its own finding.
+class Plot:
+    """A picture of what a check found: plots of one title are one, their data joined; `draw` returns HTML."""
+
+    title: str
+    lead: str
+    data: Any
+    draw: Callable[[Any], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """Base of all checks: limits in the unit of its statistic; several may be combined, each with its own finding.
 
     `max_drop` is how much worse than the base the candidate may be: a fall where higher is better, a rise where lower
     is (an error, a gap). `at_least` and `at_most` bind the candidate alone. `gating = false` tells without deciding.
+
+    A check that asks altered inputs names them in `variants`, and each is asked on `asked` samples. Where it
+    `needs_source`, they are made once from the recipe's source (`craft`), else for each share (`altered`).
     """
 
+    needs_source: ClassVar[bool] = False
+
+    kind: str
     max_drop: float | None = None
     at_least: float | None = None
     at_most: float | None = None
@@ -60,208 +76,101 @@ class Rules:
         """Return whether higher values of the statistic are better."""
         return True
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricCheck(Rules):
-    """A task metric; `score` is the recipe's own. `k` belongs to top_k and retrieval (a neighbour with the label)."""
-
-    kind: Literal["metric"] = "metric"
-    metric: Literal["score", "accuracy", "top_k", "f1_macro", "rmse", "mae", "r2", "retrieval"] = "score"
-    k: Annotated[int, Field(ge=1)] = 5
-    output: str | None = None
-
     @property
-    def label(self) -> str:
-        return f"metric {self.metric}" + (f" k={self.k}" if self.metric in ("top_k", "retrieval") else "")
-
-    @property
-    def higher_is_better(self) -> bool:
-        return self.metric not in ("rmse", "mae")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CalibrationCheck(Rules):
-    """Calibration of confidence: expected calibration error over equal-mass bins, Brier score, or NLL."""
-
-    kind: Literal["calibration"] = "calibration"
-    statistic: Literal["ece", "brier", "nll"] = "ece"
-    bins: Annotated[int, Field(ge=2, le=100)] = 15
-    output: str | None = None
-
-    @property
-    def label(self) -> str:
-        return f"calibration {self.statistic}"
-
-    @property
-    def higher_is_better(self) -> bool:
-        return False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentsCheck(Rules):
-    """The worst segment that a search finds: conjunctions of up to `depth` conditions on `columns`.
-
-    Without columns named: the loader's, or where it gives none, the class and simple statistics of the inputs. A
-    segment holds at least `support` samples in either half of the evaluation set: it is found on one half and judged on
-    the other. PASS says that none of the `beam` worst found is beyond the margin there, not that there is none.
-    """
-
-    kind: Literal["segments"] = "segments"
-    columns: tuple[str, ...] = ()
-    depth: Annotated[int, Field(ge=1, le=2)] = 2
-    support: Annotated[int, Field(ge=10)] = 30
-    beam: Annotated[int, Field(ge=1, le=50)] = 5
-
-    @property
-    def label(self) -> str:
-        return "worst segment"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CorruptionCheck(Rules):
-    """The recipe's score on spoiled inputs. `statistic`: `score` (mean over severities) or `loss` (clean minus that).
-
-    `corruption` is one of the image, numeric or byte kinds; `samples` of the evaluation set are asked at each severity.
-    """
-
-    kind: Literal["corruption"] = "corruption"
-    corruption: Literal[
-        "gaussian_noise", "blur", "contrast", "brightness", "pixelate", "noise", "missing", "scale", "rounding",
-        "truncate", "garble",
-    ]  # fmt: skip
-    severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = SEVERITIES
-    statistic: Literal["score", "loss"] = "loss"
-    samples: Annotated[int, Field(ge=30)] = 1000
-    seed: Annotated[int, Field(ge=0)] = 0
-
-    def __post_init__(self) -> None:
-        Rules.__post_init__(self)
-        if not self.severities or len(set(self.severities)) < len(self.severities):
-            raise ConfigError("severities must be given, each once", where=self.label)
-
-    @property
-    def label(self) -> str:
-        some = "" if self.severities == SEVERITIES else f" at {','.join(map(str, self.severities))}"
-        return f"corruption {self.corruption} {self.statistic}{some}"
-
-    @property
-    def higher_is_better(self) -> bool:
-        return self.statistic == "score"
+    def unit(self) -> str:
+        """Return the unit of the statistic (`measurement.spell`)."""
+        return "score"
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """The names under which its answers are kept."""
-        return tuple(f"{self.corruption}:{severity}:{self.seed}" for severity in self.severities)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdversarialCheck(Rules):
-    """The recipe's score under an attack made on the source's gradients and carried over to the served artifacts.
-
-    `epsilon` is the largest change of any input element (L-infinity), in the input's own unit.
-    """
-
-    kind: Literal["adversarial"] = "adversarial"
-    attack: Literal["fgsm", "pgd"] = "fgsm"
-    epsilon: Annotated[float, Field(gt=0)]
-    steps: Annotated[int, Field(ge=1, le=200)] = 10
-    samples: Annotated[int, Field(ge=30)] = 256
+        """The names under which responses to altered inputs are kept."""
+        return ()
 
     @property
-    def label(self) -> str:
-        return f"adversarial {self.attack} {self.epsilon:g}"
+    def asked(self) -> int:
+        """The number of samples that each variant is asked on."""
+        return 0
 
-    @property
-    def variants(self) -> tuple[str, ...]:
-        """The name under which its answers are kept."""
-        steps = f":{self.steps}" if self.attack == "pgd" else ""
-        return (f"{self.attack}:{self.epsilon:g}{steps}",)
+    def ready(self, samples: Samples) -> None:
+        """Check before anything is served that it can be asked of these samples.
 
+        Raises:
+            ConfigError: it cannot.
+        """
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FairnessCheck(Rules):
-    """Rates by group: `by` is one of the loader's columns, or ``class`` for the label itself (class balance).
+    def altered(self, variant: str, inputs: Mapping[str, Array], ranges: Mapping[str, Any], first: int) -> Any:
+        """Return the inputs of one variant, the same for the same arguments; `first` is the number of their first.
 
-    `rate`: the recipe's `score`, or, for the class `positive`, the share selected (`selection`), `tpr` or `fpr`.
-    `statistic`: the `worst` group's rate, or the `gap` between the best and the worst group. Groups with fewer than
-    `minimum` samples are left out.
-    """
+        Raises:
+            ConfigError: no input is of the sort that it alters.
+        """
+        raise NotImplementedError
 
-    kind: Literal["fairness"] = "fairness"
-    by: str = "class"
-    rate: Literal["score", "selection", "tpr", "fpr"] = "score"
-    positive: int = 1
-    statistic: Literal["worst", "gap"] = "worst"
-    minimum: Annotated[int, Field(ge=2)] = 30
-    output: str | None = None
+    def craft(self, module: Any, inputs: Mapping[str, Array], labels: Array, outputs: Any, bounds: Any) -> Any:
+        """Return the altered inputs by variant, made from the source's module; only where it `needs_source`."""
+        raise NotImplementedError
 
-    def __post_init__(self) -> None:
-        Rules.__post_init__(self)
-        if self.statistic == "worst" and self.rate in ("selection", "fpr"):
-            raise ConfigError(
-                f"statistic = worst does not apply to {self.rate}", where=self.label, next_step="use statistic = gap"
-            )
-        if self.by == "class" and self.rate != "score":
-            raise ConfigError(
-                f"{self.rate} by class is not meaningful", where=self.label, next_step="name a column in by"
-            )
+    def quantity(self, evidence: Any, rule: str) -> Any:
+        """Return what a rule judges (`quality.quantities.Quantity`), from both arms' outputs (`quality.evidence`).
 
-    @property
-    def label(self) -> str:
-        return f"fairness {self.statistic} {self.rate} by {self.by}"
+        Raises:
+            ConfigError, SourceError: the samples or outputs do not have what it needs.
+        """
+        raise NotImplementedError
 
-    @property
-    def higher_is_better(self) -> bool:
-        return self.statistic == "worst"
+    def note(self, evidence: Any) -> str:
+        """Return a sentence that helps to act on the finding, with a space before it; empty without one."""
+        return ""
+
+    def plot(self, evidence: Any) -> Plot | None:
+        """Return a picture for the page; None where a number says it all."""
+        return None
+
+    @classmethod
+    def unprompted(cls, samples: Samples, *, against: bool, attack: bool) -> tuple["Check", ...]:
+        """Return the checks to ask where no budget names any: `against` a base, with a source to `attack`."""
+        return ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DriftCheck(Rules):
-    """Distance of the candidate's answers from the base's on the same samples; only `at_most` (cosine: `at_least`).
-
-    `flips` is the share of samples whose highest output moved, `cosine` the mean similarity, `difference` the mean
-    absolute difference, `ks` and `psi` the largest over the outputs' elements, `jensen_shannon` (base 2) between the
-    distributions of predicted classes.
-    """
-
-    kind: Literal["drift"] = "drift"
-    statistic: Literal["flips", "cosine", "difference", "ks", "psi", "jensen_shannon"] = "flips"
-    output: str | None = None
-
-    def __post_init__(self) -> None:
-        Rules.__post_init__(self)
-        if self.max_drop is not None:
-            raise ConfigError("drift is already relative to the base", where=self.label, next_step="use at_most")
-
-    @property
-    def label(self) -> str:
-        return f"drift {self.statistic}"
-
-    @property
-    def higher_is_better(self) -> bool:
-        return self.statistic == "cosine"
+def informational(*, against: bool, low: bool = False) -> dict[str, Any]:
+    """A rule that only asks for the figure: what changed where there is a base, else how much it is."""
+    if against:
+        return {"max_drop": 0.0, "gating": False}
+    return {"at_most": 1.0, "gating": False} if low else {"at_least": 0.0, "gating": False}
 
 
-Check = MetricCheck | CalibrationCheck | SegmentsCheck | CorruptionCheck | AdversarialCheck | FairnessCheck | DriftCheck
-KINDS: Mapping[str, type[Check]] = {
-    "metric": MetricCheck,
-    "calibration": CalibrationCheck,
-    "segments": SegmentsCheck,
-    "corruption": CorruptionCheck,
-    "adversarial": AdversarialCheck,
-    "fairness": FairnessCheck,
-    "drift": DriftCheck,
-}
+def _form(origin: Origin, found: object) -> type[Check]:
+    check = subclass_of(Check)(origin, found)
+    if not is_dataclass(check) or check.quantity is Check.quantity:
+        raise TypeError(f"{check.__name__} must be a frozen dataclass with a method quantity")
+    return check
+
+
+CHECKS: Registry[type[Check]] = Registry(
+    "check",
+    GROUP,
+    {
+        "metric": f"{_OURS}.metrics:MetricCheck",
+        "calibration": f"{_OURS}.calibration:CalibrationCheck",
+        "fairness": f"{_OURS}.fairness:FairnessCheck",
+        "segments": f"{_OURS}.segments:SegmentsCheck",
+        "corruption": f"{_OURS}.corruption:CorruptionCheck",
+        "adversarial": f"{_OURS}.adversarial:AdversarialCheck",
+        "drift": f"{_OURS}.drift:DriftCheck",
+    },
+    _form,
+)
+BY_KIND = ByKind(of=lambda kind, base: CHECKS.get(kind) if kind in CHECKS else None, known=lambda: CHECKS.names)
 
 
 def check_from_json(value: Mapping[str, Any]) -> Check:
     """Read what `check_to_json` wrote.
 
     Raises:
-        KeyError, TypeError: not a check of this version.
+        KeyError, TypeError, ConfigError: not a check of this version.
     """
     lists = {name: tuple(item) for name, item in value.items() if isinstance(item, list)}
-    return KINDS[value["kind"]](**dict(value) | lists)
+    return CHECKS.get(value["kind"])(**dict(value) | lists)
 
 
 def check_to_json(check: Check) -> dict[str, Any]:

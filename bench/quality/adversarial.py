@@ -4,21 +4,91 @@ A transfer attack: quantized and compiled artifacts have no usable gradient, and
 orders the work; the gradient steps are `quality.on_torch`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from seatrial.optimize.artifact import Artifact
 from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.samples import Samples
 from seatrial.optimize.store import Store
 
-from ..checks import Check
+from ..checks import Check, informational
 from . import served
-from .quantities import Array
+from .evidence import Evidence
+from .quantities import Array, Quantity
 from .suite import Suite, attacks, spread
+from .variants import spoiled
 
+_EPSILON = 0.03  # of the input's range
 Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdversarialCheck(Check):
+    """The recipe's score under an attack made on the source's gradients and carried over to the served artifacts.
+
+    `epsilon` is the largest change of any input element (L-infinity), in the input's own unit.
+    """
+
+    needs_source: ClassVar[bool] = True
+
+    kind: Literal["adversarial"] = "adversarial"
+    attack: Literal["fgsm", "pgd"] = "fgsm"
+    epsilon: Annotated[float, Field(gt=0)]
+    steps: Annotated[int, Field(ge=1, le=200)] = 10
+    samples: Annotated[int, Field(ge=30)] = 256
+
+    @property
+    def label(self) -> str:
+        return f"adversarial {self.attack} {self.epsilon:g}"
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The name under which its answers are kept."""
+        steps = f":{self.steps}" if self.attack == "pgd" else ""
+        return (f"{self.attack}:{self.epsilon:g}{steps}",)
+
+    @property
+    def asked(self) -> int:
+        return self.samples
+
+    def craft(
+        self,
+        module: Any,
+        inputs: Mapping[str, Array],
+        labels: Array,
+        outputs: tuple[str, ...],
+        bounds: Mapping[str, tuple[float, float]],
+    ) -> dict[str, dict[str, Array]]:
+        """Return the attacked inputs, by the gradients of the module."""
+        from .on_torch import attacked
+
+        (variant,) = self.variants
+        steps = 1 if self.attack == "fgsm" else self.steps
+        made = attacked(module, inputs, labels, outputs, epsilon=self.epsilon, steps=steps, bounds=bounds)
+        return {variant: made}
+
+    def quantity(self, evidence: Evidence, rule: str) -> Quantity:
+        """The score under the attack.
+
+        Raises:
+            ConfigError: it was not asked.
+        """
+        return spoiled(self, evidence)
+
+    @classmethod
+    def unprompted(cls, samples: Samples, *, against: bool, attack: bool) -> "tuple[AdversarialCheck, ...]":
+        """Return both attacks, where there is a source and an input of floats."""
+        floats = [array for array in samples.inputs.values() if _float(array)]
+        if not (attack and floats):
+            return ()
+        epsilon = float(f"{_EPSILON * max(float(np.ptp(array)) for array in floats):.2g}") or _EPSILON
+        rule = informational(against=against)
+        return cls(attack="fgsm", epsilon=epsilon, **rule), cls(attack="pgd", epsilon=epsilon, **rule)
 
 
 def source_of(targets: Sequence[object], store: Store) -> Artifact | None:
@@ -70,25 +140,16 @@ def craft(
         raise ConfigError("an attack needs labels", where=samples.split)
     if not any(array.dtype.kind == "f" for array in samples.inputs.values()):
         raise ConfigError("an attack needs a float input, and there is none", where=wanted[0].label)
-    from .on_torch import attacked, module_of
+    from .on_torch import module_of
 
-    module, made = module_of(source, store), {}
+    module, made = module_of(source, store), dict[str, dict[str, Array]]()
     bounds = {name: (float(array.min()), float(array.max())) for name, array in samples.inputs.items() if _float(array)}
     for number, check in enumerate(wanted):
         progress(check.label, number / len(wanted))
-        chosen = spread(len(samples), check.samples)
+        chosen = spread(len(samples), check.asked)
         inputs = {name: array[chosen] for name, array in samples.inputs.items()}
-        steps = 1 if check.attack == "fgsm" else check.steps
-        (variant,) = check.variants
-        made[variant] = attacked(
-            module,
-            inputs,
-            np.asarray(samples.labels)[chosen],
-            tuple(spec.name for spec in source.outputs),
-            epsilon=check.epsilon,
-            steps=steps,
-            bounds=bounds,
-        )
+        outputs = tuple(spec.name for spec in source.outputs)
+        made |= check.craft(module, inputs, np.asarray(samples.labels)[chosen], outputs, bounds)
     return made
 
 

@@ -5,43 +5,90 @@ confident model empty. A perfectly calibrated model still has an ECE of the orde
 alone, which cancels between arms and not in a level.
 """
 
+from dataclasses import dataclass
 from functools import partial
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
-from ..checks import CalibrationCheck
-from .evidence import Evidence
+from seatrial.optimize.samples import Samples
+
+from ..checks import Check, Plot, informational
+from .evidence import Evidence, class_labels, named_arms
 from .metrics import predicted
 from .quantities import Array, Quantity, Scores, SetStatistic
 
+_UNPROMPTED: tuple[Literal["ece", "nll"], ...] = ("ece", "nll")
 _SUM = 1e-3  # rows of probabilities add up to 1 within this
 
 
-def quantity(check: CalibrationCheck, evidence: Evidence) -> Quantity:
-    """ECE as a set statistic, Brier score and NLL as per-sample scores; lower is better.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationCheck(Check):
+    """Calibration of confidence: expected calibration error over equal-mass bins, Brier score, or NLL."""
 
-    Raises:
-        SourceError: no class labels, or no row of outputs per sample.
-    """
-    known = evidence.classes()
-    first, second = (None if each is None else probabilities(each) for each in evidence.outputs(check.output))
-    if second is None:
-        raise ValueError("the candidate has no answers")
-    if check.statistic == "ece":
-        return SetStatistic(
-            name="ece",
-            base=None if first is None else ece_rows(first, known, check.bins),
-            candidate=ece_rows(second, known, check.bins),
-            combine=ece,
+    kind: Literal["calibration"] = "calibration"
+    statistic: Literal["ece", "brier", "nll"] = "ece"
+    bins: Annotated[int, Field(ge=2, le=100)] = 15
+    output: str | None = None
+
+    @property
+    def label(self) -> str:
+        return f"calibration {self.statistic}"
+
+    @property
+    def higher_is_better(self) -> bool:
+        return False
+
+    def quantity(self, evidence: Evidence, rule: str) -> Quantity:
+        """ECE as a set statistic, Brier score and NLL as per-sample scores; lower is better.
+
+        Raises:
+            SourceError: no class labels, or no row of outputs per sample.
+        """
+        known = evidence.classes()
+        first, second = (None if each is None else probabilities(each) for each in evidence.outputs(self.output))
+        if second is None:
+            raise ValueError("the candidate has no answers")
+        if self.statistic == "ece":
+            return SetStatistic(
+                name="ece",
+                base=None if first is None else ece_rows(first, known, self.bins),
+                candidate=ece_rows(second, known, self.bins),
+                combine=ece,
+                higher_is_better=False,
+            )
+        score = brier if self.statistic == "brier" else negative_log_likelihood
+        return Scores(
+            name=self.statistic,
+            base=None if first is None else score(first, known),
+            candidate=score(second, known),
             higher_is_better=False,
         )
-    score = brier if check.statistic == "brier" else negative_log_likelihood
-    return Scores(
-        name=check.statistic,
-        base=None if first is None else score(first, known),
-        candidate=score(second, known),
-        higher_is_better=False,
-    )
+
+    def note(self, evidence: Evidence) -> str:
+        """Return the best temperature."""
+        _, output = evidence.outputs(self.output)
+        return f" The best temperature for its logits is {temperature(output, evidence.classes()):.2f}."
+
+    def plot(self, evidence: Evidence) -> Plot:
+        """Return the reliability diagram of both arms."""
+        from . import on_plotly
+
+        known = evidence.classes()
+        arms = named_arms(evidence.outputs(self.output))
+        return Plot(
+            title="Reliability",
+            lead="Confidence against accuracy, in bins of equal size. Points below the line are overconfident.",
+            data={name: reliability(output, known, self.bins) for name, output in arms.items()},
+            draw=on_plotly.reliability,
+        )
+
+    @classmethod
+    def unprompted(cls, samples: Samples, *, against: bool, attack: bool) -> "tuple[CalibrationCheck, ...]":
+        """Return ECE and NLL where labels are classes."""
+        rule = informational(against=against, low=True)
+        return tuple(cls(statistic=each, **rule) for each in _UNPROMPTED) if class_labels(samples) else ()
 
 
 def probabilities(output: Array) -> Array:

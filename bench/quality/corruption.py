@@ -8,15 +8,29 @@ them.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, cast
 from zlib import crc32
 
 import numpy as np
+from pydantic import Field
 
 from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.samples import Samples
 
-from ..checks import BYTES, IMAGE, NUMERIC
+from ..checks import Check, Plot, informational
+from .evidence import Evidence, named_arms
+from .quantities import Quantity
+from .variants import by_variant, spoiled
 
+Corruption = Literal[
+    "gaussian_noise", "blur", "contrast", "brightness", "pixelate", "noise", "missing", "scale", "rounding", "truncate",
+    "garble",
+]  # fmt: skip
+IMAGE = ("gaussian_noise", "blur", "contrast", "brightness", "pixelate")
+NUMERIC = ("noise", "missing", "scale", "rounding")
+BYTES = ("truncate", "garble")
+SEVERITIES = (1, 2, 3, 4, 5)
+_LOOK = 500  # samples asked at each severity where no budget says: a look, not a gate
 Array = np.ndarray[Any, np.dtype[Any]]
 STRENGTHS: Mapping[str, tuple[float, float, float, float, float]] = {
     "gaussian_noise": (0.04, 0.06, 0.08, 0.12, 0.18),  # standard deviation, of the data's range
@@ -54,6 +68,89 @@ class Range:
         return cls(low=low, high=high, mean=mean, std=std)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorruptionCheck(Check):
+    """The recipe's score on spoiled inputs. `statistic`: `score` (mean over severities) or `loss` (clean minus that).
+
+    `corruption` is one of the image, numeric or byte kinds; `samples` of the evaluation set are asked at each severity.
+    """
+
+    kind: Literal["corruption"] = "corruption"
+    corruption: Corruption
+    severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = SEVERITIES
+    statistic: Literal["score", "loss"] = "loss"
+    samples: Annotated[int, Field(ge=30)] = 1000
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        Check.__post_init__(self)
+        if not self.severities or len(set(self.severities)) < len(self.severities):
+            raise ConfigError("severities must be given, each once", where=self.label)
+
+    @property
+    def label(self) -> str:
+        some = "" if self.severities == SEVERITIES else f" at {','.join(map(str, self.severities))}"
+        return f"corruption {self.corruption} {self.statistic}{some}"
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.statistic == "score"
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The names under which its answers are kept."""
+        return tuple(f"{self.corruption}:{severity}:{self.seed}" for severity in self.severities)
+
+    @property
+    def asked(self) -> int:
+        return self.samples
+
+    def altered(
+        self, variant: str, inputs: Mapping[str, Array], ranges: Mapping[str, Range], first: int
+    ) -> Mapping[str, Array]:
+        """Return the corrupted inputs; noise is drawn anew for every share, from its first sample."""
+        severity = int(variant.split(":")[1])
+        return corrupted(inputs, ranges, self.corruption, severity, self.seed * 1_000_003 + first)
+
+    def quantity(self, evidence: Evidence, rule: str) -> Quantity:
+        """The score over the severities, or its loss.
+
+        Raises:
+            ConfigError: a severity was not asked.
+        """
+        return spoiled(self, evidence, loss=self.statistic == "loss")
+
+    def note(self, evidence: Evidence) -> str:
+        """Return the score at each severity."""
+        arms = zip(("base", "candidate"), (by_variant(self, evidence, arm) for arm in (0, 1)), strict=True)
+        shown = [
+            f"{name} {', '.join(f'{each:.3f}' for each in scores.mean(axis=1))}"
+            for name, scores in arms
+            if scores is not None
+        ]
+        return f" Score by severity: {'; '.join(shown)}."
+
+    def plot(self, evidence: Evidence) -> Plot:
+        """Return the score by severity; all corruptions are one plot."""
+        from . import on_plotly
+
+        curves = {}
+        clean = named_arms(evidence.scores())
+        for arm, name in enumerate(("base", "candidate")):
+            if (scores := by_variant(self, evidence, arm)) is not None:
+                curves[name] = ([0, *self.severities], [float(clean[name].mean()), *scores.mean(axis=1).tolist()])
+        lead = "Mean score by severity, starting with the clean set (0); the candidate in blue, the base in grey."
+        return Plot(title="Corrupted inputs", lead=lead, data={str(self.corruption): curves}, draw=on_plotly.severities)
+
+    @classmethod
+    def unprompted(cls, samples: Samples, *, against: bool, attack: bool) -> "tuple[CorruptionCheck, ...]":
+        """Return the score under every corruption that has something to change."""
+        return tuple(
+            cls(corruption=kind, statistic="score", samples=_LOOK, **informational(against=against))
+            for kind in applicable(samples.inputs)
+        )
+
+
 def corrupted(
     inputs: Mapping[str, Array], ranges: Mapping[str, Range], kind: str, severity: int, seed: int
 ) -> dict[str, Array]:
@@ -83,9 +180,9 @@ def corrupted(
     return changed
 
 
-def applicable(inputs: Mapping[str, Array]) -> list[str]:
+def applicable(inputs: Mapping[str, Array]) -> list[Corruption]:
     """The corruptions that have something to change in these inputs."""
-    return [kind for kind in STRENGTHS if any(applies(kind, array) for array in inputs.values())]
+    return [cast("Corruption", kind) for kind in STRENGTHS if any(applies(kind, array) for array in inputs.values())]
 
 
 def applies(kind: str, array: Array) -> bool:

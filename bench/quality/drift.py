@@ -3,52 +3,98 @@
 Needs no labels, so it sees what accuracy forgives: answers that moved and still count as right, or moved both ways.
 """
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 
 from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.parity.measures import beyond, misplaced
+from seatrial.optimize.samples import Samples
 
-from ..checks import DriftCheck
+from ..checks import Check, informational
 from ..errors import AnswerError
-from .evidence import Evidence
+from .evidence import Evidence, class_labels
 from .metrics import predicted
 from .quantities import Array, Quantity, Scores, SetStatistic, Worst
 
+Statistic = Literal["flips", "cosine", "difference", "ks", "psi", "jensen_shannon"]
+_OF_CLASSES: tuple[Statistic, ...] = ("flips", "jensen_shannon", "cosine", "ks")
+_OF_NUMBERS: tuple[Statistic, ...] = ("cosine", "ks")
 _BINS = 10  # of a PSI, holding equally many of the reference's values
 _POINTS = 50  # thresholds at which two distributions are compared
 _COLUMNS = 16  # elements of an output that ks and psi look at, evenly spread
 
 
-def quantity(check: DriftCheck, evidence: Evidence) -> Quantity:
-    """The statistic over both arms together: a level by itself, with nothing to compare it with.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftCheck(Check):
+    """Distance of the candidate's answers from the base's on the same samples; only `at_most` (cosine: `at_least`).
 
-    Raises:
-        ConfigError: there is no base.
-        SourceError: the output is not one row per sample.
-        AnswerError: values are NaN, infinite or masked in one arm alone.
+    `flips` is the share of samples whose highest output moved, `cosine` the mean similarity, `difference` the mean
+    absolute difference, `ks` and `psi` the largest over the outputs' elements, `jensen_shannon` (base 2) between the
+    distributions of predicted classes.
     """
-    base, candidate = evidence.outputs(check.output)
-    if base is None:
-        raise ConfigError("a drift check needs a reference", where=check.label, next_step="pass one (--against)")
-    given = base, candidate
-    base, candidate = _numbers(base, candidate, check.label)
-    match check.statistic:
-        case "flips":
-            moved = predicted(given[0]) != predicted(given[1])
-            return Scores(name="flips", base=None, candidate=moved.astype(np.float64), higher_is_better=False)
-        case "cosine":
-            return Scores(name="cosine", base=None, candidate=cosine(base, candidate))
-        case "difference":
-            moved = np.abs(base - candidate).reshape(len(base), -1).mean(axis=1)
-            return Scores(name="difference", base=None, candidate=moved, higher_is_better=False)
-        case "jensen_shannon":
-            return _joint("jensen_shannon", class_rows(*given))
-        case "ks" | "psi" as name:
-            one, other = base.reshape(len(base), -1), candidate.reshape(len(base), -1)
-            chosen = np.unique(np.linspace(0, one.shape[1] - 1, min(_COLUMNS, one.shape[1])).astype(int))
-            rows = threshold_rows if name == "ks" else bin_rows
-            parts = [_joint(name, rows(one[:, at], other[:, at]), f"{name} of element {at}") for at in chosen]
-            return Worst(name=check.label, parts=parts)
+
+    kind: Literal["drift"] = "drift"
+    statistic: Statistic = "flips"
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        Check.__post_init__(self)
+        if self.max_drop is not None:
+            raise ConfigError("drift is already relative to the base", where=self.label, next_step="use at_most")
+
+    @property
+    def label(self) -> str:
+        return f"drift {self.statistic}"
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.statistic == "cosine"
+
+    @property
+    def unit(self) -> str:
+        """A share of samples, or a distance."""
+        return "share" if self.statistic == "flips" else "score"
+
+    def quantity(self, evidence: Evidence, rule: str) -> Quantity:
+        """The statistic over both arms together: a level by itself, with nothing to compare it with.
+
+        Raises:
+            ConfigError: there is no base.
+            SourceError: the output is not one row per sample.
+            AnswerError: values are NaN, infinite or masked in one arm alone.
+        """
+        base, candidate = evidence.outputs(self.output)
+        if base is None:
+            raise ConfigError("a drift check needs a reference", where=self.label, next_step="pass one (--against)")
+        given = base, candidate
+        base, candidate = _numbers(base, candidate, self.label)
+        match self.statistic:
+            case "flips":
+                moved = predicted(given[0]) != predicted(given[1])
+                return Scores(name="flips", base=None, candidate=moved.astype(np.float64), higher_is_better=False)
+            case "cosine":
+                return Scores(name="cosine", base=None, candidate=cosine(base, candidate))
+            case "difference":
+                moved = np.abs(base - candidate).reshape(len(base), -1).mean(axis=1)
+                return Scores(name="difference", base=None, candidate=moved, higher_is_better=False)
+            case "jensen_shannon":
+                return _joint("jensen_shannon", class_rows(*given))
+            case "ks" | "psi" as name:
+                one, other = base.reshape(len(base), -1), candidate.reshape(len(base), -1)
+                chosen = np.unique(np.linspace(0, one.shape[1] - 1, min(_COLUMNS, one.shape[1])).astype(int))
+                rows = threshold_rows if name == "ks" else bin_rows
+                parts = [_joint(name, rows(one[:, at], other[:, at]), f"{name} of element {at}") for at in chosen]
+                return Worst(name=self.label, parts=parts)
+
+    @classmethod
+    def unprompted(cls, samples: Samples, *, against: bool, attack: bool) -> "tuple[DriftCheck, ...]":
+        """Return the distances that suit the labels, where there is a base."""
+        chosen = _OF_CLASSES if class_labels(samples) else _OF_NUMBERS
+        return tuple(
+            cls(statistic=each, **informational(against=False, low=each != "cosine")) for each in chosen if against
+        )
 
 
 def _numbers(base: Array, candidate: Array, where: str) -> tuple[Array, Array]:

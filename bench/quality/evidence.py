@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from seatrial.optimize.errors import ConfigError, IntegrityError, SourceError
+from seatrial.optimize.samples import Samples
 
 from .quantities import Array
 
@@ -81,6 +82,17 @@ class Evidence:
                 next_step="return class numbers from the loader, or drop the check",
             )
         return self.labels.astype(np.int64)
+
+
+def class_labels(samples: Samples) -> bool:
+    """Return whether the labels are one class per sample."""
+    labels = np.asarray(samples.labels)
+    return labels.ndim == 1 and labels.dtype.kind in "iub"
+
+
+def named_arms(both: tuple[Array | None, Array]) -> dict[str, Array]:
+    """Return the values of both arms by name, without a base that is not there."""
+    return {name: values for name, values in zip(("base", "candidate"), both, strict=True) if values is not None}
 
 
 def packed(array: Array) -> dict[str, Any]:

@@ -7,17 +7,21 @@ interval, Statistics in Medicine 17:873-890, 1998); what the candidate changed i
 import math
 from dataclasses import dataclass
 from itertools import permutations
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.samples import Samples
 
 from .. import stats
-from ..checks import FairnessCheck
-from .evidence import Evidence
+from ..checks import Check, Plot, informational
+from .evidence import Evidence, class_labels
 from .metrics import predicted
 from .quantities import Array, Estimate, Quantity, Scores, Worst
 
+_GROUPS = 20  # a column with more values is no grouping
 _MOST = 40  # groups whose gaps are looked at pair by pair
 
 
@@ -79,27 +83,97 @@ class Gap:
         )
 
 
-def quantity(check: FairnessCheck, evidence: Evidence) -> Quantity:
-    """The worst group's rate, or the widest gap over all pairs of groups.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FairnessCheck(Check):
+    """Rates by group: `by` is one of the loader's columns, or ``class`` for the label itself (class balance).
 
-    Raises:
-        ConfigError: no such column, or fewer than two groups large enough.
+    `rate`: the recipe's `score`, or, for the class `positive`, the share selected (`selection`), `tpr` or `fpr`.
+    `statistic`: the `worst` group's rate, or the `gap` between the best and the worst group. Groups with fewer than
+    `minimum` samples are left out.
     """
-    parts = groups(check, evidence)
-    if check.statistic == "worst":
-        return Worst(name=check.label, parts=parts)
-    if len(parts) > _MOST:
-        raise ConfigError(
-            f"{len(parts)} groups make too many pairs", where=check.label, next_step='use statistic = "worst"'
-        )
-    gaps = [Gap(high=one, low=other) for one, other in permutations(parts, 2)]
-    return Worst(name=check.label, parts=gaps)
+
+    kind: Literal["fairness"] = "fairness"
+    by: str = "class"
+    rate: Literal["score", "selection", "tpr", "fpr"] = "score"
+    positive: int = 1
+    statistic: Literal["worst", "gap"] = "worst"
+    minimum: Annotated[int, Field(ge=2)] = 30
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        Check.__post_init__(self)
+        if self.statistic == "worst" and self.rate in ("selection", "fpr"):
+            raise ConfigError(
+                f"statistic = worst does not apply to {self.rate}", where=self.label, next_step="use statistic = gap"
+            )
+        if self.by == "class" and self.rate != "score":
+            raise ConfigError(
+                f"{self.rate} by class is not meaningful", where=self.label, next_step="name a column in by"
+            )
+
+    @property
+    def label(self) -> str:
+        return f"fairness {self.statistic} {self.rate} by {self.by}"
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.statistic == "worst"
+
+    def ready(self, samples: Samples) -> None:
+        """Check that the column is there.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        known = ("class", *samples.columns)
+        if self.by not in known:
+            raise ConfigError(
+                f"there is no column {self.by!r} in the samples",
+                where=self.label,
+                next_step=f"available columns: {', '.join(known)}; a loader returns more as its third value",
+            )
+
+    def quantity(self, evidence: Evidence, rule: str) -> Quantity:
+        """The worst group's rate, or the widest gap over all pairs of groups.
+
+        Raises:
+            ConfigError: no such column, or fewer than two groups large enough.
+        """
+        parts = groups(self, evidence)
+        if self.statistic == "worst":
+            return Worst(name=self.label, parts=parts)
+        if len(parts) > _MOST:
+            raise ConfigError(
+                f"{len(parts)} groups make too many pairs", where=self.label, next_step='use statistic = "worst"'
+            )
+        gaps = [Gap(high=one, low=other) for one, other in permutations(parts, 2)]
+        return Worst(name=self.label, parts=gaps)
+
+    def plot(self, evidence: Evidence) -> Plot | None:
+        """Return the rate of every group in both arms."""
+        from . import on_plotly
+
+        if self.statistic != "worst":
+            return None
+        data = [part.means for part in groups(self, evidence)]
+        title = f"{self.rate.capitalize()} by {self.by}"
+        return Plot(title=title, lead="The rate of every group in both arms.", data=data, draw=on_plotly.groups)
+
+    @classmethod
+    def unprompted(cls, samples: Samples, *, against: bool, attack: bool) -> "tuple[FairnessCheck, ...]":
+        """Return the class balance, and both statistics of every column that groups the samples."""
+        worst, gap = informational(against=against), informational(against=against, low=True)
+        found = [cls(by="class", **worst)] if class_labels(samples) else []
+        for name, column in samples.columns.items():
+            if 2 <= len(np.unique(column)) <= _GROUPS:
+                found += [cls(by=name, **worst), cls(by=name, statistic="gap", **gap)]
+        return tuple(found)
 
 
 def groups(check: FairnessCheck, evidence: Evidence) -> list[Scores]:
     """Each group's rate as a quantity, groups in order.
 
-    Raises: as `quantity`.
+    Raises: as `FairnessCheck.quantity`.
     """
     known = evidence.classes() if check.by == "class" else evidence.columns.get(check.by)
     if known is None:

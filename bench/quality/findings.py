@@ -7,26 +7,14 @@ missing or cannot be computed is INVALID and never a PASS.
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from seatrial.optimize.errors import SeatrialError
 from seatrial.optimize.units import format_value
 
 from .. import stats
-from ..checks import (
-    AdversarialCheck,
-    CalibrationCheck,
-    Check,
-    CorruptionCheck,
-    DriftCheck,
-    FairnessCheck,
-    MetricCheck,
-    SegmentsCheck,
-)
+from ..checks import Check
 from ..verdict import Finding
-from . import calibration, drift, fairness, metrics, segments
-from .evidence import CLEAN, Evidence
-from .quantities import Array, Estimate, Quantity, Scores
+from .evidence import Evidence
+from .quantities import Estimate, Quantity
 
 
 def findings_of(checks: Sequence[Check], evidence: Evidence, *, alpha_pass: float, alpha_fail: float) -> list[Finding]:
@@ -38,71 +26,11 @@ def findings_of(checks: Sequence[Check], evidence: Evidence, *, alpha_pass: floa
     ]
 
 
-def quantity_of(check: Check, evidence: Evidence, rule: str) -> Quantity:
-    """Return the quantity that the check examines.
-
-    Raises:
-        ConfigError, SourceError: the samples or outputs do not have what it needs.
-    """
-    match check:
-        case MetricCheck():
-            return metrics.quantity(check, evidence)
-        case CalibrationCheck():
-            return calibration.quantity(check, evidence)
-        case SegmentsCheck():
-            return segments.quantity(check, evidence, against_base=rule == "max_drop")
-        case FairnessCheck():
-            return fairness.quantity(check, evidence)
-        case DriftCheck():
-            return drift.quantity(check, evidence)
-        case CorruptionCheck() | AdversarialCheck():
-            return spoiled(check, evidence)
-
-
-def spoiled(check: CorruptionCheck | AdversarialCheck, evidence: Evidence) -> Scores:
-    """Per sample, the mean score over the check's variants of its inputs; or how far that lies below the clean score.
-
-    Raises:
-        ConfigError: a variant was not asked.
-    """
-    first, second = (by_variant(check, evidence, arm) for arm in (0, 1))
-    if second is None:
-        raise ValueError("the candidate has no answers")
-    base, candidate = None if first is None else first.mean(axis=0), second.mean(axis=0)
-    if isinstance(check, CorruptionCheck) and check.statistic == "loss":
-        rows = _rows(check, evidence)
-        clean_base, clean = evidence.scores()
-        base = None if base is None or clean_base is None else clean_base[rows] - base
-        candidate = clean[rows] - candidate
-    return Scores(name=check.label, base=base, candidate=candidate, higher_is_better=check.higher_is_better)
-
-
-def by_variant(check: CorruptionCheck | AdversarialCheck, evidence: Evidence, arm: int) -> Array | None:
-    """One arm's scores, float [variants, n], over the samples that every variant of the check was asked on."""
-    rows, found = _rows(check, evidence), []
-    for name in check.variants:
-        scores = evidence.scores(name)[arm]
-        if scores is None:
-            return None
-        found.append(scores[np.isin(evidence.rows[name], rows)])
-    return np.asarray(np.stack(found))
-
-
-def _rows(check: CorruptionCheck | AdversarialCheck, evidence: Evidence) -> Array:
-    """The samples that every variant was asked on, in order."""
-    for name in check.variants:
-        evidence.scores(name)
-    rows = evidence.rows[CLEAN]
-    for name in check.variants:
-        rows = np.intersect1d(rows, evidence.rows[name])
-    return rows
-
-
 def blank_finding(check: Check, rule: str, why: str) -> Finding:
     """Return the finding of a rule that says nothing yet: INVALID, for that reason."""
     return Finding(
         metric=check.label,
-        unit="share" if isinstance(check, DriftCheck) and check.statistic == "flips" else "score",
+        unit=check.unit,
         rule=rule,
         gating=check.gating,
         outcome="INVALID",
@@ -116,7 +44,7 @@ def _finding(
 ) -> Finding:
     blank = blank_finding(check, rule, "no values were measured.")
     try:
-        quantity = quantity_of(check, evidence, rule)
+        quantity: Quantity = check.quantity(evidence, rule)
         if rule == "max_drop" and not quantity.paired:
             return replace(blank, reason=f"{check.label}: there is no base to compare with.")
         against = quantity.worsening if rule == "max_drop" else quantity.level
@@ -155,7 +83,7 @@ def _finding(
             bound=margin,
             outcome="PASS" if within else "INCONCLUSIVE",
         )
-    return replace(filled, reason=_reason(filled, estimate) + _note(check, evidence))
+    return replace(filled, reason=_reason(filled, estimate) + check.note(evidence))
 
 
 def _reason(finding: Finding, estimate: Estimate) -> str:
@@ -173,19 +101,3 @@ def _reason(finding: Finding, estimate: Estimate) -> str:
         f"{finding.metric}{about} is {value} over {finding.n} samples, {bound} bound {worst}; allowed "
         f"{side} {format_value(finding.margin, finding.unit)}."
     )
-
-
-def _note(check: Check, evidence: Evidence) -> str:
-    """Return details for acting on the finding: the best temperature for calibration, the score at each severity."""
-    if isinstance(check, CalibrationCheck):
-        _, output = evidence.outputs(check.output)
-        return f" The best temperature for its logits is {calibration.temperature(output, evidence.classes()):.2f}."
-    if isinstance(check, CorruptionCheck):
-        arms = [by_variant(check, evidence, arm) for arm in (0, 1)]
-        told = [
-            f"{name} {', '.join(f'{each:.3f}' for each in scores.mean(axis=1))}"
-            for name, scores in zip(("base", "candidate"), arms, strict=True)
-            if scores is not None
-        ]
-        return f" Score by severity: {'; '.join(told)}."
-    return ""

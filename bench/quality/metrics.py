@@ -1,53 +1,108 @@
 """Task metrics as quantities: means of per-sample scores where they are that, functions of means where they are not.
 
-Pure. Held against scikit-learn in the tests; not computed by it, because intervals need hundreds of resamples.
+Pure. The metrics themselves are `task_metrics`, one of another package is an entry point of the group
+``seatrial.metrics``. Held against scikit-learn in the tests; not computed by it, because intervals need hundreds of
+resamples.
 """
 
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
 import numpy as np
+from pydantic import Field
 
-from seatrial.optimize.errors import ConfigError, SourceError
+from seatrial.optimize.errors import SourceError
+from seatrial.optimize.registry import Registry, instance_of
+from seatrial.optimize.samples import Samples
 
-from ..checks import MetricCheck
-from .evidence import Evidence
-from .quantities import Array, Quantity, Scores, SetStatistic
+from ..checks import Check, informational
+from ..metrics import GROUP
+from .evidence import Evidence, class_labels
+from .quantities import Array, Quantity, Scores
 
+_OURS = "seatrial.bench.quality.task_metrics"
 _ANOTHER = "choose an output that is finite"
 _BLOCK = 256  # rows of the similarity matrix at once
-_MOST = 20_000_000  # samples times classes that F1 is computed over: half a gigabyte
 
 
-def quantity(check: MetricCheck, evidence: Evidence) -> Quantity:
-    """The metric that a check names, over the clean samples.
+class TaskMetric:
+    """Base of all task metrics: a number over outputs and labels, by default the mean of `scores` per sample.
 
-    Raises:
-        SourceError: labels or outputs are not what the metric is about.
+    `takes_k` says that the check's `k` matters.
     """
-    if check.metric == "score":
-        base, candidate = evidence.scores()
-        return Scores(name="score", base=base, candidate=candidate)
-    first, second = evidence.outputs(check.output)
-    if check.metric == "f1_macro":
-        known = evidence.classes()
-        count = int(max(known.max() + 1, second.shape[-1]))
-        if len(known) * count > _MOST:
-            raise ConfigError(f"{len(known)} samples of {count} classes are too many for F1", where=check.label)
-        rows = [None if each is None else confusion_rows(predicted(each), known, count) for each in (first, second)]
-        return SetStatistic(
-            name="f1_macro", base=rows[0], candidate=_given(rows[1]), combine=f1_macro, higher_is_better=True
-        )
-    if check.metric in ("rmse", "r2"):
-        rows = [None if each is None else regression_rows(each, evidence.labels) for each in (first, second)]
-        return SetStatistic(
-            name=check.metric,
-            base=rows[0],
-            candidate=_given(rows[1]),
-            combine=rmse if check.metric == "rmse" else r2,
-            higher_is_better=check.metric == "r2",
-        )
-    scores = [None if each is None else _scores(check, each, evidence) for each in (first, second)]
-    return Scores(
-        name=check.metric, base=scores[0], candidate=_given(scores[1]), higher_is_better=check.higher_is_better
-    )
+
+    name: ClassVar[str]
+    higher_is_better: ClassVar[bool] = True
+    takes_k: ClassVar[bool] = False
+
+    def scores(self, check: "MetricCheck", output: Array, evidence: Evidence) -> Array:
+        """Return one number per sample, float [n].
+
+        Raises:
+            SourceError: labels or outputs are not what the metric is about.
+        """
+        raise NotImplementedError
+
+    def quantity(self, check: "MetricCheck", evidence: Evidence) -> Quantity:
+        """Return what is judged, of both arms."""
+        first, second = evidence.outputs(check.output)
+        base = None if first is None else self.scores(check, first, evidence)
+        candidate = self.scores(check, second, evidence)
+        return Scores(name=self.name, base=base, candidate=candidate, higher_is_better=self.higher_is_better)
+
+
+TASK_METRICS: Registry[TaskMetric] = Registry(
+    "metric",
+    GROUP,
+    {
+        "score": f"{_OURS}:Score",
+        "accuracy": f"{_OURS}:Accuracy",
+        "top_k": f"{_OURS}:TopK",
+        "f1_macro": f"{_OURS}:F1Macro",
+        "rmse": f"{_OURS}:Rmse",
+        "mae": f"{_OURS}:Mae",
+        "r2": f"{_OURS}:R2",
+        "retrieval": f"{_OURS}:Retrieval",
+    },
+    instance_of(TaskMetric),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricCheck(Check):
+    """A task metric; `score` is the recipe's own. `k` belongs to top_k and retrieval (a neighbour with the label)."""
+
+    kind: Literal["metric"] = "metric"
+    metric: str = "score"
+    k: Annotated[int, Field(ge=1)] = 5
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        TASK_METRICS.get(self.metric, where="checks")
+        Check.__post_init__(self)
+
+    @property
+    def label(self) -> str:
+        return f"metric {self.metric}" + (f" k={self.k}" if TASK_METRICS.get(self.metric).takes_k else "")
+
+    @property
+    def higher_is_better(self) -> bool:
+        return TASK_METRICS.get(self.metric).higher_is_better
+
+    def quantity(self, evidence: Evidence, rule: str) -> Quantity:
+        """The metric that the check names, over the clean samples.
+
+        Raises:
+            SourceError: labels or outputs are not what the metric is about.
+        """
+        return TASK_METRICS.get(self.metric).quantity(self, evidence)
+
+    @classmethod
+    def unprompted(cls, samples: Samples, *, against: bool, attack: bool) -> "tuple[MetricCheck, ...]":
+        """Return the recipe's score, and F1 where labels are classes."""
+        rule = informational(against=against)
+        names = ("score", "f1_macro") if class_labels(samples) else ("score",)
+        return tuple(cls(metric=name, **rule) for name in names)
 
 
 def predicted(output: Array) -> Array:
@@ -82,7 +137,7 @@ def f1_macro(means: Array) -> Array:
 
 def regression_rows(output: Array, labels: Array) -> Array:
     """Per sample: squared error, label, squared label; float [n, 3]; several targets are averaged per sample."""
-    known, given = _targets(output, labels)
+    known, given = targets(output, labels)
     shifted = known - known.mean()  # a variance from raw moments of large numbers would cancel
     return np.stack([((given - known) ** 2).mean(axis=1), shifted.mean(axis=1), (shifted**2).mean(axis=1)], axis=1)
 
@@ -114,23 +169,7 @@ def neighbours(vectors: Array, known: Array, k: int) -> Array:
     return found
 
 
-def _scores(check: MetricCheck, output: Array, evidence: Evidence) -> Array:
-    if check.metric == "mae":
-        known, given = _targets(output, evidence.labels)
-        return np.asarray(np.abs(given - known).mean(axis=1))
-    known = evidence.classes()
-    if check.metric == "retrieval":
-        if len(known) <= check.k:
-            raise ConfigError(f"{len(known)} samples are too few for {check.k} neighbours each", where=check.label)
-        return neighbours(output, known, check.k)
-    if check.metric == "accuracy":
-        return np.asarray(predicted(output) == known, dtype=np.float64)
-    predicted(output)
-    best = np.argsort(-output, axis=1, kind="stable")[:, : check.k]
-    return np.asarray((best == known[:, None]).any(axis=1), dtype=np.float64)
-
-
-def _targets(output: Array, labels: Array) -> tuple[Array, Array]:
+def targets(output: Array, labels: Array) -> tuple[Array, Array]:
     """Labels and output as float [n, targets].
 
     Raises:
@@ -148,9 +187,3 @@ def _targets(output: Array, labels: Array) -> tuple[Array, Array]:
             next_step="provide one label per output number for a regression metric",
         )
     return known, given
-
-
-def _given(rows: Array | None) -> Array:
-    if rows is None:
-        raise ValueError("the candidate has no answers")
-    return rows

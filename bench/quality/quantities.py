@@ -80,6 +80,11 @@ class Scores:
         """Return whether there is a base to compare with."""
         return self.base is not None
 
+    @property
+    def means(self) -> tuple[str, float | None, float]:
+        """Its name, and the mean of both arms."""
+        return self.name, None if self.base is None else float(self.base.mean()), float(self.candidate.mean())
+
     def level(self, limit: float, alpha: float) -> Estimate:
         """t bounds, or exact binomial ones for scores of 0 and 1."""
         scores = np.asarray(self.candidate, dtype=np.float64)

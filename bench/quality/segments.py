@@ -7,12 +7,15 @@ comes from samples that it never saw, corrected for how many segments were carri
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.samples import Samples
 
-from ..checks import SegmentsCheck
+from ..checks import Check, Plot, informational
 from .evidence import Evidence
 from .quantities import Array, Quantity, Scores, Worst
 
@@ -30,19 +33,51 @@ class Segment:
     members: Array
 
 
-def quantity(check: SegmentsCheck, evidence: Evidence, *, against_base: bool) -> Quantity:
-    """The worst of the segments found: by what the candidate lost there, or by its score alone.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentsCheck(Check):
+    """The worst segment that a search finds: conjunctions of up to `depth` conditions on `columns`.
 
-    Raises:
-        ConfigError: a column that is not there, or no segment large enough.
+    Without columns named: the loader's, or where it gives none, the class and simple statistics of the inputs. A
+    segment holds at least `support` samples in either half of the evaluation set: it is found on one half and judged on
+    the other. PASS says that none of the `beam` worst found is beyond the margin there, not that there is none.
     """
-    return Worst(name=check.label, parts=confirmed(check, evidence, against_base=against_base))
+
+    kind: Literal["segments"] = "segments"
+    columns: tuple[str, ...] = ()
+    depth: Annotated[int, Field(ge=1, le=2)] = 2
+    support: Annotated[int, Field(ge=10)] = 30
+    beam: Annotated[int, Field(ge=1, le=50)] = 5
+
+    @property
+    def label(self) -> str:
+        return "worst segment"
+
+    def quantity(self, evidence: Evidence, rule: str) -> Quantity:
+        """The worst of the segments found: by what the candidate lost there, or by its score alone.
+
+        Raises:
+            ConfigError: a column that is not there, or no segment large enough.
+        """
+        return Worst(name=self.label, parts=confirmed(self, evidence, against_base=rule == "max_drop"))
+
+    def plot(self, evidence: Evidence) -> Plot:
+        """Return the segments found, in both arms."""
+        from . import on_plotly
+
+        found = confirmed(self, evidence, against_base=evidence.base is not None)
+        lead = "Segments found on one half of the samples, with their scores on the other half."
+        return Plot(title="Segments", lead=lead, data=[part.means for part in found], draw=on_plotly.groups)
+
+    @classmethod
+    def unprompted(cls, samples: Samples, *, against: bool, attack: bool) -> "tuple[SegmentsCheck, ...]":
+        """Return the search with its usual settings."""
+        return (cls(**informational(against=against)),)
 
 
 def confirmed(check: SegmentsCheck, evidence: Evidence, *, against_base: bool) -> list[Scores]:
     """The segments found on the search half, as scores of their members on the other.
 
-    Raises: as `quantity`.
+    Raises: as `SegmentsCheck.quantity`.
     """
     base, candidate = evidence.scores()
     badness = base - candidate if against_base and base is not None else -candidate

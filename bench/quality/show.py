@@ -4,25 +4,19 @@ Shows what was found and judges nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from rich.table import Table
 
 from seatrial.optimize import tables
 from seatrial.optimize.report.pages import write_page
 from seatrial.optimize.units import format_range, format_value
 
-from ..checks import CalibrationCheck, Check, CorruptionCheck, FairnessCheck, SegmentsCheck
+from ..checks import Check, Plot
 from ..outcomes import MEANINGS, STYLES
 from ..verdict import Finding
-from . import calibration, segments
 from .assess import Assessment
-from .fairness import groups
-from .findings import by_variant
-from .quantities import Scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,58 +106,17 @@ def write_html(
 
 def plots(assessment: Assessment, checks: Sequence[Check]) -> list[tuple[str, str, str]]:
     """Title, what to see in it, and the plot as HTML, for every sort of check that is easier to look at."""
-    from . import on_plotly
-
-    usable = [check for check in checks if _usable(assessment, check)]
-    made = []
-    ece = next((check for check in usable if isinstance(check, CalibrationCheck)), None)
-    if ece is not None:
-        known = assessment.evidence.classes()
-        arms = _arms(assessment.evidence.outputs(ece.output))
-        curves = {name: calibration.reliability(output, known, ece.bins) for name, output in arms.items()}
-        lead = "Confidence against accuracy, in bins of equal size. Points below the line are overconfident."
-        made.append(("Reliability", lead, on_plotly.reliability(curves)))
-    spoilt = {str(check.corruption): check for check in usable if isinstance(check, CorruptionCheck)}
-    if spoilt:
-        lead = "Mean score by severity, starting with the clean set (0); the candidate in blue, the base in grey."
-        curves_ = {kind: _severities(assessment, check) for kind, check in spoilt.items()}
-        made.append(("Corrupted inputs", lead, on_plotly.severities(curves_)))
-    for check in usable:
-        if isinstance(check, FairnessCheck) and check.statistic == "worst":
-            lead = "The rate of every group in both arms."
-            shown = on_plotly.groups(_means(groups(check, assessment.evidence)))
-            made.append((f"{check.rate.capitalize()} by {check.by}", lead, shown))
-        if isinstance(check, SegmentsCheck):
-            lost = assessment.evidence.base is not None
-            found = segments.confirmed(check, assessment.evidence, against_base=lost)
-            lead = "Segments found on one half of the samples, with their scores on the other half."
-            made.append(("Segments", lead, on_plotly.groups(_means(found))))
-    return made
-
-
-def _means(parts: Sequence[Scores]) -> list[tuple[str, float | None, float]]:
-    return [
-        (part.name, None if part.base is None else float(part.base.mean()), float(part.candidate.mean()))
-        for part in parts
-    ]
+    found: dict[str, Plot] = {}
+    for check in (check for check in checks if _usable(assessment, check)):
+        plot = check.plot(assessment.evidence)
+        if plot is None:
+            continue
+        earlier = found.get(plot.title)
+        if earlier is not None and isinstance(plot.data, dict):
+            plot = replace(plot, data=earlier.data | {key: plot.data[key] for key in plot.data.keys() - earlier.data})
+        found[plot.title] = plot
+    return [(plot.title, plot.lead, plot.draw(plot.data)) for plot in found.values()]
 
 
 def _usable(assessment: Assessment, check: Check) -> bool:
     return any(each.metric == check.label and each.outcome != "INVALID" for each in assessment.findings)
-
-
-def _arms(both: "tuple[np.ndarray[Any, Any] | None, np.ndarray[Any, Any]]") -> "dict[str, np.ndarray[Any, Any]]":
-    names = ("base", "candidate")
-    return {name: values for name, values in zip(names, both, strict=True) if values is not None}
-
-
-def _severities(assessment: Assessment, check: CorruptionCheck) -> dict[str, tuple[list[int], list[float]]]:
-    """Severity (0: clean) and mean score, by arm."""
-    found = {}
-    clean = _arms(assessment.evidence.scores())
-    for arm, name in enumerate(("base", "candidate")):
-        scores = by_variant(check, assessment.evidence, arm)
-        if scores is not None:
-            means = [float(clean[name].mean()), *scores.mean(axis=1).tolist()]
-            found[name] = ([0, *check.severities], means)
-    return found

@@ -15,9 +15,9 @@ from seatrial.optimize.artifact import digest_bytes
 from seatrial.optimize.errors import ConfigError, SeatrialError
 from seatrial.optimize.samples import Samples
 
-from ..checks import AdversarialCheck, Check, CorruptionCheck, FairnessCheck
+from ..checks import Check
 from . import served
-from .corruption import Range, corrupted
+from .corruption import Range
 from .evidence import CLEAN, packed
 from .quantities import Array
 from .segments import derived
@@ -28,9 +28,9 @@ Ask = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 MOST = 1 << 25  # bytes of outputs that one share may keep; wider ones are not kept, and checks on them INVALID
 
 
-def attacks(checks: Sequence[Check]) -> list[AdversarialCheck]:
-    """The checks that need attacked inputs."""
-    return [check for check in checks if isinstance(check, AdversarialCheck)]
+def attacks(checks: Sequence[Check]) -> list[Check]:
+    """The checks whose inputs are made from the recipe's source."""
+    return [check for check in checks if check.needs_source]
 
 
 def spread(n: int, count: int) -> Array:
@@ -62,14 +62,8 @@ class Suite:
                     where=attack.label,
                     next_step="use the gate verb, since an attack needs the recipe's source, or drop the check",
                 )
-        known = ("class", *self.samples.columns)
         for check in self.checks:
-            if isinstance(check, FairnessCheck) and check.by not in known:
-                raise ConfigError(
-                    f"there is no column {check.by!r} in the samples",
-                    where=check.label,
-                    next_step=f"available columns: {', '.join(known)}; a loader returns more as its third value",
-                )
+            check.ready(self.samples)
         for name in self._variants:
             self._inputs(name, self._rows(name)[:1])
 
@@ -117,13 +111,12 @@ class Suite:
         }
 
     @cached_property
-    def _variants(self) -> dict[str, tuple[CorruptionCheck | AdversarialCheck, int]]:
+    def _variants(self) -> dict[str, tuple[Check, int]]:
         """Every variant of the inputs with a check that wants it and how many samples it is asked on."""
-        found: dict[str, tuple[CorruptionCheck | AdversarialCheck, int]] = {}
+        found: dict[str, tuple[Check, int]] = {}
         for check in self.checks:
-            if isinstance(check, CorruptionCheck | AdversarialCheck):
-                for name in check.variants:
-                    found[name] = (check, max(check.samples, found[name][1] if name in found else 0))
+            for name in check.variants:
+                found[name] = (check, max(check.asked, found[name][1] if name in found else 0))
         return found
 
     @cached_property
@@ -134,14 +127,14 @@ class Suite:
         return spread(len(self.samples), self._variants[variant][1])
 
     def _inputs(self, variant: str, chosen: Array) -> Mapping[str, Array]:
-        """The spoiled inputs of the samples `chosen`; noise is drawn anew for every share, from its first sample."""
+        """The altered inputs of the samples `chosen`."""
         check, _ = self._variants[variant]
-        if isinstance(check, AdversarialCheck):
+        if check.needs_source:
             at = np.searchsorted(self._rows(variant), chosen)
             return {name: array[at] for name, array in self.crafted[variant].items()}
         clean = {name: array[chosen] for name, array in self.samples.inputs.items()}
-        severity = int(variant.split(":")[1])
-        return corrupted(clean, self._ranges, check.corruption, severity, check.seed * 1_000_003 + int(chosen[0]))
+        altered: Mapping[str, Array] = check.altered(variant, clean, self._ranges, int(chosen[0]))
+        return altered
 
 
 def _plain(labels: Array) -> Array:

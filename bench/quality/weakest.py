@@ -10,7 +10,6 @@ import numpy as np
 
 from seatrial.optimize.errors import SeatrialError
 
-from ..checks import SegmentsCheck
 from . import segments
 from .evidence import Evidence
 from .quantities import Scores
@@ -51,7 +50,7 @@ def _segments(evidence: Evidence) -> list[Scores]:
     if not columns:
         return []
     try:
-        return segments.confirmed(SegmentsCheck(max_drop=1.0, columns=columns), evidence, against_base=True)
+        return segments.confirmed(segments.SegmentsCheck(max_drop=1.0, columns=columns), evidence, against_base=True)
     except (SeatrialError, ValueError):
         return []
 

@@ -11,10 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from seatrial.bench.checks import CalibrationCheck, Check, DriftCheck, FairnessCheck, MetricCheck, SegmentsCheck
+from seatrial.bench.checks import Check
 from seatrial.bench.decision import decide
+from seatrial.bench.quality.calibration import CalibrationCheck
+from seatrial.bench.quality.drift import DriftCheck
 from seatrial.bench.quality.evidence import CLEAN, Answers, Evidence
+from seatrial.bench.quality.fairness import FairnessCheck
 from seatrial.bench.quality.findings import findings_of
+from seatrial.bench.quality.metrics import MetricCheck
+from seatrial.bench.quality.segments import SegmentsCheck
 from seatrial.bench.stats import clopper_pearson
 from seatrial.bench.verdict import Finding, Outcome
 

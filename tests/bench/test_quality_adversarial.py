@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seatrial.bench.checks import AdversarialCheck
 from seatrial.bench.quality import adversarial
+from seatrial.bench.quality.adversarial import AdversarialCheck
 from seatrial.bench.quality.on_torch import attacked
 from seatrial.optimize.errors import ConfigError, SourceError
 from seatrial.optimize.quality import accuracy

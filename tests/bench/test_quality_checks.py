@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from seatrial.bench.budget import Budget, budget_from_json, load_budget
-from seatrial.bench.checks import CorruptionCheck, FairnessCheck, SegmentsCheck
+from seatrial.bench.quality.corruption import CorruptionCheck
+from seatrial.bench.quality.fairness import FairnessCheck
+from seatrial.bench.quality.segments import SegmentsCheck
 from seatrial.optimize.errors import ConfigError
 from tests.models.built import ROOT
 

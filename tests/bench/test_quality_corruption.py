@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seatrial.bench.checks import BYTES, IMAGE, NUMERIC
-from seatrial.bench.quality.corruption import STRENGTHS, Range, applicable, corrupted
+from seatrial.bench.quality.corruption import BYTES, IMAGE, NUMERIC, STRENGTHS, Range, applicable, corrupted
 from seatrial.optimize.errors import ConfigError
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from seatrial.bench.budget import Budget, budget_from_json
-from seatrial.bench.checks import FairnessCheck, MetricCheck
 from seatrial.bench.gating import pairs
 from seatrial.bench.gating.judge import judge
 from seatrial.bench.gating.pairs import GateRun, SlotRecord
+from seatrial.bench.quality.fairness import FairnessCheck
+from seatrial.bench.quality.metrics import MetricCheck
 from seatrial.bench.quality.suite import Suite, shares
 from seatrial.optimize.quality import accuracy
 from seatrial.optimize.samples import Samples

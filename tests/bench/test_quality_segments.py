@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seatrial.bench.checks import SegmentsCheck
 from seatrial.bench.quality import segments
 from seatrial.bench.quality.evidence import CLEAN, Answers, Evidence
 from seatrial.bench.quality.findings import findings_of
+from seatrial.bench.quality.segments import SegmentsCheck
 from seatrial.bench.verdict import Finding
 from seatrial.optimize.errors import ConfigError
 

@@ -9,21 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seatrial.bench.checks import (
-    AdversarialCheck,
-    CalibrationCheck,
-    Check,
-    CorruptionCheck,
-    DriftCheck,
-    FairnessCheck,
-    MetricCheck,
-    SegmentsCheck,
-)
+from seatrial.bench.checks import Check
 from seatrial.bench.errors import AnswerError
+from seatrial.bench.quality.adversarial import AdversarialCheck
 from seatrial.bench.quality.assess import assess
+from seatrial.bench.quality.calibration import CalibrationCheck
+from seatrial.bench.quality.corruption import CorruptionCheck
 from seatrial.bench.quality.defaults import default_checks
+from seatrial.bench.quality.drift import DriftCheck
 from seatrial.bench.quality.evidence import Evidence, gathered, packed, unpacked
+from seatrial.bench.quality.fairness import FairnessCheck
 from seatrial.bench.quality.findings import findings_of
+from seatrial.bench.quality.metrics import MetricCheck
+from seatrial.bench.quality.segments import SegmentsCheck
 from seatrial.bench.quality.suite import Ask, Suite, shares, spread
 from seatrial.bench.verdict import Finding
 from seatrial.optimize.errors import ConfigError, IntegrityError

@@ -14,17 +14,8 @@ from seatrial.optimize.errors import ConfigError, MissingError, SeatrialError, S
 from seatrial.optimize.recipe.recipe import Recipe, load_recipe
 from seatrial.optimize.store import Store
 from tests.support.installed import answer, command, install
-from tests.support.linear import linear
+from tests.support.linear_recipe import linear_recipe
 
-LOADER = """
-import numpy as np
-
-
-def samples(split, count=None, seed=0):
-    random = np.random.default_rng([seed, len(split)])
-    x = random.normal(size=(count or 64, 8)).astype(np.float32)
-    return {"x": x}, (x[:, :4].argmax(axis=1)).astype(np.int64)
-"""
 STAGE = '''
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -54,17 +45,7 @@ def my_stage(config, source, context):
     onnx.save_model(model, str(context.folder / "model.onnx"))
     return Made(format="onnx", files=("model.onnx",), inputs=source.inputs, outputs=source.outputs)
 '''
-RECIPE = """schema = 1
-name = "stamped"
-
-[source]
-onnx = "linear.onnx"
-
-[data]
-loader = "loader.py:samples"
-calibration = 64
-evaluation = 64
-
+STAGES = """
 [[stages]]
 kind = "{kind}"
 text = "sea"
@@ -75,14 +56,11 @@ text = "sea"
 def written(tmp_path: Path) -> Callable[[str], Path]:
     """A folder with a linear model, a loader and a stage; returns the path of a recipe with that kind of stage."""
     folder = tmp_path / "mine"
-    folder.mkdir()
-    linear(folder / "linear.onnx")
-    (folder / "loader.py").write_text(LOADER)
-    (folder / "model.py").write_text(STAGE)
 
     def recipe(kind: str) -> Path:
-        (folder / "recipe.toml").write_text(RECIPE.replace("{kind}", kind))
-        return folder / "recipe.toml"
+        path = linear_recipe(folder, STAGES.replace("{kind}", kind))
+        (folder / "model.py").write_text(STAGE)
+        return path
 
     return recipe
 
@@ -173,13 +151,13 @@ def test_an_entry_point_is_a_kind_in_every_verb(tmp_path: Path, written: Callabl
     assert answer("plan", path, path=site)["steps"][1]["digest"] is None
     command("build", path, path=site)
     assert answer("plan", path, path=site)["steps"][1]["digest"]
-    assert '"stamp"' in command("show", "stamped", "--json", path=site).stdout
+    assert '"stamp"' in command("show", "linear", "--json", path=site).stdout
     command("verify", path=site)
-    command("reproduce", "stamped", path=site)
+    command("reproduce", "linear", path=site)
     words = site / "seatrial_outside" / "words.py"
     words.write_text(words.read_text().replace("stamped {text}", "changed {text}"))
     assert answer("plan", path, path=site)["steps"][1]["digest"] is None
-    command("reproduce", "stamped", path=site, expect=1)
+    command("reproduce", "linear", path=site, expect=1)
     done = command("plan", path, expect=2)
     assert "unknown kind 'stamp' at 'stages.0'" in done.stderr
 

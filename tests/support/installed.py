@@ -1,4 +1,4 @@
-"""Packages that are not seatrial's, laid down as an installer leaves them, and commands that see them."""
+"""Packages that are not seatrial's, laid down as an installer leaves them, and processes that see them."""
 
 import json
 import os
@@ -9,6 +9,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from seatrial.optimize.registry import Registry
 from tests.test_floors import ROOT
 
 OUTSIDE = Path(__file__).parent / "outside"
@@ -32,6 +35,17 @@ def distribution(folder: Path, name: str, version: str, points: str) -> Path:
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     (info / "entry_points.txt").write_text(points)
     return folder
+
+
+def seen(monkeypatch: pytest.MonkeyPatch, folder: Path, *registries: Registry[Any]) -> None:
+    """Let this process see the packages installed in `folder`, in these registries, until the test ends."""
+    before = [registry._outside for registry in registries]  # read now: what this process sees without the folder
+    assert not any(set(outside) - set(registry.built_in) for outside, registry in zip(before, registries, strict=True))
+    monkeypatch.syspath_prepend(str(folder))
+    for registry in registries:
+        fresh = Registry(registry.what, registry.group, registry.built_in, registry._form)
+        monkeypatch.setattr(registry, "_outside", fresh._outside)
+        monkeypatch.setattr(registry, "_entries", {})
 
 
 def command(*words: str, path: Path | None = None, expect: int = 0) -> subprocess.CompletedProcess[str]:

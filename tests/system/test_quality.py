@@ -10,19 +10,17 @@ import pytest
 from typer.testing import CliRunner
 
 from seatrial.bench.budget import Budget, Design, Limit
-from seatrial.bench.checks import (
-    AdversarialCheck,
-    CalibrationCheck,
-    Check,
-    CorruptionCheck,
-    DriftCheck,
-    FairnessCheck,
-    SegmentsCheck,
-)
+from seatrial.bench.checks import Check
 from seatrial.bench.gating.gate import gate, rejudge
 from seatrial.bench.gating.gate_setup import GateSetup
 from seatrial.bench.load_limits import LoadLimits
 from seatrial.bench.quality import adversarial
+from seatrial.bench.quality.adversarial import AdversarialCheck
+from seatrial.bench.quality.calibration import CalibrationCheck
+from seatrial.bench.quality.corruption import CorruptionCheck
+from seatrial.bench.quality.drift import DriftCheck
+from seatrial.bench.quality.fairness import FairnessCheck
+from seatrial.bench.quality.segments import SegmentsCheck
 from seatrial.optimize.artifact import Artifact, File
 from seatrial.optimize.environment import environment
 from seatrial.optimize.quality import metric

@@ -1,0 +1,130 @@
+"""Metrics and checks of another package, through its entry points: in a gate's verdict and in `seatrial quality`."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from seatrial.bench.budget import Budget, Limit, budget_from_json, load_budget
+from seatrial.bench.checks import CHECKS, check_from_json, check_to_json
+from seatrial.bench.gating.judge import judge
+from seatrial.bench.gating.pairs import GateRun
+from seatrial.bench.metrics import METRICS
+from seatrial.bench.quality.metrics import TASK_METRICS
+from seatrial.bench.report.advice import next_steps
+from seatrial.optimize.errors import ConfigError
+from tests.support.installed import command, distribution, install, seen
+from tests.support.linear_recipe import linear_recipe
+
+BUDGET = """
+[design]
+rate = 120.0
+seconds = 9.0
+
+[[limits]]
+metric = "p90"
+max_regression = 0.10
+
+[[checks]]
+kind = "margin"
+at_least = 0.5
+
+[[checks]]
+kind = "metric"
+metric = "balanced"
+at_least = 0.3
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The installed package, which this process sees."""
+    folder = install(tmp_path / "site")
+    seen(monkeypatch, folder, METRICS, CHECKS, TASK_METRICS)
+    return folder
+
+
+def written(folder: Path, text: str = BUDGET) -> Path:
+    path = folder / "budget.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_gate_limits_a_metric_of_another_package(
+    site: Path, make_run: Callable[..., GateRun], budget: Budget, tmp_path: Path
+) -> None:
+    named = load_budget(written(tmp_path))
+    assert budget_from_json(json.loads(json.dumps(named.to_json()))) == named
+    limits = replace(budget, limits=(Limit(metric="p90", max_regression=0.10),))
+    assert judge(make_run(), limits).outcome == "PASS"
+    verdict = judge(make_run(latency=1.5), limits)
+    assert verdict.outcome == "FAIL", verdict.summary
+    found = next(finding for finding in verdict.findings if finding.metric == "p90")
+    assert found.unit == "s"
+    assert found.ratio == pytest.approx(1.5, rel=0.05)
+    assert next_steps(verdict)[0] == "p90: ask the package that counts to ninety"
+
+
+def test_without_the_package_its_names_are_unknown(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown metric 'p90'") as caught:
+        load_budget(written(tmp_path))
+    assert "known: quality, p50" in caught.value.next_step
+    with pytest.raises(ConfigError, match=r"unknown kind 'margin' at 'checks\.0'"):
+        load_budget(written(tmp_path, BUDGET.replace('"p90"', '"p99"').replace('"balanced"', '"score"')))
+    with pytest.raises(ConfigError, match="unknown metric 'balanced'"):
+        load_budget(written(tmp_path, BUDGET.replace('"p90"', '"p99"').replace('kind = "margin"', 'kind = "segments"')))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("at_least = 0.5", "at_leest = 0.5", "unknown key 'checks.0.at_leest'"),
+        ("at_least = 0.5", "at_least = 'much'", "'checks.0.at_least'"),
+        ("at_least = 0.5", "", "the check has no rule"),
+        ("at_least = 0.5", "at_most = 0.5", "at_most would forbid improvement"),
+        ('metric = "balanced"', 'metric = "p90"', "metric 'p90' has the wrong form: it is the class P90"),
+        ('metric = "p90"', 'metric = "balanced"', "metric 'balanced' has the wrong form: it is the class Balanced"),
+    ],
+)
+def test_its_keys_are_read_as_strictly_as_any_checks(site: Path, tmp_path: Path, old: str, new: str, what: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_budget(written(tmp_path, BUDGET.replace(old, new)))
+    assert what in caught.value.what
+    assert "budget.toml" in caught.value.where
+
+
+def test_a_check_survives_the_file(site: Path, tmp_path: Path) -> None:
+    for check in load_budget(written(tmp_path)).checks:
+        assert check_from_json(json.loads(json.dumps(check_to_json(check)))) == check
+
+
+def test_quality_asks_a_check_of_another_package(tmp_path: Path) -> None:
+    site, recipe = install(tmp_path / "site"), linear_recipe(tmp_path / "mine")
+    budget, page = written(tmp_path), tmp_path / "page.html"
+    command("build", str(recipe), path=site)
+    words = ("quality", "linear", "--recipe", str(recipe), "--budget", str(budget))
+    done = command(*words, "--json", "--html", str(page), path=site)
+    found = {each["metric"]: each for each in json.loads(done.stdout)["findings"]}
+    assert {each["outcome"] for each in found.values()} == {"PASS"}
+    assert list(found) == ["margin", "metric balanced"]
+    assert found["margin"]["reason"].endswith("Seen from outside.")
+    assert "<p>400 margins</p>" in page.read_text()
+    written(tmp_path, BUDGET.replace("at_least = 0.5", "at_least = 500.0"))
+    command(*words, path=site, expect=1)
+
+
+def test_a_package_that_is_broken_or_clashes_is_an_error_that_names_it(tmp_path: Path) -> None:
+    recipe, site = linear_recipe(tmp_path / "mine"), tmp_path / "site"
+    command("build", str(recipe))
+    budget = written(tmp_path, BUDGET.replace('"p90"', '"p99"'))
+    words = ("quality", "linear", "--recipe", str(recipe), "--budget", str(budget))
+    points = "[seatrial.checks]\nmargin = nowhere.at:All\n[seatrial.metrics]\np99 = json:loads\n"
+    distribution(site, "broken-checks", "0.3", points)
+    told = " ".join(command(*words, path=site, expect=2).stderr.split())
+    assert "metric 'p99' is defined more than once: by seatrial and by broken-checks 0.3" in told
+    written(tmp_path, BUDGET.replace('"p90"', '"p50"'))
+    told = " ".join(command(*words, path=site, expect=2).stderr.split())
+    assert "check 'margin' cannot be imported: ModuleNotFoundError" in told
+    assert "broken-checks 0.3" in told
