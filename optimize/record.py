@@ -121,13 +121,13 @@ class Record:
 
 
 def as_json(value: Any) -> Any:
-    """Return a value as JSON has it: dataclasses and mappings as objects, sequences and arrays as lists, paths as text.
+    """Return a value as JSON has it: what has a `to_json` by that, dataclasses as objects, arrays and tuples as lists.
 
     Fields that a dataclass does not take (``init=False``) are left out: they are no part of what it says.
     """
-    if isinstance(value, Record):
+    if hasattr(value, "to_json"):
         return value.to_json()
-    if not isinstance(value, type) and hasattr(value, "__dataclass_fields__"):
+    if hasattr(value, "__dataclass_fields__"):
         return {name: as_json(getattr(value, name)) for name in _names(value)}
     if isinstance(value, Mapping):
         return {str(key): as_json(item) for key, item in value.items()}

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from . import environment as machine
 from . import interrupts
+from .record import as_json
 from .visible import HIDDEN, visible
 
 if TYPE_CHECKING:
@@ -82,8 +83,8 @@ def named(reference: str) -> "Artifact":
 
 
 def emit(value: Any) -> None:
-    """Print one JSON document on stdout."""
-    echo(json.dumps(value, indent=1, default=str, allow_nan=False))
+    """Print one JSON document on stdout, of a record or of what `as_json` takes."""
+    echo(json.dumps(as_json(value), indent=1, default=str, allow_nan=False))
 
 
 def echo(text: str) -> None:

@@ -10,7 +10,6 @@ from ..building import figures as figuring
 from ..building import reproduce as reproducing
 from ..building.gain import BATCH
 from ..recipe.recipe import load_recipe
-from ..record import as_json
 from ..report import show as showing
 from ..report.show import links_table
 from ..terminal import Json, Recipe, Ref, emit, err, out, progress, store
@@ -106,7 +105,7 @@ def reproduce(
     with progress() as report:
         found = reproducing.reproduce(kept.get(ref), kept, recipe, report)
     if json_:
-        emit(as_json(found))
+        emit(found)
     else:
         if found.links:
             out.print(links_table(found.links))

@@ -48,7 +48,7 @@ def parity(
         showing.write_html(html, found)
         err.print(f"page: {html}", highlight=False)
     if json_:
-        emit(found.to_json())
+        emit(found)
     else:
         out.print(showing.parity_table(found))
         sources = " and ".join(sorted({point.source for point in found.points}))

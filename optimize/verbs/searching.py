@@ -27,7 +27,7 @@ def search(
     with progress() as report:
         found = exploring.explore(loaded, store(), storage or exploring.default_storage(loaded), trials, report)
     if json_:
-        emit(found.to_json())
+        emit(found)
     else:
         out.print(showing.front_table(found))
         failed = sum(bool(candidate.failure) for candidate in found.candidates)

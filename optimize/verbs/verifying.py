@@ -59,7 +59,7 @@ def _verify_all(inspectors: Iterable[Inspector], *, repair: bool, forget: bool, 
     for look in inspectors:
         found += look(machine.home(), repair)
     if json_:
-        emit(found.to_json())
+        emit(found)
     else:
         for text in found.repaired:
             out.print(f"repaired: {shown(text)}", markup=False, highlight=False, soft_wrap=True)

@@ -122,10 +122,10 @@ class Planned:
         return {
             "schema": SCHEMA,
             "kind": "batch plan",
-            "plan": self.plan.to_json(),
-            "tuned": self.tuned and self.tuned.to_json(),
-            "final": self.final.to_json(),
-            "verified": self.verified and self.verified.to_json(),
+            "plan": as_json(self.plan),
+            "tuned": as_json(self.tuned),
+            "final": as_json(self.final),
+            "verified": as_json(self.verified),
             "exit_code": self.exit_code,
             "run": str(self.folder),
         }

@@ -39,7 +39,7 @@ def audit(
             report("audit", 0.1, f"asking {target}")
             done = audit_server(target, kept, grpc_url=grpc_url, metrics_url=metrics_url, own=own)
             report("audit", 1.0, "done")
-    emit(done.to_json()) if json_ else _print(done)
+    emit(done) if json_ else _print(done)
     raise typer.Exit(0 if done.passed else 1)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -148,7 +147,7 @@ def show(
         proxy.edge.model(model)
         found = [each for each in found if each.model == model]
     if json_:
-        emit([_spelled(each) for each in found])
+        emit(found)
     else:
         _table(found)
 
@@ -171,7 +170,7 @@ def set_(
     proxy = _up(at)
     EnvoyRouter(proxy).apply(wanted)
     if json_:
-        emit(_spelled(wanted))
+        emit(wanted)
     else:
         _table([wanted])
 
@@ -213,16 +212,12 @@ def _routes(proxy: Proxy) -> list[Routes]:
     return [each for each in found if each is not None]
 
 
-def _spelled(each: Routes) -> dict[str, object]:
-    return asdict(each)
-
-
 def _tell(proxy: Proxy, *, json_: bool) -> None:
     found = _routes(proxy)
     if json_:
         about = {"edge": proxy.edge.name, "pid": proxy.pid, "url": proxy.url, "under_way": proxy.admin.requests()}
         logs = {"access_log": str(proxy.places.access_log), "log": str(proxy.log)}
-        emit(about | logs | {"routes": [_spelled(each) for each in found]})
+        emit(about | logs | {"routes": found})
         return
     out.print(
         f"the edge {proxy.edge.name} is running: {proxy.url} (HTTP and gRPC), "

@@ -47,7 +47,7 @@ def lint(
                 "triton": triton,
                 "errors": errors,
                 "warnings": len(findings) - errors,
-                "findings": [finding.to_json() for finding in findings],
+                "findings": findings,
             }
         )
     else:

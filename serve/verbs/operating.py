@@ -100,7 +100,7 @@ def down(
 
     drained = on_pytriton.down(timeout=drain)
     if json_:
-        emit({"stopped": drained is not None, "drained": None if drained is None else asdict(drained)})
+        emit({"stopped": drained is not None, "drained": drained})
     elif drained is None:
         out.print("no server was running")
     else:
@@ -140,7 +140,7 @@ def switch(
         made = switching(control, server.repository, model, tuple(versions))
         report("switch", 1.0, "done")
     if json_:
-        emit(asdict(made))
+        emit(made)
     else:
         loaded = f", loaded {list(made.loaded)}" if made.loaded else ""
         out.print(
@@ -166,8 +166,7 @@ def _show(server: Server, model: str, json_: bool) -> None:
     entry, disk = journal.read(server.repository, model), list(chosen(server.repository, model))
     if json_:
         last = None if entry is None else asdict(entry)
-        told = {str(version): asdict(worth) for version, worth in caches.items()}
-        emit({"model": model, "server": ready, "disk": disk, "last": last, "response_cache": told})
+        emit({"model": model, "server": ready, "disk": disk, "last": last, "response_cache": caches})
         return
     out.print(f"{model}: the server serves {ready}, config.pbtxt lists {disk}")
     for version, worth in caches.items():

@@ -126,7 +126,7 @@ def _placed_ensemble(
 
 def _show_placed(placement: Placement, proof: Proof | None, *, json_: bool) -> None:
     if json_:
-        emit(placement.to_json() | {"path": str(placement.path), "proof": proof and proof.to_json()})
+        emit(placement.to_json() | {"path": str(placement.path), "proof": proof})
         return
     out.print(f"{placement.name} version {placement.version} ({placement.flavour}): {placement.path}", soft_wrap=True)
     out.print(f"proven: {proof}" if proof else "NOT proven (--unproven)", soft_wrap=True, markup=False)

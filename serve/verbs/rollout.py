@@ -188,7 +188,7 @@ def explain(
     shown = [each for each in told if every or each.moved or not each.agrees]
     agreeing = sum(each.agrees for each in told)
     if json_:
-        emit({"decisions": [each.to_json() for each in shown], "replayed": len(told), "agree": agreeing})
+        emit({"decisions": shown, "replayed": len(told), "agree": agreeing})
     else:
         for line in showing.explained_lines(shown):
             out.print(line, markup=False, highlight=False, soft_wrap=True)
