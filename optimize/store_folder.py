@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock
-
 from .artifact import Artifact, digest_bytes
 from .errors import MachineError, SeatrialError
 from .inspection import DamageError
 from .layout import INDEX_LIMIT, LAYOUT, RECORD_LIMIT, StoreIndex, read_index, read_record
+from .locking import locked
 from .notes import ROOMS
 from .plain import fsync_folder, is_plain, leftovers, parse_json, read_plain, staging, sweep
 
@@ -243,7 +242,7 @@ def lock_on(path: Path) -> Iterator[None]:
     """
     if os.path.lexists(path) and (not is_plain(path) or not os.access(path, os.R_OK)):
         raise DamageError("the lock is not a readable regular file", part="lock", where=str(path), next_step=REPAIR)
-    with FileLock(path):
+    with locked(path):
         yield
 
 

@@ -1,19 +1,16 @@
 """Presentation of a capacity: a terminal table, and one self-contained HTML page with the curve. Decides nothing."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.table import Table
 
 from seatrial.optimize.report.pages import write_page
 from seatrial.optimize.units import format_milliseconds, format_range, format_value
 
+from ..cost import Bill
 from ..load.show import table as figures_table
 from .curve import fit, points
 from .result import MEANINGS, Capacity, Outcome, decisions
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from ..cost import Bill
 
 STYLES: dict[Outcome, str] = {
     "found": "bold green",
@@ -35,7 +32,7 @@ def headline(capacity: Capacity) -> str:
     return f"{slo}: {capacity.rate:.4g} requests/s, 95 % interval {low:.4g} to {high:.4g}"
 
 
-def rows(capacity: Capacity, bill: "Bill | None" = None) -> list[tuple[str, str, str]]:
+def rows(capacity: Capacity, bill: Bill | None = None) -> list[tuple[str, str, str]]:
     """The figures as (what, value, about)."""
     header = capacity.header
     found = [
@@ -58,7 +55,7 @@ def rows(capacity: Capacity, bill: "Bill | None" = None) -> list[tuple[str, str,
     return found + (bill_rows(bill) if bill is not None else [])
 
 
-def bill_rows(bill: "Bill") -> list[tuple[str, str, str]]:
+def bill_rows(bill: Bill) -> list[tuple[str, str, str]]:
     """Return the cost as rows (what, value, about)."""
     price = bill.price
     bounds = bill.per_million_interval
@@ -84,12 +81,12 @@ def bill_rows(bill: "Bill") -> list[tuple[str, str, str]]:
     return [*found, ("this search", f"${bill.spent:.2g}", "the time of its load at that price")]
 
 
-def table(capacity: Capacity, bill: "Bill | None" = None) -> "Table":
+def table(capacity: Capacity, bill: Bill | None = None) -> Table:
     """The figures for a terminal."""
     return figures_table(rows(capacity, bill))
 
 
-def write_html(path: Path, capacity: Capacity, bill: "Bill | None" = None) -> None:
+def write_html(path: Path, capacity: Capacity, bill: Bill | None = None) -> None:
     """One page that needs no network: the result, the curve, every probe, and where it was measured."""
     from .. import on_plotly
 

@@ -15,6 +15,7 @@ from seatrial.optimize.samples import Samples
 
 from ..quality.evidence import Evidence, gathered
 from ..quality.weakest import LEAST, weakest
+from .findings import complete_pairs
 from .pairs import GateRun, SlotRecord
 
 _MOST = 4  # axes or classes named one by one
@@ -109,7 +110,6 @@ def _classes(evidence: Evidence, outputs: Sequence[Mapping[str, Any]]) -> Iterat
 
 def _evidence(run: GateRun) -> Evidence | None:
     """Return what was answered in both arms; None where it was not kept whole."""
-    from .findings import complete_pairs
 
     pairs = sorted(complete_pairs(run), key=lambda pair: pair[0].quality_start)
     asked = [(base.checks, candidate.checks) for base, candidate in pairs if base.quality.size]

@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock
-
 from seatrial.optimize.errors import IntegrityError, MachineError
+from seatrial.optimize.locking import locked
 from seatrial.optimize.reading import damage, parse_json, read_bytes
 
 T = TypeVar("T")
@@ -26,8 +25,7 @@ def append(path: Path, value: Mapping[str, Any]) -> None:
     """
     line = json.dumps(value, sort_keys=True, allow_nan=False).encode() + b"\n"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")), path.open("ab+", buffering=0) as stream:
+        with locked(path.with_suffix(".lock")), path.open("ab+", buffering=0) as stream:
             size = _untorn(stream)
             if stream.write(line) != len(line):
                 stream.truncate(size)

@@ -6,22 +6,20 @@ Gathers what `evidence` and `waterfall` say and has it drawn; the template compu
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seatrial.optimize.report.pages import write_page
 from seatrial.optimize.units import format_span
 
 from ..gating.findings import complete_pairs
 from ..gating.pairs import GateRun
+from ..load.summary import LoadSummary
 from ..outcomes import MEANINGS
 from ..verdict import Verdict
 from . import evidence, waterfall
 from .advice import cost_text, next_steps
 from .rows import interval_name, rows
 from .rows import title as heading
-
-if TYPE_CHECKING:
-    from ..load.summary import LoadSummary
 
 TEMPLATES = Path(__file__).parent.with_name("templates")
 
@@ -52,7 +50,7 @@ def write_html(
     verdict: Verdict,
     run: GateRun,
     stages: Sequence[StageRow] | None = None,
-    load: "LoadSummary | None" = None,
+    load: LoadSummary | None = None,
 ) -> None:
     """One page that needs no network: verdict, findings, plots, the chain of stages, served load, provenance."""
     write_page(

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -24,6 +25,7 @@ from seatrial.bench.server_statistics import statistics_of
 
 from ..errors import ExhaustedError, ModelLoadError, RequestError, ServerError
 from ..exhaustion import lacking
+from .compiler.config import parse
 from .connection import Connection, Reply
 from .server import Server
 
@@ -343,9 +345,6 @@ _NEXT = {
 
 def as_json(text: str) -> str:
     """The text of a config.pbtxt as the load API takes it."""
-    from importlib import import_module
-
-    from .compiler.config import parse
 
     return str(
         import_module("google.protobuf.json_format").MessageToJson(parse(text), preserving_proto_field_name=True)

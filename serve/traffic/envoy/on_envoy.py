@@ -13,7 +13,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -22,6 +22,7 @@ from seatrial.optimize import guarding, scratch
 from seatrial.optimize.environment import home
 from seatrial.optimize.errors import IntegrityError, MachineError
 from seatrial.optimize.interrupts import held
+from seatrial.optimize.locking import locked
 from seatrial.optimize.store import write_atomically
 
 from ...errors import RouterError, ServerError
@@ -313,20 +314,13 @@ def _runs() -> Path:
     return home() / "envoy" / "runs"
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / "proxy.lock", timeout=60.0):
-            yield
-    except Timeout as error:
-        raise ServerError(
-            "another process has been starting or stopping this edge for a minute",
-            where=str(folder),
-            next_step="wait for that process, or end it",
-        ) from error
+def _alone(folder: Path) -> AbstractContextManager[None]:
+    busy = ServerError(
+        "another process has been starting or stopping this edge for a minute",
+        where=str(folder),
+        next_step="wait for that process, or end it",
+    )
+    return locked(folder / "proxy.lock", seconds=60.0, busy=busy)
 
 
 def sweep() -> None:

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from seatrial.optimize.errors import ConfigError, SeatrialError
+from seatrial.optimize.locking import locked
 
 from ...errors import RouterError, ServerError
 from ...processes import wait
@@ -191,17 +190,16 @@ class EnvoyRouter:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
+        busy = RouterError(
+            "another process has been changing routes for 30 seconds",
+            where=str(self._places.folder),
+            next_step="wait for that process, or end it",
+        )
         try:
-            with FileLock(self._places.folder / "routes.lock", timeout=30.0):
+            with locked(self._places.folder / "routes.lock", seconds=30.0, busy=busy):
                 yield
         except ServerError as error:
             raise RouterError(error.what, where=error.where, next_step=error.next_step) from error
-        except Timeout as error:
-            raise RouterError(
-                "another process has been changing routes for 30 seconds",
-                where=str(self._places.folder),
-                next_step="wait for that process, or end it",
-            ) from error
 
 
 def _pinned(clusters: Document) -> list[Pinned]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
+from seatrial.bench.budget import load_budget
 from seatrial.optimize import config
 from seatrial.optimize.errors import ConfigError
 
@@ -223,7 +224,6 @@ def load_plan(path: Path) -> Plan:
         plan = replace(plan, shadow=None)
     if not plan.budget:
         return plan
-    from seatrial.bench.budget import load_budget
 
     limits = {limit.metric: limit for limit in load_budget(path.parent / plan.budget).limits}
     found: dict[str, float] = {}

@@ -19,10 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from seatrial.bench.records import journal
 from seatrial.optimize.errors import IntegrityError, MissingError
+from seatrial.optimize.locking import locked
 from seatrial.optimize.names import checked
 from seatrial.optimize.reading import decode, read_json, read_text
 from seatrial.optimize.record import as_json
@@ -70,8 +69,7 @@ class Records:
         Raises:
             RolloutError: another is still on its way, or the digest was rolled back and not lifted.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / "start.lock"):
+        with locked(self.folder / "start.lock"):
             if self.exists() and not (running := self.load()).ended:
                 raise RolloutError(
                     f"version {running.candidate} is still {running.label}",
@@ -208,20 +206,13 @@ class Records:
         Raises:
             RolloutError: another controller holds it.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / "controller.lock", timeout=patience)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise RolloutError(
-                "another controller is running for this model",
-                where=self.model,
-                next_step="check seatrial rollout status; commands reach the controller through the records",
-            ) from error
-        try:
+        busy = RolloutError(
+            "another controller is running for this model",
+            where=self.model,
+            next_step="check seatrial rollout status; commands reach the controller through the records",
+        )
+        with locked(self.folder / "controller.lock", seconds=patience, busy=busy):
             yield
-        finally:
-            lock.release()
 
     @property
     def acted_on(self) -> bool:

@@ -8,6 +8,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,6 @@ def answer(
 
 
 def _grpc(framed: bytes, encoding: str) -> Answer:
-    from importlib import import_module
 
     from tritonclient.grpc import service_pb2
 

@@ -16,12 +16,13 @@ A switch passes three states, and a crash leaves one of them:
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from seatrial.optimize.errors import MachineError
+from seatrial.optimize.locking import locked
 from seatrial.optimize.record import Record
 
 State = Literal["intent", "applied", "verified"]
@@ -125,26 +126,19 @@ def lock(repository: Path, model: str, *, timeout: float = 60.0) -> Iterator[Non
     Raises:
         MachineError: another process holds it for longer than `timeout` seconds.
     """
-    from filelock import FileLock, Timeout
-
     path = journal_path(repository, model).with_suffix(".lock")
-    held = FileLock(path, timeout=timeout)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        held.acquire()
-    except Timeout as error:
-        raise MachineError(
-            f"another process has been switching {model} for {timeout:g} seconds",
-            where=str(path),
-            next_step="wait for that process, or end it: the next switch then finishes or undoes its work",
-        ) from error
-    except OSError as error:
-        raise MachineError(
-            f"cannot lock the journal of switches: {error.strerror or error}",
-            where=str(path),
-            next_step="allow this user to write there",
-        ) from error
-    try:
+    busy = MachineError(
+        f"another process has been switching {model} for {timeout:g} seconds",
+        where=str(path),
+        next_step="wait for that process, or end it: the next switch then finishes or undoes its work",
+    )
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(path, seconds=timeout, busy=busy))
+        except OSError as error:
+            raise MachineError(
+                f"cannot lock the journal of switches: {error.strerror or error}",
+                where=str(path),
+                next_step="allow this user to write there",
+            ) from error
         yield
-    finally:
-        held.release()

@@ -16,11 +16,10 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
-
 from seatrial.optimize.artifact import Artifact, canonical, digest_bytes, digest_file
 from seatrial.optimize.environment import environment, now
 from seatrial.optimize.errors import IntegrityError, MachineError, MissingError
+from seatrial.optimize.locking import locked
 from seatrial.optimize.recipe import targets
 from seatrial.optimize.store import Store
 
@@ -290,6 +289,11 @@ def _workshop(repository: Path) -> Iterator[_Workshop]:
     """Lock, sweep what a killed call left, hand out an empty stage, and clear it away again."""
     repository = repository.absolute()
     workbench = repository.parent / ".seatrial" / "placing" / repository.name
+    busy = MachineError(
+        f"another process has been placing for {_LOCK_SECONDS:.0f} seconds",
+        where=str(workbench / "lock"),
+        next_step="wait for that process, or end it",
+    )
     try:
         if not repository.exists():
             repository.mkdir(parents=True, exist_ok=True)
@@ -301,7 +305,7 @@ def _workshop(repository: Path) -> Iterator[_Workshop]:
                 where=str(repository),
                 next_step="mount its parent, and use a folder in there as the repository",
             )
-        with FileLock(workbench / "lock", timeout=_LOCK_SECONDS):
+        with locked(workbench / "lock", seconds=_LOCK_SECONDS, busy=busy):
             for left in workbench.iterdir():
                 if left.is_dir():
                     shutil.rmtree(left)
@@ -311,12 +315,6 @@ def _workshop(repository: Path) -> Iterator[_Workshop]:
                 yield _Workshop(repository=repository, stage=stage)
             finally:
                 shutil.rmtree(stage, ignore_errors=True)
-    except Timeout as error:
-        raise MachineError(
-            f"another process has been placing for {_LOCK_SECONDS:.0f} seconds",
-            where=str(workbench / "lock"),
-            next_step="wait for that process, or end it",
-        ) from error
     except OSError as error:
         raise MachineError(
             f"cannot write the model repository: {error.strerror or error}",

@@ -1,10 +1,10 @@
 """The record of the server that is up: where it lies, and the lock under which it is written. Starts no server."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from seatrial.optimize.environment import home
+from seatrial.optimize.locking import locked
 
 from ...errors import ServerError
 
@@ -19,22 +19,15 @@ def leaving() -> Path:
     return home() / "triton" / "server.leaving"
 
 
-@contextmanager
-def lock() -> Iterator[None]:
+def lock() -> AbstractContextManager[None]:
     """Start or stop the server alone.
 
     Raises:
         ServerError: another process has held the lock for too long.
     """
-    from filelock import FileLock, Timeout
-
-    path().parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(path().with_suffix(".lock"), timeout=90.0):
-            yield
-    except Timeout as error:
-        raise ServerError(
-            "another process has been starting or stopping the server for 90 seconds",
-            where=str(path()),
-            next_step="wait for that process, or end it",
-        ) from error
+    busy = ServerError(
+        "another process has been starting or stopping the server for 90 seconds",
+        where=str(path()),
+        next_step="wait for that process, or end it",
+    )
+    return locked(path().with_suffix(".lock"), seconds=90.0, busy=busy)
