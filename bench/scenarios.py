@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from seatrial.optimize.errors import ConfigError
 
 Floats = NDArray[np.float64]
-CONFIDENCE = 0.99
+CONFIDENCE = 0.99  # of LoadGen's early stopping (MLPerf inference rules, appendix on early stopping)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from seatrial.optimize.errors import ConfigError
 
 from ..stats import clopper_pearson
 
-CONFIDENCE = 0.99
+CONFIDENCE = 0.99  # as in LoadGen's early stopping (MLPerf inference rules, appendix on early stopping)
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 _TEXT = re.compile(r"\s*p(\d{1,2}(?:\.\d+)?)\s*<=?\s*(\d+(?:\.\d+)?|\.\d+)\s*(s|ms|us)\s*")
 

@@ -18,10 +18,10 @@ Label = Literal["steady", "overload", "warming", "unsettled", "too short"]
 MIN_ARRIVALS = 200  # fewer show neither a trend nor a correlation
 BATCH = 5  # MSER-5
 BATCHES = 16  # stretches of the window whose means are compared; long against the time in which a queue forgets
-CONFIDENCE = 0.99
-LITTLE = 0.05
-COMPLETED = 0.01
-HALVES = 0.02
+CONFIDENCE = 0.99  # of the intervals that decide, as LoadGen's early stopping
+LITTLE = 0.05  # relative violation of Little's law L = lambda W; chosen
+COMPLETED = 0.01  # fraction of arrivals that may be missing from the completions; chosen
+HALVES = 0.02  # relative difference of the halves' medians; chosen, well below the 5 % that gates usually allow
 _BIN = 0.1  # seconds, of the completions that are watched for warm-up
 
 

@@ -15,7 +15,9 @@ from .run import CENSORED, TRANSPORT, Floats, LoadRun, Saturation
 
 MIN_GAPS = 100  # fewer say nothing about a distribution
 PRECISION = 0.001
-"""Tolerance in seconds for gaps of laws whose gaps share one length: gamma, constant, replay."""
+"""Tolerance in seconds, the resolution of event loops' timers, for gaps of laws whose gaps share one length: gamma,
+constant, replay.
+"""
 BURST = 50e-6
 """Seconds between two sends of one load process that are due at once; the time a send takes is not counted as lag."""
 LAG_OF_TAIL = 0.02

@@ -20,9 +20,9 @@ PARTS = (1 / 3, 2 / 3)  # of the requests, after which each later part begins
 GAVE_BACK = 0.5  # of a part's own rise: after such a fall, memory is collected now and then, and a rise proves nothing
 _POINTS = 120  # the slope is a median over all pairs of points
 _WIDER = 1.05  # than the least-squares slope's error: the median slope's efficiency is 0.91 to 0.96
-_MOST_CORRELATED = 0.97
+_MOST_CORRELATED = 0.97  # of neighbours; chosen: beyond it 120 looks are worth fewer than two independent ones
 _DOUBT = 1.5  # standard errors by which the correlation of neighbours is raised
-_FEW_STEPS = 5
+_FEW_STEPS = 5  # chosen: growth in so few steps is named as an arena's
 _STILL = 0.1  # of all growth, in the last third
 _LEAST = 8  # points
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 LEAST = 5  # points on either side: the first number at which an exact rank test reaches 1 %
 NEEDED = 2 * LEAST
-_ALPHA = 0.01
+_ALPHA = 0.01  # of the rank test; chosen: a trend explains and never blocks
 _CLEAR = 4.0  # standard errors between the medians; the place was searched for, so 2 would cry wolf
 _SMALLEST = 0.01  # relative: smaller steps are not worth a name
 _RESOLUTION = 1e-4  # relative noise below which a series counts as this noisy, lest rounding become steps

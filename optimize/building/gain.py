@@ -24,7 +24,10 @@ Gain = Literal["pays", "slower", "no gain", "needed"]
 Change = Literal["better", "same", "worse"]
 BATCH = 32
 SMALLER = 0.99  # a size below this share of the parent's is a gain; a few bytes less in a header are not
-SLOWER = 1.02  # a stage is slower if the interval's lower end exceeds this ratio
+SLOWER = 1.02
+"""Ratio of latencies that the interval's lower end must exceed for a stage to be slower. Chosen, so that a stage
+that changes nothing is not called slower for the noise of a shared machine.
+"""
 
 
 def rule(given: Fate | OnNoGain) -> OnNoGain:

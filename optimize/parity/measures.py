@@ -22,9 +22,9 @@ _SURELY = 1e8  # masks that were added twice differ by a factor
 _FAR_RATIO, _FAR_WIDTH, _FAR_ERROR = 100.0, 1e-2, 2e-2
 _ROUNDING = 1e-6  # relative variation below which a column counts as constant
 _LIKE_OTHERS, _DEAD, _DEAD_SHARE = 4.0, 0.1, 0.1
-_TOP = 5
-_UNIT = 1e-3
-_NOTHING = 1e-30
+_TOP = 5  # as in the top-5 of ImageNet
+_UNIT = 1e-3  # by which the norm of an embedding may differ from 1: fp16 rounds to 5e-4
+_NOTHING = 1e-30  # added to a divisor, far below any float32 that is not denormal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

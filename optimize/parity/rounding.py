@@ -12,7 +12,13 @@ from ..graphs.execution_graph import Graph, Operation, Tensor, macs
 from ..recipe.configs import Tolerance
 
 MARGIN = 8.0
+"""Standard deviations of the modelled rounding noise that are allowed. Chosen: the greatest of 10^12 normal draws lies
+within 7.0, and the rest is room for the model's own error.
+"""
 EQUAL, LEAST_MINORITY = 0.97, 0.6
+"""Least fraction of equal decisions, and of those among the rarer ones. Chosen as the same limits as for casts and int8
+(`recipe.configs.terms`), since a limit on decisions does not follow from the number format.
+"""
 WIDEST = 0.5  # of the greatest value; a limit beyond it would pass noise
 _BITS = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8, "int16": 16, "uint16": 16, "int8": 8, "uint8": 8}
 _BITS |= {"int4": 4, "uint4": 4}

@@ -20,8 +20,8 @@ from .setting import Layout, Setting, settings
 _QUICK = 6_000  # arrivals while candidates are compared
 _ALIKE = 0.98  # of the best: settings that bear so much differ by less than the curve is sure of
 _CLOSE = 1.1  # of the least tail: quick simulations of one setting differ by as much
-_RESOLUTION = 1.01
-_BUSY, _UNSURE = 0.85, 0.1
+_RESOLUTION = 1.01  # ratio of rates at which the search for the greatest one ends; chosen, below the curve's own error
+_BUSY, _UNSURE = 0.85, 0.1  # utilization and the curve's relative error from which a prediction is called weak; chosen
 _FEW = 200  # latencies beyond which the curve's own noise says something of a tail
 
 

@@ -15,8 +15,7 @@ from seatrial.optimize.record import Record, as_json
 from ..deployment import Deployment
 
 _DELAY_SHARES = (0.03, 0.1)  # of the objective's bound: a longer wait would eat what the queue needs
-
-_FEW_CORES = 4
+_FEW_CORES = 4  # chosen: up to so many cores every split into copies and threads is tried
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

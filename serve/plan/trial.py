@@ -14,7 +14,7 @@ from seatrial.optimize.record import Record
 from .setting import Setting
 
 SCHEMA = 1
-LEVEL = 0.9
+LEVEL = 0.9  # of the interval of a gain; chosen: each end is a one-sided test at 5 %
 PRIOR_SD, PRIOR_DF = 0.08, 2
 """Standard deviation of the log ratio of one pair before any measurement: ramps of one setting on two shared cores."""
 MODEL_SD, MODEL_DF = 0.15, 4
