@@ -109,7 +109,7 @@ def listener(port: int) -> tuple[int, ...]:
     return ()
 
 
-def spelled(pid: int) -> str:
+def described(pid: int) -> str:
     """A process for people: ``tritonserver (4711)``."""
     try:
         return f"{psutil.Process(pid).name()} ({pid})"

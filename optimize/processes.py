@@ -17,7 +17,12 @@ def started(pid: int) -> int | None:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = text[text.rindex(")") + 2 :].split()  # the name before the bracket may hold blanks
+    return ticks_of(text)
+
+
+def ticks_of(stat: str) -> int | None:
+    """Return the start in a process's line of the kernel (``/proc/PID/stat``); None for a zombie."""
+    fields = stat[stat.rindex(")") + 2 :].split()  # the name before the bracket may hold blanks
     return None if fields[0] in "ZX" else int(fields[19])
 
 

@@ -9,8 +9,10 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+
+from seatrial.optimize.processes import ticks_of
 
 from .errors import ExhaustedError
 from .exhaustion import lacking
@@ -27,8 +29,7 @@ def start_ticks(pid: int) -> int | None:
     text = _stat(pid)
     if text is None:
         return None
-    fields = text[text.rindex(")") + 2 :].split()  # the name before the bracket may hold blanks
-    return None if fields[0] in "ZX" else int(fields[19])
+    return ticks_of(text)
 
 
 def alive(pid: int, started: int) -> bool:
@@ -162,13 +163,12 @@ def holder(port: int) -> str:
     """Describe the process that listens on a port; empty if unknown (another user's process)."""
     import psutil
 
-    try:
-        for connection in psutil.net_connections(kind="tcp"):
-            address: Any = connection.laddr
-            if connection.status == psutil.CONN_LISTEN and address.port == port and connection.pid:
-                return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
-    except (psutil.Error, OSError):
-        return ""
+    from seatrial.bench.processes import listener
+
+    for pid in listener(port):
+        with suppress(psutil.Error):
+            return f"process {pid} ({psutil.Process(pid).name()})"
+    return ""
     return ""
 
 

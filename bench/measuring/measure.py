@@ -25,7 +25,7 @@ from ..load.payload import Payload
 from ..load.run import CENSORED, OK, LoadRun
 from ..measurement import Measurement, Metric
 from ..metrics import metric_of
-from ..processes import listener, spelled
+from ..processes import described, listener
 from ..schedule import Schedule
 from ..server_statistics import mean_compute, mean_queue, window
 from ..targets import Endpoint
@@ -123,7 +123,7 @@ def measure_endpoint(
     payload = Payload.build(endpoint, samples, batch=batch)
     measured.open_run(folder)
     pids = endpoint.pids or local_server(endpoint)
-    watched = ", ".join(spelled(pid) for pid in pids)  # a port may belong to a proxy of a container: say whose memory
+    watched = ", ".join(described(pid) for pid in pids)  # a port may belong to a proxy of a container: say whose memory
     with (
         MemoryProbe(pids) as memory,
         DeviceProbe(pids) as device,

@@ -81,7 +81,7 @@ class Breach:
     rule: str
     node: str
     reason: str
-    mend: str
+    fix: str
 
 
 def check(description: Description, profiles: Sequence[Profile], serves: Sequence[int] = ()) -> tuple[Breach, ...]:
@@ -105,10 +105,10 @@ def enforce(breaches: Sequence[Breach], where: str) -> None:
         StageError: rule, node, reason and fix of each.
     """
     if breaches:
-        lines = [f"  {breach.rule} at {breach.node}: {breach.reason}; fix: {breach.mend}" for breach in breaches]
+        lines = [f"  {breach.rule} at {breach.node}: {breach.reason}; fix: {breach.fix}" for breach in breaches]
         count = f"{len(breaches)} reason" + ("s" if len(breaches) > 1 else "")
         raise StageError(
-            "\n".join([f"TensorRT would refuse this graph, {count}:", *lines]), where=where, next_step=breaches[0].mend
+            "\n".join([f"TensorRT would refuse this graph, {count}:", *lines]), where=where, next_step=breaches[0].fix
         )
 
 
@@ -138,7 +138,7 @@ class _Graph:
 def _opset(description: Description) -> Iterator[Breach]:
     if not LEAST_OPSET <= description.opset <= MOST_OPSET:
         reason = f"the parser reads opsets {LEAST_OPSET} to {MOST_OPSET}, the graph has opset {description.opset}"
-        yield Breach(rule="opset", node="the graph", reason=reason, mend="export with another opset")
+        yield Breach(rule="opset", node="the graph", reason=reason, fix="export with another opset")
 
 
 def _tensors(graph: _Graph) -> Iterator[Breach]:
@@ -146,10 +146,10 @@ def _tensors(graph: _Graph) -> Iterator[Breach]:
     for tensor in graph.description.tensors.values():
         if tensor.missing:
             reason = f"its values are stored in {tensor.stored!r}, a file that is not beside the model"
-            yield Breach(rule="weights", node=tensor.name, reason=reason, mend="keep external data with the model")
+            yield Breach(rule="weights", node=tensor.name, reason=reason, fix="keep external data with the model")
         if tensor.dtype and not _dtype_fits(tensor, borders, graph):
             reason = _dtype_reason(tensor)
-            yield Breach(rule="dtype", node=tensor.name, reason=reason, mend="cast it to a type that TensorRT has")
+            yield Breach(rule="dtype", node=tensor.name, reason=reason, fix="cast it to a type that TensorRT has")
 
 
 def _dtype_fits(tensor: Tensor, borders: set[str], graph: _Graph) -> bool:
@@ -185,18 +185,18 @@ def _node(node: Node, graph: _Graph) -> Iterator[Breach]:
     if node.domain not in PARSER_DOMAINS and f"{node.domain}:{node.operator}" not in graph.description.functions:
         reason = f"{node.domain}.{node.operator} is not an ONNX operator"
         yield Breach(
-            rule="operator", node=node.name, reason=reason, mend="export the graph without runtime-specific fusions"
+            rule="operator", node=node.name, reason=reason, fix="export the graph without runtime-specific fusions"
         )
     elif node.operator in UNSUPPORTED:
         reason = f"the parser does not support {node.operator}"
-        yield Breach(rule="operator", node=node.name, reason=reason, mend="replace it by supported operators")
+        yield Breach(rule="operator", node=node.name, reason=reason, fix="replace it by supported operators")
     if node.operator in FIRST_OUTPUT_ONLY and any(node.outputs[1:]):
         reason = f"only the first output of {node.operator} is supported"
-        yield Breach(rule="outputs", node=node.name, reason=reason, mend="do not use the other outputs")
+        yield Breach(rule="outputs", node=node.name, reason=reason, fix="do not use the other outputs")
     axes = node.inputs[1] if node.operator in CONSTANT_AXES and len(node.inputs) > 1 else ""
     if axes and not graph.tensor(axes).constant:
         reason = "its axes must be a constant"
-        yield Breach(rule="axes", node=node.name, reason=reason, mend="fold constants, or fix the axes")
+        yield Breach(rule="axes", node=node.name, reason=reason, fix="fold constants, or fix the axes")
     if node.operator == "TopK":
         yield from _top(node, graph)
     if _is_quantizer(node):
@@ -210,7 +210,7 @@ def _unquantized(node: Node, graph: _Graph) -> Iterator[Breach]:
     for name in (*node.inputs, *node.outputs):
         if name and graph.tensor(name).dtype in QUANTIZED and node.operator != "Constant":
             reason = f"it works on {graph.tensor(name).dtype} {name!r}; only Q/DQ nodes may use quantized types"
-            yield Breach(rule="placement", node=node.name, reason=reason, mend="move it behind the DequantizeLinear")
+            yield Breach(rule="placement", node=node.name, reason=reason, fix="move it behind the DequantizeLinear")
 
 
 def _top(node: Node, graph: _Graph) -> Iterator[Breach]:
@@ -218,12 +218,12 @@ def _top(node: Node, graph: _Graph) -> Iterator[Breach]:
     count = graph.tensor(node.inputs[1]).greatest if len(node.inputs) > 1 else node.attributes.get("k")
     if count is not None and count > MOST_TOP:
         reason = f"it takes the top {count:g}, the layer at most {MOST_TOP}"
-        yield Breach(rule="top", node=node.name, reason=reason, mend="take fewer, or sort outside the network")
+        yield Breach(rule="top", node=node.name, reason=reason, fix="take fewer, or sort outside the network")
     rank = len(graph.tensor(node.inputs[0]).shape or ())
     axis = node.attributes.get("axis", -1)
     if rank > 4 and axis % rank < rank - 4:
         reason = f"axis {axis} of {rank} is not among the last four"
-        yield Breach(rule="top", node=node.name, reason=reason, mend="transpose the axis to the end before it")
+        yield Breach(rule="top", node=node.name, reason=reason, fix="transpose the axis to the end before it")
 
 
 def _quantizer(node: Node, graph: _Graph) -> Iterator[Breach]:
@@ -232,23 +232,23 @@ def _quantizer(node: Node, graph: _Graph) -> Iterator[Breach]:
     bias = [user for user, index in graph.weighted_users(node.outputs[0]) if index == 2]
     if bias or dtype == "int32":
         whose = f"the bias of {bias[0].name}" if bias else "an int32 tensor"
-        mend = "leave biases in float (QuantizeBias = False in ONNX Runtime's quantizer)"
-        yield Breach(rule="bias", node=node.name, reason=f"it quantizes {whose}", mend=mend)
+        fix = "leave biases in float (QuantizeBias = False in ONNX Runtime's quantizer)"
+        yield Breach(rule="bias", node=node.name, reason=f"it quantizes {whose}", fix=fix)
         return
     if dtype and dtype not in QUANTIZED:
         reason = f"it quantizes to {dtype}; TensorRT has {', '.join(QUANTIZED)}"
-        yield Breach(rule="quantized type", node=node.name, reason=reason, mend="quantize for signed 8 bit")
+        yield Breach(rule="quantized type", node=node.name, reason=reason, fix="quantize for signed 8 bit")
     elif dtype and graph.description.opset < QUANTIZED[dtype]:
         reason = f"{dtype} needs opset {QUANTIZED[dtype]}, this is {graph.description.opset}"
-        yield Breach(rule="opset", node=node.name, reason=reason, mend="export with a newer opset")
+        yield Breach(rule="opset", node=node.name, reason=reason, fix="export with a newer opset")
     point = node.inputs[2] if len(node.inputs) > 2 else ""
     if point and not graph.tensor(point).zero:
         known = "is not zero" if graph.tensor(point).constant else "is not a constant, so it cannot be proven zero"
-        mend = "quantize symmetrically (ActivationSymmetric and WeightSymmetric)"
-        yield Breach(rule="zero point", node=node.name, reason=f"its zero point {point!r} {known}", mend=mend)
+        fix = "quantize symmetrically (ActivationSymmetric and WeightSymmetric)"
+        yield Breach(rule="zero point", node=node.name, reason=f"its zero point {point!r} {known}", fix=fix)
     if graph.tensor(node.inputs[1]).constant and not graph.tensor(node.inputs[1]).positive:
         reason = f"its scale {node.inputs[1]!r} is not positive throughout"
-        yield Breach(rule="scale", node=node.name, reason=reason, mend="calibrate on samples that reach this tensor")
+        yield Breach(rule="scale", node=node.name, reason=reason, fix="calibrate on samples that reach this tensor")
     yield from _channels(node, graph)
 
 
@@ -269,8 +269,8 @@ def _channels(node: Node, graph: _Graph) -> Iterator[Breach]:
     if maker is not None and maker.operator == "QuantizeLinear":
         source = maker.inputs[0]
     if not graph.tensor(source).constant:
-        mend = "quantize activations per tensor"
-        yield Breach(rule="channels", node=node.name, reason="activations have one scale per tensor", mend=mend)
+        fix = "quantize activations per tensor"
+        yield Breach(rule="channels", node=node.name, reason="activations have one scale per tensor", fix=fix)
         return
     rank = len(graph.tensor(source).shape or ())
     axis = node.attributes.get("axis", 1)
@@ -278,8 +278,8 @@ def _channels(node: Node, graph: _Graph) -> Iterator[Breach]:
         wanted = _output_axis(user, index, rank)
         if wanted is not None and axis % max(rank, 1) != wanted:
             reason = f"scales run along axis {axis}, {user.operator} {user.name} has its output channels on {wanted}"
-            mend = f"quantize these weights along axis {wanted}"
-            yield Breach(rule="channels", node=node.name, reason=reason, mend=mend)
+            fix = f"quantize these weights along axis {wanted}"
+            yield Breach(rule="channels", node=node.name, reason=reason, fix=fix)
 
 
 def _output_axis(user: Node, index: int, rank: int) -> int | None:
@@ -298,17 +298,17 @@ def _profiles(description: Description, profiles: Sequence[Profile], serves: Seq
     shapes = {name: description.tensors[name].shape or () for name in description.inputs}
     dynamic = {name: shape for name, shape in shapes.items() if any(isinstance(dim, str) for dim in shape)}
     if dynamic and not profiles:
-        mend = "give batch = [min, opt, max], or profiles"
-        yield Breach(rule="profile", node=next(iter(dynamic)), reason="no profile covers its dynamic axes", mend=mend)
+        fix = "give batch = [min, opt, max], or profiles"
+        yield Breach(rule="profile", node=next(iter(dynamic)), reason="no profile covers its dynamic axes", fix=fix)
     for number, profile in enumerate(profiles):
         for name in [*(name for name in dynamic if name not in profile), *profile]:
             if why := _profile_reason(profile, name, shapes):
-                mend = f"correct profile {number} of this stage"
-                yield Breach(rule="profile", node=name, reason=f"profile {number}: {why}", mend=mend)
+                fix = f"correct profile {number} of this stage"
+                yield Breach(rule="profile", node=name, reason=f"profile {number}: {why}", fix=fix)
     for size in serves:
         if dynamic and profiles and not any(_holds(profile, dynamic, size) for profile in profiles):
             reason = f"no profile covers the batch size {size} that will be served"
-            yield Breach(rule="batch", node=next(iter(dynamic)), reason=reason, mend="widen a profile")
+            yield Breach(rule="batch", node=next(iter(dynamic)), reason=reason, fix="widen a profile")
 
 
 def _profile_reason(profile: Profile, name: str, shapes: Mapping[str, tuple[int | str, ...]]) -> str:

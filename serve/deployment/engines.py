@@ -90,13 +90,13 @@ def broken_rules(engine: OnnxCpu | OnnxCuda | OnnxTensorrt | TensorrtPlan, insta
         yield Broken(
             field="instances.kind",
             rule=f"engine {engine.kind} runs on the {wanted.upper()}, not on instances of kind {instances!r}",
-            mend=f'write kind = "{wanted}", or choose another engine',
+            fix=f'write kind = "{wanted}", or choose another engine',
         )
     if isinstance(engine, OnnxCuda) and engine.memory_bytes is not None and engine.memory_bytes < 1 << 20:
         yield Broken(
             field="engine.memory_bytes",
             rule=f"must be large enough for a model, got {engine.memory_bytes} bytes",
-            mend="give bytes (4 GiB is 4294967296), or omit the field for no limit",
+            fix="give bytes (4 GiB is 4294967296), or omit the field for no limit",
         )
     if isinstance(engine, OnnxTensorrt):
         yield from _provider(engine)
@@ -110,7 +110,7 @@ def broken_rules(engine: OnnxCpu | OnnxCuda | OnnxTensorrt | TensorrtPlan, insta
                 yield Broken(
                     field="engine.by_gpu",
                     rule=f"{file!r} is not a file at the artifact's top level",
-                    mend="name a file at the top level",
+                    fix="name a file at the top level",
                 )
 
 
@@ -122,13 +122,13 @@ def _provider(engine: OnnxTensorrt) -> Iterator[Broken]:
                 "the provider has one precision_mode, so it cannot run unquantized layers in FP16 beside "
                 "INT8; they would run in FP32"
             ),
-            mend='compile an engine (stage "compile", engine kind "tensorrt"), or accept fallback = "fp32"',
+            fix='compile an engine (stage "compile", engine kind "tensorrt"), or accept fallback = "fp32"',
         )
     if engine.calibration_table and engine.precision != "int8":
         yield Broken(
             field="engine.calibration_table",
             rule=f"a calibration table has no effect with precision {engine.precision}",
-            mend='remove it, or write precision = "int8"',
+            fix='remove it, or write precision = "int8"',
         )
     path = PurePosixPath(engine.cache)
     if not path.is_absolute() or ".." in path.parts:
@@ -138,7 +138,7 @@ def _provider(engine: OnnxTensorrt) -> Iterator[Broken]:
                 f"must be an absolute path, got {engine.cache!r}: with a relative one, engines of different "
                 "models could be confused"
             ),
-            mend="give an absolute folder on the server that only the server may write",
+            fix="give an absolute folder on the server that only the server may write",
         )
     if engine.workspace_bytes < 1 << 20:
         yield Broken(
@@ -146,7 +146,7 @@ def _provider(engine: OnnxTensorrt) -> Iterator[Broken]:
             rule=(
                 f"must be at least 1 MiB, got {engine.workspace_bytes}: a small workspace silently loses fast kernels"
             ),
-            mend="give bytes: 1 GiB is 1073741824",
+            fix="give bytes: 1 GiB is 1073741824",
         )
     yield from _version("engine.gpu", engine.gpu)
     yield from _version("engine.tensorrt", engine.tensorrt)
@@ -155,14 +155,12 @@ def _provider(engine: OnnxTensorrt) -> Iterator[Broken]:
 def _version(field: str, text: str) -> Iterator[Broken]:
     parts = text.split(".")
     if len(parts) < 2 or not all(part.isdecimal() for part in parts):
-        yield Broken(
-            field=field, rule=f"must have the form 9.0, got {text!r}", mend="write numbers separated by points"
-        )
+        yield Broken(field=field, rule=f"must have the form 9.0, got {text!r}", fix="write numbers separated by points")
 
 
 def _profile(field: str, profile: Profile) -> Iterator[Broken]:
     if not profile:
-        yield Broken(field=field, rule="the profile has no inputs", mend="give min, opt and max for every input")
+        yield Broken(field=field, rule="the profile has no inputs", fix="give min, opt and max for every input")
     for name, shapes in profile.items():
         triples = list(zip(shapes.min, shapes.opt, shapes.max, strict=False))
         alike = len(shapes.min) == len(shapes.opt) == len(shapes.max)
@@ -173,5 +171,5 @@ def _profile(field: str, profile: Profile) -> Iterator[Broken]:
                     f"min, opt and max must satisfy 1 <= min <= opt <= max, got {list(shapes.min)}, "
                     f"{list(shapes.opt)}, {list(shapes.max)}"
                 ),
-                mend="give three shapes of equal length, including the batch axis, in this order",
+                fix="give three shapes of equal length, including the batch axis, in this order",
             )

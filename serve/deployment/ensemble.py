@@ -74,25 +74,25 @@ def _broken_rules(ensemble: Ensemble) -> Iterator[Broken]:
     if ensemble.max_in_flight is not None:
         yield from outside("max_in_flight", ensemble.max_in_flight, 1, 2**31 - 1, "omit it for no limit")
     if not ensemble.steps:
-        yield Broken(field="steps", rule="an ensemble needs at least one step", mend="add [[steps]]")
+        yield Broken(field="steps", rule="an ensemble needs at least one step", fix="add [[steps]]")
     for side, ports in (("inputs", ensemble.inputs), ("outputs", ensemble.outputs)):
         if not ports:
-            yield Broken(field=side, rule="none is declared", mend=f"add [[{side}]] with name, dtype and shape")
+            yield Broken(field=side, rule="none is declared", fix=f"add [[{side}]] with name, dtype and shape")
         yield from repeated(side, [port.name for port in ports])
         for port in ports:
             if not port.shape or any(size != -1 and size < 1 for size in port.shape):
                 yield Broken(
                     field=f"{side}.{port.name}",
                     rule=f"shape {list(port.shape)} is empty, or has a size that is neither -1 nor at least 1",
-                    mend="give the shape without the batch axis; one number per item is [1]",
+                    fix="give the shape without the batch axis; one number per item is [1]",
                 )
     for number, step in enumerate(ensemble.steps):
         field = f"steps.{number}"
         yield from legal_names({f"{field}.model": step.model})
         yield from outside(f"{field}.version", step.version, 1, 2**63 - 1, "name the version that was proven")
         if not step.inputs or not step.outputs:
-            yield Broken(field=field, rule=f"{step.model} maps no inputs or no outputs", mend="map all of them")
+            yield Broken(field=field, rule=f"{step.model} maps no inputs or no outputs", fix="map all of them")
         if step.model == ensemble.name:
             yield Broken(
-                field=f"{field}.model", rule="an ensemble cannot be a step of itself", mend="name another model"
+                field=f"{field}.model", rule="an ensemble cannot be a step of itself", fix="name another model"
             )

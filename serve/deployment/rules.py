@@ -43,7 +43,7 @@ def broken_rules(deployment: "Deployment") -> Iterator[Broken]:
         yield Broken(
             field="cache",
             rule='the cache of answers lives in model.py, which only flavour = "python" has',
-            mend="remove the table, or write [response_cache] for Triton's own cache",
+            fix="remove the table, or write [response_cache] for Triton's own cache",
         )
     if deployment.engine is not None:
         yield from engines.broken_rules(deployment.engine, deployment.instances.kind)
@@ -55,7 +55,7 @@ def identity(schema: int, wanted: int, names: Mapping[str, str]) -> Iterator[Bro
         yield Broken(
             field="schema",
             rule=f"schema must be {wanted}, got {schema}",
-            mend=f"write schema = {wanted} and its fields",
+            fix=f"write schema = {wanted} and its fields",
         )
     yield from legal_names(names)
 
@@ -67,7 +67,7 @@ def legal_names(names: Mapping[str, str]) -> Iterator[Broken]:
             yield Broken(
                 field=key,
                 rule=f"invalid name {value[:60]!r}: {wrong}",
-                mend=(
+                fix=(
                     f"use letters, digits, '_', '-' and '.', starting with a letter or digit, at most {LONGEST} "
                     "characters"
                 ),
@@ -80,7 +80,7 @@ def release(triton: str) -> Iterator[Broken]:
         yield Broken(
             field="triton",
             rule=f"{triton!r} is not a known release; the oldest known one is {RELEASES[0]}",
-            mend=f"name the server's version, {RELEASES[0]} or later",
+            fix=f"name the server's version, {RELEASES[0]} or later",
         )
 
 
@@ -89,13 +89,13 @@ def _identity(deployment: "Deployment") -> Iterator[Broken]:
     yield from release(deployment.triton)
     if deployment.flavour not in FLAVOURS:
         yield Broken(
-            field="flavour", rule=f"unknown flavour {deployment.flavour!r}", mend=f"use one of {', '.join(FLAVOURS)}"
+            field="flavour", rule=f"unknown flavour {deployment.flavour!r}", fix=f"use one of {', '.join(FLAVOURS)}"
         )
     if not 1 <= deployment.threads <= 1024:
         yield Broken(
             field="threads",
             rule=(f"must be between 1 and 1024, got {deployment.threads} (0 would give every core to every instance)"),
-            mend="divide the cores among the instances; 1 is right for small models",
+            fix="divide the cores among the instances; 1 is right for small models",
         )
 
 
@@ -105,32 +105,32 @@ def _batching(deployment: "Deployment") -> Iterator[Broken]:
         yield Broken(
             field="max_batch_size",
             rule=f"must be between 0 and {_INT32}, got {limit}",
-            mend="use the largest batch you measured, or 0 for a model without batching",
+            fix="use the largest batch you measured, or 0 for a model without batching",
         )
     for size in batching.preferred_sizes:
         if not 1 <= size <= limit:
             yield Broken(
                 field="batching.preferred_sizes",
                 rule=f"must be between 1 and max_batch_size = {limit}, got {size}; Triton refuses the model",
-                mend="remove it, or raise max_batch_size",
+                fix="remove it, or raise max_batch_size",
             )
     yield from repeated("batching.preferred_sizes", batching.preferred_sizes)
     delay = batching.max_queue_delay_us
     if delay < 0:
         yield Broken(
-            field="batching.max_queue_delay_us", rule=f"must not be negative, got {delay}", mend="use 0 or more"
+            field="batching.max_queue_delay_us", rule=f"must not be negative, got {delay}", fix="use 0 or more"
         )
     if delay > 0 and batching.preferred_sizes:
         yield Broken(
             field="batching.preferred_sizes",
             rule="Triton ignores preferred sizes when max_queue_delay_us is set and requests are queued",
-            mend="set max_batch_size to the wanted size and leave preferred_sizes empty, or set the delay to 0",
+            fix="set max_batch_size to the wanted size and leave preferred_sizes empty, or set the delay to 0",
         )
     if delay > 0 and limit == 0:
         yield Broken(
             field="batching.max_queue_delay_us",
             rule="with max_batch_size 0 nothing is batched, so a delay would only add latency",
-            mend="set the delay to 0, or max_batch_size above 0",
+            fix="set the delay to 0, or max_batch_size above 0",
         )
     if deployment.queue is not None and delay >= max(1, deployment.queue.timeout_ms) * 1000:
         yield Broken(
@@ -138,7 +138,7 @@ def _batching(deployment: "Deployment") -> Iterator[Broken]:
             rule=(
                 f"must be below queue.timeout_ms = {deployment.queue.timeout_ms}, got {delay} us: requests would expire"
             ),
-            mend="lower the delay or raise the timeout",
+            fix="lower the delay or raise the timeout",
         )
     if batching.preserve_ordering and deployment.queue is not None and deployment.queue.action == "delay":
         yield Broken(
@@ -146,7 +146,7 @@ def _batching(deployment: "Deployment") -> Iterator[Broken]:
             rule=(
                 "with preserve_ordering a delayed request would block every later response, so Triton refuses the model"
             ),
-            mend='write action = "reject", or remove preserve_ordering',
+            fix='write action = "reject", or remove preserve_ordering',
         )
 
 
@@ -155,7 +155,7 @@ def _queue(field: str, queue: Queue) -> Iterator[Broken]:
         yield Broken(
             field=f"{field}.max_size",
             rule=f"must be between 1 and {_INT32}, got {queue.max_size}; 0 would be an unbounded queue",
-            mend="limit it to the requests that can be served within the timeout",
+            fix="limit it to the requests that can be served within the timeout",
         )
     if not 1 <= queue.timeout_ms <= _DAY_MS:
         yield Broken(
@@ -164,10 +164,10 @@ def _queue(field: str, queue: Queue) -> Iterator[Broken]:
                 f"must be between 1 and {_DAY_MS}, got {queue.timeout_ms}; with 0 Triton also ignores the "
                 "clients' own timeouts"
             ),
-            mend="give the longest wait that is still useful to the caller",
+            fix="give the longest wait that is still useful to the caller",
         )
     if queue.action not in ("reject", "delay"):
-        yield Broken(field=f"{field}.action", rule=f"unknown action {queue.action!r}", mend="use reject or delay")
+        yield Broken(field=f"{field}.action", rule=f"unknown action {queue.action!r}", fix="use reject or delay")
 
 
 def _priorities(deployment: "Deployment") -> Iterator[Broken]:
@@ -182,19 +182,19 @@ def _priorities(deployment: "Deployment") -> Iterator[Broken]:
                 f"must be between 1 and levels = {priorities.levels}, got {priorities.default}; Triton "
                 "refuses the model"
             ),
-            mend="name the level of requests without a priority; level 1 is served first",
+            fix="name the level of requests without a priority; level 1 is served first",
         )
     if priorities.levels > 1 and deployment.batching.preserve_ordering:
         yield Broken(
             field="batching.preserve_ordering",
             rule="priorities reorder requests, so Triton refuses them together with preserve_ordering",
-            mend="remove one of the two",
+            fix="remove one of the two",
         )
     if deployment.max_batch_size == 0 and deployment.queue is None:
         yield Broken(
             field="priorities",
             rule="a model without batching needs [queue] for priority levels",
-            mend="add [queue], or set max_batch_size above 0",
+            fix="add [queue], or set max_batch_size above 0",
         )
     yield from repeated("priorities.queues.level", [each.level for each in priorities.queues])
     for each in priorities.queues:
@@ -202,14 +202,14 @@ def _priorities(deployment: "Deployment") -> Iterator[Broken]:
             yield Broken(
                 field="priorities.queues.level",
                 rule=f"must be between 1 and levels = {priorities.levels}, got {each.level}",
-                mend="remove it, or raise levels",
+                fix="remove it, or raise levels",
             )
         yield from _queue("priorities.queues.queue", each.queue)
         if each.queue.action == "delay" and deployment.batching.preserve_ordering:
             yield Broken(
                 field="priorities.queues.queue.action",
                 rule="Triton refuses delay together with preserve_ordering",
-                mend='write action = "reject"',
+                fix='write action = "reject"',
             )
 
 
@@ -217,21 +217,21 @@ def _instances(deployment: "Deployment") -> Iterator[Broken]:
     instances = deployment.instances
     if not 1 <= instances.count <= _INT32:
         yield Broken(
-            field="instances.count", rule=f"must be between 1 and {_INT32}, got {instances.count}", mend="use 1 or more"
+            field="instances.count", rule=f"must be between 1 and {_INT32}, got {instances.count}", fix="use 1 or more"
         )
     if instances.kind not in ("cpu", "gpu"):
-        yield Broken(field="instances.kind", rule=f"unknown kind {instances.kind!r}", mend="use cpu or gpu")
+        yield Broken(field="instances.kind", rule=f"unknown kind {instances.kind!r}", fix="use cpu or gpu")
     if instances.gpus and instances.kind == "cpu":
         yield Broken(
             field="instances.gpus",
             rule="an instance on the CPU must not list GPUs; Triton refuses the model",
-            mend='remove the list, or write kind = "gpu"',
+            fix='remove the list, or write kind = "gpu"',
         )
     if len(set(instances.gpus)) != len(instances.gpus) or any(not 0 <= gpu <= _INT32 for gpu in instances.gpus):
         yield Broken(
             field="instances.gpus",
             rule=f"must be distinct device numbers from 0, got {list(instances.gpus)}",
-            mend="list each GPU once",
+            fix="list each GPU once",
         )
 
 
@@ -250,14 +250,14 @@ def _resources(deployment: "Deployment") -> Iterator[Broken]:
             yield Broken(
                 field="instances.resources.name",
                 rule=f"invalid resource name {each.name!r}",
-                mend="use letters and digits",
+                fix="use letters and digits",
             )
         yield from outside("instances.resources.count", each.count, 1, _INT32, "use 1 or more")
         if each.available is not None and each.available < each.count:
             yield Broken(
                 field="instances.resources.available",
                 rule=f"{each.available} is less than the {each.count} that one instance needs: it would never run",
-                mend="raise it, or omit it",
+                fix="raise it, or omit it",
             )
 
 
@@ -268,7 +268,7 @@ def _warmup(deployment: "Deployment") -> Iterator[Broken]:
             yield Broken(
                 field="warmup.batch_sizes",
                 rule=f"must be between 1 and {limit}, got {size} (Triton skips 0 silently)",
-                mend="use at most max_batch_size; a model without batching warms up with 1",
+                fix="use at most max_batch_size; a model without batching warms up with 1",
             )
     yield from repeated("warmup.batch_sizes", warmup.batch_sizes)
     yield from outside("warmup.repeat", warmup.repeat, 1, 1000, "two or three runs are enough")
@@ -276,7 +276,7 @@ def _warmup(deployment: "Deployment") -> Iterator[Broken]:
         yield Broken(
             field="warmup.buckets",
             rule="buckets have no effect without batch sizes",
-            mend="add batch_sizes, or remove the buckets",
+            fix="add batch_sizes, or remove the buckets",
         )
     for field, shapes in (
         ("warmup.shapes", warmup.shapes),
@@ -287,7 +287,7 @@ def _warmup(deployment: "Deployment") -> Iterator[Broken]:
                 yield Broken(
                     field=f"{field}.{name}",
                     rule=f"must have sizes of at least 1, got {list(shape)}",
-                    mend="use sizes of at least 1",
+                    fix="use sizes of at least 1",
                 )
 
 
@@ -299,7 +299,7 @@ def _sequence(deployment: "Deployment") -> Iterator[Broken]:
         yield Broken(
             field="flavour",
             rule='flavour = "python" has no implicit state: its model.py answers each request independently',
-            mend='write flavour = "native"',
+            fix='write flavour = "native"',
         )
     if deployment.batching != type(deployment.batching)() or deployment.queue is not None or deployment.priorities:
         yield Broken(
@@ -307,17 +307,17 @@ def _sequence(deployment: "Deployment") -> Iterator[Broken]:
             rule=(
                 "sequence scheduling replaces the dynamic batcher, so batching, queue and priorities would be ignored"
             ),
-            mend="remove them; sequence has its own delay",
+            fix="remove them; sequence has its own delay",
         )
     if deployment.response_cache is not None:
         yield Broken(
             field="response_cache",
             rule="Triton refuses the cache for sequences, because answers depend on earlier requests",
-            mend="remove one of the two",
+            fix="remove one of the two",
         )
     if deployment.warmup.batch_sizes:
         yield Broken(
             field="warmup.batch_sizes",
             rule="warm-up bypasses the sequence batcher, so controls and states would be missing",
-            mend="leave it empty, and send one sequence before production traffic",
+            fix="leave it empty, and send one sequence before production traffic",
         )

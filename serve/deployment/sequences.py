@@ -68,13 +68,13 @@ def broken_rules(sequence: Sequence, max_batch_size: int) -> Iterator[Broken]:
             yield Broken(
                 field="sequence.states.initial",
                 rule=f"without an initial state, {state.input} of a new sequence contains uninitialised memory",
-                mend='write initial = "zero" or the name of a file',
+                fix='write initial = "zero" or the name of a file',
             )
         elif "/" in state.initial or state.initial.startswith("."):
             yield Broken(
                 field="sequence.states.initial",
                 rule=f"must be a plain file name, got {state.initial!r}",
-                mend="name a file in the model's initial_state folder",
+                fix="name a file in the model's initial_state folder",
             )
     if not 1 <= sequence.idle_ms <= 86_400_000:
         yield Broken(
@@ -82,13 +82,13 @@ def broken_rules(sequence: Sequence, max_batch_size: int) -> Iterator[Broken]:
             rule=(
                 f"must be between 1 and 86400000, got {sequence.idle_ms} (0 would be Triton's default of one second)"
             ),
-            mend="give the longest pause between two requests of one sequence",
+            fix="give the longest pause between two requests of one sequence",
         )
     if not 0 <= sequence.max_queue_delay_us <= 86_400_000_000:
         yield Broken(
             field="sequence.max_queue_delay_us",
             rule=f"must be between 0 and 86400000000, got {sequence.max_queue_delay_us}",
-            mend="use 0 or more",
+            fix="use 0 or more",
         )
     yield from (_direct if sequence.strategy == "direct" else _oldest)(sequence, max_batch_size)
 
@@ -97,13 +97,13 @@ def _direct(sequence: Sequence, max_batch_size: int) -> Iterator[Broken]:
     share = sequence.minimum_slot_utilization
     if not 0.0 <= share <= 1.0:
         yield Broken(
-            field="sequence.minimum_slot_utilization", rule=f"must be between 0 and 1, got {share}", mend="use 0 to 1"
+            field="sequence.minimum_slot_utilization", rule=f"must be between 0 and 1, got {share}", fix="use 0 to 1"
         )
     if sequence.max_queue_delay_us > 0 and share <= 0:
         yield Broken(
             field="sequence.minimum_slot_utilization",
             rule="with 0 Triton never waits, so max_queue_delay_us has no effect",
-            mend="give the fraction of slots to wait for (1.0: all), or set the delay to 0",
+            fix="give the fraction of slots to wait for (1.0: all), or set the delay to 0",
         )
     wanted = {"start", "ready"} - {each.control for each in sequence.controls}
     if wanted and max_batch_size > 1:
@@ -113,13 +113,13 @@ def _direct(sequence: Sequence, max_batch_size: int) -> Iterator[Broken]:
                 f"strategy direct leaves empty slots in a batch; without {' and '.join(sorted(wanted))} the "
                 "model cannot recognise them"
             ),
-            mend="export the model with these inputs and name them here, or use strategy = oldest",
+            fix="export the model with these inputs and name them here, or use strategy = oldest",
         )
     if sequence.max_candidates or sequence.preferred_sizes or sequence.preserve_ordering:
         yield Broken(
             field="sequence.strategy",
             rule="max_candidates, preferred_sizes and preserve_ordering need strategy = oldest",
-            mend="remove them, or write strategy = oldest",
+            fix="remove them, or write strategy = oldest",
         )
 
 
@@ -128,16 +128,16 @@ def _oldest(sequence: Sequence, max_batch_size: int) -> Iterator[Broken]:
         yield Broken(
             field="sequence.max_candidates",
             rule=f"must be between 1 and 2147483647, got {sequence.max_candidates}",
-            mend="give the number of sequences that may be open at once in one instance",
+            fix="give the number of sequences that may be open at once in one instance",
         )
     if sequence.minimum_slot_utilization:
         yield Broken(
-            field="sequence.minimum_slot_utilization", rule="needs strategy = direct", mend="remove it, or use direct"
+            field="sequence.minimum_slot_utilization", rule="needs strategy = direct", fix="remove it, or use direct"
         )
     for size in sequence.preferred_sizes:
         if not 1 <= size <= max_batch_size:
             yield Broken(
                 field="sequence.preferred_sizes",
                 rule=f"must be between 1 and max_batch_size = {max_batch_size}, got {size}",
-                mend="remove it, or raise max_batch_size",
+                fix="remove it, or raise max_batch_size",
             )

@@ -133,9 +133,9 @@ class Cluster:
     )
 
     def __post_init__(self) -> None:
-        for key, fits, mend in self._rules():
+        for key, fits, fix in self._rules():
             if not fits:
-                raise ConfigError(f"{key} is invalid: {self._value(key)!r}", where=key, next_step=mend)
+                raise ConfigError(f"{key} is invalid: {self._value(key)!r}", where=key, next_step=fix)
 
     def namespace(self, environment: str) -> str:
         """The namespace of an environment."""

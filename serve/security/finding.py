@@ -21,11 +21,11 @@ class Rule:
     exposed: Severity
     private: Severity | None = None
     why: str
-    mend: str
+    fix: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding(Record, keys={"mend": "fix"}):
+class Finding(Record):
     """One breach: the rule's name, where, and what was seen there."""
 
     rule: str
@@ -33,7 +33,7 @@ class Finding(Record, keys={"mend": "fix"}):
     where: str
     seen: str
     why: str
-    mend: str
+    fix: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,4 +26,4 @@ def breach(rule: str, where: str, seen: str, *, exposed: bool = True) -> Finding
     """A finding of a rule; `exposed` says whether others than this machine's users can reach it."""
     broken = RULES[rule]
     severity = broken.exposed if exposed else broken.private or broken.exposed
-    return Finding(rule=rule, severity=severity, where=where, seen=seen, why=broken.why, mend=broken.mend)
+    return Finding(rule=rule, severity=severity, where=where, seen=seen, why=broken.why, fix=broken.fix)

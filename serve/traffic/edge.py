@@ -24,19 +24,19 @@ FOREIGN = (INTERNAL, "x-envoy-")  # the edge's notes, and orders to Envoy itself
 HARMFUL = ("triton_grpc_error",)  # makes servers before 2.68 write into a stream that they have given up
 
 
-def _refuse(wrong: bool, what: str, where: str, mend: str) -> None:
+def _refuse(wrong: bool, what: str, where: str, fix: str) -> None:
     if wrong:
-        raise ConfigError(what, where=where, next_step=mend)
+        raise ConfigError(what, where=where, next_step=fix)
 
 
-def _between(value: int | float, low: int, high: int, name: str, where: str, mend: str) -> None:
+def _between(value: int | float, low: int, high: int, name: str, where: str, fix: str) -> None:
     what = f"{name} must be between {low} and {high}, got {value}"
-    _refuse(not low <= value <= high, what.lstrip(), where, mend)
+    _refuse(not low <= value <= high, what.lstrip(), where, fix)
 
 
-def _legal(reason: str, what: str, where: str, mend: str = "use another value") -> None:
+def _legal(reason: str, what: str, where: str, fix: str = "use another value") -> None:
     """Refuse a value with the reason that a check of `headers` gave, if any."""
-    _refuse(bool(reason), f"{what}: {reason}", where, mend)
+    _refuse(bool(reason), f"{what}: {reason}", where, fix)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

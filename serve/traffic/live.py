@@ -142,9 +142,9 @@ def _check(place: LiveSite, rollout: Rollout, *, comparable: bool) -> None:
     edge, shadow = place.proxy.edge, rollout.plan.shadow
     model = edge.model(rollout.model)
 
-    def refuse(wrong: bool, what: str, mend: str) -> None:
+    def refuse(wrong: bool, what: str, fix: str) -> None:
         if wrong:
-            raise ConfigError(what, where=f"edge {edge.name}, model {model.name}", next_step=mend)
+            raise ConfigError(what, where=f"edge {edge.name}, model {model.name}", next_step=fix)
 
     ours = {edge.server.http.rpartition(":")[2], edge.server.grpc.rpartition(":")[2]}
     refuse(

@@ -51,7 +51,7 @@ def _print(done: Audit) -> None:
                 led(_COLOURS[each.severity], each.severity),
                 each.rule,
                 led("", f"{each.seen}\n").append_text(led("dim", each.where)),
-                f"{each.why}.\n→ {each.mend}",
+                f"{each.why}.\n→ {each.fix}",
             )
             for each in done.findings
         )

@@ -10,7 +10,7 @@ from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.tables import table
 from seatrial.optimize.terminal import Json, emit, led, out
 
-from ..triton.lint import Finding
+from ..deployment import Broken
 from ..triton.lint import lint as linting
 from ..triton.repository.placement import models
 from ..triton_releases import DEFAULT, RELEASES, known
@@ -62,7 +62,7 @@ def lint(
 _EFFECTS = {"hangs": ": its load hangs", "ends": ": ends the server"}
 
 
-def _table(findings: tuple[Finding, ...]) -> Table:
+def _table(findings: tuple[Broken, ...]) -> Table:
     colours = {"error": "red", "warning": "yellow"}
     head = ("", "file", "field", "rule", "fix")
     rows = (
@@ -71,7 +71,7 @@ def _table(findings: tuple[Finding, ...]) -> Table:
             f"{each.file}:{each.line}" if each.line else each.file,
             each.field,
             each.rule,
-            each.mend,
+            each.fix,
         )
         for each in findings
     )

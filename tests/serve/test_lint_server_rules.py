@@ -190,7 +190,7 @@ def test_what_the_server_refuses_is_an_error(tmp_path: Path, text: str | bytes, 
     assert (CONFIG, field) in refused(tmp_path)
     for each in lint(tmp_path, release="2.51"):
         assert each.rule
-        assert each.mend
+        assert each.fix
 
 
 WRONG_FILES: dict[str, tuple[dict[str, bytes], str]] = {

@@ -11,6 +11,7 @@ import pytest
 from seatrial.bench.capacity.slo import Slo
 from seatrial.optimize.artifact import canonical
 from seatrial.optimize.errors import IntegrityError
+from seatrial.serve.deployment import Broken
 from seatrial.serve.plan.choose import BatchPlan
 from seatrial.serve.plan.curve import Curve, Executions, Window
 from seatrial.serve.plan.profile import BatchProfile
@@ -27,7 +28,6 @@ from seatrial.serve.traffic.rollout.blocks import Arm, Block, Thresholds
 from seatrial.serve.traffic.rollout.machine import Event, Phase
 from seatrial.serve.traffic.rollout.records import Records
 from seatrial.serve.traffic.shadow.agreement import Agreement, Statistic
-from seatrial.serve.triton.lint.finding import Finding
 from seatrial.serve.triton.repository.journal import Entry, Failure
 from seatrial.serve.triton.repository.placement import PlacementRecord, UsedNumbers, stored
 from seatrial.serve.triton.server import Server
@@ -130,11 +130,11 @@ WRITTEN: dict[str, Any] = {
     "tuned": Tuned(start=SETTING, state=standing(SETTING, [TRIAL]), stopped="spent"),
     "audit": Audit(
         target="t",
-        findings=(Breach(rule="r", severity="high", where="w", seen="s", why="y", mend="m"),),
+        findings=(Breach(rule="r", severity="high", where="w", seen="s", why="y", fix="m"),),
         looked=("l",),
         unseen=("u",),
     ),
-    "lint-finding": Finding(severity="error", file="f", field="d", rule="r", mend="m", line=3, effect="ends"),
+    "lint-finding": Broken(severity="error", file="f", field="d", rule="r", fix="m", line=3, effect="ends"),
     "shadow": Agreement(
         outcome="INCONCLUSIVE",
         reasons=("r",),

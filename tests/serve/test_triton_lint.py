@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from seatrial.optimize.errors import MissingError
 from seatrial.serve.cli import app
-from seatrial.serve.triton.lint import Finding, lint
+from seatrial.serve.deployment import Broken
+from seatrial.serve.triton.lint import lint
 
 CLEAN = """
 name: "m"
@@ -301,7 +302,7 @@ def test_each_planted_fault_is_found(
     assert (severity, f"{model}/config.pbtxt", field) in found(repository)
     for each in lint(repository, release="2.51"):
         assert each.rule
-        assert each.mend
+        assert each.fix
 
 
 def rename(old: str, new: str) -> Callable[[Path], object]:
@@ -397,4 +398,4 @@ def test_the_verb_s_exit_code_is_for_errors_only(repository: Path) -> None:
 @given(st.integers(0, len(CLEAN)), st.integers(0, 40), st.text(max_size=8))
 def test_no_text_ends_in_a_traceback(repository: Path, start: int, length: int, put: str) -> None:
     (repository / "m" / "config.pbtxt").write_text(CLEAN[:start] + put + CLEAN[start + length :], encoding="utf-8")
-    assert all(isinstance(each, Finding) for each in lint(repository, release="2.51"))
+    assert all(isinstance(each, Broken) for each in lint(repository, release="2.51"))

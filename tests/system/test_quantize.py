@@ -282,7 +282,7 @@ def test_a_loader_that_fails_is_the_users_error_not_the_quantizers(tmp_path: Pat
     bench = Bench(tmp_path, resnet())
 
     def broken(split: Split) -> Samples:
-        raise SourceError("the loader raised", where="loader.py", next_step="mend it")
+        raise SourceError("the loader raised", where="loader.py", next_step="fix it")
 
     bench.samples = broken  # type: ignore[method-assign]
     with pytest.raises(SourceError):

@@ -24,7 +24,7 @@ def broken_rules(artifact: Artifact, deployment: Deployment) -> Iterator[Broken]
         yield Broken(
             field="engine.kind",
             rule=f"{engine.kind} runs {_FORMATS[engine.kind]}, but {artifact.short} is {artifact.format}",
-            mend="use the engine of the artifact's format",
+            fix="use the engine of the artifact's format",
         )
     if isinstance(engine, OnnxTensorrt):
         yield from _profile("engine.profile", engine.profile, artifact.inputs)
@@ -39,7 +39,7 @@ def broken_rules(artifact: Artifact, deployment: Deployment) -> Iterator[Broken]
             yield Broken(
                 field="engine.by_gpu",
                 rule=f"{artifact.short} has no file {file!r}",
-                mend=f"available files: {', '.join(sorted(held))}",
+                fix=f"available files: {', '.join(sorted(held))}",
             )
 
 
@@ -55,14 +55,14 @@ def _as_built(artifact: Artifact, deployment: Deployment) -> Iterator[Broken]:
                 f"{artifact.short} was built with {built} profiles, but {listed} are listed: Triton uses only "
                 "listed profiles, or the first if none is listed"
             ),
-            mend="list all of them, in the order of the recipe's compile stage",
+            fix="list all of them, in the order of the recipe's compile stage",
         )
     largest = max(config.get("batch") or (deployment.max_batch_size,))
     if deployment.max_batch_size > largest:
         yield Broken(
             field="max_batch_size",
             rule=f"{deployment.max_batch_size} is above {largest}, the largest batch of {artifact.short}",
-            mend="lower it, or compile again with a wider range",
+            fix="lower it, or compile again with a wider range",
         )
 
 
@@ -72,7 +72,7 @@ def _profile(field: str, profile: Profile, inputs: tuple[TensorSpec, ...]) -> It
         yield Broken(
             field=field,
             rule=f"the profile has shapes for {sorted(profile)}, but the inputs are {sorted(names)}",
-            mend="give three shapes for every input",
+            fix="give three shapes for every input",
         )
     for spec in inputs:
         shapes = profile.get(spec.name)
@@ -82,7 +82,7 @@ def _profile(field: str, profile: Profile, inputs: tuple[TensorSpec, ...]) -> It
             yield Broken(
                 field=f"{field}.{spec.name}",
                 rule=f"{len(shapes.min)} sizes for {list(spec.shape)}: a profile's shapes include the batch axis",
-                mend="give complete shapes, such as [1, 3, 224, 224]",
+                fix="give complete shapes, such as [1, 3, 224, 224]",
             )
             continue
         for own, low, high in zip(spec.shape, shapes.min, shapes.max, strict=True):
@@ -90,7 +90,7 @@ def _profile(field: str, profile: Profile, inputs: tuple[TensorSpec, ...]) -> It
                 yield Broken(
                     field=f"{field}.{spec.name}",
                     rule=f"an axis of fixed size {own} cannot range from {low} to {high}",
-                    mend=f"write {own} in all three shapes",
+                    fix=f"write {own} in all three shapes",
                 )
 
 
@@ -112,5 +112,5 @@ def _batches(field: str, profiles: tuple[Profile, ...], max_batch_size: int) -> 
         yield Broken(
             field=field,
             rule=f"no profile accepts a batch of {reached + 1}, but max_batch_size is {max_batch_size}",
-            mend="widen a profile's first axis and build again, or lower max_batch_size",
+            fix="widen a profile's first axis and build again, or lower max_batch_size",
         )

@@ -63,7 +63,7 @@ def _model_config(ensemble: Ensemble, version: int) -> Any:
                 raise Broken(
                     field=f"{side}.{port.name}",
                     rule=f"Triton has no data type for {port.dtype}",
-                    mend=f"use one of {', '.join(DATA_TYPES)}",
+                    fix=f"use one of {', '.join(DATA_TYPES)}",
                 ).error()
             tensors.add(name=port.name, data_type=DATA_TYPES[port.dtype], dims=port.shape)
     config.version_policy.specific.versions[:] = [version]

@@ -54,13 +54,13 @@ def _pool(name: str, meant: Sequence[Any], pools: Sequence[int]) -> list[str]:
         raise Broken(
             field="instances.resources",
             rule=f"{name} is per device in one model and global in another; Triton refuses that",
-            mend="use the same scope in both",
+            fix="use the same scope in both",
         ).error()
     if pools and max(pools) < max(each.count for each in meant):
         raise Broken(
             field="instances.resources.available",
             rule=f"one model needs more of {name} than another model makes available",
-            mend="raise the available amount",
+            fix="raise the available amount",
         ).error()
     return [f"--rate-limit-resource={name}:{max(pools)}"] if pools else []
 

@@ -48,7 +48,7 @@ def model_file(artifact: Artifact) -> str:
         raise Broken(
             field="artifact.files",
             rule=f"{artifact.short} needs exactly one {suffix or 'model'} file at its top level, it has {fits}",
-            mend="export it again as one model",
+            fix="export it again as one model",
         ).error()
     return fits[0]
 
@@ -65,14 +65,14 @@ def broken_versions(versions: tuple[int, ...]) -> Iterator[Broken]:
     """Check a list of version numbers, which are also directory names."""
     if not versions:
         yield Broken(
-            field="versions", rule="no version is given: Triton refuses a model without one", mend="name one version"
+            field="versions", rule="no version is given: Triton refuses a model without one", fix="name one version"
         )
     if len(set(versions)) != len(versions):
-        yield Broken(field="versions", rule=f"{list(versions)} contains a version twice", mend="name each once")
+        yield Broken(field="versions", rule=f"{list(versions)} contains a version twice", fix="name each once")
     for version in versions:
         if not 1 <= version <= _INT64:
             yield Broken(
-                field="versions", rule=f"a version must be at least 1, got {version}", mend="count versions from 1"
+                field="versions", rule=f"a version must be at least 1, got {version}", fix="count versions from 1"
             )
 
 
@@ -81,16 +81,16 @@ def _format(artifact: Artifact, deployment: Deployment, flavour: Flavour) -> Ite
         yield Broken(
             field="flavour",
             rule=f'flavour = "{flavour}" cannot serve a {artifact.format} artifact ({artifact.short})',
-            mend='export to onnx first, or for an engine write flavour = "native"',
+            fix='export to onnx first, or for an engine write flavour = "native"',
         )
     if artifact.format == "tensorrt" and deployment.instances.kind != "gpu":
-        yield Broken(field="instances.kind", rule="a TensorRT engine runs only on GPUs", mend='write kind = "gpu"')
+        yield Broken(field="instances.kind", rule="a TensorRT engine runs only on GPUs", fix='write kind = "gpu"')
     for file in artifact.files:
         if PurePosixPath(file.path).parts[0] in _RESERVED:
             yield Broken(
                 field="artifact.files",
                 rule=f"{file.path!r} would replace a file that placing writes, or would run as code",
-                mend="rename it in the artifact",
+                fix="rename it in the artifact",
             )
 
 
@@ -98,13 +98,13 @@ def _tensors(artifact: Artifact, deployment: Deployment, flavour: Flavour) -> It
     batch = next((spec.shape[0] for spec in artifact.inputs if spec.shape), 0)
     for side, specs in (("inputs", artifact.inputs), ("outputs", artifact.outputs)):
         if not specs:
-            yield Broken(field=f"artifact.{side}", rule=f"{artifact.short} has none", mend="export it again")
+            yield Broken(field=f"artifact.{side}", rule=f"{artifact.short} has none", fix="export it again")
         names = [spec.name for spec in specs]
         if len(set(names)) != len(names) or "" in names:
             yield Broken(
                 field=f"artifact.{side}",
                 rule=f"names must be distinct and not empty, got {names}",
-                mend="rename them at export",
+                fix="rename them at export",
             )
         for spec in specs:
             yield from _tensor(spec, f"artifact.{side}.{spec.name}", deployment, flavour, batch)
@@ -114,21 +114,21 @@ def _tensor(
     spec: TensorSpec, field: str, deployment: Deployment, flavour: Flavour, batch: int | str
 ) -> Iterator[Broken]:
     if spec.dtype not in DATA_TYPES:
-        yield Broken(field=field, rule=f"Triton has no data type for {spec.dtype}", mend="cast it in the model")
+        yield Broken(field=field, rule=f"Triton has no data type for {spec.dtype}", fix="cast it in the model")
     elif flavour == "python" and spec.dtype in _NATIVE_ONLY:
         yield Broken(
             field=field,
             rule=f'flavour = "python" does not support {spec.dtype} tensors',
-            mend='cast it in the model, or write flavour = "native"',
+            fix='cast it in the model, or write flavour = "native"',
         )
     fixed = [size for size in spec.shape if isinstance(size, int)]
     if any(not 1 <= size <= _INT64 for size in fixed):
-        yield Broken(field=field, rule=f"shape {list(spec.shape)} has a size below 1", mend="export with real sizes")
+        yield Broken(field=field, rule=f"shape {list(spec.shape)} has a size below 1", fix="export with real sizes")
     if deployment.max_batch_size == 0 and not spec.shape and flavour == "native":
         yield Broken(
             field=field,
             rule="Triton has no rank-0 tensors",
-            mend='write flavour = "python", which presents it as [1], or add an axis of 1 at export',
+            fix='write flavour = "python", which presents it as [1], or add an axis of 1 at export',
         )
     if deployment.max_batch_size > 0 and (not spec.shape or spec.shape[0] != batch or isinstance(batch, int)):
         yield Broken(
@@ -137,7 +137,7 @@ def _tensor(
                 f"max_batch_size is {deployment.max_batch_size}, but the first axis of {list(spec.shape)} is "
                 "not a symbolic batch axis, which every input and output needs"
             ),
-            mend="export with a dynamic batch axis, or write max_batch_size = 0",
+            fix="export with a dynamic batch axis, or write max_batch_size = 0",
         )
 
 
@@ -156,7 +156,7 @@ def _warmup_shapes(
         own = inputs.get(name)
         if own is None:
             yield Broken(
-                field=f"{field}.{name}", rule="there is no such input", mend=f"inputs are {', '.join(inputs) or 'none'}"
+                field=f"{field}.{name}", rule="there is no such input", fix=f"inputs are {', '.join(inputs) or 'none'}"
             )
         elif len(own) != len(shape) or any(
             isinstance(mine, int) and mine != size for mine, size in zip(own, shape, strict=False)
@@ -164,14 +164,14 @@ def _warmup_shapes(
             yield Broken(
                 field=f"{field}.{name}",
                 rule=f"{list(shape)} does not fit {list(own)} (without the batch axis)",
-                mend="keep the fixed sizes and fill in the symbolic ones",
+                fix="keep the fixed sizes and fill in the symbolic ones",
             )
     for name, own in inputs.items() if needed else ():
         if name not in shapes and any(isinstance(size, str) for size in own):
             yield Broken(
                 field=f"{field}.{name}",
                 rule=f"warm-up needs concrete sizes, but {name} has {list(own)}",
-                mend="add the shape for warm-up, or leave warmup.batch_sizes empty",
+                fix="add the shape for warm-up, or leave warmup.batch_sizes empty",
             )
 
 
@@ -183,7 +183,7 @@ def _cache(artifact: Artifact, deployment: Deployment) -> Iterator[Broken]:
         yield Broken(
             field="response_cache",
             rule=f"{risk}; Triton's key contains neither shapes nor outputs",
-            mend='remove it; flavour = "python" can cache inside model.py under the full key ([cache])',
+            fix='remove it; flavour = "python" can cache inside model.py under the full key ([cache])',
         )
 
 

@@ -33,7 +33,7 @@ def broken_rules(artifact: Artifact, sequence: Sequence) -> Iterator[Broken]:
                 field="sequence.controls",
                 rule=f"{control.control} needs an input {control.name!r} of one of {', '.join(legal)}, "
                 + (f"{artifact.short} has none" if spec is None else f"it is {spec.dtype}"),
-                mend=f"inputs are {', '.join(inputs)}",
+                fix=f"inputs are {', '.join(inputs)}",
             )
     for state in sequence.states:
         one, other = inputs.get(state.input), outputs.get(state.output)
@@ -41,7 +41,7 @@ def broken_rules(artifact: Artifact, sequence: Sequence) -> Iterator[Broken]:
             yield Broken(
                 field="sequence.states",
                 rule=f"{artifact.short} has no input {state.input!r} or no output {state.output!r}",
-                mend=f"inputs are {', '.join(inputs)}, outputs {', '.join(outputs)}",
+                fix=f"inputs are {', '.join(inputs)}, outputs {', '.join(outputs)}",
             )
         elif one.dtype != other.dtype or one.shape[1:] != other.shape[1:]:
             yield Broken(
@@ -50,13 +50,13 @@ def broken_rules(artifact: Artifact, sequence: Sequence) -> Iterator[Broken]:
                     f"{state.output} has {other.dtype}{list(other.shape)} but becomes {state.input}, which has "
                     f"{one.dtype}{list(one.shape)}"
                 ),
-                mend="export the state with one type and shape on both sides",
+                fix="export the state with one type and shape on both sides",
             )
         elif any(isinstance(size, str) for size in one.shape[1:]):
             yield Broken(
                 field="sequence.states",
                 rule=f"the initial state of {state.input} needs a size, but its shape is {list(one.shape)}",
-                mend="export the state with fixed sizes",
+                fix="export the state with fixed sizes",
             )
 
 

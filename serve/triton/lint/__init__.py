@@ -12,15 +12,14 @@ from seatrial.optimize.errors import MissingError
 
 from ...deployment import Broken
 from . import accelerators, ensembles, execution, files, libraries, releases, scheduling, tensors, warming
-from .finding import Finding as Finding
-from .finding import read_config
+from .reading import read_config
 from .versions import versions
 
 _CONFIG = "config.pbtxt"
 _COSTLY = ("ends", "hangs")
 
 
-def lint(repository: Path, *, release: str) -> tuple[Finding, ...]:
+def lint(repository: Path, *, release: str) -> tuple[Broken, ...]:
     """Every broken rule of every model in the repository, as `release` of Triton would read it; errors first.
 
     Raises:
@@ -30,7 +29,7 @@ def lint(repository: Path, *, release: str) -> tuple[Finding, ...]:
         raise MissingError(
             "there is no such model repository", where=str(repository), next_step="give a directory of models"
         )
-    findings: list[Finding] = []
+    findings: list[Broken] = []
     configs: dict[str, Any] = {}
     for model in files.model_directories(repository):
         config, found = _of_model(model, release)
@@ -40,27 +39,27 @@ def lint(repository: Path, *, release: str) -> tuple[Finding, ...]:
     for name, config in configs.items():
         on_disk = {other: versions(repository / other) for other in configs}
         broken = ensembles.broken_references(name, config, configs, on_disk)
-        findings += (Finding.of(each, f"{name}/{_CONFIG}") for each in broken)
+        findings += (each.at(f"{name}/{_CONFIG}") for each in broken)
     findings += _shared_resources(configs)
     findings += files.strangers(repository)
     return tuple(sorted(set(findings), key=lambda each: (each.severity, each.file, each.field, each.rule)))
 
 
-def costing_the_server(model: Path, *, release: str) -> tuple[Finding, ...]:
+def costing_the_server(model: Path, *, release: str) -> tuple[Broken, ...]:
     """The errors of one model that would cost a server more than this model: it would end, or wait for minutes."""
     return tuple(each for each in _of_model(model, release)[1] if each.severity == "error" and each.effect in _COSTLY)
 
 
-def _of_model(model: Path, release: str) -> tuple[Any, list[Finding]]:
+def _of_model(model: Path, release: str) -> tuple[Any, list[Broken]]:
     """One model's configuration, None where it cannot be read, and what is wrong with it and its files."""
     file = f"{model.name}/{_CONFIG}"
     config, findings = read_config(model / _CONFIG, file)
     if config is not None:
-        findings += (Finding.of(broken, file) for broken in broken_config(config, release, model.name))
+        findings += (broken.at(file) for broken in broken_config(config, release, model.name))
     return config, [*findings, *files.findings(model.parent, model, config)]
 
 
-def _shared_resources(configs: Mapping[str, Any]) -> Iterator[Finding]:
+def _shared_resources(configs: Mapping[str, Any]) -> Iterator[Broken]:
     """Resources of the rate limiter that two models mean differently, each by itself as it should be."""
     meant: dict[str, dict[bool, str]] = {}
     for name, config in configs.items():
@@ -69,14 +68,14 @@ def _shared_resources(configs: Mapping[str, Any]) -> Iterator[Finding]:
                 meant.setdefault(each.name, {}).setdefault(getattr(each, "global"), name)
     for resource, models in meant.items():
         if len(set(models.values())) > 1:
-            yield Finding(
+            yield Broken(
                 severity="error",
                 file=f"{models[False]}/{_CONFIG}",
                 field="instance_group.rate_limiter.resources",
                 rule=(
                     f"{resource} is per device here and global in {models[True]}: Triton refuses whichever loads second"
                 ),
-                mend="use the same scope in both, or give the resources different names",
+                fix="use the same scope in both, or give the resources different names",
             )
 
 
@@ -86,7 +85,7 @@ def broken_config(config: Any, release: str, directory: str = "") -> Iterator[Br
         yield Broken(
             field="name",
             rule=f"the name {config.name!r} differs from the directory {directory!r}; Triton refuses the model",
-            mend="use the same name in both, or omit name",
+            fix="use the same name in both, or omit name",
         )
     yield from releases.broken_rules(config, release)
     yield from tensors.broken_rules(config)

@@ -31,7 +31,7 @@ def broken_rules(config: Any) -> Iterator[Broken]:
             yield Broken(
                 field="optimization.execution_accelerators",
                 rule=f"the backend {backend_of(config) or 'of this model'} ignores accelerators",
-                mend="remove them",
+                fix="remove them",
                 severity="warning",
             )
         return
@@ -40,7 +40,7 @@ def broken_rules(config: Any) -> Iterator[Broken]:
             yield Broken(
                 field="optimization.execution_accelerators.cpu_execution_accelerator",
                 rule=f"{each.name} does not run on the CPU",
-                mend="write gpu_execution_accelerator",
+                fix="write gpu_execution_accelerator",
             )
     chosen = accelerators.gpu_execution_accelerator
     if not chosen:
@@ -49,11 +49,11 @@ def broken_rules(config: Any) -> Iterator[Broken]:
         yield Broken(
             field=_FIELD,
             rule="accelerators do not apply to an engine, which is already compiled",
-            mend="remove them",
+            fix="remove them",
             severity="warning",
         )
     if config.instance_group and all(group.kind == pb.ModelInstanceGroup.KIND_CPU for group in config.instance_group):
-        yield Broken(field=_FIELD, rule="no effect on instances of KIND_CPU", mend="write KIND_GPU", severity="warning")
+        yield Broken(field=_FIELD, rule="no effect on instances of KIND_CPU", fix="write KIND_GPU", severity="warning")
     for each in chosen:
         if each.name == "cuda":
             yield from _cuda(each.parameters)
@@ -67,7 +67,7 @@ def _cuda(parameters: Any) -> Iterator[Broken]:
         yield Broken(
             field=f"{_FIELD}.cuda",
             rule=f"{', '.join(lost)} are overwritten with defaults when given for the accelerator",
-            mend="give them as parameters of the model, at the top level",
+            fix="give them as parameters of the model, at the top level",
             severity="warning",
         )
 
@@ -79,20 +79,20 @@ def _tensorrt(parameters: Any) -> Iterator[Broken]:
             yield Broken(
                 field=f"{field}.{key}",
                 rule="the backend does not know this key; Triton refuses the model",
-                mend="set the precision with precision_mode" if key in _REFUSED else "check the backend's list of keys",
+                fix="set the precision with precision_mode" if key in _REFUSED else "check the backend's list of keys",
             )
     precision = parameters.get("precision_mode", "FP32")
     if precision not in _PRECISIONS:
         yield Broken(
             field=f"{field}.precision_mode",
             rule=f"unknown precision {precision!r}",
-            mend=f"use {', '.join(_PRECISIONS)}",
+            fix=f"use {', '.join(_PRECISIONS)}",
         )
     if precision == "INT8" and "int8_calibration_table_name" not in parameters:
         yield Broken(
             field=f"{field}.int8_calibration_table_name",
             rule="INT8 without a calibration table is correct only for a graph with Q/DQ nodes",
-            mend="quantize the graph, or name the table, but not both",
+            fix="quantize the graph, or name the table, but not both",
             severity="warning",
         )
     cached = parameters.get("trt_engine_cache_enable", "0")
@@ -104,7 +104,7 @@ def _tensorrt(parameters: Any) -> Iterator[Broken]:
                 "without its own cache at an absolute path, every instance rebuilds its engine at each load, "
                 "for minutes, or loads another model's"
             ),
-            mend="enable it, at a path that contains artifact, GPU and TensorRT version",
+            fix="enable it, at a path that contains artifact, GPU and TensorRT version",
             severity="warning",
         )
     profiles = [f"trt_profile_{end}_shapes" for end in ("min", "opt", "max")]
@@ -115,7 +115,7 @@ def _tensorrt(parameters: Any) -> Iterator[Broken]:
                 "without all three profile shapes the engine is rebuilt, for minutes, during live requests "
                 "with a new range of shapes"
             ),
-            mend="give min, opt and max shapes with the batch axis",
+            fix="give min, opt and max shapes with the batch axis",
             severity="warning",
         )
     for key in profiles:
@@ -123,5 +123,5 @@ def _tensorrt(parameters: Any) -> Iterator[Broken]:
             yield Broken(
                 field=f"{field}.{key}",
                 rule=f"{parameters[key]!r} is not a list of shapes",
-                mend="write name:1x3x224x224, joined by commas",
+                fix="write name:1x3x224x224, joined by commas",
             )

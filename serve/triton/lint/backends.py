@@ -40,23 +40,23 @@ def broken_rules(config: Any) -> Iterator[Broken]:
         yield Broken(
             field="backend",
             rule=("neither backend nor platform is given: the server guesses from file names, or refuses the model"),
-            mend="name the backend",
+            fix="name the backend",
             severity="warning",
         )
     elif not backend and platform not in PLATFORMS:
-        yield Broken(field="platform", rule=f"no backend serves platform {platform!r}", mend="name the backend instead")
+        yield Broken(field="platform", rule=f"no backend serves platform {platform!r}", fix="name the backend instead")
     elif backend in PLATFORMS.values() and platform and PLATFORMS.get(platform) != backend:
         belongs = f"belongs to the backend {PLATFORMS[platform]}" if platform in PLATFORMS else "is unknown"
         yield Broken(
             field="platform",
             rule=f"{platform} {belongs}, but the backend is {backend}; Triton refuses the model",
-            mend="remove the platform",
+            fix="remove the platform",
         )
     elif platform in PLATFORMS and backend and PLATFORMS[platform] != backend:
         yield Broken(
             field="platform",
             rule=f"{platform} belongs to the backend {PLATFORMS[platform]}, and {backend} ignores it",
-            mend="remove the platform",
+            fix="remove the platform",
             severity="warning",
         )
     if backend and backend not in _KNOWN:
@@ -73,12 +73,12 @@ def _unknown(backend: str) -> Iterator[Broken]:
                 f"backend {backend!r} does not exist, did you mean {meant[0]!r}? Triton looks for "
                 f"libtriton_{backend}.so and refuses the model"
             ),
-            mend=f'write backend: "{meant[0]}"',
+            fix=f'write backend: "{meant[0]}"',
         )
     else:
         yield Broken(
             field="backend",
             rule=f"{backend!r} is not a public backend: the server needs its own libtriton_{backend}.so",
-            mend=f"install it with the server, or name one of {', '.join(sorted(_KNOWN))}",
+            fix=f"install it with the server, or name one of {', '.join(sorted(_KNOWN))}",
             severity="warning",
         )

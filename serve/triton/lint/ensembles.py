@@ -14,25 +14,25 @@ _FIELD = "ensemble_scheduling"
 def broken_rules(config: Any) -> Iterator[Broken]:
     """Every rule that an ensemble breaks by itself, whatever the models that it names."""
     if config.platform == "ensemble" and not config.HasField(_FIELD):
-        yield Broken(field=_FIELD, rule="missing from an ensemble; Triton refuses the model", mend="write its steps")
+        yield Broken(field=_FIELD, rule="missing from an ensemble; Triton refuses the model", fix="write its steps")
     if not config.HasField(_FIELD):
         return
     if config.platform != "ensemble" or config.backend:
         yield Broken(
             field="platform",
             rule='an ensemble needs platform: "ensemble" and no backend; Triton refuses the model',
-            mend="write exactly that",
+            fix="write exactly that",
         )
     for field, given in (("optimization", config.HasField("optimization")), ("model_warmup", config.model_warmup)):
         if given:
             yield Broken(
                 field=field,
                 rule="an ensemble cannot have it; Triton refuses the model",
-                mend="remove it, and write it for the models of the steps",
+                fix="remove it, and write it for the models of the steps",
             )
     if not config.ensemble_scheduling.step:
         yield Broken(
-            field=f"{_FIELD}.step", rule="the ensemble has no steps; Triton refuses the model", mend="write the steps"
+            field=f"{_FIELD}.step", rule="the ensemble has no steps; Triton refuses the model", fix="write the steps"
         )
     for number, step in enumerate(config.ensemble_scheduling.step):
         yield from _step(f"{_FIELD}.step.{number}", step)
@@ -45,13 +45,13 @@ def _step(field: str, step: Any) -> Iterator[Broken]:
             yield Broken(
                 field=f"{field}.{part}",
                 rule="not given; Triton refuses the model",
-                mend="name the model, and map its tensors",
+                fix="name the model, and map its tensors",
             )
     if step.model_version == -1:
         yield Broken(
             field=f"{field}.model_version",
             rule=f"-1 follows the newest version of {step.model_name}, even during a rollout",
-            mend="pin the version that was proven",
+            fix="pin the version that was proven",
             severity="warning",
         )
 
@@ -68,14 +68,14 @@ def broken_references(
             yield Broken(
                 field=f"{field}.model_name",
                 rule=f"there is no usable model {step.model_name!r}",
-                mend=f"available models: {', '.join(sorted(models))}",
+                fix=f"available models: {', '.join(sorted(models))}",
             )
             continue
         if step.model_version != -1 and step.model_version not in loaded(member, versions.get(step.model_name, ())):
             yield Broken(
                 field=f"{field}.model_version",
                 rule=_not_loaded(step),
-                mend="pin one that its configuration serves, or write -1 for the newest",
+                fix="pin one that its configuration serves, or write -1 for the newest",
             )
         if 0 < member.max_batch_size < config.max_batch_size:
             yield Broken(
@@ -84,7 +84,7 @@ def broken_references(
                     f"{config.max_batch_size} is too large: {step.model_name} accepts at most "
                     f"{member.max_batch_size}; Triton refuses the model"
                 ),
-                mend="use the smallest value of the steps; ignore steps that do not batch",
+                fix="use the smallest value of the steps; ignore steps that do not batch",
             )
         yield from _maps(field, step, member)
     yield from _types(config, models)
@@ -93,7 +93,7 @@ def broken_references(
         yield Broken(
             field="response_cache",
             rule="a step's model is decoupled, and so is the ensemble: Triton refuses the cache",
-            mend="remove it",
+            fix="remove it",
         )
     uses = {
         model: {step.model_name for step in each.ensemble_scheduling.step if step.model_name in models}
@@ -101,7 +101,7 @@ def broken_references(
         if each.HasField(_FIELD)
     }
     if flow.cyclic({model: found & set(uses) for model, found in _reachable(name, uses).items()}):
-        yield Broken(field=f"{_FIELD}.step", rule="ensembles contain each other in a cycle", mend="break the cycle")
+        yield Broken(field=f"{_FIELD}.step", rule="ensembles contain each other in a cycle", fix="break the cycle")
 
 
 def _not_loaded(step: Any) -> str:
@@ -125,7 +125,7 @@ def _maps(field: str, step: Any, member: Any) -> Iterator[Broken]:
             yield Broken(
                 field=f"{field}.{side}_map",
                 rule=f"{step.model_name} has no {side} {', '.join(unknown)}; Triton refuses the model",
-                mend=f"available {side}s: {', '.join(sorted(names))}",
+                fix=f"available {side}s: {', '.join(sorted(names))}",
             )
         needed = {tensor.name for tensor in tensors if not (side == "input" and tensor.optional)}
         if side == "input" and needed - set(mapped):
@@ -135,7 +135,7 @@ def _maps(field: str, step: Any, member: Any) -> Iterator[Broken]:
                     f"{', '.join(sorted(needed - set(mapped)))} of {step.model_name} not mapped; Triton refuses "
                     "the model"
                 ),
-                mend="map every input",
+                fix="map every input",
             )
 
 
@@ -167,14 +167,14 @@ def _types(config: Any, models: Mapping[str, Any]) -> Iterator[Broken]:
                         f"{name} is {first} for {first.model}, and for {other.model} {other}: they match for a single "
                         "item; larger requests are refused"
                     ),
-                    mend="write max_batch_size: 1, or let both have the batch axis",
+                    fix="write max_batch_size: 1, or let both have the batch axis",
                     severity="warning",
                 )
             if not first.fits(other):
                 yield Broken(
                     field=f"{_FIELD}.step",
                     rule=f"{name} is {first} for {first.model} but {other} for {other.model}; Triton refuses the model",
-                    mend="add a step between them that converts it, or change the shape",
+                    fix="add a step between them that converts it, or change the shape",
                 )
 
 

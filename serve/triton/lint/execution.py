@@ -23,7 +23,7 @@ def broken_rules(config: Any) -> Iterator[Broken]:
         yield Broken(
             field="optimization.graph.level",
             rule="2 disables every rewrite in ONNX Runtime's backend, contrary to the protocol's comment",
-            mend="omit it for all rewrites",
+            fix="omit it for all rewrites",
             severity="warning",
         )
 
@@ -35,11 +35,11 @@ def _versions(config: Any) -> Iterator[Broken]:
             yield Broken(
                 field="version_policy.specific",
                 rule=f"{versions} names no version, or one below 0; Triton refuses the model",
-                mend="list the versions to serve",
+                fix="list the versions to serve",
             )
     if config.version_policy.HasField("latest") and config.version_policy.latest.num_versions == 0:
         yield Broken(
-            field="version_policy.latest", rule="num_versions 0 serves no version", mend="write num_versions: 1"
+            field="version_policy.latest", rule="num_versions 0 serves no version", fix="write num_versions: 1"
         )
 
 
@@ -52,38 +52,38 @@ def _group(group: Any, config: Any) -> Iterator[Broken]:
         yield Broken(
             field="instance_group.count",
             rule=f"{group.count} is negative and counts as 1",
-            mend="use 1 or more",
+            fix="use 1 or more",
             severity="warning",
         )
     if group.gpus and not on_gpus:
         yield Broken(
             field="instance_group.gpus",
             rule=f"{kind} must not list GPUs; Triton refuses the model",
-            mend="remove the list, or write KIND_GPU",
+            fix="remove the list, or write KIND_GPU",
         )
     if any(gpu < 0 for gpu in group.gpus) or len(set(group.gpus)) != len(group.gpus):
         yield Broken(
-            field="instance_group.gpus", rule=f"must be distinct numbers, got {list(group.gpus)}", mend="list each once"
+            field="instance_group.gpus", rule=f"must be distinct numbers, got {list(group.gpus)}", fix="list each once"
         )
     if group.profile and platform_of(config) != "tensorrt_plan":
         yield Broken(
             field="instance_group.profile",
             rule="only TensorRT engines have profiles; Triton refuses the model",
-            mend="remove it",
+            fix="remove it",
         )
     elif any(not profile.isdecimal() for profile in group.profile):
         yield Broken(
             field="instance_group.profile",
             rule=f"profiles must be numbers from 0, as text, got {list(group.profile)}",
-            mend='write [ "0", "1" ]',
+            fix='write [ "0", "1" ]',
         )
     if backend_of(config) == "tensorrt" and not on_gpus:
-        yield Broken(field="instance_group.kind", rule=f"TensorRT runs on GPUs, not {kind}", mend="write KIND_GPU")
+        yield Broken(field="instance_group.kind", rule=f"TensorRT runs on GPUs, not {kind}", fix="write KIND_GPU")
     if config.HasField("ensemble_scheduling") or config.platform == "ensemble":
         yield Broken(
             field="instance_group",
             rule="an ensemble has no instances of its own; Triton refuses the model",
-            mend="remove it; its steps have their own",
+            fix="remove it; its steps have their own",
         )
 
 
@@ -93,7 +93,7 @@ def _resources(config: Any) -> Iterator[Broken]:
         yield Broken(
             field="instance_group.rate_limiter",
             rule="ignored unless the server is started with --rate-limit=execution_count",
-            mend="start the server with this option, as seatrial up does",
+            fix="start the server with this option, as seatrial up does",
             severity="warning",
         )
     meant = {(each.name, getattr(each, "global")) for limiter in limited for each in limiter.resources}
@@ -102,7 +102,7 @@ def _resources(config: Any) -> Iterator[Broken]:
             yield Broken(
                 field="instance_group.rate_limiter.resources",
                 rule=f"{name} is global in one place and not in another; Triton refuses the model",
-                mend="use the same scope everywhere",
+                fix="use the same scope everywhere",
             )
 
 
@@ -116,7 +116,7 @@ def _metrics(config: Any) -> Iterator[Broken]:
                     f"{family or 'an entry'} lacks {'buckets' if family else 'the family of its metric'}; Triton "
                     "refuses the model"
                 ),
-                mend='write metric_identifier { family: "nv_inference_first_response_histogram_ms" } and '
+                fix='write metric_identifier { family: "nv_inference_first_response_histogram_ms" } and '
                 "histogram_options { buckets: [ ... ] }",
             )
 
@@ -128,7 +128,7 @@ def _threads(config: Any) -> Iterator[Broken]:
         yield Broken(
             field="instance_group",
             rule="missing: ONNX Runtime creates 2 instances on a CPU and one for each GPU",
-            mend="write count and kind",
+            fix="write count and kind",
             severity="warning",
         )
     on_cpu = sum(max(group.count, 1) for group in config.instance_group if group.kind == pb.ModelInstanceGroup.KIND_CPU)
@@ -139,12 +139,12 @@ def _threads(config: Any) -> Iterator[Broken]:
         yield Broken(
             field="parameters.intra_op_thread_count",
             rule=f"{given!r} is not a number; Triton refuses the model",
-            mend="write digits",
+            fix="write digits",
         )
     elif on_cpu > 1 and given in ("", "0"):
         yield Broken(
             field="parameters.intra_op_thread_count",
             rule=f"{given or 'missing'}, so each of {on_cpu} instances uses every core",
-            mend="divide the cores by the number of instances",
+            fix="divide the cores by the number of instances",
             severity="warning",
         )

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ...deployment import Broken
 from ...deployment.broken import Effect, Severity
 from . import libraries, python
 from .backends import backend_of
-from .finding import Finding
 from .sizes import bytes_of
 from .versions import directories, is_readable, loaded, versions
 
@@ -20,7 +20,7 @@ def model_directories(repository: Path) -> list[Path]:
     return sorted(path for path in repository.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def strangers(repository: Path) -> Iterator[Finding]:
+def strangers(repository: Path) -> Iterator[Broken]:
     """Hidden directories, which a server in its default mode takes for models."""
     for path in sorted(repository.iterdir()):
         if path.is_dir() and path.name.startswith("."):
@@ -32,7 +32,7 @@ def strangers(repository: Path) -> Iterator[Finding]:
             )
 
 
-def findings(repository: Path, model: Path, config: Any) -> Iterator[Finding]:
+def findings(repository: Path, model: Path, config: Any) -> Iterator[Broken]:
     """Every rule that the files of one model break; `config` is None where it cannot be read."""
     yield from _links(repository, model)
     yield from _versions(model, config)
@@ -51,7 +51,7 @@ def findings(repository: Path, model: Path, config: Any) -> Iterator[Finding]:
             yield from _model_file(model, version, config)
     yield from _named_files(model, config)
     for broken in libraries.broken_files(model, config, served):
-        yield Finding.of(broken, f"{model.name}/{_CONFIG}")
+        yield broken.at(f"{model.name}/{_CONFIG}")
     if backend_of(config) == "python":
         yield from python.findings(model, config, served)
 
@@ -60,11 +60,11 @@ def _numeric(name: str) -> bool:
     return name.isascii() and name.isdecimal()
 
 
-def _finding(file: str, rule: str, mend: str, severity: Severity = "error", *, effect: Effect = "refused") -> Finding:
-    return Finding(severity=severity, file=file, field="", rule=rule, mend=mend, effect=effect)
+def _finding(file: str, rule: str, fix: str, severity: Severity = "error", *, effect: Effect = "refused") -> Broken:
+    return Broken(severity=severity, file=file, field="", rule=rule, fix=fix, effect=effect)
 
 
-def _links(repository: Path, model: Path) -> Iterator[Finding]:
+def _links(repository: Path, model: Path) -> Iterator[Broken]:
     for path in sorted([model, *model.rglob("*")]):
         if not path.is_symlink():
             continue
@@ -82,7 +82,7 @@ def _links(repository: Path, model: Path) -> Iterator[Finding]:
             yield _finding(file, "a link: its contents can change unnoticed", "copy the file there", "warning")
 
 
-def _versions(model: Path, config: Any) -> Iterator[Finding]:
+def _versions(model: Path, config: Any) -> Iterator[Broken]:
     """Directories that Triton takes for versions and that are not named as such."""
     ensemble = config is not None and config.HasField("ensemble_scheduling")
     served = loaded(config, versions(model)) if config is not None and not ensemble else set()
@@ -118,7 +118,7 @@ def _versions(model: Path, config: Any) -> Iterator[Finding]:
             )
 
 
-def _directories(model: Path) -> Iterator[Finding]:
+def _directories(model: Path) -> Iterator[Broken]:
     for path in sorted(path for path in model.iterdir() if path.is_dir()):
         file = f"{model.name}/{path.name}"
         if _numeric(path.name) and path.name[0] == "0" and path.name != "0":
@@ -140,23 +140,23 @@ def _directories(model: Path) -> Iterator[Finding]:
         )
 
 
-def _listed(model: Path, config: Any, there: set[int]) -> Iterator[Finding]:
+def _listed(model: Path, config: Any, there: set[int]) -> Iterator[Broken]:
     if not config.version_policy.HasField("specific") or not there:
         return
     listed = set(config.version_policy.specific.versions)
     if missing := sorted(listed - there):
         nothing = not listed & there
-        yield Finding(
+        yield Broken(
             severity="error" if nothing else "warning",
             file=f"{model.name}/{_CONFIG}",
             field="version_policy.specific",
             rule=f"version {', '.join(map(str, missing))} is listed but does not exist"
             + ("; no version is left to load" if nothing else ", which is only logged"),
-            mend=f"available versions: {', '.join(map(str, sorted(there)))}",
+            fix=f"available versions: {', '.join(map(str, sorted(there)))}",
         )
 
 
-def _model_file(model: Path, version: int, config: Any) -> Iterator[Finding]:
+def _model_file(model: Path, version: int, config: Any) -> Iterator[Broken]:
     backend = backend_of(config)
     names = list(config.cc_model_filenames.values()) if backend != "python" else []
     if config.default_model_filename or not names:
@@ -176,7 +176,7 @@ def _model_file(model: Path, version: int, config: Any) -> Iterator[Finding]:
             yield _finding(file, "empty", "copy the complete model file again")
 
 
-def _named_files(model: Path, config: Any) -> Iterator[Finding]:
+def _named_files(model: Path, config: Any) -> Iterator[Broken]:
     """Files that the configuration names: labels, warm-up data, initial states, each below a folder of the model."""
     wanted = [
         (f"output.{each.name}.label_filename", "", each.label_filename, 0)
@@ -200,12 +200,12 @@ def _named_files(model: Path, config: Any) -> Iterator[Finding]:
         path = model / folder / name.lstrip("/")
         if rule := _unlike(path, shown, least):
             directory = path.is_dir()
-            yield Finding(
+            yield Broken(
                 severity="error",
                 file=f"{model.name}/{_CONFIG}",
                 field=field,
                 rule=rule,
-                mend="name a file, or remove the field"
+                fix="name a file, or remove the field"
                 if directory
                 else f"put the data into {model.name}/{shown}, or remove the field",
                 effect="ends" if directory else "refused",

@@ -20,13 +20,13 @@ def broken_rules(config: Any) -> Iterator[Broken]:
                 yield Broken(
                     field=field,
                     rule=f"{name} already has another source; Triton refuses the model",
-                    mend="give each tensor one source",
+                    fix="give each tensor one source",
                 )
             elif name in inputs:
                 yield Broken(
                     field=field,
                     rule=f"{name} is also an input of the ensemble: the request's value and the step's value alternate",
-                    mend="give each tensor one source",
+                    fix="give each tensor one source",
                     effect="loads",
                 )
             sources.setdefault(name, number)
@@ -36,30 +36,30 @@ def broken_rules(config: Any) -> Iterator[Broken]:
             yield Broken(
                 field=f"{_FIELD}.step.{number}.input_map",
                 rule=f"no step produces {name}; Triton refuses the model",
-                mend=f"available tensors: {', '.join(sorted({*sources, *inputs}))}",
+                fix=f"available tensors: {', '.join(sorted({*sources, *inputs}))}",
             )
     for name in outputs:
         if name not in sources and name not in read & inputs:
             yield Broken(
                 field=f"output.{name}",
                 rule="no step produces it; Triton refuses the model",
-                mend="map a step's output to it",
+                fix="map a step's output to it",
             )
     waits = {
         number: {sources[name] for name in step.input_map.values() if name in sources and name not in inputs}
         for number, step in enumerate(steps)
     }
     if cyclic(waits):
-        yield Broken(field=f"{_FIELD}.step", rule="steps wait for each other in a cycle", mend="break the cycle")
+        yield Broken(field=f"{_FIELD}.step", rule="steps wait for each other in a cycle", fix="break the cycle")
     for name in sorted(inputs - read - set(sources)):
         yield Broken(
-            field=f"input.{name}", rule="no step reads it; Triton refuses the model", mend="map it or remove it"
+            field=f"input.{name}", rule="no step reads it; Triton refuses the model", fix="map it or remove it"
         )
     for name in sorted(set(sources) - read - set(outputs)):
         yield Broken(
             field=f"{_FIELD}.step.{sources[name]}.output_map",
             rule=f"no step reads {name}, and it is not an output; Triton refuses the model",
-            mend="omit unused outputs, or make it an output of the ensemble",
+            fix="omit unused outputs, or make it an output of the ensemble",
         )
 
 
@@ -73,7 +73,7 @@ def broken_branches(config: Any, models: Mapping[str, Any]) -> Iterator[Broken]:
                     f"{', '.join(sorted(names))} come from different decoupled models, or only some of them from "
                     "one, so responses cannot be paired; Triton refuses the model"
                 ),
-                mend="route them through the same decoupled step",
+                fix="route them through the same decoupled step",
             )
 
 

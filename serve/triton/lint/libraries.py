@@ -20,7 +20,7 @@ def broken_rules(config: Any) -> Iterator[Broken]:
             yield Broken(
                 field="model_repository_agents",
                 rule="without an agent it ends the whole server, with every other model",
-                mend="remove it, or name an agent",
+                fix="remove it, or name an agent",
                 effect="ends",
             )
         for agent in agents:
@@ -30,14 +30,14 @@ def broken_rules(config: Any) -> Iterator[Broken]:
                     f"the server needs libtritonrepoagent_{agent.name}.so, else it refuses the model; the wheel "
                     "has none"
                 ),
-                mend="start the server with --repoagent-directory, or remove the agent",
+                fix="start the server with --repoagent-directory, or remove the agent",
                 severity="warning",
             )
     if config.HasField("sequence_batching") and _STRATEGY in config.parameters:
         yield Broken(
             field=f"parameters.{_STRATEGY}",
             rule="Triton refuses it for sequences, which have their own batcher",
-            mend="remove it",
+            fix="remove it",
         )
 
 
@@ -54,7 +54,7 @@ def broken_files(model: Path, config: Any, served: Collection[int]) -> Iterator[
             yield Broken(
                 field=f"parameters.{_STRATEGY}",
                 rule=f"{path!r} is not a library on this machine; Triton refuses the model",
-                mend="give the absolute path of the library",
+                fix="give the absolute path of the library",
             )
         return
     for place in (*(str(version) for version in sorted(served)), ""):
@@ -66,7 +66,7 @@ def broken_files(model: Path, config: Any, served: Collection[int]) -> Iterator[
                     f"Triton loads {path.relative_to(model)} as the batching strategy, but it is not a library; "
                     "Triton refuses the model"
                 ),
-                mend="put the library there, or remove it",
+                fix="put the library there, or remove it",
             )
 
 
@@ -82,7 +82,7 @@ def _runtime(model: Path, config: Any, served: Collection[int]) -> Iterator[Brok
                 f"{runtime!r} is neither libtriton_{backend}.so nor model.py, nor a library beside the model; "
                 "Triton refuses the model"
             ),
-            mend="omit it: Triton finds the backend's own",
+            fix="omit it: Triton finds the backend's own",
         )
     else:
         yield Broken(
@@ -91,7 +91,7 @@ def _runtime(model: Path, config: Any, served: Collection[int]) -> Iterator[Brok
                 "unnecessary, and refused by a server whose backend directory contains links, as that of "
                 "seatrial up does"
             ),
-            mend="omit it: Triton finds the backend's own",
+            fix="omit it: Triton finds the backend's own",
             severity="warning",
         )
 

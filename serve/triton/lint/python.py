@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from ...deployment import Broken
 from ...deployment.broken import Effect, Severity
-from .finding import Finding
 
 _CONFIG = "config.pbtxt"
 _MODEL = "model.py"
@@ -20,7 +20,7 @@ _ARCHIVES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK", b"7z"
 _BINDING = ("exec", "globals", "setattr", "vars")
 
 
-def findings(model: Path, config: Any, served: Collection[int]) -> Iterator[Finding]:
+def findings(model: Path, config: Any, served: Collection[int]) -> Iterator[Broken]:
     """Every rule of the python backend that a model breaks; `served` are the versions to load."""
     yield from _names(model.name, config)
     yield from _parameters(model, config)
@@ -32,7 +32,7 @@ def findings(model: Path, config: Any, served: Collection[int]) -> Iterator[Find
         yield from _code(model / str(version) / name, f"{model.name}/{version}/{name}")
 
 
-def _names(model: str, config: Any) -> Iterator[Finding]:
+def _names(model: str, config: Any) -> Iterator[Broken]:
     file = f"{model}/{_CONFIG}"
     given = [(model, "", model)]
     given += [(file, "instance_group.name", group.name) for group in config.instance_group]
@@ -66,7 +66,7 @@ def _names(model: str, config: Any) -> Iterator[Finding]:
             )
 
 
-def _filename(model: str, name: str) -> Iterator[Finding]:
+def _filename(model: str, name: str) -> Iterator[Broken]:
     *folders, file = name.split("/")
     if not re.fullmatch(r"[^./]+\.py", file) or any("." in folder for folder in folders[-1:]):
         yield _finding(
@@ -77,7 +77,7 @@ def _filename(model: str, name: str) -> Iterator[Finding]:
         )
 
 
-def _parameters(model: Path, config: Any) -> Iterator[Finding]:
+def _parameters(model: Path, config: Any) -> Iterator[Broken]:
     given = _given(config)
     file = f"{model.name}/{_CONFIG}"
     if given.get("FORCE_CPU_ONLY_INPUT_TENSORS", "no") not in ("yes", "no"):
@@ -120,7 +120,7 @@ def _environment(model: Path, wanted: str) -> str:
     return "" if head.startswith(_ARCHIVES) or head[257:262] == b"ustar" else "is not an archive of an environment"
 
 
-def _code(path: Path, file: str) -> Iterator[Finding]:
+def _code(path: Path, file: str) -> Iterator[Broken]:
     """Return what can be seen of model.py without running it: that it is Python, and has the class."""
     if path.is_dir():
         yield _finding(file, "a directory instead of a Python file", "put the file there")
@@ -157,10 +157,10 @@ def _may_bind(module: ast.Module, name: str) -> bool:
 def _finding(
     file: str,
     rule: str,
-    mend: str,
+    fix: str,
     *,
     field: str = "",
     severity: Severity = "error",
     effect: Effect = "refused",
-) -> Finding:
-    return Finding(severity=severity, file=file, field=field, rule=rule, mend=mend, effect=effect)
+) -> Broken:
+    return Broken(severity=severity, file=file, field=field, rule=rule, fix=fix, effect=effect)

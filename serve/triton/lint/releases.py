@@ -18,7 +18,7 @@ def broken_rules(config: Any, release: str) -> Iterator[Broken]:
                 rule=(
                     f"Triton {release} does not know this field and would refuse the whole file (known from {since})"
                 ),
-                mend="omit it, or give the release of the server that reads this file",
+                fix="omit it, or give the release of the server that reads this file",
             )
 
 

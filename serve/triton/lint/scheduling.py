@@ -14,7 +14,7 @@ def broken_rules(config: Any) -> Iterator[Broken]:
         yield Broken(
             field="max_batch_size",
             rule=f"must not be negative, got {config.max_batch_size}; Triton refuses the model",
-            mend="use 0 or more",
+            fix="use 0 or more",
         )
     if config.HasField("dynamic_batching"):
         yield from preferred_sizes("dynamic_batching", config.dynamic_batching, config.max_batch_size)
@@ -30,7 +30,7 @@ def _dynamic(batching: Any, limit: int) -> Iterator[Broken]:
         yield Broken(
             field="dynamic_batching",
             rule="no effect: with max_batch_size 0 nothing is batched, and Triton does not warn",
-            mend="set max_batch_size, or remove dynamic_batching",
+            fix="set max_batch_size, or remove dynamic_batching",
             severity="warning",
         )
     if batching.preserve_ordering:
@@ -38,27 +38,27 @@ def _dynamic(batching: Any, limit: int) -> Iterator[Broken]:
             yield Broken(
                 field="dynamic_batching.preserve_ordering",
                 rule="Triton refuses it together with more than one priority level",
-                mend="remove one of the two",
+                fix="remove one of the two",
             )
         late = [policy for _, policy in _policies(batching) if _delays(policy)]
         if late:
             yield Broken(
                 field="dynamic_batching.preserve_ordering",
                 rule="Triton refuses it together with timeout_action DELAY",
-                mend="write REJECT, or remove preserve_ordering",
+                fix="write REJECT, or remove preserve_ordering",
             )
     levels, default = batching.priority_levels, batching.default_priority_level
     if levels and not 1 <= default <= levels:
         yield Broken(
             field="dynamic_batching.default_priority_level",
             rule=f"must be between 1 and priority_levels = {levels}, got {default}; Triton refuses the model",
-            mend="name the level of requests without a priority",
+            fix="name the level of requests without a priority",
         )
     if not levels and (default or batching.priority_queue_policy):
         yield Broken(
             field="dynamic_batching.priority_levels",
             rule="with 0 levels the default level and the policies of levels have no effect",
-            mend="write the number of levels",
+            fix="write the number of levels",
             severity="warning",
         )
     for level in batching.priority_queue_policy if levels else ():
@@ -66,7 +66,7 @@ def _dynamic(batching: Any, limit: int) -> Iterator[Broken]:
             yield Broken(
                 field="dynamic_batching.priority_queue_policy",
                 rule=(f"level must be between 1 and priority_levels = {levels}, got {level}; Triton refuses the model"),
-                mend="remove it, or raise priority_levels",
+                fix="remove it, or raise priority_levels",
             )
 
 
@@ -93,7 +93,7 @@ def _queues(batching: Any) -> Iterator[Broken]:
                     "no effect with a default timeout of 0: only a timeout shorter than the default counts, so "
                     "the clients' own are ignored"
                 ),
-                mend="set default_timeout_microseconds",
+                fix="set default_timeout_microseconds",
                 severity="warning",
             )
         if timeout and batching.max_queue_delay_microseconds >= timeout and not _delays(policy):
@@ -103,6 +103,6 @@ def _queues(batching: Any) -> Iterator[Broken]:
                     f"must be above max_queue_delay_microseconds = {batching.max_queue_delay_microseconds}, got "
                     f"{timeout}: a single request would expire while it waits for others"
                 ),
-                mend="lower the delay or raise the timeout",
+                fix="lower the delay or raise the timeout",
                 effect="loads",
             )

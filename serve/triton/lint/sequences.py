@@ -28,7 +28,7 @@ def broken_rules(config: Any) -> Iterator[Broken]:
             yield Broken(
                 field=f"{_FIELD}.state.{state.input_name}",
                 rule="the input has two initial states; Triton refuses the model",
-                mend="give every state its own input",
+                fix="give every state its own input",
             )
     for side in ("input_name", "output_name"):
         for name, count in Counter(getattr(state, side) for state in batching.state).items():
@@ -36,7 +36,7 @@ def broken_rules(config: Any) -> Iterator[Broken]:
                 yield Broken(
                     field=f"{_FIELD}.state.{name}",
                     rule=f"listed twice as {side}: Triton ignores one of the two states",
-                    mend="give every state its own input and output",
+                    fix="give every state its own input and output",
                     effect="loads",
                 )
 
@@ -48,13 +48,13 @@ def preferred_sizes(field: str, batching: Any, limit: int) -> Iterator[Broken]:
             yield Broken(
                 field=f"{field}.preferred_batch_size",
                 rule=f"must be between 1 and max_batch_size = {limit}, got {size}; Triton refuses the model",
-                mend="remove it, or raise max_batch_size",
+                fix="remove it, or raise max_batch_size",
             )
     if batching.preferred_batch_size and batching.max_queue_delay_microseconds > 0:
         yield Broken(
             field=f"{field}.preferred_batch_size",
             rule="Triton ignores preferred sizes when a delay is set and requests are queued",
-            mend="set max_batch_size to the wanted size and remove the preferred ones, or set the delay to 0",
+            fix="set max_batch_size to the wanted size and remove the preferred ones, or set the delay to 0",
             severity="warning",
         )
 
@@ -69,14 +69,14 @@ def _direct(direct: Any) -> Iterator[Broken]:
         yield Broken(
             field=f"{_FIELD}.direct.minimum_slot_utilization",
             rule=f"must be between 0 and 1, got {share}",
-            mend="use a value between 0 and 1",
+            fix="use a value between 0 and 1",
             effect="loads" if isnan(share) else "refused",
         )
     if share == 0 and direct.max_queue_delay_microseconds:
         yield Broken(
             field=f"{_FIELD}.direct.minimum_slot_utilization",
             rule="with 0 the delay has no effect: Triton never waits for further slots",
-            mend="write the fraction of slots to wait for, or remove the delay",
+            fix="write the fraction of slots to wait for, or remove the delay",
             severity="warning",
         )
 
@@ -93,7 +93,7 @@ def _slots(config: Any) -> Iterator[Broken]:
                 f"{slots} slots for sequences: Triton reserves a queue for each, and crashes with every model "
                 "when memory is exhausted"
             ),
-            mend="write the number of sequences that may be open at once in one instance",
+            fix="write the number of sequences that may be open at once in one instance",
             effect="ends",
         )
 
@@ -107,7 +107,7 @@ def _controls(batching: Any) -> Iterator[Broken]:
         yield Broken(
             field=f"{_FIELD}.control_input",
             rule=f"{known.Name(kind)} is listed twice; Triton refuses the model",
-            mend="write it once",
+            fix="write it once",
         )
     for name, count in Counter(each.name for each in batching.control_input).items():
         if not name or count > 1:
@@ -116,7 +116,7 @@ def _controls(batching: Any) -> Iterator[Broken]:
                 rule=f"one tensor is used for {count} entries; Triton refuses the model"
                 if name
                 else "an entry has no name; Triton refuses the model",
-                mend="give every control_input its own tensor",
+                fix="give every control_input its own tensor",
             )
     for each in batching.control_input:
         for control in each.control:
@@ -131,7 +131,7 @@ def _control(field: str, control: Any) -> Iterator[Broken]:
         yield Broken(
             field=field,
             rule=f"unknown kind of control {control.kind}; Triton leaves the tensor empty",
-            mend=f"use {', '.join(kinds.Kind.keys())}",
+            fix=f"use {', '.join(kinds.Kind.keys())}",
             severity="warning",
         )
         return
@@ -150,7 +150,7 @@ def _control(field: str, control: Any) -> Iterator[Broken]:
                 "an id needs a data_type of integers or text and no pair of values; every other control "
                 "needs exactly one pair"
             ),
-            mend="write data_type: TYPE_UINT64, or int32_false_true: [ 0, 1 ]",
+            fix="write data_type: TYPE_UINT64, or int32_false_true: [ 0, 1 ]",
         )
 
 
@@ -159,32 +159,30 @@ def _state(field: str, state: Any) -> Iterator[Broken]:
         yield Broken(
             field=f"{field}.dims",
             rule=f"{list(state.dims)} exceeds any memory: the server crashes, with every other model",
-            mend="write the state's real shape",
+            fix="write the state's real shape",
             effect="ends" if state.initial_state else "loads",
         )
     if not state.initial_state:
         yield Broken(
             field=field,
             rule="no initial_state: a new sequence starts with uninitialised memory",
-            mend="write initial_state with zero_data: true",
+            fix="write initial_state with zero_data: true",
             severity="warning",
         )
     elif len(state.initial_state) > 1:
-        yield Broken(
-            field=field, rule="more than one initial_state; Triton refuses the model", mend="write exactly one"
-        )
+        yield Broken(field=field, rule="more than one initial_state; Triton refuses the model", fix="write exactly one")
     else:
         yield from _initial(f"{field}.initial_state", state.initial_state[0], state)
 
 
 def _initial(field: str, initial: Any, state: Any) -> Iterator[Broken]:
     if not initial.name:
-        yield Broken(field=f"{field}.name", rule="not given; Triton refuses the model", mend="give any name")
+        yield Broken(field=f"{field}.name", rule="not given; Triton refuses the model", fix="give any name")
     if initial.data_type != state.data_type:
         yield Broken(
             field=f"{field}.data_type",
             rule="differs from the state's; Triton refuses the model",
-            mend="write the state's data type",
+            fix="write the state's data type",
         )
     dims, own = list(initial.dims), list(state.dims)
     fits = len(dims) == len(own) and all(size in (-1, given) for size, given in zip(own, dims, strict=True))
@@ -195,10 +193,10 @@ def _initial(field: str, initial: Any, state: Any) -> Iterator[Broken]:
                 f"{dims} does not fit the state's {own}, or is not concrete; Triton refuses the model, and a "
                 "size below -1 ends the whole server"
             ),
-            mend="write the state's sizes, with a number for every variable one",
+            fix="write the state's sizes, with a number for every variable one",
             effect="ends" if any(size < -1 for size in dims) else "refused",
         )
     if initial.WhichOneof("state_data") is None:
         yield Broken(
-            field=field, rule="no data is given; Triton refuses the model", mend="write zero_data: true, or data_file"
+            field=field, rule="no data is given; Triton refuses the model", fix="write zero_data: true, or data_file"
         )

@@ -20,7 +20,7 @@ def broken_rules(config: Any) -> Iterator[Broken]:
                 rule=(
                     "not given: the server opens the model to find it, and refuses the model where guessing is disabled"
                 ),
-                mend="list every one with name, data_type and dims",
+                fix="list every one with name, data_type and dims",
                 severity="error" if config.HasField("ensemble_scheduling") else "warning",
             )
         for name, count in Counter(tensor.name for tensor in tensors).items():
@@ -28,7 +28,7 @@ def broken_rules(config: Any) -> Iterator[Broken]:
                 yield Broken(
                     field=f"{side}.{name}",
                     rule="listed twice; Triton does not warn",
-                    mend="write it once",
+                    fix="write it once",
                     effect="loads",
                 )
         labelled = Counter(tensor.name for tensor in tensors if side == "output" and tensor.label_filename)
@@ -36,7 +36,7 @@ def broken_rules(config: Any) -> Iterator[Broken]:
             yield Broken(
                 field=f"output.{name}.label_filename",
                 rule="listed twice; Triton refuses the model",
-                mend="write it once",
+                fix="write it once",
             )
         for tensor in tensors:
             yield from _tensor(f"{side}.{tensor.name}", tensor, config)
@@ -48,7 +48,7 @@ def broken_rules(config: Any) -> Iterator[Broken]:
         yield Broken(
             field="max_batch_size",
             rule="with max_batch_size above 0 dims omit the batch axis, but all of them begin with -1",
-            mend="remove that -1, or write max_batch_size: 0 for a model without batching",
+            fix="remove that -1, or write max_batch_size: 0 for a model without batching",
             severity="warning",
         )
 
@@ -57,29 +57,29 @@ def _tensor(field: str, tensor: Any, config: Any) -> Iterator[Broken]:
     from tritonclient.grpc import model_config_pb2 as pb
 
     if not tensor.name:
-        yield Broken(field=field, rule="has no name; Triton refuses the model", mend="use the name in the model")
+        yield Broken(field=field, rule="has no name; Triton refuses the model", fix="use the name in the model")
     if tensor.data_type == pb.TYPE_INVALID:
         yield Broken(
-            field=f"{field}.data_type", rule="not given; Triton refuses the model", mend="write TYPE_FP32 or another"
+            field=f"{field}.data_type", rule="not given; Triton refuses the model", fix="write TYPE_FP32 or another"
         )
     elif tensor.data_type not in pb.DataType.values():
         yield Broken(
             field=f"{field}.data_type",
             rule=f"unknown data type {tensor.data_type}; Triton does not warn",
-            mend="write TYPE_FP32 or another",
+            fix="write TYPE_FP32 or another",
             effect="loads",
         )
     if not tensor.dims:
         yield Broken(
             field=f"{field}.dims",
             rule="empty; Triton refuses the model",
-            mend="for one number per item write dims: [ 1 ] with reshape { shape: [ ] }, if the model batches",
+            fix="for one number per item write dims: [ 1 ] with reshape { shape: [ ] }, if the model batches",
         )
     if any(size < 1 and size != -1 for size in tensor.dims):
         yield Broken(
             field=f"{field}.dims",
             rule=f"{list(tensor.dims)} has a size that is neither -1 nor at least 1",
-            mend="write -1 for an axis of variable length",
+            fix="write -1 for an axis of variable length",
         )
     if tensor.HasField("reshape"):
         yield from _reshape(field, tensor, config.max_batch_size)
@@ -88,19 +88,19 @@ def _tensor(field: str, tensor: Any, config: Any) -> Iterator[Broken]:
         yield Broken(
             field=f"{field}.is_shape_tensor",
             rule="only TensorRT has shape tensors; Triton refuses the model",
-            mend="remove it",
+            fix="remove it",
         )
     if tensor.is_non_linear_format_io and not for_tensorrt:
         yield Broken(
             field=f"{field}.is_non_linear_format_io",
             rule="only TensorRT has non-linear formats; Triton refuses the model",
-            mend="remove the flag",
+            fix="remove the flag",
         )
     elif tensor.is_non_linear_format_io and len(tensor.dims) != 3:
         yield Broken(
             field=f"{field}.dims",
             rule="a non-linear format needs exactly 3 dims",
-            mend="give 3 dims, or remove the flag",
+            fix="give 3 dims, or remove the flag",
         )
 
 
@@ -110,13 +110,13 @@ def _reshape(field: str, tensor: Any, max_batch_size: int) -> Iterator[Broken]:
         yield Broken(
             field=f"{field}.reshape",
             rule="a shape without axes is legal only if the model batches",
-            mend="add an axis of 1 to the model",
+            fix="add an axis of 1 to the model",
         )
     if any(size < 1 and size != -1 for size in inside):
         yield Broken(
             field=f"{field}.reshape",
             rule=f"{inside} has a size that is neither -1 nor at least 1; Triton refuses the model",
-            mend="write -1 for an axis of variable length",
+            fix="write -1 for an axis of variable length",
         )
         return
     if _between_free_axes(outside) != _between_free_axes(inside):
@@ -134,7 +134,7 @@ def _reshape(field: str, tensor: Any, max_batch_size: int) -> Iterator[Broken]:
         yield Broken(
             field=f"{field}.reshape",
             rule=f"{outside} cannot become {inside}: {why}; Triton refuses the model",
-            mend="keep the variable axes, and the number of elements on either side of each",
+            fix="keep the variable axes, and the number of elements on either side of each",
         )
 
 
@@ -156,7 +156,7 @@ def _input(field: str, tensor: Any, config: Any) -> Iterator[Broken]:
         yield Broken(
             field=f"{field}.format",
             rule="an image format needs exactly 3 dims; Triton refuses the model",
-            mend="remove it",
+            fix="remove it",
         )
     batches = config.max_batch_size > 1 and config.HasField("dynamic_batching")
     if batches and -1 in tensor.dims and not tensor.allow_ragged_batch:
@@ -166,13 +166,13 @@ def _input(field: str, tensor: Any, config: Any) -> Iterator[Broken]:
                 f"{list(tensor.dims)} may vary, and the batcher joins only requests of one shape: another "
                 "shape closes the batch"
             ),
-            mend="pad to a few lengths at the client, or use ragged batches if the backend supports them",
+            fix="pad to a few lengths at the client, or use ragged batches if the backend supports them",
             severity="warning",
         )
     onnx = backend_of(config) == "onnxruntime"
     if tensor.optional and onnx and config.max_batch_size > 0:
         yield Broken(
-            field=f"{field}.optional", rule="ONNX Runtime refuses optional inputs when batching", mend="remove it"
+            field=f"{field}.optional", rule="ONNX Runtime refuses optional inputs when batching", fix="remove it"
         )
     if tensor.allow_ragged_batch and onnx and list(tensor.dims) != [-1]:
         yield Broken(
@@ -180,7 +180,7 @@ def _input(field: str, tensor: Any, config: Any) -> Iterator[Broken]:
             rule=(
                 f"ONNX Runtime supports ragged batches only for a model input of shape [-1], got {list(tensor.dims)}"
             ),
-            mend="use one flat axis in the model",
+            fix="use one flat axis in the model",
         )
 
 
@@ -198,20 +198,20 @@ def _batch_io(config: Any) -> Iterator[Broken]:
                 yield Broken(
                     field=f"{side}.kind",
                     rule=f"unknown kind {each.kind}; Triton refuses the model",
-                    mend=f"use {', '.join(kinds.keys())}",
+                    fix=f"use {', '.join(kinds.keys())}",
                 )
             if len(each.source_input) != 1 or set(each.source_input) - inputs:
                 yield Broken(
                     field=f"{side}.source_input",
                     rule=f"{list(each.source_input)} must be exactly one of the inputs; Triton refuses the model",
-                    mend=f"name one of {', '.join(sorted(inputs))}",
+                    fix=f"name one of {', '.join(sorted(inputs))}",
                 )
     for each in config.batch_input:
         if each.data_type not in (pb.TYPE_INT32, pb.TYPE_FP32):
             yield Broken(
                 field="batch_input.data_type",
                 rule="only TYPE_INT32 and TYPE_FP32 are supported",
-                mend="use one of them",
+                fix="use one of them",
             )
     for each in config.batch_output:
         targets = list(each.target_name)
@@ -219,12 +219,12 @@ def _batch_io(config: Any) -> Iterator[Broken]:
             yield Broken(
                 field="batch_output.target_name",
                 rule="not given: it ends the whole server, with every other model",
-                mend=f"name one of {', '.join(sorted(outputs))}",
+                fix=f"name one of {', '.join(sorted(outputs))}",
                 effect="ends",
             )
         if len(set(targets)) < len(targets) or set(targets) - outputs:
             yield Broken(
                 field="batch_output.target_name",
                 rule=f"{targets} names an output twice, or one that does not exist; Triton refuses the model",
-                mend=f"name each once, from {', '.join(sorted(outputs))}",
+                fix=f"name each once, from {', '.join(sorted(outputs))}",
             )

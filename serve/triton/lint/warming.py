@@ -17,7 +17,7 @@ def broken_rules(config: Any) -> Iterator[Broken]:
             yield Broken(
                 field=f"model_warmup.{sample.name}.batch_size",
                 rule="below 1, so Triton skips the sample silently",
-                mend="write the batch size to run",
+                fix="write the batch size to run",
                 severity="warning",
             )
         else:
@@ -34,14 +34,14 @@ def _sample(field: str, sample: Any, config: Any) -> Iterator[Broken]:
                 f"{sample.batch_size} is above max_batch_size = {config.max_batch_size}: the model never "
                 "becomes ready, and Triton 2.51 has crashed on it with every other model"
             ),
-            mend="use at most max_batch_size; a model without batching warms up with 1",
+            fix="use at most max_batch_size; a model without batching warms up with 1",
             effect="ends",
         )
     if sample.count > _RUNS:
         yield Broken(
             field=f"{field}.count",
             rule=f"{sample.count} runs before the model is ready may never finish",
-            mend="two or three runs are enough",
+            fix="two or three runs are enough",
             effect="hangs",
         )
     inputs = {tensor.name: tensor for tensor in config.input}
@@ -57,7 +57,7 @@ def _sample(field: str, sample: Any, config: Any) -> Iterator[Broken]:
                 if counted
                 else "Triton counts only the inputs, and the model runs without the missing one"
             ),
-            mend="give every input once",
+            fix="give every input once",
             effect="refused" if counted else "loads",
         )
     for name in sorted(sample.inputs):
@@ -66,7 +66,7 @@ def _sample(field: str, sample: Any, config: Any) -> Iterator[Broken]:
             yield Broken(
                 field=f"{field}.inputs.{name}",
                 rule="there is no such input: the model gets a tensor that no request has",
-                mend=f"available inputs: {', '.join(sorted(inputs))}",
+                fix=f"available inputs: {', '.join(sorted(inputs))}",
                 severity="warning",
             )
 
@@ -77,32 +77,32 @@ def _tensor(field: str, tensor: Any, declared: Any) -> Iterator[Broken]:
         yield Broken(
             field=f"{field}.dims",
             rule=f"{dims} is not concrete; Triton refuses the model",
-            mend="use sizes of at least 1",
+            fix="use sizes of at least 1",
         )
     elif bytes_of(tensor.data_type, dims) > LARGEST:
         yield Broken(
             field=f"{field}.dims",
             rule=f"{dims} exceeds any memory: the server crashes, with every other model",
-            mend="write the sizes of a real request",
+            fix="write the sizes of a real request",
             effect="ends",
         )
     if tensor.WhichOneof("input_data_type") is None:
         yield Broken(
             field=field,
             rule="no data is given; Triton refuses the model",
-            mend="write zero_data: true, or input_data_file",
+            fix="write zero_data: true, or input_data_file",
         )
     if tensor.random_data:
         yield Broken(
             field=f"{field}.random_data",
             rule="raw random bytes: NaN and infinity in floats, ids out of range in integers",
-            mend="write zero_data: true, or input_data_file",
+            fix="write zero_data: true, or input_data_file",
             severity="warning",
         )
     if declared is None:
         return
     if tensor.data_type != declared.data_type:
-        yield Broken(field=f"{field}.data_type", rule="differs from the input's", mend="write the input's data type")
+        yield Broken(field=f"{field}.data_type", rule="differs from the input's", fix="write the input's data type")
     fits = len(dims) == len(declared.dims) and all(
         own in (-1, size) for own, size in zip(declared.dims, dims, strict=True)
     )
@@ -110,7 +110,7 @@ def _tensor(field: str, tensor: Any, declared: Any) -> Iterator[Broken]:
         yield Broken(
             field=f"{field}.dims",
             rule=f"{dims} does not fit {list(declared.dims)} (without the batch axis)",
-            mend="keep the fixed sizes, fill in the others, omit the batch axis",
+            fix="keep the fixed sizes, fill in the others, omit the batch axis",
         )
 
 
@@ -119,7 +119,7 @@ def _cache(config: Any) -> Iterator[Broken]:
         yield Broken(
             field="response_cache",
             rule="Triton refuses the cache for sequences and for decoupled models",
-            mend="remove one of the two",
+            fix="remove one of the two",
         )
     batch = [-1] if config.max_batch_size > 0 else []
     open_ = shapes_that_bytes_leave_open(
@@ -132,14 +132,14 @@ def _cache(config: Any) -> Iterator[Broken]:
                 f"equal bytes of {', '.join(open_)} can have several shapes, and the cache's key omits "
                 "shapes: a request can get another's answer"
             ),
-            mend="remove it, and cache under a full key before or inside the model",
+            fix="remove it, and cache under a full key before or inside the model",
             effect="loads",
         )
     if len(config.output) > 1:
         yield Broken(
             field="response_cache",
             rule=f"{len(config.output)} outputs, and the cache's key omits which of them were requested",
-            mend="remove it, and cache under a full key before or inside the model",
+            fix="remove it, and cache under a full key before or inside the model",
             effect="loads",
         )
     yield Broken(
@@ -148,7 +148,7 @@ def _cache(config: Any) -> Iterator[Broken]:
             "no effect unless the server is started with --cache-config; never load other bytes under "
             "the same version number, or old answers would remain"
         ),
-        mend=(
+        fix=(
             "start the server with it, as seatrial up does, and give every change its own version; "
             "seatrial switch MODEL reports whether the cache pays"
         ),

@@ -91,7 +91,7 @@ def _spare_the_server(model: Path) -> None:
         raise ConfigError(
             f"{entries.shown(model.name)} must not be loaded: {field}{found.rule}",
             where=entries.shown(model.parent / found.file),
-            next_step=found.mend,
+            next_step=found.fix,
         )
 
 
