@@ -43,10 +43,13 @@ class Broken(Record):
         return ConfigRuleError(f"{self.field}: {self.rule}", where=self.field, next_step=self.fix)
 
 
-def outside(field: str, value: float, low: int, high: int, fix: str) -> Iterator[Broken]:
-    """Broken where a number is not from `low` to `high`."""
+def outside(
+    field: str, value: float, low: int, high: int, fix: str, *, high_is: str = "", note: str = ""
+) -> Iterator[Broken]:
+    """Broken where a number is not from `low` to `high`, which is another field's value where `high_is` names one."""
     if not low <= value <= high:
-        yield Broken(field=field, rule=f"must be between {low} and {high}, got {value}", fix=fix)
+        most = f"{high_is} = {high}" if high_is else high
+        yield Broken(field=field, rule=f"must be between {low} and {most}, got {value}{note}", fix=fix)
 
 
 def repeated(field: str, values: Sequence[object], fix: str = "list each once") -> Iterator[Broken]:

@@ -91,29 +91,19 @@ def _identity(deployment: "Deployment") -> Iterator[Broken]:
         yield Broken(
             field="flavour", rule=f"unknown flavour {deployment.flavour!r}", fix=f"use one of {', '.join(FLAVOURS)}"
         )
-    if not 1 <= deployment.threads <= 1024:
-        yield Broken(
-            field="threads",
-            rule=(f"must be between 1 and 1024, got {deployment.threads} (0 would give every core to every instance)"),
-            fix="divide the cores among the instances; 1 is right for small models",
-        )
+    fix = "divide the cores among the instances; 1 is right for small models"
+    note = " (0 would give every core to every instance)"
+    yield from outside("threads", deployment.threads, 1, 1024, fix, note=note)
 
 
 def _batching(deployment: "Deployment") -> Iterator[Broken]:
     limit, batching = deployment.max_batch_size, deployment.batching
-    if not 0 <= limit <= _INT32:
-        yield Broken(
-            field="max_batch_size",
-            rule=f"must be between 0 and {_INT32}, got {limit}",
-            fix="use the largest batch you measured, or 0 for a model without batching",
-        )
+    fix = "use the largest batch you measured, or 0 for a model without batching"
+    yield from outside("max_batch_size", limit, 0, _INT32, fix)
     for size in batching.preferred_sizes:
-        if not 1 <= size <= limit:
-            yield Broken(
-                field="batching.preferred_sizes",
-                rule=f"must be between 1 and max_batch_size = {limit}, got {size}; Triton refuses the model",
-                fix="remove it, or raise max_batch_size",
-            )
+        fix, note = "remove it, or raise max_batch_size", "; Triton refuses the model"
+        field = "batching.preferred_sizes"
+        yield from outside(field, size, 1, limit, fix, high_is="max_batch_size", note=note)
     yield from repeated("batching.preferred_sizes", batching.preferred_sizes)
     delay = batching.max_queue_delay_us
     if delay < 0:
@@ -151,21 +141,11 @@ def _batching(deployment: "Deployment") -> Iterator[Broken]:
 
 
 def _queue(field: str, queue: Queue) -> Iterator[Broken]:
-    if not 1 <= queue.max_size <= _INT32:
-        yield Broken(
-            field=f"{field}.max_size",
-            rule=f"must be between 1 and {_INT32}, got {queue.max_size}; 0 would be an unbounded queue",
-            fix="limit it to the requests that can be served within the timeout",
-        )
-    if not 1 <= queue.timeout_ms <= _DAY_MS:
-        yield Broken(
-            field=f"{field}.timeout_ms",
-            rule=(
-                f"must be between 1 and {_DAY_MS}, got {queue.timeout_ms}; with 0 Triton also ignores the "
-                "clients' own timeouts"
-            ),
-            fix="give the longest wait that is still useful to the caller",
-        )
+    fix = "limit it to the requests that can be served within the timeout"
+    yield from outside(f"{field}.max_size", queue.max_size, 1, _INT32, fix, note="; 0 would be an unbounded queue")
+    fix = "give the longest wait that is still useful to the caller"
+    note = "; with 0 Triton also ignores the clients' own timeouts"
+    yield from outside(f"{field}.timeout_ms", queue.timeout_ms, 1, _DAY_MS, fix, note=note)
     if queue.action not in ("reject", "delay"):
         yield Broken(field=f"{field}.action", rule=f"unknown action {queue.action!r}", fix="use reject or delay")
 
@@ -175,15 +155,9 @@ def _priorities(deployment: "Deployment") -> Iterator[Broken]:
     if priorities is None:
         return
     yield from outside("priorities.levels", priorities.levels, 1, 1024, "two or three levels are enough")
-    if not 1 <= priorities.default <= priorities.levels:
-        yield Broken(
-            field="priorities.default",
-            rule=(
-                f"must be between 1 and levels = {priorities.levels}, got {priorities.default}; Triton "
-                "refuses the model"
-            ),
-            fix="name the level of requests without a priority; level 1 is served first",
-        )
+    fix = "name the level of requests without a priority; level 1 is served first"
+    field, note = "priorities.default", "; Triton refuses the model"
+    yield from outside(field, priorities.default, 1, priorities.levels, fix, high_is="levels", note=note)
     if priorities.levels > 1 and deployment.batching.preserve_ordering:
         yield Broken(
             field="batching.preserve_ordering",
@@ -198,12 +172,8 @@ def _priorities(deployment: "Deployment") -> Iterator[Broken]:
         )
     yield from repeated("priorities.queues.level", [each.level for each in priorities.queues])
     for each in priorities.queues:
-        if not 1 <= each.level <= priorities.levels:
-            yield Broken(
-                field="priorities.queues.level",
-                rule=f"must be between 1 and levels = {priorities.levels}, got {each.level}",
-                fix="remove it, or raise levels",
-            )
+        fix = "remove it, or raise levels"
+        yield from outside("priorities.queues.level", each.level, 1, priorities.levels, fix, high_is="levels")
         yield from _queue("priorities.queues.queue", each.queue)
         if each.queue.action == "delay" and deployment.batching.preserve_ordering:
             yield Broken(
@@ -215,10 +185,7 @@ def _priorities(deployment: "Deployment") -> Iterator[Broken]:
 
 def _instances(deployment: "Deployment") -> Iterator[Broken]:
     instances = deployment.instances
-    if not 1 <= instances.count <= _INT32:
-        yield Broken(
-            field="instances.count", rule=f"must be between 1 and {_INT32}, got {instances.count}", fix="use 1 or more"
-        )
+    yield from outside("instances.count", instances.count, 1, _INT32, "use 1 or more")
     if instances.kind not in ("cpu", "gpu"):
         yield Broken(field="instances.kind", rule=f"unknown kind {instances.kind!r}", fix="use cpu or gpu")
     if instances.gpus and instances.kind == "cpu":
@@ -264,12 +231,8 @@ def _resources(deployment: "Deployment") -> Iterator[Broken]:
 def _warmup(deployment: "Deployment") -> Iterator[Broken]:
     warmup, limit = deployment.warmup, max(deployment.max_batch_size, 1)
     for size in warmup.batch_sizes:
-        if not 1 <= size <= limit:
-            yield Broken(
-                field="warmup.batch_sizes",
-                rule=f"must be between 1 and {limit}, got {size} (Triton skips 0 silently)",
-                fix="use at most max_batch_size; a model without batching warms up with 1",
-            )
+        fix = "use at most max_batch_size; a model without batching warms up with 1"
+        yield from outside("warmup.batch_sizes", size, 1, limit, fix, note=" (Triton skips 0 silently)")
     yield from repeated("warmup.batch_sizes", warmup.batch_sizes)
     yield from outside("warmup.repeat", warmup.repeat, 1, 1000, "two or three runs are enough")
     if warmup.buckets and not warmup.batch_sizes:

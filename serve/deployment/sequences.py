@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from .broken import Broken, repeated
+from .broken import Broken, outside, repeated
 
 Control = Literal["start", "end", "ready", "id"]
 FLAG_TYPES = ("bool", "int32", "float32")
@@ -76,29 +76,16 @@ def broken_rules(sequence: Sequence, max_batch_size: int) -> Iterator[Broken]:
                 rule=f"must be a plain file name, got {state.initial!r}",
                 fix="name a file in the model's initial_state folder",
             )
-    if not 1 <= sequence.idle_ms <= 86_400_000:
-        yield Broken(
-            field="sequence.idle_ms",
-            rule=(
-                f"must be between 1 and 86400000, got {sequence.idle_ms} (0 would be Triton's default of one second)"
-            ),
-            fix="give the longest pause between two requests of one sequence",
-        )
-    if not 0 <= sequence.max_queue_delay_us <= 86_400_000_000:
-        yield Broken(
-            field="sequence.max_queue_delay_us",
-            rule=f"must be between 0 and 86400000000, got {sequence.max_queue_delay_us}",
-            fix="use 0 or more",
-        )
+    fix = "give the longest pause between two requests of one sequence"
+    note = " (0 would be Triton's default of one second)"
+    yield from outside("sequence.idle_ms", sequence.idle_ms, 1, 86_400_000, fix, note=note)
+    yield from outside("sequence.max_queue_delay_us", sequence.max_queue_delay_us, 0, 86_400_000_000, "use 0 or more")
     yield from (_direct if sequence.strategy == "direct" else _oldest)(sequence, max_batch_size)
 
 
 def _direct(sequence: Sequence, max_batch_size: int) -> Iterator[Broken]:
     share = sequence.minimum_slot_utilization
-    if not 0.0 <= share <= 1.0:
-        yield Broken(
-            field="sequence.minimum_slot_utilization", rule=f"must be between 0 and 1, got {share}", fix="use 0 to 1"
-        )
+    yield from outside("sequence.minimum_slot_utilization", share, 0, 1, "use 0 to 1")
     if sequence.max_queue_delay_us > 0 and share <= 0:
         yield Broken(
             field="sequence.minimum_slot_utilization",
@@ -124,20 +111,12 @@ def _direct(sequence: Sequence, max_batch_size: int) -> Iterator[Broken]:
 
 
 def _oldest(sequence: Sequence, max_batch_size: int) -> Iterator[Broken]:
-    if not 1 <= sequence.max_candidates <= 2**31 - 1:
-        yield Broken(
-            field="sequence.max_candidates",
-            rule=f"must be between 1 and 2147483647, got {sequence.max_candidates}",
-            fix="give the number of sequences that may be open at once in one instance",
-        )
+    fix = "give the number of sequences that may be open at once in one instance"
+    yield from outside("sequence.max_candidates", sequence.max_candidates, 1, 2**31 - 1, fix)
     if sequence.minimum_slot_utilization:
         yield Broken(
             field="sequence.minimum_slot_utilization", rule="needs strategy = direct", fix="remove it, or use direct"
         )
     for size in sequence.preferred_sizes:
-        if not 1 <= size <= max_batch_size:
-            yield Broken(
-                field="sequence.preferred_sizes",
-                rule=f"must be between 1 and max_batch_size = {max_batch_size}, got {size}",
-                fix="remove it, or raise max_batch_size",
-            )
+        fix = "remove it, or raise max_batch_size"
+        yield from outside("sequence.preferred_sizes", size, 1, max_batch_size, fix, high_is="max_batch_size")
