@@ -143,9 +143,7 @@ def _provider(engine: OnnxTensorrt) -> Iterator[Broken]:
     if engine.workspace_bytes < 1 << 20:
         yield Broken(
             field="engine.workspace_bytes",
-            rule=(
-                f"must be at least 1 MiB, got {engine.workspace_bytes}: a small workspace silently loses fast kernels"
-            ),
+            rule=f"must be at least 1 MiB, got {engine.workspace_bytes}: a small workspace silently loses fast kernels",
             fix="give bytes: 1 GiB is 1073741824",
         )
     yield from _version("engine.gpu", engine.gpu)

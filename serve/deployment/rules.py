@@ -267,9 +267,7 @@ def _sequence(deployment: "Deployment") -> Iterator[Broken]:
     if deployment.batching != type(deployment.batching)() or deployment.queue is not None or deployment.priorities:
         yield Broken(
             field="sequence",
-            rule=(
-                "sequence scheduling replaces the dynamic batcher, so batching, queue and priorities would be ignored"
-            ),
+            rule="sequence scheduling replaces the dynamic batcher, so batching, queue and priorities would be ignored",
             fix="remove them; sequence has its own delay",
         )
     if deployment.response_cache is not None:

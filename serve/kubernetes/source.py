@@ -68,9 +68,7 @@ def read_source(repository: Path, model: str, version: int, *, image: str) -> So
         raise ConfigRuleError(
             'flavour = "python" needs ONNX Runtime in the server\'s Python, which the stock image lacks',
             where=f"{model} version {version}, image {image}",
-            next_step=(
-                "place it with --flavour native, or name your own image with ONNX Runtime (cluster file, image)"
-            ),
+            next_step="place it with --flavour native, or name your own image with ONNX Runtime (cluster file, image)",
         )
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = tuple((str(path.relative_to(folder)), digest_file(path).removeprefix("sha256:")) for path in paths)

@@ -199,7 +199,5 @@ def _refused(model: Model, rate: float, candidates: Sequence[Setting]) -> Object
     return ObjectiveError(
         f"no setting meets {model.slo} at {rate:g} requests per second",
         where=f"{len(candidates)} settings on {model.curve.cores} cores",
-        next_step=(
-            f"offer at most {reached:.3g} requests per second to one server ({setting}), or relax the objective"
-        ),
+        next_step=f"offer at most {reached:.3g} requests per second to one server ({setting}), or relax the objective",
     )

@@ -94,9 +94,7 @@ FILES: dict[str, Rule] = {
     "stream-metadata": Rule(
         exposed="medium",
         private="low",
-        why=(
-            "metadata triton_grpc_error on a stream crashes servers before 26.04 (2.68) at the first error of a model"
-        ),
+        why="metadata triton_grpc_error on a stream crashes servers before 26.04 (2.68) at the first error of a model",
         fix="remove ModelStreamInfer from the route, or remove the header with a RequestHeaderModifier",
     ),
     "retries-again": Rule(
@@ -108,9 +106,7 @@ FILES: dict[str, Rule] = {
     "ejects-everybody": Rule(
         exposed="high",
         private="medium",
-        why=(
-            "callers cause 5xx (malformed bodies, large headers), and a few in a row eject the version for all callers"
-        ),
+        why="callers cause 5xx (malformed bodies, large headers), and a few in a row eject the version for all callers",
         fix="do not count 5xx (consecutive_5xx and similar: 0), eject on connection failures, and at most 50 %",
     ),
     "ejects-on-5xx": Rule(

@@ -17,9 +17,7 @@ SERVER: dict[str, Rule] = {
     "old-server": Rule(
         exposed="high",
         private="medium",
-        why=(
-            "CVE-2025-23319, -23320 and -23334 lead from the shared-memory requests to code execution; fixed in 25.07"
-        ),
+        why="CVE-2025-23319, -23320 and -23334 lead from the shared-memory requests to code execution; fixed in 25.07",
         fix="run 25.07 or newer (2.59.1) where other users can reach it",
     ),
     "stream-use-after-free": Rule(

@@ -83,9 +83,7 @@ def _floats(found: Differing, one: Array, other: Array) -> Differing:
     if bad:
         return replace(
             found,
-            broken=(
-                f"one version has NaN, infinity or a mask where the other has numbers ({bad} of {one.size} values)"
-            ),
+            broken=f"one version has NaN, infinity or a mask where the other has numbers ({bad} of {one.size} values)",
         )
     if one.ndim >= 2 and one.shape[-1] >= 2:
         found = _classes(found, *(np.where(np.isnan(each), -np.inf, each) for each in (one, other)))

@@ -15,9 +15,7 @@ def broken_rules(config: Any, release: str) -> Iterator[Broken]:
         if since is not None and RELEASES.index(since) > RELEASES.index(counts_as):
             yield Broken(
                 field=path,
-                rule=(
-                    f"Triton {release} does not know this field and would refuse the whole file (known from {since})"
-                ),
+                rule=f"Triton {release} does not know this field and would refuse the whole file (known from {since})",
                 fix="omit it, or give the release of the server that reads this file",
             )
 

@@ -177,9 +177,7 @@ def _input(field: str, tensor: Any, config: Any) -> Iterator[Broken]:
     if tensor.allow_ragged_batch and onnx and list(tensor.dims) != [-1]:
         yield Broken(
             field=f"{field}.allow_ragged_batch",
-            rule=(
-                f"ONNX Runtime supports ragged batches only for a model input of shape [-1], got {list(tensor.dims)}"
-            ),
+            rule=f"ONNX Runtime supports ragged batches only for a model input of shape [-1], got {list(tensor.dims)}",
             fix="use one flat axis in the model",
         )
 

@@ -63,9 +63,7 @@ def _looking(server: int) -> Iterator[None]:
         raise ExhaustedError(
             f"this process cannot inspect the server's processes: {lacking(error) or error}",
             where=f"/proc/{server}",
-            next_step=(
-                "close programs that hold descriptors or memory on this machine, or raise the limit (ulimit -n)"
-            ),
+            next_step="close programs that hold descriptors or memory on this machine, or raise the limit (ulimit -n)",
         ) from error
 
 
