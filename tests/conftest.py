@@ -9,8 +9,8 @@ from hypothesis import settings
 from seatrial.optimize.building.build import build
 from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.store import Store
-from tests.models.built import TINY, Built
-from tests.models.gated import Gated, wide_against_tiny
+from tests.support.built import TINY, Built
+from tests.support.gated import Gated, wide_against_tiny
 
 settings.register_profile("any machine", deadline=None)  # an example that is slow on a busy machine is no fault
 settings.load_profile("any machine")

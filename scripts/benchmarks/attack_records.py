@@ -71,7 +71,7 @@ needs = "requests"
 WORLD = """\
 import sys
 sys.path.insert(0, {root!r})
-from tests.models.rollout_world import Candidate, Simulated
+from tests.support.rollout_world import Candidate, Simulated
 def good(rollout):
     return Simulated(rate=20, now=rollout.started, begun=rollout.started).world()
 def greedy(rollout):
@@ -184,7 +184,7 @@ def prepare(work: Path) -> Site:
     if (work / "ready").exists():
         return site
     for name in ("tiny.toml", "tiny.py"):
-        shutil.copy(ROOT / "tests" / "models" / name, work)
+        shutil.copy(ROOT / "tests" / "support" / name, work)
     for name, text in {"budget": BUDGET, "tiny-served": DEPLOYMENT, "plan": PLAN}.items():
         (work / f"{name}.toml").write_text(text)
     (work / "world.py").write_text(WORLD.format(root=str(ROOT)))

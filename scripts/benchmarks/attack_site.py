@@ -67,7 +67,7 @@ def made(folder: Path) -> Site:
     preload()
     work = folder / "work"
     work.mkdir()
-    shutil.copy(ROOT / "tests" / "models" / "tiny.py", work)
+    shutil.copy(ROOT / "tests" / "support" / "tiny.py", work)
     (work / "seed.toml").write_text(TORCH)
     (work / "tiny.toml").write_text(RECIPE)
     _must(run(("build", str(work / "seed.toml")), folder / "seed", timeout=300))

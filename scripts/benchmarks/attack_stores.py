@@ -23,7 +23,7 @@ from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
 from seatrial.optimize.artifact import Artifact, Provenance
 from seatrial.optimize.plain import STAGED
-from tests.models.damages import FILES, FOLDERS, Harm
+from tests.support.damages import FILES, FOLDERS, Harm
 
 STEP = re.compile(r"seatrial (verify --repair|build \S+)")
 DAMAGED = 5

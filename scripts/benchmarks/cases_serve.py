@@ -11,7 +11,7 @@ import xml.etree.ElementTree as Xml
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-_ENSEMBLES, _SERVER = "tests/serve/test_lint_ensemble_rules.py", "tests/serve/test_lint_server_rules.py"
+_ENSEMBLES, _SERVER = "tests/serve/triton/test_lint_ensemble_rules.py", "tests/serve/triton/test_lint_server_rules.py"
 TESTS: Mapping[str, tuple[str, ...]] = {
     "01": (f"{_ENSEMBLES}::test_a_join_without_the_batch_axis_is_warned_of",),
     "02": (
@@ -31,31 +31,31 @@ TESTS: Mapping[str, tuple[str, ...]] = {
         f"{_SERVER}::test_what_the_server_loads_is_no_error",
         f"{_SERVER}::test_a_name_that_the_shell_reads_is_an_error",
     ),
-    "10": ("tests/bench/test_payload.py::test_bfloat16_travels_as_rounded_bits",),
+    "10": ("tests/bench/load/test_payload.py::test_bfloat16_travels_as_rounded_bits",),
     "11": (
-        "tests/bench/test_payload.py::"
+        "tests/bench/load/test_payload.py::"
         "test_large_samples_make_fewer_requests_and_too_large_ones_are_refused_before_anything_is_made",
     ),
     "12": (
         "tests/system/test_interrupts.py::test_a_load_over_shared_memory_that_is_ended_leaves_no_region_for_the_next",
     ),
     "13": (
-        "tests/bench/test_schedules_verb.py::test_arrivals_at_one_time_are_a_schedule_of_a_second",
-        "tests/bench/test_schedules_verb.py::test_a_log_of_whole_seconds_can_be_spread",
-        "tests/bench/test_schedules_verb.py::test_an_option_that_belongs_to_a_law_implies_it",
-        "tests/bench/test_validity.py::test_a_burst_is_sent_one_after_the_other_and_that_is_no_lag",
+        "tests/bench/verbs/test_schedules_verb.py::test_arrivals_at_one_time_are_a_schedule_of_a_second",
+        "tests/bench/verbs/test_schedules_verb.py::test_a_log_of_whole_seconds_can_be_spread",
+        "tests/bench/verbs/test_schedules_verb.py::test_an_option_that_belongs_to_a_law_implies_it",
+        "tests/bench/load/test_validity.py::test_a_burst_is_sent_one_after_the_other_and_that_is_no_lag",
     ),
-    "14": ("tests/serve/test_closed_loop.py", "tests/bench/test_grpc_wire.py"),
-    "15": ("tests/bench/test_rounds.py::test_one_round_that_is_no_time_is_invalid",),
-    "16": ("tests/bench/test_exercised.py::test_batch_sizes",),
-    "17": ("tests/bench/test_exercised.py::test_the_class_that_lost_is_named_with_a_bound",),
-    "18": ("tests/bench/test_judge.py::test_false_failures_are_rare_and_regressions_do_not_slip_through",),
+    "14": ("tests/scripts/test_closed_loop.py", "tests/bench/load/test_grpc_wire.py"),
+    "15": ("tests/bench/gating/test_rounds.py::test_one_round_that_is_no_time_is_invalid",),
+    "16": ("tests/bench/gating/test_exercised.py::test_batch_sizes",),
+    "17": ("tests/bench/gating/test_exercised.py::test_the_class_that_lost_is_named_with_a_bound",),
+    "18": ("tests/bench/gating/test_judge.py::test_false_failures_are_rare_and_regressions_do_not_slip_through",),
     "19": (
-        "tests/bench/test_wire.py::test_replies_may_come_in_any_pieces",
-        "tests/bench/test_wire.py::test_a_200_without_a_result_is_no_success",
-        "tests/bench/test_wire.py::test_what_is_no_whole_reply_is_an_error",
+        "tests/bench/load/test_wire.py::test_replies_may_come_in_any_pieces",
+        "tests/bench/load/test_wire.py::test_a_200_without_a_result_is_no_success",
+        "tests/bench/load/test_wire.py::test_what_is_no_whole_reply_is_an_error",
     ),
-    "20": ("tests/serve/test_kubernetes_render.py", "tests/serve/test_shipped.py"),
+    "20": ("tests/serve/kubernetes/test_kubernetes_render.py", "tests/serve/test_shipped.py"),
 }
 
 

@@ -1,8 +1,8 @@
 """Simulated traffic of a rollout, cut into blocks: what the rows of `serve_rollout` judge by the thousand.
 
 Only makes numbers. Latencies are lognormal and follow a first-order process from request to request; thresholds are
-frozen from the baseline's own answers before. `tests/serve/test_rollout_evidence.py` shows that `Cutter` makes the same
-blocks of the same requests one by one; here numpy does it.
+frozen from the baseline's own answers before. `tests/serve/traffic/test_rollout_evidence.py` shows that `Cutter` makes
+the same blocks of the same requests one by one; here numpy does it.
 """
 
 import math

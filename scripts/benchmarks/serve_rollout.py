@@ -47,8 +47,8 @@ class End:
 def hour(random: np.random.Generator, case: Case) -> End:
     """One candidate at one step for an hour.
 
-    E-values only grow (`tests/serve/test_sequential.py`): where none is enough after the last minute none was before,
-    and the looks between need not be taken one by one.
+    E-values only grow (`tests/serve/traffic/test_sequential.py`): where none is enough after the last minute none
+    was before, and the looks between need not be taken one by one.
     """
     made = tally(random, case, PLAN, minutes=LOOKS, step=BEGUN.step)
     last = judge(PLAN, BEGUN.step, made)

@@ -5,7 +5,7 @@ import pytest
 
 from seatrial.optimize.environment import environment
 from seatrial.optimize.sessions.on_ort import OrtSession
-from tests.models.built import Built
+from tests.support.built import Built
 
 pytestmark = [
     pytest.mark.experimental("GPU"),

@@ -9,7 +9,7 @@ from seatrial.optimize.recipe.configs import DistillConfig, Features, Training
 from seatrial.optimize.stages.lesson import TrainingJob, learn
 from seatrial.optimize.stages.workers import learn_in_workers
 from seatrial.optimize.user_code import Reference
-from tests.models.plain import HERE, School, school
+from tests.support.plain import HERE, School, school
 
 pytestmark = [
     pytest.mark.experimental("GPU"),

@@ -13,7 +13,7 @@ from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.sessions.on_tensorrt import at_hand
 from seatrial.optimize.store import Store
 from seatrial.optimize.tensorrt.plan import ENGINE, LAYERS, TIMING
-from tests.models.built import TINY
+from tests.support.built import TINY
 
 pytestmark = [
     pytest.mark.experimental("TensorRT"),

@@ -14,7 +14,7 @@ import pytest
 
 from seatrial.optimize import guarding
 from seatrial.optimize.processes import dead, started
-from tests.models.built import ROOT
+from tests.support.built import ROOT
 
 # A child that leads a session and has a child of its own, which ignores SIGTERM and outlives its parent.
 NEST = (

@@ -7,7 +7,7 @@ import pytest
 from seatrial.optimize import import_closure
 from seatrial.optimize.import_closure import SourceTree, own_tree
 from seatrial.optimize.recipe.kinds import STAGES
-from tests.test_floors import ROOT
+from tests.house.test_floors import ROOT
 
 FLOOR = ROOT / "optimize"
 PRESENTATION = ("report", "terminal", "verbs")

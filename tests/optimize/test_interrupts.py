@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from seatrial.optimize import interrupts
-from tests.models.built import ROOT
+from tests.support.built import ROOT
 
 WORK = """
 import os, sys, time

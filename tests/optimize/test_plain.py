@@ -22,7 +22,7 @@ from seatrial.optimize.plain import (
     write_once,
 )
 from seatrial.optimize.store_folder import disk_errors
-from tests.models.damages import FILES
+from tests.support.damages import FILES
 
 ROOT = Path(__file__).resolve().parents[2]
 DYING = """

@@ -18,8 +18,8 @@ from seatrial.optimize.store import Store
 from seatrial.optimize.store_check import inspect
 from seatrial.optimize.store_folder import REPAIR
 from seatrial.optimize.store_repair import repair
-from tests.models.damages import FILES, FOLDERS
-from tests.models.made_by import MADE_BY
+from tests.support.damages import FILES, FOLDERS
+from tests.support.made_by import MADE_BY
 
 KEY = "sha256:" + "7" * 64
 

@@ -19,7 +19,7 @@ from seatrial.optimize.layout import (
     read_record,
 )
 from seatrial.optimize.plain import parse_json
-from tests.models.made_by import MADE_BY
+from tests.support.made_by import MADE_BY
 
 ARTIFACT = Artifact(
     name="net",

@@ -11,7 +11,7 @@ from seatrial.optimize.errors import ConfigError
 from seatrial.serve.caching import Cache, response_cache_risks
 from seatrial.serve.deployment import Deployment
 from seatrial.serve.triton.compiler.config import parse, render
-from tests.models.made_by import MADE_BY
+from tests.support.made_by import MADE_BY
 
 ARTIFACT = Artifact(
     name="net",

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from seatrial.optimize import terminal
 from seatrial.serve.cli import app
-from tests.models.built import ROOT
+from tests.support.built import ROOT
 
 
 class Mute(Exception):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from seatrial.optimize.registry import Registry
-from tests.test_floors import ROOT
+from tests.house.test_floors import ROOT
 
 OUTSIDE = Path(__file__).parent / "outside"
 

@@ -29,8 +29,8 @@ from seatrial.optimize.sessions.session import open_session
 from seatrial.optimize.store import Store
 from seatrial.optimize.store_check import inspect
 from seatrial.optimize.store_repair import repair
-from tests.models.built import ROOT, TINY, Built
-from tests.models.damages import FILES
+from tests.support.built import ROOT, TINY, Built
+from tests.support.damages import FILES
 
 pytestmark = pytest.mark.system
 SEATRIAL = [sys.executable, "-m", "seatrial.serve.cli"]

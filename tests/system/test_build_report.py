@@ -13,7 +13,7 @@ from seatrial.optimize.building.figures import figures
 from seatrial.optimize.graphs.coverage import Coverage, Island, Layer
 from seatrial.optimize.report.build_page import write_html
 from seatrial.optimize.verbs import building
-from tests.models.built import TINY, Built
+from tests.support.built import TINY, Built
 
 pytestmark = pytest.mark.system
 

@@ -13,7 +13,7 @@ from seatrial.optimize.errors import StageError
 from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.samples import Array
 from seatrial.optimize.store import Store
-from tests.models.graphs import constant, value
+from tests.support.graphs import constant, value
 
 pytestmark = pytest.mark.system
 

@@ -12,7 +12,7 @@ from scripts.benchmarks.workshop import Result, apart, outputs, run_stage
 from seatrial.optimize.errors import ConfigError, StageError
 from seatrial.optimize.recipe.configs import CastConfig
 from seatrial.optimize.samples import Array
-from tests.models.graphs import constant, value
+from tests.support.graphs import constant, value
 
 pytestmark = pytest.mark.system
 FLOAT = TensorProto.FLOAT

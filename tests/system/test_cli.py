@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.models.built import ROOT, TINY, Built
+from tests.support.built import ROOT, TINY, Built
 
 pytestmark = pytest.mark.system
 

@@ -13,8 +13,8 @@ import pytest
 from seatrial.optimize.store import Store
 from seatrial.serve.processes import free_ports
 from seatrial.serve.triton.running import on_pytriton
-from tests.models.built import ROOT
-from tests.models.graphs import pictures
+from tests.support.built import ROOT
+from tests.support.graphs import pictures
 
 pytestmark = pytest.mark.nightly
 

@@ -22,8 +22,8 @@ from seatrial.optimize.tensorrt.legality import check
 from seatrial.optimize.tensorrt.on_onnx import describe
 from seatrial.optimize.tensorrt.plan import MODEL, PLAN, EnginePlan
 from seatrial.serve.cli import app
-from tests.models.built import TINY, Built
-from tests.models.tiny import samples
+from tests.support.built import TINY, Built
+from tests.support.tiny import samples
 
 pytestmark = [
     pytest.mark.experimental("TensorRT"),

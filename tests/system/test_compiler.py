@@ -25,8 +25,8 @@ from seatrial.serve.triton.lint import lint
 from seatrial.serve.triton.repository.placement import placements
 from seatrial.serve.triton.repository.placing import place
 from seatrial.serve.triton.running.on_pytriton import Server, load, serving
-from tests.models.graphs import make, pictures, value
-from tests.models.kinds import DEPLOYMENTS, EXAMPLES
+from tests.support.graphs import make, pictures, value
+from tests.support.kinds import DEPLOYMENTS, EXAMPLES
 
 pytestmark = pytest.mark.system
 

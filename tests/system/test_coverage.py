@@ -20,9 +20,9 @@ from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.sessions.on_ort_graph import executed
 from seatrial.optimize.store import Store
 from seatrial.optimize.verbs import comparing
-from tests.models.built import ROOT, TINY, Built
-from tests.models.int8_net import MACS, dynamic, float_net, pictures, static
-from tests.models.made_by import MADE_BY
+from tests.support.built import ROOT, TINY, Built
+from tests.support.int8_net import MACS, dynamic, float_net, pictures, static
+from tests.support.made_by import MADE_BY
 
 pytestmark = pytest.mark.system
 x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="which kernels fuse depends on the processor")

@@ -25,8 +25,8 @@ from seatrial.optimize.stages.training import fit
 from seatrial.optimize.stages.workers import learn_in_workers
 from seatrial.optimize.store import Store
 from seatrial.optimize.user_code import Reference
-from tests.models.built import ROOT, TINY, Built
-from tests.models.plain import HERE, School, school
+from tests.support.built import ROOT, TINY, Built
+from tests.support.plain import HERE, School, school
 
 pytestmark = pytest.mark.system
 ALL: dict[str, Any] = {
@@ -172,9 +172,9 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path) -> N
 import os, signal, torch
 from pathlib import Path
 from tests.system.test_distill import ALL, lesson, student
-from tests.models.plain import School
+from tests.support.plain import School
 from seatrial.optimize.store import Store
-from tests.models.tiny import samples
+from tests.support.tiny import samples
 from seatrial.optimize.samples import Samples
 torch.set_num_threads({torch.get_num_threads()})
 store = Store(Path({str(at.store.root)!r}))

@@ -31,7 +31,7 @@ from seatrial.serve.traffic.envoy.routes import is_copied
 from seatrial.serve.traffic.relief import PATIENCE
 from seatrial.serve.traffic.routes import Routes
 from seatrial.serve.traffic.seen import Seen
-from tests.models.certificates import certificate, token
+from tests.support.certificates import certificate, token
 
 pytestmark = pytest.mark.system
 

@@ -17,7 +17,7 @@ from seatrial.optimize.recipe.data import Data
 from seatrial.optimize.recipe.recipe import Recipe, load_recipe
 from seatrial.optimize.report.show import gain_lines
 from seatrial.optimize.store import Store
-from tests.models.built import TINY, Built
+from tests.support.built import TINY, Built
 
 pytestmark = pytest.mark.system
 

@@ -32,8 +32,8 @@ from seatrial.serve.errors import RegistryError
 from seatrial.serve.release.registry import Registry
 from seatrial.serve.triton.repository.placing import place
 from seatrial.serve.triton.running import host as hosting
-from tests.models.built import TINY, Built
-from tests.models.gated import DEPLOYMENT, Gated, budget, judged
+from tests.support.built import TINY, Built
+from tests.support.gated import DEPLOYMENT, Gated, budget, judged
 
 pytestmark = pytest.mark.system
 

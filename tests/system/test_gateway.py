@@ -1,6 +1,6 @@
 """The rendered routes and policies, in force in a real Envoy before a real Triton: what a caller can no longer do.
 
-Envoy Gateway itself is not run: `tests.models.gateway` translates its policies as its source does.
+Envoy Gateway itself is not run: `tests.support.gateway` translates its policies as its source does.
 """
 
 import gzip
@@ -19,7 +19,7 @@ from seatrial.serve.kubernetes.cluster import Gateway as Settings
 from seatrial.serve.kubernetes.gateway_log import Addresses, parse
 from seatrial.serve.traffic.routes import Routes
 from seatrial.serve.triton.server import Server
-from tests.models.gateway import Gateway, standing
+from tests.support.gateway import Gateway, standing
 
 pytestmark = [pytest.mark.experimental("Kubernetes"), pytest.mark.system]
 

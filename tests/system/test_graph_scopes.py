@@ -10,7 +10,7 @@ from onnx import helper
 from scripts.benchmarks.workshop import run_stage
 from seatrial.optimize.errors import StageError
 from seatrial.optimize.recipe.configs import CastConfig
-from tests.models.graphs import constant, value
+from tests.support.graphs import constant, value
 from tests.system.test_graph_edits import FLOAT, METHODS, X, chain, model, near, normal, quantized
 
 pytestmark = pytest.mark.system

@@ -20,12 +20,12 @@ from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.sessions.on_torch import open_module
 from seatrial.optimize.sessions.session import open_session
 from seatrial.optimize.store import Store
-from tests.models import graphs
-from tests.models.built import ROOT, Built
+from tests.support import graphs
+from tests.support.built import ROOT, Built
 
 pytestmark = pytest.mark.system
-BROUGHT = ROOT / "tests" / "models" / "brought.py"
-FOREIGN = ROOT / "tests" / "models" / "foreign.py"
+BROUGHT = ROOT / "tests" / "support" / "brought.py"
+FOREIGN = ROOT / "tests" / "support" / "foreign.py"
 
 
 def built(model: str, tmp_path: Path, inputs: tuple[Input, ...] = ()) -> tuple[Build, str]:

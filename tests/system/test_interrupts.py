@@ -17,8 +17,8 @@ from seatrial.bench.load import shared_memory
 from seatrial.bench.targets import Endpoint, endpoint_of
 from seatrial.serve.processes import wait
 from seatrial.serve.sweeping import sweep
-from tests.models.built import ROOT, Built
-from tests.models.echo import echoing
+from tests.support.built import ROOT, Built
+from tests.support.echo import echoing
 
 pytestmark = pytest.mark.system
 DEPLOYMENT = 'schema = 1\nname = "tiny"\nmax_batch_size = 4\n'

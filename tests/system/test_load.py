@@ -29,7 +29,7 @@ from seatrial.bench.targets import Endpoint, endpoint_of
 from seatrial.optimize.artifact import TensorSpec
 from seatrial.optimize.errors import ConfigError
 from seatrial.serve.cli import app
-from tests.models.echo import echoing, samples
+from tests.support.echo import echoing, samples
 
 pytestmark = pytest.mark.system
 

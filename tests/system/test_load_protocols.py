@@ -37,7 +37,7 @@ from seatrial.bench.targets import Endpoint, endpoint_of
 from seatrial.optimize.artifact import TensorSpec
 from seatrial.serve.cli import app
 from seatrial.serve.triton.server import Server
-from tests.models.echo import echoing, samples
+from tests.support.echo import echoing, samples
 
 pytestmark = pytest.mark.system
 

@@ -32,7 +32,7 @@ from seatrial.optimize.environment import environment
 from seatrial.optimize.errors import StageError
 from seatrial.serve.deployment import Deployment
 from seatrial.serve.triton.running.host import host
-from tests.models.built import ROOT, TINY, Built
+from tests.support.built import ROOT, TINY, Built
 
 pytestmark = pytest.mark.system
 DEPLOYMENT = Deployment(schema=1, name="tiny", max_batch_size=32)

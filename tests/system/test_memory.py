@@ -17,7 +17,7 @@ from seatrial.optimize.samples import Samples
 from seatrial.optimize.search.explore import measure
 from seatrial.optimize.store import Store
 from seatrial.optimize.timing.memory import memory_of
-from tests.models.graphs import constant, value
+from tests.support.graphs import constant, value
 
 pytestmark = pytest.mark.system
 MIB = 1 << 20

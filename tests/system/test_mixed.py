@@ -12,7 +12,7 @@ from seatrial.optimize.building.build import build
 from seatrial.optimize.errors import ConfigError, ContractError, StageError
 from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.store import Store
-from tests.models.graphs import constant, value
+from tests.support.graphs import constant, value
 
 pytestmark = pytest.mark.system
 

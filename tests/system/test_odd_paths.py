@@ -11,7 +11,7 @@ from seatrial.optimize.store import Store
 from seatrial.serve.cli import app
 from seatrial.serve.triton.control import Control
 from seatrial.serve.triton.running import on_pytriton
-from tests.models.graphs import fixed
+from tests.support.graphs import fixed
 
 pytestmark = pytest.mark.system
 

@@ -16,10 +16,10 @@ from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.recipe.recipe import Recipe, load_recipe
 from seatrial.optimize.store import Store
 from seatrial.optimize.verbs import comparing
-from tests.models.built import Built
-from tests.models.graphs import constant, value
-from tests.models.int8_net import dynamic, float_net, static
-from tests.models.made_by import MADE_BY
+from tests.support.built import Built
+from tests.support.graphs import constant, value
+from tests.support.int8_net import dynamic, float_net, static
+from tests.support.made_by import MADE_BY
 
 pytestmark = pytest.mark.system
 Change = Callable[[onnx.ModelProto], None]

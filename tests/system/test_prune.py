@@ -18,7 +18,7 @@ from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.sessions.on_torch import open_module
 from seatrial.optimize.sessions.session import open_session
 from seatrial.optimize.store import Store
-from tests.models.built import ROOT
+from tests.support.built import ROOT
 
 pytestmark = pytest.mark.system
 
@@ -43,7 +43,7 @@ def built(folder: Path, factory: str, arguments: str, *stages: str) -> tuple[Bui
     """Build a recipe of these stages in `folder`."""
     folder.mkdir(exist_ok=True)
     file = factory.partition(":")[0]
-    shutil.copy(ROOT / "tests" / "models" / file, folder)
+    shutil.copy(ROOT / "tests" / "support" / file, folder)
     text = HEAD.format(factory=factory, arguments=arguments, file=file)
     (folder / "r.toml").write_text(text + "".join(f"[[stages]]\n{stage}\n" for stage in stages))
     store = Store(folder / "home" / "store")

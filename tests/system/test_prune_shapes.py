@@ -16,7 +16,7 @@ from seatrial.optimize.pruning.on_layers import check_globs
 from seatrial.optimize.pruning.on_proof import prove
 from seatrial.optimize.pruning.widths import WidthReduction
 from seatrial.optimize.sessions.on_torch import open_module
-from tests.models import shapes
+from tests.support import shapes
 from tests.system.test_prune import built, prune
 
 pytestmark = pytest.mark.system

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as xml
 
 import pytest
 
-from tests.models.built import ROOT
+from tests.support.built import ROOT
 
 pytestmark = pytest.mark.system
 

@@ -21,7 +21,7 @@ from seatrial.serve.triton.control import Control
 from seatrial.serve.triton.flavour.python_cache import WINDOW
 from seatrial.serve.triton.repository.placing import place
 from seatrial.serve.triton.running.on_pytriton import Server, serving
-from tests.models.graphs import constant, make, pictures, value
+from tests.support.graphs import constant, make, pictures, value
 
 pytestmark = pytest.mark.system
 

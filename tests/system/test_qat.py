@@ -21,8 +21,8 @@ from seatrial.optimize.sessions.session import open_session
 from seatrial.optimize.stages.grids import Grid, fix
 from seatrial.optimize.stages.qat import calibrate, prepare
 from seatrial.optimize.store import Store
-from tests.models import tiny as model
-from tests.models.built import TINY, Built
+from tests.support import tiny as model
+from tests.support.built import TINY, Built
 
 pytestmark = pytest.mark.system
 

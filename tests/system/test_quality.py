@@ -30,8 +30,8 @@ from seatrial.optimize.store import Store
 from seatrial.serve.cli import app
 from seatrial.serve.deployment import Deployment
 from seatrial.serve.triton.running import host as hosting
-from tests.models.built import TINY, Built
-from tests.models.sabotaged import blanking, shy
+from tests.support.built import TINY, Built
+from tests.support.sabotaged import blanking, shy
 
 pytestmark = pytest.mark.system
 CHECKS: tuple[Check, ...] = (

@@ -22,7 +22,7 @@ from seatrial.optimize.samples import Samples, Split
 from seatrial.optimize.sessions.on_ort import OrtSession
 from seatrial.optimize.sessions.session import open_session
 from seatrial.optimize.store import Store
-from tests.models.quantizing import Bench, Graph, kinds, read_quantized, resnet, samples, transformer
+from tests.support.quantizing import Bench, Graph, kinds, read_quantized, resnet, samples, transformer
 
 pytestmark = pytest.mark.system
 Array = np.ndarray[Any, np.dtype[Any]]

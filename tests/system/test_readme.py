@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.models.built import ROOT
+from tests.support.built import ROOT
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3300)]
 README = (ROOT / "README.md").read_text()

@@ -10,8 +10,8 @@ from xml.etree import ElementTree as xml
 
 import pytest
 
-from tests.models.built import ROOT
-from tests.models.gated import Gated
+from tests.support.built import ROOT
+from tests.support.gated import Gated
 
 pytestmark = pytest.mark.system
 

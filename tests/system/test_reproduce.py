@@ -11,7 +11,7 @@ from seatrial.optimize.building.build import build
 from seatrial.optimize.building.reproduce import Reproduction, differing, reproduce
 from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.store import Store
-from tests.models.built import TINY, Built
+from tests.support.built import TINY, Built
 
 pytestmark = pytest.mark.system
 

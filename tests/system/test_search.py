@@ -14,7 +14,7 @@ from seatrial.optimize.errors import ConfigError, MachineError
 from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.search.explore import explore
 from seatrial.optimize.store import Store
-from tests.models.built import ROOT, TINY, Built
+from tests.support.built import ROOT, TINY, Built
 
 pytestmark = pytest.mark.system
 SEARCH = """

@@ -34,7 +34,7 @@ from seatrial.serve.triton.control import Control
 from seatrial.serve.triton.repository.placing import place
 from seatrial.serve.triton.running import wheel
 from seatrial.serve.triton.running.on_pytriton import serving
-from tests.models.graphs import pictures
+from tests.support.graphs import pictures
 
 pytestmark = pytest.mark.system
 

@@ -14,8 +14,8 @@ from seatrial.optimize.store import Store
 from seatrial.serve.processes import free_ports
 from seatrial.serve.traffic.envoy import on_envoy
 from seatrial.serve.triton.running import on_pytriton
-from tests.models.built import ROOT
-from tests.models.graphs import pictures
+from tests.support.built import ROOT
+from tests.support.graphs import pictures
 
 pytestmark = pytest.mark.nightly
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.models.built import TINY, Built
+from tests.support.built import TINY, Built
 from tests.system.test_cli import seatrial
 
 pytestmark = pytest.mark.system

@@ -25,7 +25,7 @@ from seatrial.serve.triton.repository.placing import place
 from seatrial.serve.triton.running import on_pytriton, wheel
 from seatrial.serve.triton.running.on_pytriton import discard, down, running, serving, start, status, stop
 from seatrial.serve.triton.supervision.lasting import up
-from tests.models.made_by import MADE_BY
+from tests.support.made_by import MADE_BY
 
 pytestmark = pytest.mark.system
 

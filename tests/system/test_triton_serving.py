@@ -27,7 +27,7 @@ from seatrial.serve.triton.running import on_pytriton
 from seatrial.serve.triton.running.host import host
 from seatrial.serve.triton.running.on_pytriton import Server, serving
 from seatrial.serve.triton.supervision.switch import switch
-from tests.models.graphs import fixed, pictures, words
+from tests.support.graphs import fixed, pictures, words
 
 pytestmark = pytest.mark.system
 

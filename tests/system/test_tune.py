@@ -21,8 +21,8 @@ from seatrial.serve.plan.observe import Bench
 from seatrial.serve.plan.on_optuna import OptunaProposer
 from seatrial.serve.plan.run import TuneRequest, run
 from seatrial.serve.plan.setting import Layout, Setting
-from tests.models.built import ROOT
-from tests.models.graphs import pictures
+from tests.support.built import ROOT
+from tests.support.graphs import pictures
 
 pytestmark = pytest.mark.system
 

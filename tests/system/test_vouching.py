@@ -22,7 +22,7 @@ from seatrial.serve.triton.running import on_pytriton
 from seatrial.serve.triton.running.on_pytriton import serving
 from seatrial.serve.triton.supervision import lasting
 from seatrial.serve.triton.supervision.switch import heal, switch
-from tests.models.graphs import pictures
+from tests.support.graphs import pictures
 
 pytestmark = pytest.mark.system
 

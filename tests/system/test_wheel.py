@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from seatrial.optimize.import_closure import own_tree
-from tests.test_floors import ROOT
+from tests.house.test_floors import ROOT
 
 pytestmark = pytest.mark.system
 

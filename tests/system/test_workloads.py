@@ -10,7 +10,7 @@ from scripts.models import docstrings
 from seatrial.optimize.environment import environment
 from seatrial.optimize.errors import SeatrialError, StageError
 from seatrial.optimize.sessions.session import open_session
-from tests.models.built import ROOT, Built
+from tests.support.built import ROOT, Built
 
 pytestmark = pytest.mark.system
 RECIPES = ROOT / "optimize" / "recipes"
