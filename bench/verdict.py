@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from seatrial.optimize.reading import decode
 from seatrial.optimize.record import Record
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
@@ -49,6 +48,25 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One arm as a run and its verdict name it."""
+
+    name: str
+    digest: str
+    format: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationSet:
+    """The evaluation set as a run and its verdict name it."""
+
+    split: str = ""
+    count: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict(
     Record,
     schema=1,
@@ -67,12 +85,12 @@ class Verdict(
     outcome: Outcome
     findings: tuple[Finding, ...]
     reasons: tuple[str, ...]
-    base: Mapping[str, Any]
-    candidate: Mapping[str, Any]
+    base: Judged
+    candidate: Judged
     pairs: int
     confidence: float
     budget: str
-    samples: Mapping[str, Any]
+    samples: EvaluationSet
     at: str
     scope: str = "this host"
     looks: tuple[int, ...] = ()
@@ -97,18 +115,3 @@ class Verdict(
     def finding(self, metric: str) -> Finding | None:
         """The first finding about that metric."""
         return next((finding for finding in self.findings if finding.metric == metric), None)
-
-    def check(self) -> None:
-        """Refuse arms that a run did not name."""
-        for arm in (self.base, self.candidate):
-            decode(Judged, arm, where="")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """One arm as a run and its verdict name it."""
-
-    name: str
-    digest: str
-    format: str = ""
-    size: int = 0

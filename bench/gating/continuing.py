@@ -61,9 +61,9 @@ def continued(
     design = replace(budget.design, pairs=planned, looks=began.design.looks)
     there: dict[str, tuple[Any, Any]] = {
         "budget": (replace(budget, design=design).digest, began.digest),
-        "samples": (samples.digest, run.header.samples.get("digest")),
-        "base": (arms["base"].digest, run.header.base["digest"]),
-        "candidate": (arms["candidate"].digest, run.header.candidate["digest"]),
+        "samples": (samples.digest, run.header.samples.digest),
+        "base": (arms["base"].digest, run.header.base.digest),
+        "candidate": (arms["candidate"].digest, run.header.candidate.digest),
         "machine": _machine(environment().to_json(), run.header.environment),
     }
     for what, (now, then) in there.items():

@@ -43,7 +43,7 @@ def slot_values(run: GateRun, metric: str) -> tuple[list[float], list[float], li
 
     Empty where any complete pair lacks the value: a statistic over the rest would be about a chosen part.
     """
-    usd_hour = float(run.header.price.get("usd_hour", 0.0)) or 1.0
+    usd_hour = run.header.price.usd_hour or 1.0
     rows = [
         (slot_value(b, metric, usd_hour), slot_value(c, metric, usd_hour), 1 if c.slot.position else -1)
         for b, c in complete_pairs(run)
@@ -88,7 +88,7 @@ def quality_scores(run: GateRun) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, 
         if b.quality_start != at or c.quality_start != at or b.quality.shape != c.quality.shape:
             return None
         at += b.quality.size
-    if at == 0 or at != run.header.samples.get("count"):
+    if at == 0 or at != run.header.samples.count:
         return None
     return np.concatenate([b.quality for b, _ in pairs]), np.concatenate([c.quality for _, c in pairs])
 

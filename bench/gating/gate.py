@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -32,12 +32,13 @@ from ..quality.suite import Ask, Suite
 from ..schedule import poisson
 from ..server_statistics import window
 from ..targets import Endpoint, Host
+from ..verdict import EvaluationSet, Judged
 from . import pairs
 from .exercised import deployable
 from .findings import complete_pairs
 from .gate_setup import GateSetup, Generator, Progress
 from .judge import Verdict, judge
-from .pairs import Arm, GateRun, RunHeader, Slot, SlotRecord
+from .pairs import Arm, GateRun, PinnedPrice, RunHeader, Slot, SlotRecord
 
 _SETTLE = 3.0  # seconds before a spoiled pair is run again: what spoiled it comes in bursts
 
@@ -186,8 +187,8 @@ def _header(setup: _Setup) -> RunHeader:
         base=_named(setup.artifacts["base"]),
         candidate=_named(setup.artifacts["candidate"]),
         budget=setup.budget.to_json(),
-        samples={"split": samples.split, "count": len(samples), "digest": samples.digest},
-        price={"name": price.name, "machine": price.machine, "usd_hour": price.usd_hour, "source": price.source},
+        samples=EvaluationSet(split=samples.split, count=len(samples), digest=samples.digest),
+        price=PinnedPrice(name=price.name, machine=price.machine, usd_hour=price.usd_hour, source=price.source),
         environment=environment().to_json(),
         at=now(),
         ledger=dict(setup.ledger),
@@ -219,8 +220,8 @@ def check_batch(budget: Budget, max_batch: int | None) -> None:
         )
 
 
-def _named(artifact: Artifact) -> dict[str, Any]:
-    return {"name": artifact.name, "digest": artifact.digest, "format": artifact.format, "size": artifact.size}
+def _named(artifact: Artifact) -> Judged:
+    return Judged(name=artifact.name, digest=artifact.digest, format=artifact.format, size=artifact.size)
 
 
 def _run_pair(setup: _Setup, slots: list[Slot], tell: Progress, first: int = 0) -> bool:

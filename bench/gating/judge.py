@@ -105,11 +105,11 @@ def _loss_notes(verdict: Verdict) -> tuple[str, ...]:
 
 def _cost(run: GateRun) -> tuple[str, ...]:
     """Describe the cost of the gate itself, at the run's pinned price."""
-    seconds, usd_hour = sum(record.seconds for record in run.records), float(run.header.price.get("usd_hour", 0.0))
+    seconds, usd_hour = sum(record.seconds for record in run.records), run.header.price.usd_hour
     if not seconds or not usd_hour:
         return ()
     dollars = f"${seconds / 3600 * usd_hour:.2g}"
-    return (f"this gate took {format_duration(seconds)}: {dollars} on {run.header.price.get('machine')}",)
+    return (f"this gate took {format_duration(seconds)}: {dollars} on {run.header.price.machine}",)
 
 
 # What can be wrong with the run as a whole

@@ -21,7 +21,7 @@ from seatrial.optimize.store import write_atomically
 
 from ..arrays import read_arrays
 from ..measurement import check_machine
-from ..verdict import Judged
+from ..verdict import EvaluationSet, Judged
 
 Arm = Literal["base", "candidate"]
 ARMS: tuple[Arm, Arm] = ("base", "candidate")
@@ -126,20 +126,29 @@ class SlotRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedPrice:
+    """Price of a machine hour as a run used it; 0 dollars where none was pinned."""
+
+    name: str = ""
+    machine: str = ""
+    usd_hour: float = 0.0
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunHeader:
     """Facts known before the first slot: the arms, the budget, the machine, the time.
 
-    `base` and `candidate` are ``{"name", "digest", "format", "size"}``; `samples` is the evaluation set's digest and
-    length; `budget` the budget's JSON; `price` the pinned price used for dollars; `ledger` the loss (log scale) by
-    metric that the budget's ledger already held when the run began; `deployable` what may be asked of the candidate
-    once it is deployed (`gating.exercised`); `continued` the pairs after which the run was judged and then continued.
+    `budget` is the budget's JSON; `price` the pinned price used for dollars; `ledger` the loss (log scale) by metric
+    that the budget's ledger already held when the run began; `deployable` what may be asked of the candidate once it is
+    deployed (`gating.exercised`); `continued` the pairs after which the run was judged and then continued.
     """
 
-    base: Mapping[str, Any]
-    candidate: Mapping[str, Any]
+    base: Judged
+    candidate: Judged
     budget: Mapping[str, Any]
-    samples: Mapping[str, Any]
-    price: Mapping[str, Any]
+    samples: EvaluationSet
+    price: PinnedPrice
     environment: Mapping[str, Any]
     at: str
     ledger: Mapping[str, float] = field(default_factory=dict)
@@ -164,6 +173,10 @@ class GateRun:
         for record in sorted(self.records, key=lambda each: each.attempt):
             found[record.slot.pair, record.slot.arm] = record
         return found
+
+    def named(self, arm: Arm) -> Judged:
+        """The artifact of an arm."""
+        return self.header.base if arm == "base" else self.header.candidate
 
     def arm(self, arm: Arm) -> list[SlotRecord]:
         """The last attempts of one arm, by pair."""
@@ -212,32 +225,9 @@ def read_run(folder: Path) -> GateRun:
     head = read_json(path)
     with damage(path, _AGAIN):
         header = decode(RunHeader, {key: value for key, value in head.items() if key != "schema"}, where="")
-        for arm in (header.base, header.candidate):
-            decode(Judged, arm, where="")
-        decode(_Samples, header.samples, where="")
-        decode(_Price, header.price, where="")
         check_machine(header.environment)
         datetime.fromisoformat(header.at)
     return GateRun(header=header, records=tuple(sorted(_records(folder), key=lambda r: (r.slot.index, r.attempt))))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Samples:
-    """The evaluation set as a header names it."""
-
-    split: str = ""
-    count: int
-    digest: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Price:
-    """The pinned price as a header names it."""
-
-    name: str = ""
-    machine: str = ""
-    usd_hour: float = 0.0
-    source: str = ""
 
 
 def _records(folder: Path) -> Iterator[SlotRecord]:

@@ -256,7 +256,7 @@ class FileSize(SlotMetric):
 
     def finding(self, run: GateRun, budget: Budget, limit: Limit, blank: Finding) -> Finding:
         """Bytes are exact: no statistics."""
-        base, candidate = float(run.header.base["size"]), float(run.header.candidate["size"])
+        base, candidate = float(run.header.base.size), float(run.header.candidate.size)
         relative = blank.rule == "max_regression"
         bound = max(base * (1 + blank.margin), base + limit.floor) if relative else blank.margin
         passed = candidate <= bound

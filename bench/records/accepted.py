@@ -80,7 +80,7 @@ def accept(home: Path, run: GateRun, verdict: Verdict) -> tuple[Entry, ...]:
     if limits is None or verdict.outcome != "PASS":
         return ()
     known = {(entry.candidate, entry.metric) for entry in entries(home, limits.name)}
-    candidate, base = str(verdict.candidate["digest"]), str(verdict.base["digest"])
+    candidate, base = verdict.candidate.digest, verdict.base.digest
     made = []
     for finding in verdict.findings:
         if finding.metric not in limits.at_most or (candidate, finding.metric) in known:

@@ -200,14 +200,14 @@ def as_limits(stored: Baseline, headroom: float) -> str:
 
 def measurements_of(run: GateRun, arm: Arm) -> list[Measurement]:
     """Return the measurements of one arm of a gate: one value per usable slot and metric."""
-    design, named = run.header.budget["design"], run.header.base if arm == "base" else run.header.candidate
+    design, named = run.header.budget["design"], run.named(arm)
     found = []
     for metric in PER_SLOT:
         slots = [pair[ARMS.index(arm)] for pair in complete_pairs(run)]
         values = [slot_value(slot, metric, 1.0) for slot in slots]
         found.append(
             Measurement(
-                subject=named["digest"],
+                subject=named.digest,
                 metric=metric_of(metric),
                 scenario=f"poisson {design['rate']:g}/s for {design['seconds']:g} s",
                 values=tuple(value for value in values if value is not None),

@@ -59,7 +59,7 @@ def record(home: Path, run: GateRun, verdict: Verdict, digest: str) -> tuple[Poi
         MachineError: the disk refused.
     """
     machine = MachineClass.of(run.header.environment)
-    model = str(verdict.candidate["name"])
+    model = verdict.candidate.name
     path = path_of(home, machine, model)
     if verdict.outcome == "INVALID" or any(line.get("run") == digest for line in journal.read(path, SCHEMA)):
         return ()
@@ -77,8 +77,8 @@ def record(home: Path, run: GateRun, verdict: Verdict, digest: str) -> tuple[Poi
             interval=finding.interval if finding.ratio is not None else None,
             outcome=finding.outcome,
             verdict=verdict.outcome,
-            base_digest=str(verdict.base["digest"]),
-            candidate_digest=str(verdict.candidate["digest"]),
+            base_digest=verdict.base.digest,
+            candidate_digest=verdict.candidate.digest,
             machine=machine.key,
             commit=str(run.header.environment.get("commit") or ""),
             run=digest,

@@ -34,14 +34,14 @@ def minutes(verdict: Verdict, run: GateRun | None = None) -> float:
 
 def gate_cost(verdict: Verdict, run: GateRun) -> float | None:
     """Return the cost of the gate in dollars: machine time of all slots at the pinned price; None without a price."""
-    price = run.header.price.get("usd_hour")
-    return float(price) * minutes(verdict, run) / 60 if price else None
+    price = run.header.price.usd_hour
+    return price * minutes(verdict, run) / 60 if price else None
 
 
 def cost_text(verdict: Verdict, run: GateRun) -> str:
     """Time and dollars of the gate as one sentence."""
     spent, cost = minutes(verdict, run), gate_cost(verdict, run)
-    dollars = f", ${cost:.4f} at the pinned price of {run.header.price.get('machine')}" if cost is not None else ""
+    dollars = f", ${cost:.4f} at the pinned price of {run.header.price.machine}" if cost is not None else ""
     return f"{spent:.1f} minutes of machine time{dollars}"
 
 

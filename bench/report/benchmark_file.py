@@ -11,6 +11,7 @@ import numpy as np
 
 from ..gating.findings import slot_values
 from ..gating.pairs import ARMS, GateRun
+from ..verdict import Judged
 
 VERSION = "5.2.0"  # of pytest-benchmark's format, as its files state it
 TIMES = ("p50", "p99", "startup")
@@ -45,12 +46,11 @@ def _benchmarks(run: GateRun) -> Iterator[dict[str, Any]]:
     for metric in TIMES:
         for arm, values in zip(ARMS, slot_values(run, metric)[:2], strict=True):
             if values:
-                named = run.header.base if arm == "base" else run.header.candidate
-                yield _benchmark(metric, arm, named, values, extra[arm])
+                yield _benchmark(metric, arm, run.named(arm), values, extra[arm])
 
 
 def _benchmark(
-    metric: str, arm: str, artifact: Mapping[str, Any], values: Sequence[float], extra: Mapping[str, float]
+    metric: str, arm: str, artifact: Judged, values: Sequence[float], extra: Mapping[str, float]
 ) -> dict[str, Any]:
     return {
         "group": metric,
@@ -58,7 +58,7 @@ def _benchmark(
         "fullname": f"seatrial::{metric}[{arm}]",
         "params": {"arm": arm},
         "param": arm,
-        "extra_info": {"artifact": artifact["name"], "digest": artifact["digest"], **extra},
+        "extra_info": {"artifact": artifact.name, "digest": artifact.digest, **extra},
         "options": {
             "disable_gc": False,
             "timer": "perf_counter",

@@ -106,16 +106,16 @@ def facts(verdict: Verdict, run: GateRun) -> list[tuple[str, str]]:
     libraries = ", ".join(f"{name} {version}" for name, version in environment.get("libraries", {}).items())
     machine = f"{environment.get('cpu', 'unknown')}, {environment.get('cores', '?')} cores"
     found = [
-        ("base", f"{header.base['name']} {header.base['digest']}"),
-        ("candidate", f"{header.candidate['name']} {header.candidate['digest']}"),
-        ("evaluation set", f"{header.samples['count']} samples, {header.samples['digest']}"),
+        ("base", f"{header.base.name} {header.base.digest}"),
+        ("candidate", f"{header.candidate.name} {header.candidate.digest}"),
+        ("evaluation set", f"{header.samples.count} samples, {header.samples.digest}"),
         ("budget", verdict.budget),
         ("looks", ", ".join(str(look) for look in verdict.looks)),
         ("machine", machine),
         ("graphics", ", ".join(environment.get("gpus", ())) or "none"),
         ("libraries", libraries),
         ("commit", str(environment.get("commit") or "unknown")),
-        ("price", f"{header.price.get('machine')}, ${header.price.get('usd_hour')}/h ({header.price.get('source')})"),
+        ("price", f"{header.price.machine}, ${header.price.usd_hour}/h ({header.price.source})"),
         ("the gate itself", cost_text(verdict, run)),
         ("measured", header.at),
     ]

@@ -32,7 +32,7 @@ def told(folder: Path) -> RunReport:
         html=lambda path: write_html(path, title=title(verdict), verdict=verdict, run=run),
         pytest_benchmark=lambda: from_gate(run),
         measured=lambda arm: (
-            str((run.header.base if arm == "base" else run.header.candidate)["name"]),
+            run.named(arm).name,
             measurements_of(run, arm),
         ),
     )

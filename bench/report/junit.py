@@ -40,7 +40,7 @@ def to_junit(verdict: Verdict, run: GateRun | None = None, *, inconclusive: Inco
     known = facts(verdict, run) if run is not None else [("budget", verdict.budget), ("measured", verdict.at)]
     return document(
         title(verdict),
-        str(verdict.candidate["name"]),
+        verdict.candidate.name,
         [_run_case(verdict), *(_case(verdict, finding, inconclusive) for finding in verdict.findings)],
         properties=[("outcome", verdict.outcome), *known],
         at=verdict.at,

@@ -62,7 +62,7 @@ def named(finding: Finding) -> str:
 
 def title(verdict: Verdict) -> str:
     """Return the names of candidate and base."""
-    return f"{verdict.candidate['name']} against {verdict.base['name']}"
+    return f"{verdict.candidate.name} against {verdict.base.name}"
 
 
 def interval_name(verdict: Verdict) -> str:

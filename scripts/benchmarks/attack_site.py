@@ -181,19 +181,19 @@ class Tally:
 
 def release(registry: Path, name: str, artifact: Artifact, run_: Path) -> None:
     """Register a release as a gate that passed would."""
-    from seatrial.bench.verdict import Verdict
+    from seatrial.bench.verdict import EvaluationSet, Judged, Verdict
     from seatrial.serve.release.registry import Registry
 
     verdict = Verdict(
         outcome="PASS",
         findings=(),
         reasons=("made for the attack",),
-        base={},
-        candidate={"digest": artifact.digest},
+        base=Judged(name="base", digest="sha256:a"),
+        candidate=Judged(name=name, digest=artifact.digest),
         pairs=6,
         confidence=0.9,
         budget="sha256:b",
-        samples={},
+        samples=EvaluationSet(count=0, digest=""),
         at="2026",
     )
     Registry(registry).register(name, artifact, verdict, run=run_)

@@ -7,8 +7,9 @@ import numpy as np
 
 from scripts.benchmarks.faults import Fault
 from seatrial.bench.gating.exercised import exercised
-from seatrial.bench.gating.pairs import ARMS, GateRun, RunHeader, SlotRecord, plan
+from seatrial.bench.gating.pairs import ARMS, GateRun, PinnedPrice, RunHeader, SlotRecord, plan
 from seatrial.bench.quality.evidence import CLEAN, packed
+from seatrial.bench.verdict import EvaluationSet, Judged
 
 PAIRS = 4
 
@@ -22,11 +23,11 @@ def _run(most: int, sizes: dict[str, int], at_saturation: dict[str, int], shares
     }
     nothing: dict[str, Any] = {}
     header = RunHeader(
-        base=nothing,
-        candidate=nothing,
+        base=Judged(name="", digest=""),
+        candidate=Judged(name="", digest=""),
         budget=nothing,
-        samples=nothing,
-        price=nothing,
+        samples=EvaluationSet(count=0, digest=""),
+        price=PinnedPrice(),
         environment=nothing,
         at="2026-11-01T00:00:00+00:00",
         deployable=about,

@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from seatrial.bench.budget import Budget, Limit, load_budget
 from seatrial.bench.gating.findings import slot_value
-from seatrial.bench.gating.pairs import ARMS, GateRun, RunHeader, Slot, SlotRecord, plan
+from seatrial.bench.gating.pairs import ARMS, GateRun, PinnedPrice, RunHeader, Slot, SlotRecord, plan
 from seatrial.bench.metrics import metric_of
+from seatrial.bench.verdict import EvaluationSet, Judged
 from seatrial.optimize.errors import MissingError
 
 HERE = Path(__file__).parent
@@ -102,13 +103,13 @@ def from_noise(budget: Budget, case: Case, sd: float, *, count: int, seed: int) 
 
 def header(budget: Budget) -> RunHeader:
     """A run of two equal artifacts."""
-    artifact = {"name": "same", "digest": "sha256:" + "a" * 64, "format": "onnx", "size": 1_000_000}
+    artifact = Judged(name="same", digest="sha256:" + "a" * 64, format="onnx", size=1_000_000)
     return RunHeader(
         base=artifact,
         candidate=artifact,
         budget=budget.to_json(),
-        samples={},
-        price={"usd_hour": 0.1, "machine": "simulated"},
+        samples=EvaluationSet(count=0, digest=""),
+        price=PinnedPrice(usd_hour=0.1, machine="simulated"),
         environment={},
         at="",
     )

@@ -38,9 +38,9 @@ class Registry:
             MachineError: the disk refused.
         """
         checked(name, "release name", where="--name")
-        if verdict.candidate.get("digest") != artifact.digest:
+        if verdict.candidate.digest != artifact.digest:
             raise RegistryError(
-                f"the verdict belongs to {str(verdict.candidate.get('digest'))[:19]}, not to {artifact.short}",
+                f"the verdict belongs to {verdict.candidate.digest[:19]}, not to {artifact.short}",
                 where=str(run),
                 next_step="gate this artifact and register it with that run",
             )

@@ -12,7 +12,8 @@ import pytest
 
 from seatrial.bench.budget import Budget, Design, Limit
 from seatrial.bench.gating import pairs
-from seatrial.bench.gating.pairs import GateRun, RunHeader, SlotRecord
+from seatrial.bench.gating.pairs import GateRun, PinnedPrice, RunHeader, SlotRecord
+from seatrial.bench.verdict import EvaluationSet, Judged
 
 RunMaker = Callable[..., GateRun]
 MIB = 1 << 20
@@ -84,15 +85,15 @@ def make_run(budget: Budget) -> RunMaker:
 
 
 def header(budget: Budget, count: int, size: float) -> RunHeader:
-    def artifact(name: str, digit: str, bytes_: int) -> dict[str, Any]:
-        return {"name": name, "digest": "sha256:" + digit * 64, "format": "onnx", "size": bytes_}
+    def artifact(name: str, digit: str, bytes_: int) -> Judged:
+        return Judged(name=name, digest="sha256:" + digit * 64, format="onnx", size=bytes_)
 
     return RunHeader(
         base=artifact("scenes", "a", 44_000_000),
         candidate=artifact("scenes-int8", "b", int(44_000_000 * size)),
         budget=budget.to_json(),
-        samples={"split": "evaluation", "count": count, "digest": "sha256:" + "e" * 64},
-        price={"name": "aws-c7i-large", "machine": "AWS c7i.large", "usd_hour": 0.08925, "source": "list"},
+        samples=EvaluationSet(split="evaluation", count=count, digest="sha256:" + "e" * 64),
+        price=PinnedPrice(name="aws-c7i-large", machine="AWS c7i.large", usd_hour=0.08925, source="list"),
         environment={"cpu": "AMD EPYC", "cores": 2, "libraries": {"numpy": "1.26.4"}, "commit": "abc"},
         at="2026-11-02T10:00:00+00:00",
     )

@@ -10,7 +10,7 @@ from seatrial.bench import stats
 from seatrial.bench.gating.findings import _regression_reason
 from seatrial.bench.gating.settling import pairs_to_settle, settling
 from seatrial.bench.report import next_steps
-from seatrial.bench.verdict import Finding, Verdict
+from seatrial.bench.verdict import EvaluationSet, Finding, Judged, Verdict
 
 SAID = {  # of each means: what the reason says, and what the advice may say
     "pairs": (
@@ -61,12 +61,12 @@ def told(finding: Finding) -> tuple[str, tuple[str, ...]]:
         outcome="INCONCLUSIVE",
         findings=(replace(finding, reason=reason),),
         reasons=(),
-        base={},
-        candidate={},
+        base=Judged(name="", digest=""),
+        candidate=Judged(name="", digest=""),
         pairs=finding.n,
         confidence=0.9,
         budget="",
-        samples={},
+        samples=EvaluationSet(count=0, digest=""),
         at="",
         seconds=480.0,
     )

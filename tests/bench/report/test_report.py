@@ -101,7 +101,7 @@ def test_the_page_shows_verdict_findings_stages_and_load(tmp_path: Path, judged:
         "-61.5%",
         "dropped: 1 arrival",
         "too few for p99",
-        run.header.base["digest"],
+        run.header.base.digest,
     ):
         assert expected in text
     assert page.count("plotly.js v") == 1  # one copy of the library
@@ -132,7 +132,7 @@ def test_the_page_asks_the_network_for_nothing(tmp_path: Path, judged: tuple[Gat
 def test_names_are_escaped_in_every_form(tmp_path: Path, judged: tuple[GateRun, Verdict]) -> None:
     run, verdict = judged
     evil = "<script>alert(1)</script>|[bold]x"
-    named = replace(verdict, candidate=dict(verdict.candidate) | {"name": evil}, reasons=(evil,))
+    named = replace(verdict, candidate=replace(verdict.candidate, name=evil), reasons=(evil,))
     write_html(tmp_path / "report.html", title=evil, verdict=named, run=run)
     assert "alert(1)</script>" not in (tmp_path / "report.html").read_text()
     console = Console(record=True, width=200)
@@ -144,9 +144,7 @@ def test_no_name_breaks_out_of_a_summary_or_hides_in_it(tmp_path: Path, judged: 
     run, verdict = judged
     evil = "a\\|b`c` [x](http://evil) *b*\n# head\x1b[2J\u202eback @all <img src=x>"
     finding = replace(verdict.findings[0], metric=evil, reason=evil)
-    named = replace(
-        verdict, candidate=dict(verdict.candidate) | {"name": evil}, findings=(finding,), scope=evil, at=evil
-    )
+    named = replace(verdict, candidate=replace(verdict.candidate, name=evil), findings=(finding,), scope=evil, at=evil)
     marked = to_markdown(named, run)
     assert "a\\\\\\|b\\`c\\` \\[x\\](http://evil)" in marked
     for text in (marked, to_junit(named, run)):

@@ -8,11 +8,11 @@ import pytest
 
 from seatrial.bench.budget import Budget, Limit
 from seatrial.bench.gating.judge import judge
-from seatrial.bench.gating.pairs import GateRun
+from seatrial.bench.gating.pairs import GateRun, PinnedPrice
 from seatrial.bench.report import gate_cost, next_steps, to_junit, to_markdown
 from seatrial.bench.report.advice import MANY
 from seatrial.bench.report.junit import Inconclusive
-from seatrial.bench.verdict import Verdict
+from seatrial.bench.verdict import Judged, Verdict
 
 RunMaker = Callable[..., GateRun]
 EVIL = "<b>&|`@all`\x00\ud800"
@@ -76,7 +76,7 @@ def test_a_rule_that_is_only_told_never_fails(make_run: RunMaker, budget: Budget
 
 def test_whatever_a_server_says_stays_text(make_run: RunMaker, budget: Budget) -> None:
     run = make_run()
-    named = replace(judge(run, budget), candidate={"name": EVIL}, reasons=(EVIL,), outcome="FAIL")
+    named = replace(judge(run, budget), candidate=Judged(name=EVIL, digest=""), reasons=(EVIL,), outcome="FAIL")
     assert cases(to_junit(named, run))["the run itself"].find("failure") is not None
     marked = to_markdown(named, run)
     assert "<b>" not in marked
@@ -143,4 +143,4 @@ def test_the_gate_s_own_cost_is_machine_time_at_the_pinned_price(make_run: RunMa
     assert gate_cost(replace(verdict, seconds=3600.0), run) == pytest.approx(0.08925)
     timed = replace(run, records=tuple(replace(record, seconds=30.0) for record in run.records))
     assert gate_cost(verdict, timed) == pytest.approx(0.08925 * 30 * len(run.records) / 3600)
-    assert gate_cost(verdict, replace(run, header=replace(run.header, price={}))) is None
+    assert gate_cost(verdict, replace(run, header=replace(run.header, price=PinnedPrice()))) is None

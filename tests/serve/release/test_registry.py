@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from seatrial.bench.verdict import Verdict
+from seatrial.bench.verdict import EvaluationSet, Judged, Verdict
 from seatrial.optimize.artifact import Artifact, Provenance
 from seatrial.optimize.errors import ConfigError, IntegrityError, MachineError, MissingError
 from seatrial.serve.errors import RegistryError
@@ -24,12 +24,12 @@ def verdict(judged: Artifact, outcome: Any = "PASS") -> Verdict:
         outcome=outcome,
         findings=(),
         reasons=("because",),
-        base={},
-        candidate={"digest": judged.digest},
+        base=Judged(name="base", digest="sha256:a"),
+        candidate=Judged(name="candidate", digest=judged.digest),
         pairs=6,
         confidence=0.9,
         budget="sha256:b",
-        samples={},
+        samples=EvaluationSet(count=0, digest=""),
         at="2026",
     )
 

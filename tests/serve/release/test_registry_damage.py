@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seatrial.bench.verdict import Verdict
+from seatrial.bench.verdict import EvaluationSet, Judged, Verdict
 from seatrial.optimize.artifact import Artifact, Provenance, digest_bytes
 from seatrial.optimize.errors import ConfigError, IntegrityError
 from seatrial.optimize.inspection import DamageError
@@ -33,12 +33,12 @@ def verdict(judged: Artifact) -> Verdict:
         outcome="PASS",
         findings=(),
         reasons=("because",),
-        base={},
-        candidate={"digest": judged.digest},
+        base=Judged(name="base", digest="sha256:a"),
+        candidate=Judged(name="candidate", digest=judged.digest),
         pairs=6,
         confidence=0.9,
         budget="sha256:b",
-        samples={},
+        samples=EvaluationSet(count=0, digest=""),
         at="2026",
     )
 
