@@ -8,7 +8,7 @@ from seatrial.bench.budget import budget_from_json
 from seatrial.bench.gating import pairs
 from seatrial.bench.gating.gate import read_verdict, rejudge
 
-GOLDEN = Path(__file__).parent.parent / "golden/runs/gate"
+GOLDEN = Path(__file__).parent.parent.parent / "golden/runs/gate"
 
 
 def test_a_stored_run_is_judged_as_it_was(tmp_path: Path) -> None:
