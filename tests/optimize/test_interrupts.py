@@ -28,7 +28,7 @@ except KeyboardInterrupt:
     said("clean")
 sys.exit(interrupts.exit_code())
 """
-SLOW = "until = time.monotonic() + 1.2\n    while time.monotonic() < until: time.sleep(0.05)"
+SLOW = "until = time.monotonic() + 2.0\n    while time.monotonic() < until: time.sleep(0.05)"
 
 
 @contextmanager

@@ -117,7 +117,7 @@ def test_a_port_that_is_taken_is_an_error_that_says_so(endpoint: metrics.Endpoin
     before = threading.active_count()
     with pytest.raises(ServerError, match=f"port {endpoint.port}"), metrics.Endpoint(metrics.registry(), endpoint.port):
         pass
-    assert threading.active_count() == before
+    assert threading.active_count() <= before, "fewer where a thread of an earlier test has ended meanwhile"
 
 
 def test_it_ends_with_its_block_and_leaves_nothing() -> None:
@@ -130,7 +130,10 @@ def test_it_ends_with_its_block_and_leaves_nothing() -> None:
             scrape(endpoint)
         with pytest.raises(OSError, match="refused"):
             http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=5).connect()
-    assert process.num_threads() <= threads + 1, "a thread that has ended may take a moment to go"
+    until = time.monotonic() + 10.0  # a thread that has ended may take a moment to go
+    while (process.num_threads() > threads or process.num_fds() > descriptors) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert process.num_threads() <= threads
     assert process.num_fds() <= descriptors
 
 

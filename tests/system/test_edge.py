@@ -5,9 +5,9 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ from uuid import uuid4
 
 import pytest
 
-from scripts.benchmarks.teller import Grpc, Http, Told, telling, upstream
+from scripts.benchmarks.teller import Grpc, Http, telling, upstream
 from seatrial.serve.errors import RouterError
 from seatrial.serve.processes import free_ports, send, start_ticks, wait
 from seatrial.serve.traffic.edge import Edge, Jwt, Keys, Lane, Limits, Model, RateLimit, Server, Tls, Variant
-from seatrial.serve.traffic.envoy import access_log, keeping, on_envoy
 from seatrial.serve.traffic.envoy import config as envoy_config
+from seatrial.serve.traffic.envoy import keeping, on_envoy
 from seatrial.serve.traffic.envoy import router as envoy_router
 from seatrial.serve.traffic.envoy.clusters import filter_
 from seatrial.serve.traffic.envoy.config import Extras
@@ -30,8 +30,8 @@ from seatrial.serve.traffic.envoy.router import EnvoyRouter
 from seatrial.serve.traffic.envoy.routes import is_copied
 from seatrial.serve.traffic.relief import PATIENCE
 from seatrial.serve.traffic.routes import Routes
-from seatrial.serve.traffic.seen import Seen
 from tests.support.certificates import certificate, token
+from tests.support.edge_callers import opened, seen, split, versions
 
 pytestmark = pytest.mark.system
 
@@ -61,35 +61,6 @@ def edge(server: Server) -> Edge:
         client_headers=("x-latency-budget-ms",),
         limits=Limits(body_bytes=16 << 20),
     )
-
-
-@contextmanager
-def opened(edge: Edge, *routes: Routes, extras: Extras | None = None) -> Iterator[tuple[Proxy, Http, Grpc]]:
-    with on_envoy.serving(edge, routes, extras=extras) as proxy:
-        http, grpc = Http(proxy.url), Grpc(proxy.url)
-        try:
-            yield proxy, http, grpc
-        finally:
-            http.close()
-            grpc.close()
-    assert start_ticks(proxy.pid) is None
-    assert not proxy.folder.exists()
-    assert not proxy.sockets.exists()
-
-
-def seen(proxy: Proxy, least: int) -> list[Seen]:
-    """The log once it has that many lines, or after two seconds."""
-    wait(lambda: len(access_log.read(proxy.places.access_log)[0]) >= least, 2.0)
-    return access_log.read(proxy.places.access_log)[0]
-
-
-def split(share: float, mirror: float = 0.0) -> Routes:
-    return Routes(model="teller", stable=1, candidate=2, share=share, mirror=mirror)
-
-
-def versions(told: Sequence[Told]) -> set[int]:
-    assert all(each.status in (0, 200) and str(each.version) == each.labelled for each in told)
-    return {each.version for each in told}
 
 
 def test_callers_get_the_version_that_routes_say_whatever_they_ask_for(edge: Edge) -> None:

@@ -102,8 +102,12 @@ def test_a_process_that_is_killed_is_named_so() -> None:
 
 def test_a_call_that_overruns_is_ended_with_its_children(tmp_path: Path) -> None:
     told: list[float] = []
-    with pytest.raises(CallError, match="did not end within 1"):
-        isolated(leave_a_child, str(tmp_path / "pid"), timeout=1.0, tick=told.append)
+    for seconds in (1.0, 5.0, 25.0):  # a busy machine may take longer to start a process than it is given
+        told.clear()
+        with pytest.raises(CallError, match=f"did not end within {seconds:.0f}"):
+            isolated(leave_a_child, str(tmp_path / "pid"), timeout=seconds, tick=told.append)
+        if (tmp_path / "pid").exists():
+            break
     assert gone(int((tmp_path / "pid").read_text()))
     assert told == sorted(told)
     assert len(told) > 3

@@ -184,7 +184,7 @@ def test_what_was_not_placed_is_neither_loaded_nor_overlooked(models: Path, stor
     found = audit_folder(models, store)
     assert {each.rule for each in found.findings} - {"unbounded-queue"}
     lint(models, release="2.51")
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 60.0, "it hung"
     if "repository" not in name:
         check(models, ("native",), store)
 
