@@ -81,7 +81,7 @@ class Agreement:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; infinity becomes None, since JSON cannot represent it."""
-        found: dict[str, Any] = finite(as_json(self))
+        found: dict[str, Any] = finite({spot.name: as_json(getattr(self, spot.name)) for spot in fields(self)})
         return found
 
     @classmethod
