@@ -128,7 +128,7 @@ def as_json(value: Any) -> Any:
     if hasattr(value, "to_json"):
         return value.to_json()
     if hasattr(value, "__dataclass_fields__"):
-        return {name: as_json(getattr(value, name)) for name in _names(value)}
+        return fields_json(value)
     if isinstance(value, Mapping):
         return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
@@ -138,6 +138,11 @@ def as_json(value: Any) -> Any:
     if hasattr(value, "tolist"):  # an array or number of numpy, which is not imported here
         return value.tolist()
     return str(value) if isinstance(value, PurePath) else value
+
+
+def fields_json(value: Any) -> dict[str, Any]:
+    """Return a dataclass's fields as JSON values, also where it has a `to_json` of its own, which may begin with it."""
+    return {name: as_json(getattr(value, name)) for name in _names(value)}
 
 
 def finite(value: Any) -> Any:

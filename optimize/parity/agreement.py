@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..recipe.configs import Tolerance
-from ..record import as_json, finite
+from ..record import fields_json, finite
 from ..samples import Array
 from .measures import (
     COLUMN_ROWS,
@@ -81,7 +81,7 @@ class Agreement:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; infinity becomes None, since JSON cannot represent it."""
-        found: dict[str, Any] = finite(as_json(self))
+        found: dict[str, Any] = finite(fields_json(self))
         return found
 
     @classmethod

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..record import as_json
+from ..record import fields_json
 
 TOLERANCE = 0.05
 """Relative distance from the target that counts as met. Chosen: widths move in steps, and one step of 8
@@ -35,7 +35,7 @@ class Reading:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, rounded to what a timing can tell."""
-        return {key: round(value, 4) for key, value in as_json(self).items()}
+        return {key: round(value, 4) for key, value in fields_json(self).items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

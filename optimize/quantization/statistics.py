@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..record import as_json
+from ..record import fields_json
 from ..samples import Array
 from .histogram import Histogram
 from .ranges import Method, Range, range_of
@@ -43,7 +43,7 @@ class Statistics:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
-        return {"schema": SCHEMA, **as_json(self)}
+        return {"schema": SCHEMA, **fields_json(self)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any] | None) -> "Statistics":
