@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from seatrial.optimize.artifact import Artifact, File, Provenance, TensorSpec, canonical
 from seatrial.optimize.errors import ConfigError, IntegrityError
-from seatrial.optimize.record import Record, as_json
+from seatrial.optimize.record import Record, as_json, fields_json, finite
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "records"
 
@@ -237,3 +237,21 @@ def test_an_artifact_that_cannot_be_is_refused(change: dict[str, Any], word: str
     stored = json.loads((GOLDEN / "artifact.json").read_text())["record"]
     with pytest.raises(IntegrityError, match=word):
         Artifact.from_json(stored | change)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Own:
+    """A dataclass with a form of its own, which begins with its fields."""
+
+    value: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, what is infinite as None, and one more."""
+        return {**finite(fields_json(self)), "more": True}
+
+
+def test_a_form_of_its_own_holds_inside_others_too() -> None:
+    expected = {"value": None, "more": True}
+    assert (
+        as_json({"a": (Own(value=float("inf")),)}) == {"a": [expected]} == {"a": [Own(value=float("-inf")).to_json()]}
+    )
