@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from seatrial.optimize.artifact import Artifact, File, Provenance, TensorSpec, canonical
 from seatrial.optimize.errors import ConfigError, IntegrityError
-from seatrial.optimize.record import Record, as_json, fields_json, finite
+from seatrial.optimize.record import Record, as_json, fields_as_json, finite
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "records"
 
@@ -247,7 +247,7 @@ class Own:
 
     def to_json(self) -> dict[str, Any]:
         """The fields, what is infinite as None, and one more."""
-        return {**finite(fields_json(self)), "more": True}
+        return {**finite(fields_as_json(self)), "more": True}
 
 
 def test_a_form_of_its_own_holds_inside_others_too() -> None:
