@@ -13,9 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from . import environment as machine
 from . import interrupts
-from .record import as_json
 from .visible import HIDDEN, visible
 
 if TYPE_CHECKING:
@@ -70,9 +68,10 @@ err = Terminal(stderr=True)
 
 def store() -> "Store":
     """The store of this SEATRIAL_HOME."""
+    from .environment import home
     from .store import Store
 
-    return Store(machine.home() / "store")
+    return Store(home() / "store")
 
 
 def named(reference: str) -> "Artifact":
@@ -84,6 +83,8 @@ def named(reference: str) -> "Artifact":
 
 def emit(value: Any) -> None:
     """Print one JSON document on stdout, of a record or of what `as_json` takes."""
+    from .record import as_json  # with what it reads files by, which no help needs
+
     echo(json.dumps(as_json(value), indent=1, default=str, allow_nan=False))
 
 
