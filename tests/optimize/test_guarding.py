@@ -53,7 +53,7 @@ def owner(folder: Path, shm: str, what: str) -> Iterator[tuple["subprocess.Popen
                         os.kill(pid, signal.SIGKILL)
 
 
-def until(done: Callable[[], bool], seconds: float = 5.0) -> bool:
+def until(done: Callable[[], bool], seconds: float = 30.0) -> bool:
     end = time.monotonic() + seconds
     while not done():
         if time.monotonic() > end:
@@ -99,8 +99,9 @@ def test_a_child_is_gone_after_its_block_and_so_is_the_guardian() -> None:
 
 def test_a_guardian_that_was_killed_is_replaced(tmp_path: Path) -> None:
     with guarding.child([sys.executable, "-c", "import time; time.sleep(60)"]) as first:
-        os.kill(guarding._guardian.pid, signal.SIGKILL)
-        time.sleep(0.1)
+        killed = guarding._guardian.pid, started(guarding._guardian.pid) or 0
+        os.kill(killed[0], signal.SIGKILL)
+        assert until(lambda: dead(*killed))
         with guarding.child([sys.executable, "-c", "import time; time.sleep(60)"]):
             assert not dead(guarding._guardian.pid, started(guarding._guardian.pid) or 0)
             assert set(guarding._guardian.watched) > {first.pid}

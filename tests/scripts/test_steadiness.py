@@ -72,6 +72,7 @@ def test_what_never_changes_is_flat_and_a_short_run_says_nothing() -> None:
 LEAKS = """
 import os, sys, time
 held = []
+print("started", flush=True)
 while True:
     if sys.argv[1] == "leaks":
         held.append((os.open("/dev/null", os.O_RDONLY), bytearray(os.urandom(70_000))))
@@ -82,9 +83,12 @@ while True:
 def test_a_process_that_leaks_is_told_from_one_that_does_not() -> None:
     """Two descriptors and 70 kB a probe are what a client made that keeps an event loop for each thread."""
     held: dict[str, list[Sample]] = {"leaks": [], "holds": []}
-    started = {name: subprocess.Popen([sys.executable, "-c", LEAKS, name]) for name in held}
+    pipe = subprocess.PIPE
+    started = {name: subprocess.Popen([sys.executable, "-c", LEAKS, name], stdout=pipe) for name in held}
     try:
-        time.sleep(1.0)
+        for process in started.values():
+            assert process.stdout is not None
+            assert process.stdout.readline()
         for _ in range(80):
             for name, process in started.items():
                 held[name].append(sample(process.pid))
@@ -92,7 +96,7 @@ def test_a_process_that_leaks_is_told_from_one_that_does_not() -> None:
     finally:
         for process in started.values():
             process.kill()
-            process.wait()
+            process.communicate()
     for name, samples in held.items():
         at = [each.at for each in samples]
         for values in ([each.descriptors for each in samples], [each.memory for each in samples]):

@@ -51,7 +51,7 @@ def scrape(endpoint: metrics.Endpoint) -> dict[str, float]:
 
 def settled(endpoint: metrics.Endpoint) -> None:
     """Wait until the endpoint holds no connection any more: it closes its end after the reader closed his."""
-    until = time.monotonic() + 5.0
+    until = time.monotonic() + 30.0
     while endpoint._open and time.monotonic() < until:
         time.sleep(0.02)
     assert endpoint._open == 0

@@ -63,4 +63,4 @@ def test_a_client_that_names_one_versions_users_alone_gets_its_share(
             assert all(after[user] == 1 for user in moved)
             caller.close()
             log = proxy.places.access_log
-            assert wait(lambda: any(line.get("moved") for line in lines(log)), 15.0)
+            assert wait(lambda: any(line.get("moved") for line in lines(log)), 30.0)

@@ -96,7 +96,7 @@ def test_place_that_is_ended_during_its_proof_leaves_no_orphan(
         assert wait(lambda: any("stub" in each.name() for each in tree.children(recursive=True)), 60.0)
         process.send_signal(number)
         code, said = ended(process)
-    assert wait(lambda: not strays(tiny.home), 5.0), strays(tiny.home)
+    assert wait(lambda: not strays(tiny.home), 15.0), strays(tiny.home)
     if number == signal.SIGTERM:
         assert (code, said[-1]) == (143, "interrupted: stopped; nothing is half-written")
     else:
@@ -127,7 +127,7 @@ def test_a_load_over_shared_memory_that_is_ended_leaves_no_region_for_the_next(
         process.send_signal(number)
         code, _ = ended(process)
     assert code == (143 if number == signal.SIGTERM else -9)
-    assert wait(lambda: not strays(home), 5.0), strays(home)
+    assert wait(lambda: not strays(home), 15.0), strays(home)
     if number == signal.SIGKILL:
         assert set(shared_memory.sweep(endpoint)) == set(held)
     assert shared_memory.registrations(endpoint) == ()

@@ -92,7 +92,7 @@ def test_load_offers_the_schedule_and_keeps_every_time(endpoint: Endpoint, tmp_p
     assert 1e-4 < summary.p50 < 0.05
     assert {process.pid for process in psutil.Process().children(recursive=True)} == before
     assert told == sorted(told)
-    assert 0 <= told[0] < 0.2
+    assert 0 <= told[0] < 0.5
     assert told[-1] > 0.9
     assert np.array_equal(LoadRun.read(tmp_path).done, run.done)
     assert {path.name for path in tmp_path.iterdir()} == {"run.npz", "run.json", "locust.log"}
@@ -126,7 +126,7 @@ def test_requests_that_the_server_refuses_end_the_run_at_once(endpoint: Endpoint
     began = time.monotonic()
     with pytest.raises(TargetError, match="unexpected inference input 'z'"):
         load(endpoint, poisson(10, 60, seed=1), payload, folder=tmp_path)
-    assert time.monotonic() - began < 40
+    assert time.monotonic() - began < 50  # of the sixty that were asked for
 
 
 def test_nobody_there_leaves_no_process_behind(endpoint: Endpoint, tmp_path: Path) -> None:
@@ -158,8 +158,8 @@ def test_when_the_caller_goes_the_load_goes(endpoint: Endpoint, tmp_path: Path, 
         children = psutil.Process(caller.pid).children(recursive=True)
         assert any("locust" in " ".join(child.cmdline()) for child in children)
         caller.send_signal(number)
-        _, said = caller.communicate(timeout=30)
-        _until(lambda: not any(_runs(child) for child in children), 15)
+        _, said = caller.communicate(timeout=40)
+        _until(lambda: not any(_runs(child) for child in children), 40)
     finally:
         if caller.poll() is None:
             caller.kill()

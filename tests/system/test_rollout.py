@@ -162,7 +162,7 @@ def test_answers_over_grpc_are_captured_and_compared_too(trial: tuple[Server, Pr
     def joined() -> tuple[Shadow, int]:
         return on_capture.read(proxy.places.capture, stable=stable.stable, candidate=candidate)
 
-    assert wait(lambda: len(joined()[0].found) > 0 and not joined()[0].unmatched, 5.0)  # both logs were flushed
+    assert wait(lambda: len(joined()[0].found) > 0 and not joined()[0].unmatched, 60.0)  # both logs were flushed
     found, unreadable = joined()
     assert unreadable == 0
     assert {each.same for each in found.found} == {1.0}

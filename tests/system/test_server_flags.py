@@ -159,4 +159,4 @@ def test_the_cache_does_not_answer_for_a_dead_model(server: Server) -> None:
         assert control.statistics("cached", 1).executions == before + 3
     (stub,) = (each for each in stubs(server.pid) if each.model == "cached")
     send(stub.pid, stub.started, signal.SIGKILL)
-    assert wait(lambda: probe(server.url, "cached", 1).state == "broken", 10.0)
+    assert wait(lambda: probe(server.url, "cached", 1).state == "broken", 60.0)

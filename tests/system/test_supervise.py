@@ -101,7 +101,7 @@ def test_a_model_process_that_died_or_stalls_is_brought_back(number: signal.Sign
     strike(2, number)
     with Control(up.url) as control:
         assert control.ready(NAME, 2), "Triton noticed by itself"
-    assert wait(lambda: watching.tick() and events[-1:] != [] and events[-1]["event"] == "healed", 20.0)
+    assert wait(lambda: watching.tick() and events[-1:] != [] and events[-1]["event"] == "healed", 30.0)
     assert [event["event"] for event in events] == ["healing", "healed"]
     assert answers(up, 2)
     assert answers(up, 1)
@@ -127,7 +127,7 @@ def test_a_killed_server_comes_back_on_its_ports_with_its_versions(up: Server, f
     watching = supervised(events)
     choose(folder / "models", NAME, (1, 2, 3))
     os.kill(up.pid, signal.SIGKILL)
-    assert wait(lambda: on_pytriton.status() is None, 10.0)
+    assert wait(lambda: on_pytriton.status() is None, 30.0)
     assert not TritonFleet(on_pytriton.status).health(NAME, 1).ok
     assert watching.tick()
     again = on_pytriton.status()
@@ -149,7 +149,7 @@ def test_a_version_beyond_help_is_tried_again_and_the_other_serves(up: Server, f
     try:
         model.write_text("raise ValueError('gone bad')\n")
         strike(2, signal.SIGKILL)
-        until = time.monotonic() + 10.0
+        until = time.monotonic() + 60.0
         while events[-1:] == [] or events[-1]["event"] != "resting":
             assert time.monotonic() < until, events
             assert watching.tick()
@@ -159,7 +159,7 @@ def test_a_version_beyond_help_is_tried_again_and_the_other_serves(up: Server, f
         model.write_text(text)
     assert (resting.ok, resting.reason.startswith("given up by the supervisor until its next attempt")) == (False, True)
     assert answers(server, 1)
-    assert wait(lambda: watching.tick() and events[-1]["event"] == "healed", 20.0), "nobody has to do anything"
+    assert wait(lambda: watching.tick() and events[-1]["event"] == "healed", 30.0), "nobody has to do anything"
     assert answers(server, 2)
 
 

@@ -203,7 +203,7 @@ def test_an_interrupted_down_leaves_no_server(repository: Path) -> None:
 def test_a_server_that_was_killed_is_not_up_and_can_be_replaced(repository: Path) -> None:
     server = up(repository, ("echo",), foreign=("echo",))
     os.kill(server.pid, signal.SIGKILL)
-    assert wait(lambda: not running(server), 10.0)
+    assert wait(lambda: not running(server), 60.0)
     assert status() is None
     again = up(repository, ("echo",), foreign=("echo",))
     try:
@@ -275,8 +275,8 @@ def orphaned(repository: Path, *, guarded: bool) -> tuple[int, int]:
 
 def test_a_server_ends_with_its_owner_and_leaves_nothing(repository: Path, home: Path) -> None:
     server = orphaned(repository, guarded=True)
-    assert wait(lambda: not alive(*server) and not mentioning(str(home)), 5.0)
-    assert wait(lambda: not list((home / "triton" / "servers").iterdir()), 5.0)
+    assert wait(lambda: not alive(*server) and not mentioning(str(home)), 60.0)
+    assert wait(lambda: not list((home / "triton" / "servers").iterdir()), 60.0)
 
 
 def test_a_server_whose_owner_and_guardian_were_killed_is_stopped_by_the_next_start(repository: Path) -> None:

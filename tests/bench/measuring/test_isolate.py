@@ -46,14 +46,14 @@ def leave_a_child(path: str) -> None:
 def hold(mib: int) -> int:
     block = bytearray(mib * MIB)
     block[::4096] = b"x" * len(block[::4096])
-    time.sleep(0.3)
+    time.sleep(0.8)
     return len(block)
 
 
 def gone(pid: int) -> bool:
-    """Whether the process has ended within five seconds: a signal takes its time on a busy core."""
+    """Whether the process has ended within half a minute: a signal takes its time on a busy core."""
     with suppress(psutil.NoSuchProcess):
-        process, until = psutil.Process(pid), time.monotonic() + 5.0
+        process, until = psutil.Process(pid), time.monotonic() + 30.0
         while process.status() != psutil.STATUS_ZOMBIE:
             if time.monotonic() > until:
                 return False
@@ -136,12 +136,12 @@ def test_it_dies_with_its_parent(tmp_path: Path) -> None:
         f"isolated(leave_a_child, {str(tmp_path / 'pid')!r})"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": os.getcwd()})
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not (tmp_path / "pid").exists() and time.monotonic() < until:
         time.sleep(0.05)
     [child] = psutil.Process(parent.pid).children()
     parent.kill()
     parent.wait()
-    assert child.wait(timeout=5) is None
+    assert child.wait(timeout=30) is None
     for left in (int((tmp_path / "pid").read_text()),):
         os.kill(left, 9)

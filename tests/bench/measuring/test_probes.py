@@ -114,11 +114,12 @@ def test_the_page_cache_of_a_mapped_file_is_told_apart(tmp_path: Path) -> None:
 def test_growth_is_told_per_request_where_the_answers_times_are_known() -> None:
     with talking(GROWING) as child:
         with probes.MemoryProbe((child.pid,)) as probe:
-            begun = time.monotonic()
+            grown = list[float]()
             for _ in range(20):
                 assert told(child) == "grown"
+                grown.append(time.monotonic())
                 time.sleep(0.03)
-            probe.answered(np.linspace(begun, time.monotonic(), 2000))
+            probe.answered(np.repeat(grown, 100))  # a hundred requests each, however long one took
         memory = probe.result
     assert memory.series["requests"][-1] == 2000
     assert 0.7 * 20 < memory.growth["slope"] * 2 / MIB < 1.3 * 20
@@ -154,7 +155,7 @@ def test_children_of_the_server_count() -> None:
                     break
         memory = probe.result
     finally:
-        parent.communicate(timeout=10)
+        parent.communicate(timeout=60)
     assert memory.processes == 2
     assert memory.peak > 60 * MIB
     assert memory.looks > 2
@@ -165,7 +166,7 @@ def test_children_of_the_server_count() -> None:
 
 def test_a_process_that_is_not_there_is_an_error_not_a_zero() -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait(timeout=10)
+    gone.wait(timeout=60)
     with probes.MemoryProbe((gone.pid,)) as probe:
         pass
     with pytest.raises(MachineError):
@@ -207,5 +208,5 @@ def test_who_listens_on_a_port_is_found() -> None:
 
 
 def test_the_control_workload_takes_time_and_little_of_it() -> None:
-    assert 1e-6 < probes.control_seconds() < 0.5
+    assert 1e-6 < probes.control_seconds() < 5.0
     assert probes.load_average() >= 0
