@@ -21,14 +21,17 @@ interrupts.install()
 def said(text): os.write(1, text.encode() + b"\\n")
 try:
     said("ready")
-    time.sleep(20)
+    time.sleep(90)
 except KeyboardInterrupt:
     said("unwinding")
     {cleanup}
     said("clean")
 sys.exit(interrupts.exit_code())
 """
-SLOW = "until = time.monotonic() + 2.0\n    while time.monotonic() < until: time.sleep(0.05)"
+SLOW = """until = time.monotonic() + 30
+    while interrupts._state.count < 2 and time.monotonic() < until: time.sleep(0.05)
+    time.sleep(0.3)"""
+APART = 0.3  # seconds; signals closer together are one wish
 
 
 @contextmanager
@@ -52,7 +55,7 @@ def working(cleanup: str, *before: str) -> Iterator["subprocess.Popen[str]"]:
 def test_every_signal_unwinds_once_and_names_itself(number: signal.Signals, code: int) -> None:
     with working("pass") as process:
         process.send_signal(number)
-        said, wrong = process.communicate(timeout=10)
+        said, wrong = process.communicate(timeout=60)
     assert (process.returncode, said, wrong) == (code, "unwinding\nclean\n", "")
 
 
@@ -82,19 +85,23 @@ def test_a_second_signal_lets_the_clean_up_finish() -> None:
         process.send_signal(signal.SIGTERM)
         assert process.stdout is not None
         assert process.stdout.readline() == "unwinding\n"
-        time.sleep(0.3)
+        time.sleep(APART)
         process.send_signal(signal.SIGINT)
-        said, wrong = process.communicate(timeout=10)
+        said, wrong = process.communicate(timeout=60)
     assert (process.returncode, said) == (143, "clean\n")
     assert "a third signal" in wrong
 
 
 def test_a_third_signal_ends_it_at_once() -> None:
-    with working("time.sleep(20)") as process:
-        for _ in range(3):
+    with working("time.sleep(60)") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for heard in (process.stdout, process.stderr, None):  # each was taken before the next is sent
             process.send_signal(signal.SIGTERM)
-            time.sleep(0.3)
-        said, _ = process.communicate(timeout=10)
+            if heard is not None:
+                assert heard.readline()
+                time.sleep(APART)
+        said, _ = process.communicate(timeout=30)
     assert process.returncode == -signal.SIGTERM
     assert "clean" not in said
 
@@ -105,7 +112,7 @@ def test_what_was_ignored_at_the_start_stays_ignored() -> None:
         time.sleep(0.3)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     assert process.returncode == 143
 
 
@@ -193,7 +200,7 @@ def test_what_the_signal_left_half_made_is_taken_down_without_a_word() -> None:
     half = "class Half:\n        def __del__(self): self.never_set\n    Half()"
     with working(half) as process:
         process.send_signal(signal.SIGTERM)
-        said, wrong = process.communicate(timeout=10)
+        said, wrong = process.communicate(timeout=60)
     assert (process.returncode, said, wrong) == (143, "unwinding\nclean\n", "")
 
 

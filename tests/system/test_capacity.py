@@ -31,11 +31,11 @@ PLAN = Plan(seconds=10, probe_seconds=2, shortest=2, step=3, resolution=1.5, rep
 
 @pytest.fixture(scope="module")
 def sleeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    """A real server whose model takes four milliseconds, one request at a time."""
+    """A real server whose model takes ten milliseconds, one request at a time: long beside what neighbours take."""
     folder = tmp_path_factory.mktemp("sleeper")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEATRIAL_HOME", str(folder / "home"))
-        with serve_sleeper(folder, 0.004) as endpoint:
+        with serve_sleeper(folder, 0.01) as endpoint:
             yield endpoint
 
 
@@ -45,24 +45,22 @@ def test_a_server_s_capacity_is_found_kept_and_computed_again(sleeper: Endpoint,
     found = capacity(
         sleeper,
         payload,
-        Slo(quantile=0.9, seconds=0.015),
+        Slo(quantile=0.9, seconds=0.04),
         folder=tmp_path,
         plan=PLAN,
         setup=CapacitySetup(limits=SHARED),
         progress=lambda what, _: told.append(what),
     )
     assert found.load_seconds <= PLAN.seconds
-    assert found.header.saturation < 250  # one at a time, four milliseconds each
+    assert found.header.saturation < 100  # one at a time, ten milliseconds each
     assert {"saturating"} < set(told)
     assert found.probes[0].rate == pytest.approx(0.3 * found.header.saturation)
-    assert any(probe.share > 0.1 for probe in found.probes)  # it went on until the objective was missed
-    lightest, heaviest = (pick(found.probes, key=lambda probe: probe.rate) for pick in (min, max))
-    assert lightest.share < heaviest.share, (
-        "neighbours of a test machine make some late at any rate, the load makes more"
-    )
+    easy, hard = (pick(found.probes, key=lambda probe: probe.share) for pick in (min, max))
+    assert easy.share < 0.1 < hard.share  # it went on until the objective was held, and until it was missed
+    assert easy.rate < hard.rate
     assert found.outcome in ("found", "unsettled")
     if found.rate is not None:
-        assert found.probes[0].rate < found.rate < 1.05 * found.header.saturation
+        assert min(probe.rate for probe in found.probes) < found.rate < 1.05 * found.header.saturation
     assert set(found.header.cores["server"]) <= set(range(os.cpu_count() or 0))
     assert found.header.cores["server"]  # found by the port it listens on
     again = recompute(tmp_path)
@@ -76,7 +74,7 @@ def test_a_server_s_capacity_is_found_kept_and_computed_again(sleeper: Endpoint,
 def test_the_verb_prints_what_it_kept(sleeper: Endpoint, tmp_path: Path) -> None:
     """Whatever a busy machine makes of a short probe: exit code, document, folder and page agree."""
     target = f"http://{sleeper.url}/v2/models/sleeper"
-    options = ["--slo", "p90<=15ms", "--seconds", "5", "--probe-seconds", "4", "--price", "aws-c7i-large"]
+    options = ["--slo", "p90<=40ms", "--seconds", "5", "--probe-seconds", "4", "--price", "aws-c7i-large"]
     done = subprocess.run(
         [sys.executable, "-m", "seatrial.serve.cli", "capacity", target, *options, "--out", str(tmp_path), "--json"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
