@@ -6,7 +6,6 @@ depend on a machine and are stored with the measurement.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any, Literal, TypeGuard
 
 from .errors import ConfigError, IntegrityError
 from .record import Record
+from .record import canonical as canonical
 
 Format = Literal["torch", "onnx", "tensorrt"]
 FORMATS: tuple[Format, ...] = ("torch", "onnx", "tensorrt")
@@ -51,11 +51,6 @@ def checked_digest(value: object) -> str:
     if not is_digest(value):
         raise TypeError(f"{str(value)[:80]!r} is not a digest")
     return value
-
-
-def canonical(value: Any) -> bytes:
-    """JSON with sorted keys and no spaces: equal values give equal bytes, so that they can be digested."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ fields in ``__post_init__`` and raises `ConfigError`, which leaves here with the
 
 import json
 import tomllib
-import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -15,10 +14,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import AliasChoices, ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticKnownError, core_schema
 
+from .adapters import bare, options, strict_adapter
 from .errors import ConfigError, MissingError, SeatrialError
 from .reading import read_bytes
 
@@ -144,17 +144,6 @@ def _stems(path: Path) -> list[str]:
         return []
 
 
-def strict_adapter(type_: type[T]) -> TypeAdapter[T]:
-    """Return what validates JSON as `type_`, refusing keys that its dataclasses do not have."""
-    for owner in _dataclasses(type_):
-        if "__pydantic_config__" not in vars(owner):
-            owner.__pydantic_config__ = ConfigDict(extra="forbid")
-    try:
-        return TypeAdapter(type_)
-    except PydanticUserError as error:  # a mistake in our own dataclass, not in the file
-        raise TypeError(f"{type_.__name__} cannot be read from TOML: {error}") from error
-
-
 @cache
 def _adapter(owner: Any) -> TypeAdapter[Any]:
     return strict_adapter(owner)
@@ -204,19 +193,19 @@ def _steps(type_: Any, location: Location, data: Any, base: Path) -> Iterator[tu
     for part in location:
         for by_kind in (each for each in getattr(current, "__metadata__", ()) if isinstance(each, ByKind)):
             current = by_kind.chosen(data, base) or current
-        options = [option for option in _options(current) if is_dataclass(option)]
-        tagged = [option for option in options if part in _kinds(option)] if len(options) > 1 else []
+        owners = [option for option in options(current) if is_dataclass(option)]
+        tagged = [owner for owner in owners if part in _kinds(owner)] if len(owners) > 1 else []
         if tagged:
             current = tagged[0]
             continue
         yield part, current
         data = _inside(data, part)
         if isinstance(part, int):
-            current = next(iter(typing.get_args(_bare(current))), Any)
-        elif options:
-            current = typing.get_type_hints(options[0], include_extras=True).get(part, Any)
+            current = next(iter(typing.get_args(bare(current))), Any)
+        elif owners:
+            current = typing.get_type_hints(owners[0], include_extras=True).get(part, Any)
         else:
-            current = next(iter(typing.get_args(_bare(current))[1:]), Any)
+            current = next(iter(typing.get_args(bare(current))[1:]), Any)
 
 
 def _inside(data: Any, part: int | str) -> Any:
@@ -227,47 +216,17 @@ def _inside(data: Any, part: int | str) -> Any:
 
 
 def _legal_keys(holders: Sequence[Any], location: Location) -> list[str]:
-    options = [option for option in _options(holders[-1]) if is_dataclass(option)] if holders else []
+    owners = [option for option in options(holders[-1]) if is_dataclass(option)] if holders else []
     tags = [part for part in location if isinstance(part, str)]
-    if len(options) > 1:
-        options = [option for option in options if _kinds(option) & set(tags)] or options
-    return [field.name for option in options[:1] for field in fields(option) if field.init]
-
-
-def _options(type_: Any) -> tuple[Any, ...]:
-    bare = _bare(type_)
-    if typing.get_origin(bare) in (typing.Union, types.UnionType):
-        return tuple(_bare(option) for option in typing.get_args(bare) if option is not type(None))
-    return (bare,)
-
-
-def _bare(type_: Any) -> Any:
-    while typing.get_origin(type_) is typing.Annotated:
-        type_ = typing.get_args(type_)[0]
-    if typing.get_origin(type_) in (typing.Union, types.UnionType):
-        some = [option for option in typing.get_args(type_) if option is not type(None)]
-        if len(some) == 1:
-            return _bare(some[0])
-    return type_
+    if len(owners) > 1:
+        owners = [owner for owner in owners if _kinds(owner) & set(tags)] or owners
+    return [field.name for owner in owners[:1] for field in fields(owner) if field.init]
 
 
 def _kinds(owner: Any) -> set[Any]:
     """The values of a dataclass's ``kind: Literal[...]`` field."""
     hint = typing.get_type_hints(owner).get("kind")
     return set(typing.get_args(hint)) if typing.get_origin(hint) is typing.Literal else set()
-
-
-def _dataclasses(type_: Any, seen: set[Any] | None = None) -> set[Any]:
-    """Every dataclass that the type reaches."""
-    seen = set() if seen is None else seen
-    for option in _options(type_):
-        if is_dataclass(option) and option not in seen:
-            seen.add(option)
-            for hint in typing.get_type_hints(option, include_extras=True).values():
-                _dataclasses(hint, seen)
-        for argument in typing.get_args(option):
-            _dataclasses(argument, seen)
-    return seen
 
 
 def _line(text: str, location: Location) -> int | None:

@@ -153,6 +153,6 @@ def damage(where: object, next_step: str = RESTORE) -> Iterator[None]:
 
 @cache
 def _adapter(type_: Any) -> Any:
-    from .config import strict_adapter
+    from .adapters import strict_adapter
 
     return strict_adapter(type_)

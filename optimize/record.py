@@ -5,6 +5,7 @@ names, or under those that `keys` gives; `computed` properties are written besid
 Reading is strict (`reading.decode`): each field of its own type, none missing, none unknown.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields
 from enum import Enum
@@ -106,7 +107,6 @@ class Record:
 
     def write(self, path: Path) -> None:
         """Stage, fsync and rename the record's canonical JSON."""
-        from .artifact import canonical
         from .plain import write_atomically
 
         write_atomically(path, canonical(self.to_json()))
@@ -118,6 +118,11 @@ class Record:
 
     def check(self) -> None:
         """Raise ValueError or TypeError where the values, each of its type, cannot have been written together."""
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces: equal values give equal bytes, so that they can be digested."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
 
 
 def as_json(value: Any) -> Any:

@@ -16,6 +16,7 @@ from ..graphs.execution_graph import macs
 from ..reading import decode
 from ..recipe.data import Data
 from ..recipe.recipe import Recipe
+from ..recipe.recorded import recorded_recipe
 from ..recipe.targets import broken, check
 from ..record import as_json
 from ..samples import Array
@@ -64,7 +65,6 @@ def sizes(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> dict[str,
 def _inputs(artifact: Artifact, store: Store, length: int | None, recipe: Recipe | None) -> dict[str, Array]:
     """One batch of samples, or an example of the length; of the fixed batch where the artifact has one."""
     from ..sessions.on_ort_graph import example_inputs
-    from .reproduce import recorded_recipe  # which builds, and a build measures coverage
 
     free = any(axis and isinstance(dim, str) for spec in artifact.inputs for axis, dim in enumerate(spec.shape))
     if length is not None:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .. import config, scratch
+from .. import scratch
 from ..artifact import Artifact
 from ..environment import environment, home
-from ..errors import MissingError, SeatrialError
-from ..recipe.recipe import Recipe, load_recipe
+from ..errors import SeatrialError
+from ..recipe.recipe import load_recipe
+from ..recipe.recorded import recorded_recipe
 from ..recipe.targets import broken
 from ..store import Store
 from .build import Progress, replay
@@ -94,25 +95,6 @@ def reproduce(
     except SeatrialError as error:
         return _untold(f"it could not be rebuilt: {error.what}{f' ({error.where})' if error.where else ''}")
     return _compared(links)
-
-
-def recorded_recipe(artifact: Artifact, store: Store) -> Recipe:
-    """The recipe that made the artifact, from the text that the build kept.
-
-    Raises:
-        MissingError: the store does not have it.
-    """
-    noted = store.recall_as("recipes", artifact.made_by.recipe, lambda note: (Path(note["path"]), str(note["text"])))
-    if noted is None:
-        raise MissingError(
-            f"the recipe {artifact.made_by.recipe[:19]} is not in the store"
-            if artifact.made_by.recipe
-            else "no recipe made it",
-            where=artifact.short,
-            next_step="name it with --recipe",
-        )
-    path, text = noted
-    return config.parse(text, Recipe, path).at(path)
 
 
 def causes(old: Artifact, new: Artifact, store: Store, empty: Store) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ import typer
 
 from ..building import comparison as comparing
 from ..building import coverage_cache as covering
-from ..building.reproduce import recorded_recipe
 from ..errors import ConfigError
 from ..recipe.recipe import load_recipe
+from ..recipe.recorded import recorded_recipe
 from ..report import show_parity as showing
 from ..report.show import coverage_json, islands_table, precision_table
 from ..terminal import Json, Ref, emit, err, named, out, progress, store

@@ -57,14 +57,6 @@ ENTRIES: Mapping[str, frozenset[str]] = {
     "bench": frozenset(("verbs", "on_pytest")),
     "serve": frozenset(("cli", "command", "verbs", "ship", "sweeping")),
 }
-LATE: frozenset[tuple[str, ...]] = frozenset(
-    {
-        ("optimize", "record", "artifact"),
-        ("optimize", "reading", "config"),
-        ("optimize", "building", "coverage_cache", "reproduce"),
-    }
-)
-"""Imports within a function that close a circle between modules of one package; each is to be removed."""
 Edge = tuple[str, str]
 Edges = dict[Edge, list[str]]
 
@@ -159,9 +151,8 @@ def upward(floor: str, root: Path = ROOT) -> list[str]:
 @pytest.mark.parametrize("floor", ORDER)
 def test_no_circle_at_any_depth(floor: str) -> None:
     for package, every in edges_of(floor).items():
-        edges = {edge: places for edge, places in every.items() if (*package, *edge) not in LATE}
-        found = circle(edges)
-        places = [edges[edge][0] for edge in pairwise(found)]
+        found = circle(every)
+        places = [every[edge][0] for edge in pairwise(found)]
         assert not found, f"a circle in {'.'.join(package)}: {' -> '.join(found)}; {places}"
 
 

@@ -13,13 +13,13 @@ from seatrial.bench.load.inputs import random_inputs
 from seatrial.bench.targets import Endpoint
 from seatrial.optimize import scratch
 from seatrial.optimize.artifact import Artifact, TensorSpec
-from seatrial.optimize.building.reproduce import recorded_recipe
 from seatrial.optimize.draft.finished import tried_on
 from seatrial.optimize.environment import environment, home
 from seatrial.optimize.errors import SeatrialError
 from seatrial.optimize.recipe.configs import Profile
 from seatrial.optimize.recipe.data import Data
 from seatrial.optimize.recipe.recipe import Recipe
+from seatrial.optimize.recipe.recorded import recorded_recipe
 from seatrial.optimize.samples import Samples
 from seatrial.optimize.store import Store
 
