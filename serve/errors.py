@@ -51,7 +51,7 @@ class ServerError(MachineError):
 
 
 class ExhaustedError(MachineError):
-    """This process lacks descriptors, memory, threads or ports, so what it wanted to look at is unknown."""
+    """This process lacks descriptors, memory, threads or ports, so what it had to observe is unknown."""
 
 
 class ModelLoadError(SeatrialError):
