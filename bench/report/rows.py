@@ -25,7 +25,7 @@ class Row:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """What a table shows beside the outcome."""
+        """Return the text that a table shows beside the outcome."""
         return (self.label, self.base, self.candidate, self.change, self.interval, self.allowed)
 
     @property

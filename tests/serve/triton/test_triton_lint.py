@@ -80,9 +80,8 @@ def test_a_clean_repository_has_no_findings(repository: Path) -> None:
 
 GPU = ("kind: KIND_CPU", "kind: KIND_GPU")
 TRT = "optimization { execution_accelerators { gpu_execution_accelerator [ { name: %s } ] } }\nname"
-PROFILES = "".join(
-    f' parameters {{ key: "trt_profile_{end}_shapes" value: "x:1x3x4,ids:1x2" }}' for end in ("min", "opt", "max")
-)
+_SHAPES = ' parameters { key: "trt_profile_%s_shapes" value: "x:1x3x4,ids:1x2" }'
+PROFILES = "".join(_SHAPES % end for end in ("min", "opt", "max"))
 CACHED = (
     'parameters { key: "trt_engine_cache_enable" value: "1" } parameters { key: "trt_engine_cache_path" value: "/c" }'
 )
