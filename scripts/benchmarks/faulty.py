@@ -18,7 +18,8 @@ class Faulty:
     """A KServe-like server that answers one request at a time, each after `service` seconds, and fails on cue.
 
     The first request that it takes up `stall_after` seconds after its first one blocks everything for `stall` seconds;
-    after `die_after` it is gone; after `mute_after` it answers nothing. `served` is how long each service really took.
+    after `die_after` it is gone; after `mute_after` it answers nothing. `served` is how long each service really took,
+    `answered` when each answer was ready, by the monotonic clock.
     """
 
     service: float = 0.002
@@ -28,6 +29,7 @@ class Faulty:
     mute_after: float = float("inf")
     stalled: list[float] = field(default_factory=list)
     served: list[float] = field(default_factory=list)
+    answered: list[float] = field(default_factory=list)
     died: float = float("inf")
 
     @contextmanager
@@ -77,7 +79,8 @@ class Faulty:
                         await asyncio.sleep(self.stall)
                     now = time.monotonic()
                     await asyncio.sleep(self.service)
-                    self.served.append(time.monotonic() - now)
+                    self.answered.append(time.monotonic())
+                    self.served.append(self.answered[-1] - now)
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(_RESULT) + _RESULT)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass

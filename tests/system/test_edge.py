@@ -324,8 +324,9 @@ def test_tokens_choose_lanes_over_tls(edge: Edge, tmp_path: Path) -> None:
     with opened(guarded) as (proxy, _, _):
         context = ssl.create_default_context(cafile=str(chain))
         context.set_alpn_protocols(["h2"])
-        with socket.create_connection(("127.0.0.1", proxy.port)) as plain:
-            assert context.wrap_socket(plain, server_hostname="localhost").selected_alpn_protocol() == "h2"
+        plain = socket.create_connection(("127.0.0.1", proxy.port))
+        with context.wrap_socket(plain, server_hostname="localhost") as encrypted:
+            assert encrypted.selected_alpn_protocol() == "h2"
         http = Http(proxy.url, context=ssl.create_default_context(cafile=str(chain)))
         beta, other = ({"authorization": f"Bearer {sign(segment=name)}"} for name in ("beta", "none"))
         assert http.ask(headers=beta).version == 3

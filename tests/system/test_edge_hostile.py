@@ -215,7 +215,9 @@ def test_malformed_and_deeply_nested_json_is_refused_before_any_server_reads_it(
         assert [post(proxy, body)[0] for body in sound] == [200] * len(sound)
         half = tensors(b"", parameters=b'{"binary_data_size":8}')
         assert post(proxy, half + bytes(8), {"inference-header-content-length": str(len(half))})[0] == 200
-        assert Http(proxy.url).ask().version == 2
+        http = Http(proxy.url)
+        assert http.ask().version == 2
+        http.close()
     assert start_ticks(server.pid) == server.started, "the server that was there before"
 
 
@@ -255,8 +257,9 @@ def unfinished(proxy: Proxy, key: str, announced: int, sent: int) -> socket.sock
 
 
 def ended(connection: socket.socket, within: float) -> bool:
-    connection.settimeout(within)
-    with suppress(TimeoutError):
+    """Whether the other side closes the connection within so many seconds; ours is closed in any case."""
+    with connection, suppress(TimeoutError):
+        connection.settimeout(within)
         while connection.recv(4096):
             continue
         return True

@@ -197,11 +197,14 @@ def test_a_stall_is_seen_in_full(tmp_path: Path) -> None:
     with server.running() as endpoint:
         run = load(endpoint, schedule, Payload.build(endpoint, samples()), folder=tmp_path)
     assert breaches(run, SHARED) == ()
+    felt = (
+        np.sort(server.answered)[-len(schedule) :] - run.start - schedule.offsets
+    )  # seconds, by the server's own clock
     began = server.stalled[0] - run.start
-    summary = summarise(run, SHARED)
-    truth = np.quantile(_queue(schedule.offsets, 0.0025, began, 1.5), 0.99)
-    assert 1.2 < truth < 1.6
-    assert summary.p99 == pytest.approx(truth, rel=0.05)
+    planned = _queue(schedule.offsets, 0.002, began, 1.5)
+    truth = np.quantile(felt, 0.99)
+    assert truth > np.quantile(planned, 0.99) - 0.01 > 1.2, "a busy machine makes the stall longer, never shorter"
+    assert summarise(run, SHARED).p99 == pytest.approx(truth, rel=0.05)
 
 
 def test_a_server_that_dies_makes_the_run_invalid(tmp_path: Path) -> None:
