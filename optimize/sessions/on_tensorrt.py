@@ -6,12 +6,12 @@ versions is asked with ``hasattr``, never by number.
 """
 
 import importlib.util
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
 from .. import experimental
@@ -20,6 +20,7 @@ from ..errors import ContractError, IntegrityError, MachineError, StageError
 from ..samples import Array
 from ..tensorrt.plan import ENGINE, LAYERS, MODEL, PLAN, TIMING, EnginePlan
 from .engine import Engine, ModelFiles, Opened
+from .on_buffers import Staging, check_device, checked, growing, shaped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +89,9 @@ def carry_out(plan: EnginePlan, onnx: Path, folder: Path, *, trt: Any = None) ->
     data = bytes(serialized)
     (folder / ENGINE).write_bytes(data)
     files = [ENGINE]
-    if plan.timing_cache:
-        (folder / TIMING).write_bytes(bytes(config.get_timing_cache().serialize()))
+    timings = config.get_timing_cache() if plan.timing_cache else None
+    if timings is not None:
+        (folder / TIMING).write_bytes(bytes(timings.serialize()))
         files.append(TIMING)
     engine = _deserialized(trt, logger, data, plan)
     inspector = engine.create_engine_inspector()
@@ -122,9 +124,18 @@ def _configured(trt: Any, builder: Any, plan: EnginePlan, timing: Path) -> Any:
             profile.set_shape(name, shapes.min, shapes.opt, shapes.max)
         config.add_optimization_profile(profile)
     if plan.timing_cache:
-        earlier = timing.read_bytes() if timing.is_file() else b""
-        config.set_timing_cache(config.create_timing_cache(earlier), False)
+        _start_from(config, timing)
     return config
+
+
+def _start_from(config: Any, timing: Path) -> None:
+    """Attach the timings of an earlier build; an empty cache where there are none or another GPU or version made them.
+
+    TensorRT refuses foreign timings by making no cache of them, or by not attaching it.
+    """
+    earlier = config.create_timing_cache(timing.read_bytes()) if timing.is_file() else None
+    if earlier is None or not config.set_timing_cache(earlier, False):
+        config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
 def _member(owner: Any, name: str, what: str) -> Any:
@@ -153,10 +164,12 @@ def _deserialized(trt: Any, logger: Any, data: bytes, plan: EnginePlan) -> Any:
 
 
 class EngineSession:
-    """An engine behind the session protocol, buffers in torch, one CUDA stream of its own.
+    """An engine behind the session protocol, on one CUDA stream of its own.
 
     `file` finds an artifact's file by name. A stripped engine gets its weights back from the ONNX file; weight
-    streaming takes the budget that TensorRT proposes.
+    streaming takes the budget that TensorRT proposes. Memory on the device and pinned memory beside it are allocated
+    when a larger shape comes, and not by later calls. Shape tensors stay in host memory, where TensorRT reads them; an
+    output whose size depends on the data is allocated while the engine runs.
     """
 
     def __init__(
@@ -170,56 +183,104 @@ class EngineSession:
     ) -> None:
         experimental.used(experimental.TENSORRT)
         trt = trt or library()
+        check_device(device)
         logger = trt.Logger(trt.Logger.WARNING)
         plan = EnginePlan.read(file(PLAN))
+        self._trt = trt
         self._engine = _deserialized(trt, logger, file(ENGINE).read_bytes(), plan)
         if "STRIP_PLAN" in plan.set:
             _refit(trt, logger, self._engine, file(MODEL))
         if "WEIGHT_STREAMING" in plan.set:
             self._engine.weight_streaming_budget_v2 = self._engine.get_weight_streaming_automatic_budget()
         self._context = self._engine.create_execution_context()
-        self._device = device
         self._stream: Any = torch.cuda.Stream(device) if device != "cpu" else None  # type: ignore[no-untyped-call]
-        self._inputs = tuple(spec.name for spec in inputs)
-        self._outputs = outputs
+        self._staging = Staging(device)
+        self._inputs, self._outputs = inputs, outputs
+        self._on_host = {
+            spec.name
+            for spec in (*inputs, *outputs)
+            if self._engine.get_tensor_location(spec.name) == trt.TensorLocation.HOST
+        }
+        self._allocators: dict[str, Any] = {}
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Infer once on the named arrays, under the first profile that holds their shapes."""
+        """Infer once on the named arrays, under the first profile that holds their shapes.
+
+        Raises:
+            StageError: an input is missing, of another type, or outside of every profile; or the engine failed.
+        """
+        arrays = {spec.name: checked(spec, inputs.get(spec.name)) for spec in self._inputs}
         handle = self._stream.cuda_stream if self._stream else 0
-        shapes = {name: tuple(inputs[name].shape) for name in self._inputs}
-        self._choose(shapes, handle)
+        shapes = {name: tuple(array.shape) for name, array in arrays.items()}
+        self._choose(arrays, handle)
         with torch.cuda.stream(self._stream):
-            buffers = {name: torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._inputs}
-            buffers = {name: tensor.to(self._device) for name, tensor in buffers.items()}
-            for name, tensor in buffers.items():
+            for name, array in arrays.items():
                 if not self._context.set_input_shape(name, shapes[name]):
                     raise StageError(f"the engine refused shape {shapes[name]} of {name!r}")
+                tensor = self._staging.fill(name, array, on_host=name in self._on_host)
                 self._context.set_tensor_address(name, tensor.data_ptr())
-            results = {}
-            for spec in self._outputs:
-                shape = tuple(self._context.get_tensor_shape(spec.name))
-                results[spec.name] = torch.empty(shape, dtype=getattr(torch, spec.dtype), device=self._device)
-                self._context.set_tensor_address(spec.name, results[spec.name].data_ptr())
+            sinks = {spec.name: self._sink(spec) for spec in self._outputs}
             if not self._context.execute_async_v3(handle):
                 raise StageError("the engine failed to run", where=f"shapes {shapes}")
-            return {name: tensor.cpu().numpy() for name, tensor in results.items()}  # waits for the stream
+            results = {spec.name: self._result(spec, sinks[spec.name]) for spec in self._outputs}
+        if self._stream:
+            self._stream.synchronize()
+        return {name: staged.numpy().copy() for name, staged in results.items()}
 
-    def _choose(self, shapes: Mapping[str, tuple[int, ...]], handle: int) -> None:
-        """Switch to the first profile that holds these shapes.
+    def _sink(self, spec: TensorSpec) -> Any:
+        """Memory for an output; None where its size is not known before the engine runs."""
+        shape = tuple(int(size) for size in self._context.get_tensor_shape(spec.name))
+        memory = self._staging.host if spec.name in self._on_host else self._staging.device
+        if any(size < 0 for size in shape):
+            if spec.name not in self._allocators:
+                self._allocators[spec.name] = growing(self._trt.IOutputAllocator, memory, spec.name)
+            self._context.set_output_allocator(spec.name, self._allocators[spec.name])
+            return None
+        tensor = memory.tensor(spec.name, shape, getattr(torch, spec.dtype))
+        self._context.set_tensor_address(spec.name, tensor.data_ptr())
+        return tensor
+
+    def _result(self, spec: TensorSpec, sink: Any) -> Any:
+        """The output in host memory, once the stream has finished."""
+        if sink is None:
+            if self._stream:
+                self._stream.synchronize()  # the shape is known only now
+            dims = self._allocators[spec.name].dims
+            if dims is None:
+                raise StageError(
+                    f"the engine did not report the shape of output {spec.name!r}",
+                    next_step="export the model with outputs whose shapes follow from those of the inputs",
+                )
+            dtype = getattr(torch, spec.dtype)
+            memory = self._staging.host if spec.name in self._on_host else self._staging.device
+            sink = shaped(memory.bytes_of(spec.name, math.prod(dims) * dtype.itemsize), dims, dtype)
+        return sink if spec.name in self._on_host else self._staging.fetch(spec.name, sink)
+
+    def _choose(self, arrays: Mapping[str, Array], handle: int) -> None:
+        """Switch to the first profile that holds these shapes, and the values of shape tensors.
 
         Raises:
             StageError: none does.
         """
         for number in range(self._engine.num_optimization_profiles):
-            ranges = {name: self._engine.get_tensor_profile_shape(name, number) for name in shapes}
-            if all(within(shapes[name], tuple(low), tuple(high)) for name, (low, _, high) in ranges.items()):
+            if all(self._holds(number, name, array) for name, array in arrays.items()):
                 if number != self._context.active_optimization_profile:
                     self._context.set_optimization_profile_async(number, handle)
                 return
+        shapes = {name: tuple(array.shape) for name, array in arrays.items()}
         raise StageError(
-            f"no optimization profile covers the shapes {dict(shapes)}",
+            f"no optimization profile covers the shapes {shapes}",
             next_step="widen batch or profiles in the compile stage",
         )
+
+    def _holds(self, number: int, name: str, array: Array) -> bool:
+        """Return True if a profile holds an input: its shape or, of a shape tensor, its values."""
+        if name in self._on_host:
+            found = self._engine.get_tensor_profile_values(number, name)  # the number first, unlike the shapes
+            values = tuple(int(value) for value in array.reshape(-1))
+            return not found or within(values, tuple(found[0]), tuple(found[2]))
+        low, _, high = self._engine.get_tensor_profile_shape(name, number)
+        return within(tuple(array.shape), tuple(low), tuple(high))
 
 
 class TensorRT(Engine):

@@ -79,7 +79,8 @@ def test_a_gpu_is_described_with_what_its_speed_depends_on(card: None, monkeypat
 
 def alone(uuid: str, **settings: Any) -> Environment:
     """A machine with one GPU."""
-    card = GpuSettings(uuid=uuid, name="NVIDIA L4", **({"compute_capability": "8.9", "power_limit": 72.0} | settings))
+    options: dict[str, Any] = {"compute_capability": "8.9", "power_limit": 72.0} | settings
+    card = GpuSettings(uuid=uuid, name="NVIDIA L4", **options)
     return replace(environment(), gpus=(f"{uuid}, NVIDIA L4, 580.1",), gpu_settings=(card,), cuda="13.0")
 
 
