@@ -1,4 +1,4 @@
-"""Distillation on a GPU comes to what the CPU comes to, alone, and in workers over NCCL: one, and two where there are."""
+"""Distillation on a GPU comes to what the CPU comes to: alone, and in workers over NCCL, one and two of them."""
 
 from collections.abc import Iterator
 from pathlib import Path
