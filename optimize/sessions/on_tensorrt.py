@@ -8,6 +8,7 @@ versions is asked with ``hasattr``, never by number.
 import importlib.util
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +21,7 @@ from ..errors import ContractError, IntegrityError, MachineError, StageError
 from ..samples import Array
 from ..tensorrt.plan import ENGINE, LAYERS, MODEL, PLAN, TIMING, EnginePlan
 from .engine import Engine, ModelFiles, Opened
-from .on_buffers import Staging, check_device, checked, growing, shaped
+from .on_buffers import Memory, Staging, check_device, checked, growing, shaped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,14 +195,14 @@ class EngineSession:
             self._engine.weight_streaming_budget_v2 = self._engine.get_weight_streaming_automatic_budget()
         self._context = self._engine.create_execution_context()
         self._stream: Any = torch.cuda.Stream(device) if device != "cpu" else None  # type: ignore[no-untyped-call]
-        self._staging = Staging(device)
-        self._inputs, self._outputs = inputs, outputs
-        self._on_host = {
+        self._device = device
+        self.inputs, self.outputs = inputs, outputs
+        self.on_host = {
             spec.name
             for spec in (*inputs, *outputs)
             if self._engine.get_tensor_location(spec.name) == trt.TensorLocation.HOST
         }
-        self._allocators: dict[str, Any] = {}
+        self.buffers = EngineBuffers(self, device)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Infer once on the named arrays, under the first profile that holds their shapes.
@@ -209,52 +210,49 @@ class EngineSession:
         Raises:
             StageError: an input is missing, of another type, or outside of every profile; or the engine failed.
         """
-        arrays = {spec.name: checked(spec, inputs.get(spec.name)) for spec in self._inputs}
-        handle = self._stream.cuda_stream if self._stream else 0
-        shapes = {name: tuple(array.shape) for name, array in arrays.items()}
-        self._choose(arrays, handle)
-        with torch.cuda.stream(self._stream):
-            for name, array in arrays.items():
-                if not self._context.set_input_shape(name, shapes[name]):
-                    raise StageError(f"the engine refused shape {shapes[name]} of {name!r}")
-                tensor = self._staging.fill(name, array, on_host=name in self._on_host)
-                self._context.set_tensor_address(name, tensor.data_ptr())
-            sinks = {spec.name: self._sink(spec) for spec in self._outputs}
-            if not self._context.execute_async_v3(handle):
-                raise StageError("the engine failed to run", where=f"shapes {shapes}")
-            results = {spec.name: self._result(spec, sinks[spec.name]) for spec in self._outputs}
+        self.buffers.write(inputs)
+        self.buffers.run()
+        return self.buffers.read()
+
+    def bind(self, inputs: Mapping[str, Array]) -> "EngineBuffers":
+        """Return buffers of their own for inputs of these shapes, filled, after one run; raises as `run`."""
+        buffers = EngineBuffers(self, self._device)
+        buffers.write(inputs)
+        buffers.run()
+        return buffers
+
+    def working(self) -> AbstractContextManager[Any]:
+        """The session's stream as torch's current one."""
+        return torch.cuda.stream(self._stream)
+
+    def wait(self) -> None:
+        """Wait until the stream has done what was queued."""
         if self._stream:
             self._stream.synchronize()
-        return {name: staged.numpy().copy() for name, staged in results.items()}
 
-    def _sink(self, spec: TensorSpec) -> Any:
-        """Memory for an output; None where its size is not known before the engine runs."""
-        shape = tuple(int(size) for size in self._context.get_tensor_shape(spec.name))
-        memory = self._staging.host if spec.name in self._on_host else self._staging.device
-        if any(size < 0 for size in shape):
-            if spec.name not in self._allocators:
-                self._allocators[spec.name] = growing(self._trt.IOutputAllocator, memory, spec.name)
-            self._context.set_output_allocator(spec.name, self._allocators[spec.name])
-            return None
-        tensor = memory.tensor(spec.name, shape, getattr(torch, spec.dtype))
-        self._context.set_tensor_address(spec.name, tensor.data_ptr())
-        return tensor
+    def execute(
+        self, arrays: Mapping[str, Array], given: Mapping[str, Any], sink: Callable[[Any, TensorSpec], None]
+    ) -> None:
+        """Queue one inference on the tensors in `given`; `sink` sets where the context writes an output.
 
-    def _result(self, spec: TensorSpec, sink: Any) -> Any:
-        """The output in host memory, once the stream has finished."""
-        if sink is None:
-            if self._stream:
-                self._stream.synchronize()  # the shape is known only now
-            dims = self._allocators[spec.name].dims
-            if dims is None:
-                raise StageError(
-                    f"the engine did not report the shape of output {spec.name!r}",
-                    next_step="export the model with outputs whose shapes follow from those of the inputs",
-                )
-            dtype = getattr(torch, spec.dtype)
-            memory = self._staging.host if spec.name in self._on_host else self._staging.device
-            sink = shaped(memory.bytes_of(spec.name, math.prod(dims) * dtype.itemsize), dims, dtype)
-        return sink if spec.name in self._on_host else self._staging.fetch(spec.name, sink)
+        Raises:
+            StageError: the engine refuses the shapes, or failed.
+        """
+        handle = self._stream.cuda_stream if self._stream else 0
+        self._choose(arrays, handle)
+        for name, tensor in given.items():
+            if not self._context.set_input_shape(name, tuple(arrays[name].shape)):
+                raise StageError(f"the engine refused shape {tuple(arrays[name].shape)} of {name!r}")
+            self._context.set_tensor_address(name, tensor.data_ptr())
+        for spec in self.outputs:
+            sink(self._context, spec)
+        if not self._context.execute_async_v3(handle):
+            shapes = {name: tuple(array.shape) for name, array in arrays.items()}
+            raise StageError("the engine failed to run", where=f"shapes {shapes}")
+
+    def allocator(self, memory: Memory, name: str) -> Any:
+        """Return an allocator for an output whose size is not known before the engine runs."""
+        return growing(self._trt.IOutputAllocator, memory, name)
 
     def _choose(self, arrays: Mapping[str, Array], handle: int) -> None:
         """Switch to the first profile that holds these shapes, and the values of shape tensors.
@@ -275,12 +273,90 @@ class EngineSession:
 
     def _holds(self, number: int, name: str, array: Array) -> bool:
         """Return True if a profile holds an input: its shape or, of a shape tensor, its values."""
-        if name in self._on_host:
+        if name in self.on_host:
             found = self._engine.get_tensor_profile_values(number, name)  # the number first, unlike the shapes
             values = tuple(int(value) for value in array.reshape(-1))
             return not found or within(values, tuple(found[0]), tuple(found[2]))
         low, _, high = self._engine.get_tensor_profile_shape(name, number)
         return within(tuple(array.shape), tuple(low), tuple(high))
+
+
+class EngineBuffers:
+    """Tensors of one session that are kept between calls. See `EngineSession` for what lies where."""
+
+    def __init__(self, session: EngineSession, device: str) -> None:
+        self._session = session
+        self.staging = Staging(device)
+        self._arrays: dict[str, Array] = {}
+        self._given: dict[str, Any] = {}
+        self._sinks: dict[str, Any] = {}
+        self._allocators: dict[str, Any] = {}
+
+    def write(self, inputs: Mapping[str, Array]) -> None:
+        """Copy the inputs to where the engine reads them.
+
+        Raises:
+            StageError: one is missing, or of another type.
+        """
+        session = self._session
+        self._arrays = {spec.name: checked(spec, inputs.get(spec.name)) for spec in session.inputs}
+        with session.working():
+            self._given = {
+                name: self.staging.fill(name, array, on_host=name in session.on_host)
+                for name, array in self._arrays.items()
+            }
+        session.wait()
+
+    def run(self) -> None:
+        """Infer once; raises as `EngineSession.execute`."""
+        with self._session.working():
+            self._session.execute(self._arrays, self._given, self._sink)
+        self._session.wait()
+
+    def read(self) -> dict[str, Array]:
+        """Copy the outputs to arrays of their own.
+
+        Raises:
+            StageError: the engine did not report the shape of an output.
+        """
+        with self._session.working():
+            found = {spec.name: self._output(spec) for spec in self._session.outputs}
+            staged = {
+                name: tensor if name in self._session.on_host else self.staging.fetch(name, tensor)
+                for name, tensor in found.items()
+            }
+        self._session.wait()
+        return {name: tensor.numpy().copy() for name, tensor in staged.items()}
+
+    def _memory(self, name: str) -> Memory:
+        return self.staging.host if name in self._session.on_host else self.staging.device
+
+    def _sink(self, context: Any, spec: TensorSpec) -> None:
+        """Give the context memory for an output, or an allocator where its size is not known yet."""
+        shape = tuple(int(size) for size in context.get_tensor_shape(spec.name))
+        if any(size < 0 for size in shape):
+            self._sinks[spec.name] = None
+            if spec.name not in self._allocators:
+                self._allocators[spec.name] = self._session.allocator(self._memory(spec.name), spec.name)
+            context.set_output_allocator(spec.name, self._allocators[spec.name])
+            return
+        tensor = self._memory(spec.name).tensor(spec.name, shape, getattr(torch, spec.dtype))
+        context.set_tensor_address(spec.name, tensor.data_ptr())
+        self._sinks[spec.name] = tensor
+
+    def _output(self, spec: TensorSpec) -> Any:
+        """The output where the engine wrote it, once it has run."""
+        sink = self._sinks[spec.name]
+        if sink is not None:
+            return sink
+        dims = self._allocators[spec.name].dims
+        if dims is None:
+            raise StageError(
+                f"the engine did not report the shape of output {spec.name!r}",
+                next_step="export the model with outputs whose shapes follow from those of the inputs",
+            )
+        dtype = getattr(torch, spec.dtype)
+        return shaped(self._memory(spec.name).bytes_of(spec.name, math.prod(dims) * dtype.itemsize), dims, dtype)
 
 
 class TensorRT(Engine):

@@ -116,8 +116,8 @@ def test_a_shape_tensor_stays_in_host_memory_and_its_values_choose_the_profile(v
     sizes = np.array([3, 5], np.int64)
     opened.run({"signal": X, "sizes": sizes})
     assert asked == [(0, "sizes")]
-    assert at(trt, "sizes") == opened._staging.host.bytes_of("sizes", 1).data_ptr()
-    assert at(trt, "signal") == opened._staging.device.bytes_of("signal", 1).data_ptr()
+    assert at(trt, "sizes") == opened.buffers.staging.host.bytes_of("sizes", 1).data_ptr()
+    assert at(trt, "signal") == opened.buffers.staging.device.bytes_of("signal", 1).data_ptr()
     np.testing.assert_array_equal(content(at(trt, "sizes"), sizes), sizes)
     with pytest.raises(StageError, match="no optimization profile covers"):
         opened.run({"signal": X, "sizes": np.array([3, 9], np.int64)})
@@ -177,3 +177,21 @@ def test_timings_of_another_gpu_are_replaced_by_an_empty_cache(version: str, ref
 def test_a_builder_that_keeps_no_timings_leaves_no_file(tmp_path: Path) -> None:
     planned(tmp_path, stand_in(VERSIONS[0], **{"IBuilderConfig.get_timing_cache": None}))
     assert not (tmp_path / TIMING).exists()
+
+
+def test_bound_buffers_are_their_own_and_are_run_without_copies(tmp_path: Path) -> None:
+    opened = session(tmp_path, trt := stand_in(VERSIONS[1]))
+    one, other = (opened.bind({"signal": X + number}) for number in range(2))
+    one.run()
+    first = at(trt, "signal"), at(trt, "logits")
+    other.run()
+    assert (at(trt, "signal"), at(trt, "logits")) != first
+    np.testing.assert_array_equal(content(first[0], X), X)
+    one.write({"signal": X * 2})
+    one.run()
+    assert (at(trt, "signal"), at(trt, "logits")) == first
+    np.testing.assert_array_equal(content(first[0], X), X * 2)
+    assert one.read()["logits"].shape == (2, 3)
+    assert len(trt.made("IExecutionContext.execute_async_v3")) == 5
+    with pytest.raises(StageError, match="is missing"):
+        opened.bind({})
