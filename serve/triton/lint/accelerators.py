@@ -83,21 +83,7 @@ def _tensorrt(parameters: Any, release: str) -> Iterator[Broken]:
                 fix="set the precision with precision_mode" if key in _REFUSED else "check the backend's list of keys",
             )
     precision = parameters.get("precision_mode", "FP32")
-    taken = [name for name, since in PRECISIONS_SINCE.items() if knows(release, since)]
-    if precision not in taken:
-        later = f" (known from {PRECISIONS_SINCE[precision]})" if precision in PRECISIONS_SINCE else ""
-        yield Broken(
-            field=f"{field}.precision_mode",
-            rule=f"the ONNX Runtime backend of Triton {release} refuses precision {precision!r}{later}",
-            fix=f"use {', '.join(taken)}" + (", or name the release of a newer server" if later else ""),
-        )
-    level = parameters.get("trt_builder_optimization_level", "3")
-    if level not in _LEVELS:
-        yield Broken(
-            field=f"{field}.trt_builder_optimization_level",
-            rule=f"must be 0 to 5, got {level!r}",
-            fix="use 3, the default",
-        )
+    yield from _building(field, parameters, precision, release)
     if precision == "INT8" and "int8_calibration_table_name" not in parameters:
         yield Broken(
             field=f"{field}.int8_calibration_table_name",
@@ -135,3 +121,22 @@ def _tensorrt(parameters: Any, release: str) -> Iterator[Broken]:
                 rule=f"{parameters[key]!r} is not a list of shapes",
                 fix="write name:1x3x224x224, joined by commas",
             )
+
+
+def _building(field: str, parameters: Any, precision: str, release: str) -> Iterator[Broken]:
+    """Rules of how the provider builds its engines."""
+    taken = [name for name, since in PRECISIONS_SINCE.items() if knows(release, since)]
+    if precision not in taken:
+        later = f" (known from {PRECISIONS_SINCE[precision]})" if precision in PRECISIONS_SINCE else ""
+        yield Broken(
+            field=f"{field}.precision_mode",
+            rule=f"the ONNX Runtime backend of Triton {release} refuses precision {precision!r}{later}",
+            fix=f"use {', '.join(taken)}" + (", or name the release of a newer server" if later else ""),
+        )
+    level = parameters.get("trt_builder_optimization_level", "3")
+    if level not in _LEVELS:
+        yield Broken(
+            field=f"{field}.trt_builder_optimization_level",
+            rule=f"must be 0 to 5, got {level!r}",
+            fix="use 3, the default",
+        )
