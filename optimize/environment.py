@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from .artifact import canonical, digest_bytes
 from .errors import MachineError
@@ -19,20 +20,47 @@ LIBRARIES = (
     "torch",
     "onnx",
     "onnxscript",
+    "onnxruntime",
     "onnxruntime-gpu",
     "openvino",
     "numpy",
     "scipy",
     "tensorrt",
+    "tensorrt-cu12",
     "tensorrt-cu13",
+    "nvidia-cuda-runtime",
+    "nvidia-cuda-runtime-cu12",
+    "nvidia-cudnn-cu12",
+    "nvidia-cudnn-cu13",
+    "nvidia-cublas",
+    "nvidia-cublas-cu12",
     "seatrial",
 )
+_GPU_FIELDS = ("gpu_settings", "cuda", "tf32")  # left out of the JSON where there is nothing to say
 _INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "avx512f", "avx2", "asimddp", "i8mm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuSettings(Record):
+    """One GPU beyond its name: compute capability ("9.0"), MIG mode, enforced power limit in watts.
+
+    What the driver does not report is empty, or None.
+    """
+
+    uuid: str
+    name: str
+    compute_capability: str = ""
+    mig: str = ""
+    power_limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Environment(Record):
-    """Properties of the machine that affect results. `libraries` maps distribution name to version."""
+    """Properties of the machine that affect results. `libraries` maps distribution name to version.
+
+    `gpus` are "UUID, name, driver" of each GPU, `cuda` the newest CUDA version that the driver supports, `tf32` the
+    variable ``NVIDIA_TF32_OVERRIDE`` (empty: each library decides by itself).
+    """
 
     python: str
     system: str
@@ -44,11 +72,30 @@ class Environment(Record):
     gpus: tuple[str, ...]
     libraries: dict[str, str]
     commit: str
+    gpu_settings: tuple[GpuSettings, ...] = ()
+    cuda: str = ""
+    tf32: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record; what concerns GPUs alone is left out where it is empty."""
+        written = Record.to_json(self)
+        return {key: value for key, value in written.items() if value or key not in _GPU_FIELDS}
+
+    @property
+    def gpu_kinds(self) -> tuple[str, ...]:
+        """Name and driver of each GPU, without the UUID that tells one specimen from its like."""
+        return tuple(gpu.partition(",")[2].strip() or gpu for gpu in self.gpus)
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the properties that affect speed: figures are comparable only under the same fingerprint."""
+        """Digest of the properties that affect speed: figures are comparable only under the same fingerprint.
+
+        Two GPUs of one kind, driver and settings share it, whichever specimen they are.
+        """
         speed = {key: value for key, value in self.to_json().items() if key not in ("commit", "memory_bytes")}
+        speed["gpus"] = list(self.gpu_kinds)
+        for settings in speed.get("gpu_settings", ()):
+            del settings["uuid"]
         return digest_bytes(canonical(speed))
 
 
@@ -84,6 +131,7 @@ def now() -> str:
 def environment() -> Environment:
     """Describe this machine, once per process."""
     cpu, flags = _processor()
+    gpus = _gpus()
     return Environment(
         python=platform.python_version(),
         system=platform.system(),
@@ -92,9 +140,12 @@ def environment() -> Environment:
         cpu_flags=flags,
         cores=len(os.sched_getaffinity(0)),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        gpus=_gpus(),
+        gpus=gpus,
         libraries=library_versions(LIBRARIES),
         commit=_commit(),
+        gpu_settings=_gpu_settings() if gpus else (),
+        cuda=_cuda() if gpus else "",
+        tf32=os.environ.get("NVIDIA_TF32_OVERRIDE", "") if gpus else "",
     )
 
 
@@ -132,6 +183,36 @@ def _gpus() -> tuple[str, ...]:
     return tuple(
         line.strip() for line in _ask("nvidia-smi", "--query-gpu=uuid,name,driver_version", "--format=csv,noheader")
     )
+
+
+def _gpu_settings() -> tuple[GpuSettings, ...]:
+    """Settings of every NVIDIA GPU; empty where the driver's tool is too old for the query."""
+    query = "--query-gpu=uuid,name,compute_cap,mig.mode.current,enforced.power.limit"
+    rows = [
+        [part.strip() for part in line.split(",")]
+        for line in _ask("nvidia-smi", query, "--format=csv,noheader,nounits")
+    ]
+    return tuple(
+        GpuSettings(
+            uuid=uuid,
+            name=name,
+            compute_capability=_reported(capability),
+            mig=_reported(mig),
+            power_limit=float(limit) if limit.replace(".", "", 1).isdecimal() else None,
+        )
+        for uuid, name, capability, mig, limit in (row for row in rows if len(row) == 5)
+    )
+
+
+def _reported(value: str) -> str:
+    """The value, or nothing where the card does not report it (``[N/A]``, ``[Not Supported]``)."""
+    return "" if value.startswith("[") else value
+
+
+def _cuda() -> str:
+    """The CUDA version of the driver, from the line ``CUDA Version : 13.0`` of its tool."""
+    lines = [line.partition(":") for line in _ask("nvidia-smi", "--version")]
+    return next((value.strip() for key, _, value in lines if key.strip().lower() == "cuda version"), "")
 
 
 def _commit() -> str:

@@ -14,6 +14,15 @@ SINCE = {
     ("ModelEnsembling", "max_inflight_requests"): "2.73",
 }
 
+# precision_mode of the TensorRT provider -> the first release above whose ONNX Runtime backend takes it. Read in the
+# backend's branches: r26.01 (2.65) refuses BF16, r26.02 (2.66) takes it.
+PRECISIONS_SINCE = {"FP32": "2.51", "FP16": "2.51", "INT8": "2.51", "BF16": "2.73"}
+
+
+def knows(release: str, since: str) -> bool:
+    """Return True if that release has what came with `since`, one of those above."""
+    return RELEASES.index(since) <= RELEASES.index(known(release) or RELEASES[0])
+
 
 def known(release: str) -> str | None:
     """The release above that a server's version counts as; None where it is older than all, or no version."""

@@ -1,10 +1,10 @@
 """Fixtures that every tier shares: a home of its own for each test, and one small build that real tests start from."""
 
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from seatrial.optimize.building.build import build
 from seatrial.optimize.recipe.recipe import load_recipe
@@ -12,8 +12,11 @@ from seatrial.optimize.store import Store
 from tests.support.built import TINY, Built
 from tests.support.gated import Gated, wide_against_tiny
 
-settings.register_profile("any machine", deadline=None)  # an example that is slow on a busy machine is no fault
-settings.load_profile("any machine")
+with suppress(ImportError):  # tests/gpu runs where it is not installed
+    from hypothesis import settings
+
+    settings.register_profile("any machine", deadline=None)  # an example that is slow on a busy machine is no fault
+    settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:

@@ -25,6 +25,7 @@ from ..load.load_setup import ClientSetup
 from ..load.payload import Payload
 from ..load.run import OK
 from ..load.validity import breaches, saturation_breaches
+from ..measuring import throttling
 from ..measuring.device import DeviceProbe, EnergyMeter
 from ..measuring.probes import MemoryProbe, alive, control_seconds, load_average
 from ..quality import served
@@ -317,8 +318,9 @@ def _measured(setup: _Setup, record: SlotRecord, endpoint: Endpoint, began: floa
         record = _saturation(setup, record, endpoint, fixed or setup.saturation_batch)
         served.warm_up(endpoint, inputs, (max(batches),), 1)
         memory.mark("largest_last")
-    told = memory.to_json()
-    return replace(record, memory=told, peak_memory=told.get("peak"), device=device.to_json())
+    told, used = memory.to_json(), device.to_json()
+    record = replace(record, breaches=(*record.breaches, *throttling.breaches(used)))
+    return replace(record, memory=told, peak_memory=told.get("peak"), device=used)
 
 
 def _quality(setup: _Setup, record: SlotRecord, endpoint: Endpoint) -> SlotRecord:

@@ -50,8 +50,9 @@ class DeviceProbe:
     _unavailable: str = ""
     _begun: dict[str, int] = field(default_factory=dict)
     _peaks: dict[str, int] = field(default_factory=dict)
+    _together: int = 0
+    _own: dict[str, dict[int, int]] = field(default_factory=dict)
     _last: dict[str, int] = field(default_factory=dict)
-    _tree: list[int] = field(default_factory=list)
     _states: list["tuple[float, Gpu]"] = field(default_factory=list)
     _open: ExitStack = field(default_factory=ExitStack)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -82,24 +83,25 @@ class DeviceProbe:
     def to_json(self) -> dict[str, Any]:
         """Bytes above the baseline over all GPUs (`peak`, `last`), and what was seen of each; or why there is nothing.
 
-        `by_process` are the subject's own bytes at the end where the driver tells. `states` are [seconds on the
-        monotonic clock, SM hertz, memory hertz, degrees Celsius, watts, throttle reasons].
+        `peak` is the highest sum of one moment, which is less than the sum of the GPUs' own peaks where these come one
+        after the other. `by_process` are the most bytes of each of the subject's processes, where the driver tells.
+        `states` are [seconds on the monotonic clock, SM hertz, memory hertz, degrees Celsius, watts, throttle reasons].
         """
         if self._unavailable:
             return {"unavailable": self._unavailable}
         gpus = {gpu.uuid: gpu for _, gpu in self._states}
         told = {uuid: self._of(uuid, gpu) for uuid, gpu in gpus.items()}
         return {
-            "peak": sum(each["peak"] for each in told.values()),
+            "peak": self._together,
             "last": sum(each["last"] for each in told.values()),
             "baseline": "empty server" if self.before else "start of the measurement",
             "gpus": told,
         }
 
     def _of(self, uuid: str, gpu: "Gpu") -> dict[str, Any]:
-        before = self.before.get(uuid, self._begun.get(uuid, 0))
-        mine = set(self._tree)
-        own = {str(pid): used for pid, used in (gpu.by_process or {}).items() if pid in mine}
+        before = self._before(uuid)
+        mine = set(self._own.get(uuid, ()))
+        own = {str(pid): used for pid, used in self._own.get(uuid, {}).items()}
         states = [
             [at, each.sm_clock, each.memory_clock, each.temperature, each.power, each.throttles]
             for at, each in self._states
@@ -123,15 +125,26 @@ class DeviceProbe:
                 if time.monotonic() >= next_state:
                     next_state = time.monotonic() + STATE_EVERY
             self._look(nvml)
-            self._tree = tree(self.pids)
         except MachineError as error:
             self._unavailable = error.what
 
     def _look(self, nvml: "Nvml", *, state: bool = True) -> None:
         self._last = nvml.used()
         self._peaks = {uuid: max(used, self._peaks.get(uuid, 0)) for uuid, used in self._last.items()}
+        self._together = max(
+            self._together, sum(max(0, used - self._before(uuid)) for uuid, used in self._last.items())
+        )
         if state:
-            self._states += [(time.monotonic(), gpu) for gpu in nvml.gpus()]
+            seen = nvml.gpus()
+            self._states += [(time.monotonic(), gpu) for gpu in seen]
+            mine = set(tree(self.pids))
+            for gpu in seen:
+                own = self._own.setdefault(gpu.uuid, {})
+                held = {pid: used for pid, used in (gpu.by_process or {}).items() if pid in mine}
+                own.update({pid: max(used, own.get(pid, 0)) for pid, used in held.items()})
+
+    def _before(self, uuid: str) -> int:
+        return self.before.get(uuid, self._begun.get(uuid, 0))
 
 
 @dataclass(slots=True)
@@ -139,7 +152,7 @@ class EnergyMeter:
     """Energy of a block from the GPUs' cumulative counters, less what idling takes; `to_json` tells.
 
     Idling is measured for `idle_seconds` before the block begins, with the subject loaded; where there is no counter
-    no time is spent on it.
+    no time is spent on it. `begin` starts the window anew, after a warm-up inside the block.
     """
 
     idle_seconds: float = IDLE_SECONDS
@@ -163,6 +176,11 @@ class EnergyMeter:
         last = None if self._unavailable else self._read()
         if last is not None:
             self._seconds, self._joules = last[0] - self._begun[0], last[1] - self._begun[1]
+
+    def begin(self) -> None:
+        """Count from now on; what idling takes stays as measured."""
+        if not self._unavailable and (now := self._read()) is not None:
+            self._begun = now
 
     def to_json(self, inferences: int) -> dict[str, Any]:
         """Joules gross and net of idling, and net per inference; or why there is nothing to tell."""

@@ -1,15 +1,16 @@
 """Measurement inside the measured process: opens an artifact's session and runs MLPerf's closed-loop scenarios.
 
 Called through `isolate`, in a process that does nothing else. Takes raw times and looks at its own memory;
-computes no statistic.
+computes no statistic. On a GPU the clocks are steady before the first figure, the second scenario's energy is counted,
+and an engine that can bind buffers is timed on them as well (`bound`).
 """
 
 import gc
 import os
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,11 +19,13 @@ import numpy as np
 from seatrial.optimize.artifact import Artifact
 from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.samples import Array
-from seatrial.optimize.sessions.engine import engine_of
+from seatrial.optimize.sessions.engine import Opened, engine_of
 from seatrial.optimize.sessions.session import Session, open_artifact
 from seatrial.optimize.store import Store
 
 from ..processes import resident
+from .bound import bound_times, settle
+from .device import EnergyMeter
 
 LEAST = 10  # inferences per scenario, however slow the model
 MOST = 200_000
@@ -93,8 +96,18 @@ def measure(artifact: Artifact, store: Store, samples: dict[str, Array], plan: P
     first = target.ask(0, fixed or 1)
     target.ask(0, batch)
     phases["largest_first"] = _memory()
+    on_gpu = not opened.device.startswith("cpu")
+    if on_gpu:
+        with _sm_clock() as clock:
+            settle(lambda: target.ask(0, batch), clock)
     single = _scenario(target, fixed or 1, plan.seconds)
-    offline = _scenario(target, batch, plan.seconds)
+    energy: dict[str, Any] = {}
+    if on_gpu:
+        with EnergyMeter() as meter:
+            offline = _scenario(target, batch, plan.seconds, begin=meter.begin)
+        energy = meter.to_json(len(offline) * batch)
+    else:
+        offline = _scenario(target, batch, plan.seconds)
     target.ask(0, batch)
     phases["largest_last"] = _memory()
     return {
@@ -107,7 +120,35 @@ def measure(artifact: Artifact, store: Store, samples: dict[str, Array], plan: P
         "phases": phases,
         "allocators": allocators(),
         "ran_on": {"provider": opened.provider, "device": opened.device},
+        "energy": energy,
+        "bound": _bound(opened, samples, batch, plan.seconds) if on_gpu else {},
     }
+
+
+def _sm_clock() -> AbstractContextManager[Callable[[], float | None]]:
+    from .on_cuda import sm_clock
+
+    return sm_clock()
+
+
+def _bound(opened: Opened, samples: Mapping[str, Array], batch: int, seconds: float) -> dict[str, Any]:
+    """Raw times of bound buffers on a GPU; empty where the engine binds none."""
+    bind = getattr(opened.session, "bind", None)
+    if bind is None:
+        return {}
+    from .on_cuda import events, l2_bytes
+
+    with _sm_clock() as clock:
+        found = bound_times(
+            bind,
+            samples,
+            batch=batch,
+            seconds=seconds,
+            cache=l2_bytes(opened.device),
+            events=events(opened.device),
+            clock=clock,
+        )
+    return asdict(found)
 
 
 def fixed_batch(artifact: Artifact, samples: Mapping[str, Array]) -> int | None:
@@ -132,12 +173,16 @@ def allocators() -> dict[str, Any]:
     }
 
 
-def _scenario(target: InProcess, batch: int, seconds: float) -> list[float]:
-    """Seconds of every inference, back to back, after a warm-up; garbage is collected before and not meanwhile."""
+def _scenario(target: InProcess, batch: int, seconds: float, begin: Callable[[], None] = lambda: None) -> list[float]:
+    """Seconds of every inference, back to back, after a warm-up; garbage is collected before and not meanwhile.
+
+    `begin` is called when the warm-up is over.
+    """
     _ask_for(target, batch, seconds * WARM, 3)
     gc.collect()
     gc.disable()
     try:
+        begin()
         return _ask_for(target, batch, seconds, LEAST)
     finally:
         gc.enable()

@@ -33,7 +33,7 @@ from . import in_process, measured
 from .device import DeviceProbe, EnergyMeter
 from .in_process import Plan
 from .isolate import isolated
-from .measured import ACHIEVED, LATENCY, MODEL_MEMORY, SERVICE, Summary
+from .measured import ACHIEVED, DEVICE_TIME, LATENCY, MODEL_MEMORY, SERVICE, TRANSFER, Summary
 from .probes import MemoryProbe
 
 Progress = Callable[[float], None]
@@ -78,6 +78,7 @@ def measure_artifact(
 
     def watch(pid: int) -> MemoryProbe:
         probes.append(MemoryProbe((pid,)))
+        device.pids = (pid,)
         return probes[0]
 
     with DeviceProbe() as device:
@@ -100,7 +101,9 @@ def measure_artifact(
         "memory": probes[0].to_json() | {"phases": told["phases"], "allocators": told["allocators"]},
         "device": device.to_json(),
     }
-    return _kept(folder, artifact.digest, _ran(told, artifact, about["memory"]["peak"]), about)
+    about |= {"energy": told["energy"]} if told["energy"] else {}
+    taken = [*_ran(told, artifact, about["memory"]["peak"]), *_on_gpu(told, about)]
+    return _kept(folder, artifact.digest, taken, about)
 
 
 def measure_endpoint(
@@ -230,6 +233,28 @@ def _ran(told: Mapping[str, Any], artifact: Artifact, seen_from_outside: int) ->
         (metric_of("steady_memory"), "after the last inference", [last["now"]]),
         (MODEL_MEMORY, "the model's own share", [last["high_water"] - first["now"]]),
     ]
+
+
+def _on_gpu(told: Mapping[str, Any], about: Mapping[str, Any]) -> Taken:
+    """Return the values that only a run on a GPU has: bound buffers, device memory, energy; none on the processor."""
+    if told["ran_on"]["device"].startswith("cpu"):
+        return []
+    bound, offline = told["bound"], f"Offline, batches of {told['batch']}"
+    taken: Taken = []
+    if bound:
+        scenario = f"bound buffers, batches of {bound['batch']}, inputs rotated over {bound['copies']}"
+        taken = [
+            (LATENCY, scenario, bound["wall"]),
+            (DEVICE_TIME, scenario, bound["device"]),
+            (TRANSFER, f"to the device, batches of {bound['batch']}", bound["write"]),
+            (TRANSFER, f"from the device, batches of {bound['batch']}", bound["read"]),
+        ]
+    single = {
+        "device_memory": ("the whole process", about["device"].get("peak")),
+        "energy": (offline, told["energy"].get("per_inference")),
+    }
+    taken += [(metric_of(name), where, [value]) for name, (where, value) in single.items() if value is not None]
+    return [each for each in taken if len(each[2])]
 
 
 def _loaded(run: LoadRun, scenario: str, batch: int, about: Mapping[str, Any]) -> Taken:

@@ -29,12 +29,16 @@ from .order_statistics import quantiles
 SCHEMA = 1
 KIND = "measure"
 HEADER, VALUES, SUMMARY, LOAD = "measure.json", "measurements.json", "summary.json", "load"
-STREAMS = ("latency", "service")  # metrics of which one run holds a stream of times
+STREAMS = ("latency", "service", "device_time", "transfer")  # metrics of which one run holds a stream of times
 _BLOCKS = 20
 _AGAIN = "restore the folder from a copy, or measure again"
 
 LATENCY = Metric(name="latency", unit="s", direction="lower", summary="seconds of each request or inference")
 SERVICE = Metric(name="service", unit="s", direction="lower", summary="seconds from the actual send to the reply")
+DEVICE_TIME = Metric(
+    name="device_time", unit="s", direction="lower", summary="seconds of each run between two events of the device"
+)
+TRANSFER = Metric(name="transfer", unit="s", direction="lower", summary="seconds of each copy to or from the device")
 MODEL_MEMORY = Metric(
     name="model_memory",
     unit="B",

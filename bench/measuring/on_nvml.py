@@ -24,6 +24,8 @@ THROTTLES = {
     "thermal (hardware)": 0x40,
     "power brake": 0x80,
     "display clocks": 0x100,
+    "board limit": 0x200,
+    "reliability": 0x400,
 }
 """Names of the bits of ``nvmlDeviceGetCurrentClocksThrottleReasons``; idle is one of them and slows nothing down."""
 

@@ -13,6 +13,7 @@ SPOILED: Mapping[str, str] = {  # the first word of a broken rule of `bench.load
     "client cpu": "the load generator was too slow: give it its own core, or lower design.rate",
     "control": "the machine itself changed between the arms: run on an otherwise idle machine",
     "offered": "lower design.rate until the base sustains it",
+    "throttling": "let the GPU cool, or lower its load or its power limit; nvidia-smi -q -d PERFORMANCE says why",
     "dropped": "lower design.rate until the base sustains it",
 }
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from ..environment import Environment
 from ..errors import ConfigError, ContractError
@@ -23,6 +24,7 @@ Target = Literal["x86-vnni", "x86", "arm64", "cuda", "tensorrt"]
 Method = Literal["static", "dynamic", "weight-only"]
 Activations = Literal["uint8", "int8", "uint16"]
 _PRODUCTS = ("MatMul", "Gemm")
+_TENSORRT = ("tensorrt-cu13", "tensorrt-cu12", "tensorrt")  # distributions of TensorRT, by CUDA version
 _WEIGHTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 
@@ -141,15 +143,44 @@ def broken(requires: Mapping[str, Any], environment: Environment) -> str:
 
 
 def _engine_broken(requires: Mapping[str, Any], environment: Environment) -> str:
-    """The same for what a TensorRT engine needs: a version (as a specifier) and the name of a GPU."""
+    """The same for what a TensorRT engine needs: a version (as a specifier), a GPU's name and compute capability.
+
+    A name is compared whole: "A10" is no "A100". `compute_capability_any` lists what the engine was built for,
+    `compute_capability_least` is the lowest that runs it.
+    """
     if wanted := requires.get("tensorrt"):
-        here = environment.libraries.get("tensorrt-cu13") or environment.libraries.get("tensorrt")
+        here = next((environment.libraries[name] for name in _TENSORRT if name in environment.libraries), None)
         if here is None or here not in SpecifierSet(wanted):
             return f"it needs TensorRT {wanted}, this machine has {here or 'none'}"
-    gpus = requires.get("gpu_any")
-    if gpus and not any(gpu in found for gpu in gpus for found in environment.gpus):
-        return f"it was built for {' or '.join(gpus)}, this machine has {', '.join(environment.gpus) or 'no GPU'}"
-    return ""
+    names, capabilities = requires.get("gpu_any"), requires.get("compute_capability_any")
+    least = requires.get("compute_capability_least")
+    if not (names or capabilities or least) or any(
+        _card_fits(name, capability, requires) for name, capability in _cards(environment)
+    ):
+        return ""
+    built = " or ".join(names) if names else "a GPU"
+    built += f" of compute capability {' or '.join(capabilities)}" if capabilities else ""
+    built += f" of compute capability {least} or higher" if least else ""
+    cards = [f"{name} (compute capability {capability or 'unknown'})" for name, capability in _cards(environment)]
+    return f"it was built for {built}, this machine has {', '.join(cards) or 'no GPU'}"
+
+
+def _cards(environment: Environment) -> list[tuple[str, str]]:
+    """Name and compute capability (empty: unknown) of each GPU."""
+    known = {each.uuid: each.compute_capability for each in environment.gpu_settings}
+    rows = [[part.strip() for part in gpu.split(",")] for gpu in environment.gpus]
+    return [(row[1] if len(row) > 1 else row[0], known.get(row[0], "")) for row in rows]
+
+
+def _card_fits(name: str, capability: str, requires: Mapping[str, Any]) -> bool:
+    """Return whether a card is one of those named; an unknown compute capability passes only where the name decides."""
+    names, capabilities = requires.get("gpu_any"), requires.get("compute_capability_any")
+    least = requires.get("compute_capability_least")
+    if names and name not in names:
+        return False
+    if not capability:
+        return bool(names)
+    return (not capabilities or capability in capabilities) and (not least or Version(capability) >= Version(least))
 
 
 def check(requires: Mapping[str, Any], environment: Environment, name: str) -> None:

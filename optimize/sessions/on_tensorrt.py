@@ -6,12 +6,13 @@ versions is asked with ``hasattr``, never by number.
 """
 
 import importlib.util
+import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
 from .. import experimental
@@ -20,6 +21,7 @@ from ..errors import ContractError, IntegrityError, MachineError, StageError
 from ..samples import Array
 from ..tensorrt.plan import ENGINE, LAYERS, MODEL, PLAN, TIMING, EnginePlan
 from .engine import Engine, ModelFiles, Opened
+from .on_buffers import Memory, Staging, check_device, checked, growing, shaped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +90,9 @@ def carry_out(plan: EnginePlan, onnx: Path, folder: Path, *, trt: Any = None) ->
     data = bytes(serialized)
     (folder / ENGINE).write_bytes(data)
     files = [ENGINE]
-    if plan.timing_cache:
-        (folder / TIMING).write_bytes(bytes(config.get_timing_cache().serialize()))
+    timings = config.get_timing_cache() if plan.timing_cache else None
+    if timings is not None:
+        (folder / TIMING).write_bytes(bytes(timings.serialize()))
         files.append(TIMING)
     engine = _deserialized(trt, logger, data, plan)
     inspector = engine.create_engine_inspector()
@@ -122,9 +125,18 @@ def _configured(trt: Any, builder: Any, plan: EnginePlan, timing: Path) -> Any:
             profile.set_shape(name, shapes.min, shapes.opt, shapes.max)
         config.add_optimization_profile(profile)
     if plan.timing_cache:
-        earlier = timing.read_bytes() if timing.is_file() else b""
-        config.set_timing_cache(config.create_timing_cache(earlier), False)
+        _start_from(config, timing)
     return config
+
+
+def _start_from(config: Any, timing: Path) -> None:
+    """Attach the timings of an earlier build; an empty cache where there are none or another GPU or version made them.
+
+    TensorRT refuses foreign timings by making no cache of them, or by not attaching it.
+    """
+    earlier = config.create_timing_cache(timing.read_bytes()) if timing.is_file() else None
+    if earlier is None or not config.set_timing_cache(earlier, False):
+        config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
 def _member(owner: Any, name: str, what: str) -> Any:
@@ -153,10 +165,12 @@ def _deserialized(trt: Any, logger: Any, data: bytes, plan: EnginePlan) -> Any:
 
 
 class EngineSession:
-    """An engine behind the session protocol, buffers in torch, one CUDA stream of its own.
+    """An engine behind the session protocol, on one CUDA stream of its own.
 
     `file` finds an artifact's file by name. A stripped engine gets its weights back from the ONNX file; weight
-    streaming takes the budget that TensorRT proposes.
+    streaming takes the budget that TensorRT proposes. Memory on the device and pinned memory beside it are allocated
+    when a larger shape comes, and not by later calls. Shape tensors stay in host memory, where TensorRT reads them; an
+    output whose size depends on the data is allocated while the engine runs.
     """
 
     def __init__(
@@ -170,56 +184,179 @@ class EngineSession:
     ) -> None:
         experimental.used(experimental.TENSORRT)
         trt = trt or library()
+        check_device(device)
         logger = trt.Logger(trt.Logger.WARNING)
         plan = EnginePlan.read(file(PLAN))
+        self._trt = trt
         self._engine = _deserialized(trt, logger, file(ENGINE).read_bytes(), plan)
         if "STRIP_PLAN" in plan.set:
             _refit(trt, logger, self._engine, file(MODEL))
         if "WEIGHT_STREAMING" in plan.set:
             self._engine.weight_streaming_budget_v2 = self._engine.get_weight_streaming_automatic_budget()
         self._context = self._engine.create_execution_context()
-        self._device = device
         self._stream: Any = torch.cuda.Stream(device) if device != "cpu" else None  # type: ignore[no-untyped-call]
-        self._inputs = tuple(spec.name for spec in inputs)
-        self._outputs = outputs
+        self._device = device
+        self.inputs, self.outputs = inputs, outputs
+        self.on_host = {
+            spec.name
+            for spec in (*inputs, *outputs)
+            if self._engine.get_tensor_location(spec.name) == trt.TensorLocation.HOST
+        }
+        self.buffers = EngineBuffers(self, device)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Infer once on the named arrays, under the first profile that holds their shapes."""
-        handle = self._stream.cuda_stream if self._stream else 0
-        shapes = {name: tuple(inputs[name].shape) for name in self._inputs}
-        self._choose(shapes, handle)
-        with torch.cuda.stream(self._stream):
-            buffers = {name: torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._inputs}
-            buffers = {name: tensor.to(self._device) for name, tensor in buffers.items()}
-            for name, tensor in buffers.items():
-                if not self._context.set_input_shape(name, shapes[name]):
-                    raise StageError(f"the engine refused shape {shapes[name]} of {name!r}")
-                self._context.set_tensor_address(name, tensor.data_ptr())
-            results = {}
-            for spec in self._outputs:
-                shape = tuple(self._context.get_tensor_shape(spec.name))
-                results[spec.name] = torch.empty(shape, dtype=getattr(torch, spec.dtype), device=self._device)
-                self._context.set_tensor_address(spec.name, results[spec.name].data_ptr())
-            if not self._context.execute_async_v3(handle):
-                raise StageError("the engine failed to run", where=f"shapes {shapes}")
-            return {name: tensor.cpu().numpy() for name, tensor in results.items()}  # waits for the stream
+        """Infer once on the named arrays, under the first profile that holds their shapes.
 
-    def _choose(self, shapes: Mapping[str, tuple[int, ...]], handle: int) -> None:
-        """Switch to the first profile that holds these shapes.
+        Raises:
+            StageError: an input is missing, of another type, or outside of every profile; or the engine failed.
+        """
+        self.buffers.write(inputs)
+        self.buffers.run()
+        return self.buffers.read()
+
+    def bind(self, inputs: Mapping[str, Array]) -> "EngineBuffers":
+        """Return buffers of their own for inputs of these shapes, filled, after one run; raises as `run`."""
+        buffers = EngineBuffers(self, self._device)
+        buffers.write(inputs)
+        buffers.run()
+        return buffers
+
+    def working(self) -> AbstractContextManager[Any]:
+        """The session's stream as torch's current one."""
+        return torch.cuda.stream(self._stream)
+
+    def wait(self) -> None:
+        """Wait until the stream has done what was queued."""
+        if self._stream:
+            self._stream.synchronize()
+
+    def execute(
+        self, arrays: Mapping[str, Array], given: Mapping[str, Any], sink: Callable[[Any, TensorSpec], None]
+    ) -> None:
+        """Queue one inference on the tensors in `given`; `sink` sets where the context writes an output.
+
+        Raises:
+            StageError: the engine refuses the shapes, or failed.
+        """
+        handle = self._stream.cuda_stream if self._stream else 0
+        self._choose(arrays, handle)
+        for name, tensor in given.items():
+            if not self._context.set_input_shape(name, tuple(arrays[name].shape)):
+                raise StageError(f"the engine refused shape {tuple(arrays[name].shape)} of {name!r}")
+            self._context.set_tensor_address(name, tensor.data_ptr())
+        for spec in self.outputs:
+            sink(self._context, spec)
+        if not self._context.execute_async_v3(handle):
+            shapes = {name: tuple(array.shape) for name, array in arrays.items()}
+            raise StageError("the engine failed to run", where=f"shapes {shapes}")
+
+    def allocator(self, memory: Memory, name: str) -> Any:
+        """Return an allocator for an output whose size is not known before the engine runs."""
+        return growing(self._trt.IOutputAllocator, memory, name)
+
+    def _choose(self, arrays: Mapping[str, Array], handle: int) -> None:
+        """Switch to the first profile that holds these shapes, and the values of shape tensors.
 
         Raises:
             StageError: none does.
         """
         for number in range(self._engine.num_optimization_profiles):
-            ranges = {name: self._engine.get_tensor_profile_shape(name, number) for name in shapes}
-            if all(within(shapes[name], tuple(low), tuple(high)) for name, (low, _, high) in ranges.items()):
+            if all(self._holds(number, name, array) for name, array in arrays.items()):
                 if number != self._context.active_optimization_profile:
                     self._context.set_optimization_profile_async(number, handle)
                 return
+        shapes = {name: tuple(array.shape) for name, array in arrays.items()}
         raise StageError(
-            f"no optimization profile covers the shapes {dict(shapes)}",
+            f"no optimization profile covers the shapes {shapes}",
             next_step="widen batch or profiles in the compile stage",
         )
+
+    def _holds(self, number: int, name: str, array: Array) -> bool:
+        """Return True if a profile holds an input: its shape or, of a shape tensor, its values."""
+        if name in self.on_host:
+            found = self._engine.get_tensor_profile_values(number, name)  # the number first, unlike the shapes
+            values = tuple(int(value) for value in array.reshape(-1))
+            return not found or within(values, tuple(found[0]), tuple(found[2]))
+        low, _, high = self._engine.get_tensor_profile_shape(name, number)
+        return within(tuple(array.shape), tuple(low), tuple(high))
+
+
+class EngineBuffers:
+    """Tensors of one session that are kept between calls. See `EngineSession` for what lies where."""
+
+    def __init__(self, session: EngineSession, device: str) -> None:
+        self._session = session
+        self.staging = Staging(device)
+        self._arrays: dict[str, Array] = {}
+        self._given: dict[str, Any] = {}
+        self._sinks: dict[str, Any] = {}
+        self._allocators: dict[str, Any] = {}
+
+    def write(self, inputs: Mapping[str, Array]) -> None:
+        """Copy the inputs to where the engine reads them.
+
+        Raises:
+            StageError: one is missing, or of another type.
+        """
+        session = self._session
+        self._arrays = {spec.name: checked(spec, inputs.get(spec.name)) for spec in session.inputs}
+        with session.working():
+            self._given = {
+                name: self.staging.fill(name, array, on_host=name in session.on_host)
+                for name, array in self._arrays.items()
+            }
+        session.wait()
+
+    def run(self) -> None:
+        """Infer once; raises as `EngineSession.execute`."""
+        with self._session.working():
+            self._session.execute(self._arrays, self._given, self._sink)
+        self._session.wait()
+
+    def read(self) -> dict[str, Array]:
+        """Copy the outputs to arrays of their own.
+
+        Raises:
+            StageError: the engine did not report the shape of an output.
+        """
+        with self._session.working():
+            found = {spec.name: self._output(spec) for spec in self._session.outputs}
+            staged = {
+                name: tensor if name in self._session.on_host else self.staging.fetch(name, tensor)
+                for name, tensor in found.items()
+            }
+        self._session.wait()
+        return {name: tensor.numpy().copy() for name, tensor in staged.items()}
+
+    def _memory(self, name: str) -> Memory:
+        return self.staging.host if name in self._session.on_host else self.staging.device
+
+    def _sink(self, context: Any, spec: TensorSpec) -> None:
+        """Give the context memory for an output, or an allocator where its size is not known yet."""
+        shape = tuple(int(size) for size in context.get_tensor_shape(spec.name))
+        if any(size < 0 for size in shape):
+            self._sinks[spec.name] = None
+            if spec.name not in self._allocators:
+                self._allocators[spec.name] = self._session.allocator(self._memory(spec.name), spec.name)
+            context.set_output_allocator(spec.name, self._allocators[spec.name])
+            return
+        tensor = self._memory(spec.name).tensor(spec.name, shape, getattr(torch, spec.dtype))
+        context.set_tensor_address(spec.name, tensor.data_ptr())
+        self._sinks[spec.name] = tensor
+
+    def _output(self, spec: TensorSpec) -> Any:
+        """The output where the engine wrote it, once it has run."""
+        sink = self._sinks[spec.name]
+        if sink is not None:
+            return sink
+        dims = self._allocators[spec.name].dims
+        if dims is None:
+            raise StageError(
+                f"the engine did not report the shape of output {spec.name!r}",
+                next_step="export the model with outputs whose shapes follow from those of the inputs",
+            )
+        dtype = getattr(torch, spec.dtype)
+        return shaped(self._memory(spec.name).bytes_of(spec.name, math.prod(dims) * dtype.itemsize), dims, dtype)
 
 
 class TensorRT(Engine):

@@ -66,6 +66,12 @@ def _requires(plan: EnginePlan, version: str, context: Context) -> dict[str, Any
     """An engine runs on the version that built it (or later ones, if compatible) and, unless compatible, on its GPU."""
     operator = ">=" if "VERSION_COMPATIBLE" in plan.set else "=="
     requires: dict[str, Any] = {"tensorrt": f"{operator}{version}"}
-    if plan.hardware_compatibility_level == "NONE":
+    capabilities = sorted({each.compute_capability for each in context.environment.gpu_settings} - {""})
+    level = plan.hardware_compatibility_level
+    if level == "AMPERE_PLUS":
+        requires["compute_capability_least"] = "8.0"
+    elif capabilities:
+        requires["compute_capability_any"] = capabilities
+    if level == "NONE":
         requires["gpu_any"] = sorted({gpu.split(",")[1].strip() for gpu in context.environment.gpus if "," in gpu})
     return requires

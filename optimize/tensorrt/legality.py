@@ -2,7 +2,9 @@
 
 Pure rules over `Description`; `on_onnx.describe` makes one from a file. The rules are those that NVIDIA documents for
 the ONNX parser of TensorRT 10.16 and 11.x (operator table of onnx-tensorrt, the guide on quantized types) and that can
-be decided from names, types and constants. Passing them is necessary, not sufficient: only a build proves a build.
+be decided from names, types and constants. Where the documentation is stricter or laxer than the parser and builder of
+TensorRT for RTX, which run without a GPU, the rules follow what those accepted and refused. Passing the rules is
+necessary, not sufficient: only a build proves a build.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,12 +13,16 @@ from dataclasses import dataclass, field
 from ..errors import StageError
 from ..recipe.configs import Profile
 
-LEAST_OPSET, MOST_OPSET = 9, 24  # what the parsers of both lines document; 11.x alone also reads 25
-QUANTIZED = {"int8": 13, "float8e4m3fn": 21, "int4": 21, "float4e2m1": 23}  # type -> least opset of its Q/DQ
+LEAST_OPSET, MOST_OPSET = 7, 24  # 9 is documented, 7 and 8 were built; 11.x alone also reads 25
+QUANTIZED = {"int8": 13, "float8e4m3fn": 19, "int4": 21, "float4e2m1": 23}  # type -> least opset of its Q/DQ
+QUANTIZER_TYPES = QUANTIZED | {"uint8": 13}  # uint8 between Q and DQ, zero point 0, was built
+INT8_ARITHMETIC = frozenset({"Max", "Clip"})  # built on int8 tensors, without Q/DQ around them
+_MOVES = "Cast Concat Constant Flatten Gather Identity Reshape Shape Slice Squeeze Transpose Unsqueeze"
+UINT8_MOVES = frozenset(_MOVES.split())
 PLAIN = frozenset({"float32", "float16", "bfloat16", "int32", "int64", "bool"})
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 PARSER_DOMAINS = frozenset({"", "ai.onnx", "trt.plugins"})
-FIRST_OUTPUT_ONLY = frozenset({"LayerNormalization", "MaxPool"})
+FIRST_OUTPUT_ONLY = frozenset({"Attention", "LayerNormalization", "MaxPool"})
 _REDUCTIONS = "L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare"
 MOST_TOP = 3840
 CONSTANT_AXES = frozenset(f"Reduce{kind}" for kind in _REDUCTIONS.split())
@@ -193,6 +199,9 @@ def _node(node: Node, graph: _Graph) -> Iterator[Breach]:
     if node.operator in FIRST_OUTPUT_ONLY and any(node.outputs[1:]):
         reason = f"only the first output of {node.operator} is supported"
         yield Breach(rule="outputs", node=node.name, reason=reason, fix="do not use the other outputs")
+    if node.operator == "Attention" and "softmax_precision" in node.attributes:
+        reason = "the precision of its softmax cannot be chosen (softmax_precision)"
+        yield Breach(rule="attribute", node=node.name, reason=reason, fix="remove the attribute")
     axes = node.inputs[1] if node.operator in CONSTANT_AXES and len(node.inputs) > 1 else ""
     if axes and not graph.tensor(axes).constant:
         reason = "its axes must be a constant"
@@ -206,11 +215,20 @@ def _node(node: Node, graph: _Graph) -> Iterator[Breach]:
 
 
 def _unquantized(node: Node, graph: _Graph) -> Iterator[Breach]:
-    """Quantized types live between Q and DQ only."""
+    """Quantized types live between Q and DQ only, uint8 at the borders of the network, from where it is cast."""
     for name in (*node.inputs, *node.outputs):
-        if name and graph.tensor(name).dtype in QUANTIZED and node.operator != "Constant":
+        dtype = graph.tensor(name).dtype if name else ""
+        if dtype == "uint8" and _is_border(name, graph) and node.operator not in UINT8_MOVES:
+            reason = f"it computes on uint8 {name!r}; uint8 is only moved and cast"
+            yield Breach(rule="dtype", node=node.name, reason=reason, fix="cast it before, or after for an output")
+        allowed = node.operator == "Constant" or (dtype == "int8" and node.operator in INT8_ARITHMETIC)
+        if dtype in QUANTIZED and not allowed:
             reason = f"it works on {graph.tensor(name).dtype} {name!r}; only Q/DQ nodes may use quantized types"
             yield Breach(rule="placement", node=node.name, reason=reason, fix="move it behind the DequantizeLinear")
+
+
+def _is_border(name: str, graph: _Graph) -> bool:
+    return name in graph.description.inputs or name in graph.description.outputs
 
 
 def _top(node: Node, graph: _Graph) -> Iterator[Breach]:
@@ -235,11 +253,11 @@ def _quantizer(node: Node, graph: _Graph) -> Iterator[Breach]:
         fix = "leave biases in float (QuantizeBias = False in ONNX Runtime's quantizer)"
         yield Breach(rule="bias", node=node.name, reason=f"it quantizes {whose}", fix=fix)
         return
-    if dtype and dtype not in QUANTIZED:
-        reason = f"it quantizes to {dtype}; TensorRT has {', '.join(QUANTIZED)}"
+    if dtype and dtype not in QUANTIZER_TYPES:
+        reason = f"it quantizes to {dtype}; TensorRT has {', '.join(QUANTIZER_TYPES)}"
         yield Breach(rule="quantized type", node=node.name, reason=reason, fix="quantize for signed 8 bit")
-    elif dtype and graph.description.opset < QUANTIZED[dtype]:
-        reason = f"{dtype} needs opset {QUANTIZED[dtype]}, this is {graph.description.opset}"
+    elif dtype and graph.description.opset < QUANTIZER_TYPES[dtype]:
+        reason = f"{dtype} needs opset {QUANTIZER_TYPES[dtype]}, this is {graph.description.opset}"
         yield Breach(rule="opset", node=node.name, reason=reason, fix="export with a newer opset")
     point = node.inputs[2] if len(node.inputs) > 2 else ""
     if point and not graph.tensor(point).zero:

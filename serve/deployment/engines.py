@@ -50,7 +50,13 @@ class OnnxTensorrt:
     `cache` is an absolute folder on the server; below it each pair of artifact, `gpu` (compute capability, "9.0") and
     `tensorrt` (version, "10.3") gets a folder of its own, since an engine found in another's is loaded unquestioned.
     `profile` gives complete shapes with the batch axis: without one the engine is built again during live requests, for
-    minutes, whenever a shape leaves the range seen so far. `precision` "int8" runs what is not quantized in `fallback`.
+    minutes, whenever a shape leaves the range seen so far. `precision` "int8" runs what is not quantized in `fallback`;
+    "bf16" needs a server that takes it (lint says which release does).
+
+    `cuda_graph` replays one captured graph, so it needs one fixed shape for every input. `timing_cache` keeps the
+    builder's timings beside the engines, so that a rebuild is quick and picks the same kernels; `sparsity` lets it use
+    2:4 sparse weights, `builder_level` is TensorRT's 0 to 5, and `share_context_memory` lets the engines of one model,
+    which run one after the other, use one scratch memory.
     """
 
     kind: Literal["onnx-tensorrt"]
@@ -63,6 +69,11 @@ class OnnxTensorrt:
     tensorrt: str
     profile: Profile
     calibration_table: str = ""
+    cuda_graph: bool = False
+    timing_cache: bool = True
+    sparsity: bool = False
+    builder_level: int = 3
+    share_context_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +156,17 @@ def _provider(engine: OnnxTensorrt) -> Iterator[Broken]:
             field="engine.workspace_bytes",
             rule=f"must be at least 1 MiB, got {engine.workspace_bytes}: a small workspace silently loses fast kernels",
             fix="give bytes: 1 GiB is 1073741824",
+        )
+    if not 0 <= engine.builder_level <= 5:
+        yield Broken(
+            field="engine.builder_level", rule=f"must be 0 to 5, got {engine.builder_level}", fix="use 3, the default"
+        )
+    varying = sorted(name for name, shapes in engine.profile.items() if not shapes.min == shapes.opt == shapes.max)
+    if engine.cuda_graph and varying:
+        yield Broken(
+            field="engine.cuda_graph",
+            rule=f"a CUDA graph is captured for one shape, but the profile lets {', '.join(varying)} vary",
+            fix="give min = opt = max for every input, or write cuda_graph = false",
         )
     yield from _version("engine.gpu", engine.gpu)
     yield from _version("engine.tensorrt", engine.tensorrt)

@@ -1,6 +1,8 @@
-"""Distillation on a GPU comes to what the CPU comes to, alone and, where there are two, shared."""
+"""Distillation on a GPU comes to what the CPU comes to: alone, and in workers over NCCL, one and two of them."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,17 +43,41 @@ def difference(one: torch.nn.Module, other: torch.nn.Module) -> float:
     return max(float((mine - theirs).abs().max()) for mine, theirs in pairs)
 
 
+@pytest.fixture
+def fp32() -> Iterator[None]:
+    """No TF32: the CPU has 24 bits, and a comparison with 11 would be one of formats."""
+    backends: Any = torch.backends
+    before = backends.fp32_precision
+    backends.fp32_precision = "ieee"  # of matrix products and convolutions
+    assert backends.cuda.matmul.fp32_precision == backends.cudnn.conv.fp32_precision == "ieee"
+    yield
+    backends.fp32_precision = before
+
+
+def on_cpu(at: School) -> torch.nn.Module:
+    module = student()
+    learn(lesson(at, Training(epochs=3, batch_size=17)), module, lambda share, text: None)
+    return module
+
+
+def test_a_gpu_comes_to_the_result_of_the_cpu(tmp_path: Path, fp32: None) -> None:
+    at = school(tmp_path, width=16)
+    there = student()
+    learn(lesson(at, Training(epochs=3, batch_size=17, device="cuda")), there, lambda share, text: None)
+    assert difference(on_cpu(at), there) < 1e-3
+
+
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_gpu_comes_to_the_result_of_the_cpu(tmp_path: Path, processes: int) -> None:
+def test_workers_over_nccl_come_to_the_result_of_the_cpu(
+    tmp_path: Path, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker enters NCCL too: the group is made, and its reductions run, with a single member."""
     if processes > torch.cuda.device_count():
         pytest.skip(f"{processes} workers need as many GPUs")
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")  # the workers are processes of their own
+    assert torch.distributed.is_nccl_available(), "this torch has no NCCL"
     at = school(tmp_path, width=16)
-    alone, there = student(), student()
-    learn(lesson(at, Training(epochs=3, batch_size=17)), alone, lambda share, text: None)
+    there = student()
     task = lesson(at, Training(epochs=3, batch_size=17, device="cuda", processes=processes))
-    if processes == 1:
-        learn(task, there, lambda share, text: None)
-    else:
-        factory = Reference.parse(f"{HERE}:net", HERE.parent)
-        learn_in_workers(task, factory, there, tmp_path, lambda share, text: None)
-    assert difference(alone, there) < 1e-3
+    learn_in_workers(task, Reference.parse(f"{HERE}:net", HERE.parent), there, tmp_path, lambda share, text: None)
+    assert difference(on_cpu(at), there) < 1e-3

@@ -13,6 +13,8 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not environment().gpus, reason="no NVIDIA GPU on this machine (nvidia-smi lists none)"),
 ]
+MIB = 1 << 20
+SIZES = [64 * MIB, 256 * MIB, 1024 * MIB, 4096 * MIB, 8192 * MIB]
 
 
 def test_every_gpu_tells_its_memory_and_what_it_does_not_tell_is_none() -> None:
@@ -25,20 +27,35 @@ def test_every_gpu_tells_its_memory_and_what_it_does_not_tell_is_none() -> None:
         assert gpu.sm_clock is None or gpu.sm_clock > 1e8
 
 
-def test_what_torch_allocates_shows_above_the_baseline() -> None:
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size // MIB} MiB")
+def test_a_block_of_memory_shows_as_large_as_the_allocator_says(size: int) -> None:
+    """The context is there before: it takes more than a small block, and would hide that one is not seen."""
     import torch
 
-    before = device.baseline()
-    with device.DeviceProbe(before=before) as probe:
-        block = torch.empty(256 << 20, dtype=torch.uint8, device="cuda")
-        time.sleep(0.1)
-        del block
-    assert probe.to_json()["peak"] >= 256 << 20
+    assert torch.cuda.is_available(), "torch finds no CUDA device although nvidia-smi lists one"
+    torch.zeros(1, device="cuda")
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    if torch.cuda.mem_get_info()[0] < 1.2 * size:
+        pytest.skip(f"less than {size // MIB} MiB of GPU memory is free")
+    held = torch.cuda.memory_reserved()
+    with device.DeviceProbe() as probe:  # its baseline is the warm context
+        block = torch.empty(size, dtype=torch.uint8, device="cuda")
+        torch.cuda.synchronize()
+        reserved = torch.cuda.memory_reserved() - held
+        time.sleep(0.3)
+    seen = probe.to_json()
+    del block
+    torch.cuda.empty_cache()
+    assert reserved >= size
+    assert seen["last"] == pytest.approx(reserved, rel=0.02)
+    assert seen["peak"] == pytest.approx(reserved, rel=0.02)
 
 
 def test_work_takes_more_energy_than_idling_or_the_counter_says_that_it_is_missing() -> None:
     import torch
 
+    assert torch.cuda.is_available(), "torch finds no CUDA device although nvidia-smi lists one"
     with device.EnergyMeter() as meter:
         matrix = torch.randn(4096, 4096, device="cuda")
         until = time.monotonic() + 3

@@ -47,7 +47,7 @@ class Recorder:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name not in vars(self).get("classes", {}):
             raise AttributeError(f"tensorrt {self.version} has no {name}")
-        return Class(self, name)
+        return OutputAllocator if name == "IOutputAllocator" else Class(self, name)
 
     def made(self, name: str) -> list[tuple[Any, ...]]:
         """The arguments of every call of that name."""
@@ -77,6 +77,10 @@ class Member:
 
     def __int__(self) -> int:
         return 1
+
+
+class OutputAllocator:
+    """The class that users derive from."""
 
 
 class Class:

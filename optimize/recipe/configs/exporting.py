@@ -48,7 +48,7 @@ class CompileConfig(StageConfig):
 
     takes: ClassVar[Format] = "onnx"
     makes: ClassVar[Format] = "tensorrt"
-    libraries: ClassVar[tuple[str, ...]] = ("onnx", "tensorrt", "tensorrt-cu13")
+    libraries: ClassVar[tuple[str, ...]] = ("onnx", "tensorrt", "tensorrt-cu12", "tensorrt-cu13")
 
     kind: Literal["compile"]
     batch: Range | None = None
@@ -68,8 +68,9 @@ class CompileConfig(StageConfig):
     parity: Mapping[str, Tolerance] = field(default_factory=lambda: ENGINE)
 
     def depends_on(self, environment: Environment, metric: Callable[[], str]) -> str:
-        """Return the GPUs that the engine is for."""
-        return ", ".join(environment.gpus)
+        """Return the kinds of GPU that the engine is for, with their compute capability."""
+        capabilities = [each.compute_capability for each in environment.gpu_settings]
+        return ", ".join((*environment.gpu_kinds, *capabilities))
 
     def accepted_shapes(self, inputs: Sequence[TensorSpec]) -> tuple[Profile, ...]:
         """Return the profiles, or the one that the ranges give; none where no input is dynamic.

@@ -69,11 +69,20 @@ def _provider(config: Any, engine: OnnxTensorrt, artifact: Artifact) -> None:
         "max_workspace_size_bytes": str(engine.workspace_bytes),
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": cache_folder(engine, artifact),
-        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_enable": str(int(engine.timing_cache)),
+        "trt_builder_optimization_level": str(engine.builder_level),
         "trt_profile_min_shapes": _shapes(engine.profile, "min"),
         "trt_profile_opt_shapes": _shapes(engine.profile, "opt"),
         "trt_profile_max_shapes": _shapes(engine.profile, "max"),
     }
+    if engine.timing_cache:
+        options["trt_timing_cache_path"] = options["trt_engine_cache_path"]
+    switches = {
+        "trt_cuda_graph_enable": engine.cuda_graph,
+        "trt_sparsity_enable": engine.sparsity,
+        "trt_context_memory_sharing_enable": engine.share_context_memory,
+    }
+    options |= {name: "1" for name, wanted in switches.items() if wanted}
     if engine.calibration_table:
         options["int8_calibration_table_name"] = engine.calibration_table
     for name, value in options.items():

@@ -92,6 +92,6 @@ def broken_config(config: Any, release: str, directory: str = "") -> Iterator[Br
     yield from scheduling.broken_rules(config)
     yield from execution.broken_rules(config)
     yield from libraries.broken_rules(config)
-    yield from accelerators.broken_rules(config)
+    yield from accelerators.broken_rules(config, release)
     yield from warming.broken_rules(config)
     yield from ensembles.broken_rules(config)

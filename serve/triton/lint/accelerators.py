@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...deployment import Broken
+from ...triton_releases import PRECISIONS_SINCE, knows
 from .backends import backend_of
 
 _BACKENDS = ("onnxruntime", "tensorflow", "tensorrt")
@@ -16,13 +17,13 @@ _PLAIN = (
     "int8_use_native_calibration_table",
 )
 _REFUSED = ("trt_fp16_enable", "trt_int8_enable", "trt_bf16_enable")
-_PRECISIONS = ("FP32", "FP16", "BF16", "INT8")
+_LEVELS = frozenset("012345")
 _SHAPES = re.compile(r"[^:,]+:\d+(x\d+)*(,[^:,]+:\d+(x\d+)*)*")
 _FIELD = "optimization.execution_accelerators.gpu_execution_accelerator"
 
 
-def broken_rules(config: Any) -> Iterator[Broken]:
-    """Every rule that the accelerators break."""
+def broken_rules(config: Any, release: str) -> Iterator[Broken]:
+    """Every rule that the accelerators break in that release of Triton."""
     from tritonclient.grpc import model_config_pb2 as pb
 
     accelerators = config.optimization.execution_accelerators
@@ -58,7 +59,7 @@ def broken_rules(config: Any) -> Iterator[Broken]:
         if each.name == "cuda":
             yield from _cuda(each.parameters)
         if each.name == "tensorrt":
-            yield from _tensorrt(each.parameters)
+            yield from _tensorrt(each.parameters, release)
 
 
 def _cuda(parameters: Any) -> Iterator[Broken]:
@@ -72,7 +73,7 @@ def _cuda(parameters: Any) -> Iterator[Broken]:
         )
 
 
-def _tensorrt(parameters: Any) -> Iterator[Broken]:
+def _tensorrt(parameters: Any, release: str) -> Iterator[Broken]:
     field = f"{_FIELD}.tensorrt"
     for key in sorted(parameters):
         if key in _REFUSED or not (key in _PLAIN or key.startswith("trt_")):
@@ -82,12 +83,7 @@ def _tensorrt(parameters: Any) -> Iterator[Broken]:
                 fix="set the precision with precision_mode" if key in _REFUSED else "check the backend's list of keys",
             )
     precision = parameters.get("precision_mode", "FP32")
-    if precision not in _PRECISIONS:
-        yield Broken(
-            field=f"{field}.precision_mode",
-            rule=f"unknown precision {precision!r}",
-            fix=f"use {', '.join(_PRECISIONS)}",
-        )
+    yield from _building(field, parameters, precision, release)
     if precision == "INT8" and "int8_calibration_table_name" not in parameters:
         yield Broken(
             field=f"{field}.int8_calibration_table_name",
@@ -125,3 +121,22 @@ def _tensorrt(parameters: Any) -> Iterator[Broken]:
                 rule=f"{parameters[key]!r} is not a list of shapes",
                 fix="write name:1x3x224x224, joined by commas",
             )
+
+
+def _building(field: str, parameters: Any, precision: str, release: str) -> Iterator[Broken]:
+    """Rules of how the provider builds its engines."""
+    taken = [name for name, since in PRECISIONS_SINCE.items() if knows(release, since)]
+    if precision not in taken:
+        later = f" (known from {PRECISIONS_SINCE[precision]})" if precision in PRECISIONS_SINCE else ""
+        yield Broken(
+            field=f"{field}.precision_mode",
+            rule=f"the ONNX Runtime backend of Triton {release} refuses precision {precision!r}{later}",
+            fix=f"use {', '.join(taken)}" + (", or name the release of a newer server" if later else ""),
+        )
+    level = parameters.get("trt_builder_optimization_level", "3")
+    if level not in _LEVELS:
+        yield Broken(
+            field=f"{field}.trt_builder_optimization_level",
+            rule=f"must be 0 to 5, got {level!r}",
+            fix="use 3, the default",
+        )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from seatrial.optimize import guarding
-from seatrial.optimize.environment import home
+from seatrial.optimize.environment import environment, home
 from seatrial.optimize.interrupts import held
 
 from ...errors import ModelLoadError, ServerError
@@ -220,7 +220,7 @@ def _command(root: Path, repository: Path, ports: Sequence[int], prefix: str) ->
         "--exit-on-error=false",
         "--exit-timeout-secs=5",
         "--disable-auto-complete-config",
-        "--allow-gpu-metrics=false",
+        f"--allow-gpu-metrics={str(bool(environment().gpus)).lower()}",
         f"--backend-config=python,shm-region-prefix-name={prefix}",
         *(f"--{flag}={_CLOSED}:seatrial-key={secrets.token_hex(16)}" for flag in _RESTRICTING),
     ]

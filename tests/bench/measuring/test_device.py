@@ -4,7 +4,6 @@ What a real driver answers is asked in tests/gpu/test_nvml.py.
 """
 
 import time
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,57 +11,17 @@ import pynvml
 import pytest
 
 from seatrial.bench.measuring import device
+from seatrial.bench.measuring.on_nvml import THROTTLES
 from seatrial.optimize import experimental
 from seatrial.optimize.environment import environment
+from tests.support.nvml_card import CARD, GIB, Card, installed
 
 pytestmark = pytest.mark.experimental("GPU")
-
-GIB = 1 << 30
-CARD = "GPU-1"
-
-
-class Card:
-    """One GPU whose figures a test sets; functions named in `mute` are not supported by it."""
-
-    def __init__(self) -> None:
-        self.looks = 0
-        self.used, self.millijoules, self.mute, self.bits = 1 * GIB, 1000, set[str](), 0x1 | 0x4
-        self.processes: list[Any] = []
-
-    def memory(self, handle: int) -> SimpleNamespace:
-        self.looks += 1
-        return SimpleNamespace(used=self.used)
-
-    def answers(self) -> dict[str, Callable[..., Any]]:
-        return {
-            "nvmlInit": lambda: None,
-            "nvmlShutdown": lambda: None,
-            "nvmlDeviceGetCount": lambda: 1,
-            "nvmlDeviceGetHandleByIndex": lambda index: index,
-            "nvmlDeviceGetUUID": lambda handle: CARD,
-            "nvmlDeviceGetName": lambda handle: "A card",
-            "nvmlDeviceGetMemoryInfo": self.memory,
-            "nvmlDeviceGetTotalEnergyConsumption": lambda handle: self.millijoules,
-            "nvmlDeviceGetCurrentClocksThrottleReasons": lambda handle: self.bits,
-            "nvmlDeviceGetClockInfo": lambda handle, kind: 1500,
-            "nvmlDeviceGetPowerUsage": lambda handle: 70_000,
-            "nvmlDeviceGetTemperature": lambda handle, kind: 60,
-            "nvmlDeviceGetComputeRunningProcesses": lambda handle: self.processes,
-        }
 
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> Card:
-    made = Card()
-    for name, answer in made.answers().items():
-
-        def asked(*arguments: Any, name: str = name, answer: Callable[..., Any] = answer) -> Any:
-            if name in made.mute:
-                raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-            return answer(*arguments)
-
-        monkeypatch.setattr(pynvml, name, asked)
-    return made
+    return installed(monkeypatch)
 
 
 @pytest.mark.skipif(bool(environment().gpus), reason="this machine has a GPU")
@@ -120,6 +79,49 @@ def test_own_and_foreign_processes_on_the_device_are_told_apart(card: Card) -> N
     assert probe.to_json()["gpus"][CARD]["by_process"] == "unavailable"
 
 
+def test_bytes_of_a_process_that_has_ended_are_known(card: Card) -> None:
+    import subprocess
+
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        card.processes = [SimpleNamespace(pid=child.pid, usedGpuMemory=3 * GIB)]
+        with device.DeviceProbe(pids=(child.pid,)) as probe:
+            card.processes = []
+            child.kill()
+            child.wait()
+    finally:
+        child.kill()
+    assert probe.to_json()["gpus"][CARD]["by_process"] == {str(child.pid): 3 * GIB}
+
+
+def test_the_peak_of_two_gpus_is_the_highest_sum_of_one_moment(card: Card) -> None:
+    card.count = 2
+    with device.DeviceProbe() as probe:
+        for filled in (0, 1):
+            card.extra = {filled: 4 * GIB}
+            looked(card)
+        card.extra = {}
+    told = probe.to_json()
+    assert [each["peak"] for each in told["gpus"].values()] == [4 * GIB, 4 * GIB]
+    assert told["peak"] == 4 * GIB
+
+
+@pytest.mark.parametrize(("bits", "reasons"), [(0x200, ("board limit",)), (0x400 | 0x1, ("idle", "reliability"))])
+def test_every_bit_of_the_driver_has_a_name(card: Card, bits: int, reasons: tuple[str, ...]) -> None:
+    card.bits = bits
+    with device.DeviceProbe() as probe:
+        pass
+    assert probe.to_json()["gpus"][CARD]["states"][0][5] == reasons
+    every = sum(getattr(pynvml, name) for name in BITS)
+    assert every == pynvml.nvmlClocksThrottleReasonAll == sum(THROTTLES.values())
+
+
+BITS = sorted(
+    name for name in dir(pynvml) if name.startswith("nvmlClocksThrottleReason") and name[24:] not in ("All", "None")
+)
+BITS.remove("nvmlClocksThrottleReasonUserDefinedClocks")  # another name of one bit
+
+
 def test_what_a_card_does_not_tell_is_none_and_not_zero(card: Card) -> None:
     card.mute = {"nvmlDeviceGetClockInfo", "nvmlDeviceGetPowerUsage", "nvmlDeviceGetCurrentClocksThrottleReasons"}
     with device.DeviceProbe() as probe:
@@ -150,6 +152,17 @@ def test_energy_is_net_of_idling_and_per_inference(card: Card, monkeypatch: pyte
     assert told["joules"] == pytest.approx(1000)
     assert told["per_inference"] == pytest.approx((1000 - 50 * 10) / 1000)
     assert "granularity" in told["note"]
+
+
+def test_a_window_can_begin_after_a_warm_up(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, joules = iter([0.0, 2.0, 5.0, 15.0]), iter([0, 100_000, 900_000, 1_900_000])
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", lambda handle: next(joules))
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    with device.EnergyMeter() as meter:
+        meter.begin()
+    told = meter.to_json(1000)
+    assert (told["joules"], told["seconds"], told["idle_watts"]) == (1000.0, 10.0, 50.0)
 
 
 def test_a_missing_or_dead_counter_is_unavailable(card: Card) -> None:

@@ -5,6 +5,7 @@ import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import numpy as np
@@ -13,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seatrial.optimize.artifact import Artifact, File, TensorSpec, digest_file
-from seatrial.optimize.environment import environment
+from seatrial.optimize.environment import Environment, GpuSettings, environment
 from seatrial.optimize.errors import ConfigError, ContractError, IntegrityError, MachineError, StageError
 from seatrial.optimize.recipe.configs import CompileConfig, Shapes
 from seatrial.optimize.recipe.targets import broken
 from seatrial.optimize.sessions.on_tensorrt import EngineSession, at_hand, carry_out, within
+from seatrial.optimize.stages.compile import _requires
 from seatrial.optimize.tensorrt.plan import ENGINE, LAYERS, MODEL, PLAN, TIMING, EnginePlan, plan_engine, trtexec
 from tests.support.made_by import MADE_BY
 from tests.support.recorder import VERSIONS, Recorder
@@ -231,6 +233,65 @@ def test_an_engine_demands_the_version_and_the_gpu_that_built_it() -> None:
     assert "needs TensorRT ==10.16" in broken({"tensorrt": "==10.16.1.11"}, here)
     assert "built for NVIDIA A10" in broken({"tensorrt": ">=10", "gpu_any": ["NVIDIA A10"]}, here)
     assert "has none" in broken({"tensorrt": ">=10"}, replace(here, libraries={}))
+
+
+def machine(name: str, capability: str) -> Environment:
+    settings = GpuSettings(uuid="GPU-1", name=name, compute_capability=capability)
+    return replace(
+        environment(),
+        libraries={"tensorrt-cu12": "10.16.1.11"},
+        gpus=(f"GPU-1, {name}, 580",),
+        gpu_settings=(settings,) if capability else (),
+    )
+
+
+@pytest.mark.parametrize(
+    ("requires", "here", "said"),
+    [
+        ({"gpu_any": ["NVIDIA A10"]}, machine("NVIDIA A10", "8.6"), ""),
+        (
+            {"gpu_any": ["NVIDIA A10"]},
+            machine("NVIDIA A100", "8.0"),
+            "built for NVIDIA A10, this machine has NVIDIA A100",
+        ),
+        (
+            {"gpu_any": ["NVIDIA A10"]},
+            machine("NVIDIA A10G", "8.6"),
+            "built for NVIDIA A10, this machine has NVIDIA A10G",
+        ),
+        ({"gpu_any": ["NVIDIA A10"], "compute_capability_any": ["8.6"]}, machine("NVIDIA A10", ""), ""),
+        (
+            {"gpu_any": ["NVIDIA A10"], "compute_capability_any": ["8.6"]},
+            machine("NVIDIA A10", "8.9"),
+            "capability 8.6",
+        ),
+        ({"compute_capability_any": ["8.6"]}, machine("NVIDIA A40", "8.6"), ""),
+        ({"compute_capability_any": ["8.6"]}, machine("NVIDIA A40", ""), "unknown"),
+        ({"compute_capability_least": "8.0"}, machine("NVIDIA B200", "10.0"), ""),
+        ({"compute_capability_least": "8.0"}, machine("NVIDIA T4", "7.5"), "8.0 or higher"),
+        ({"compute_capability_least": "8.0"}, replace(machine("", ""), gpus=()), "no GPU"),
+    ],
+)
+def test_an_engine_is_for_one_gpu_by_its_whole_name_and_compute_capability(
+    requires: dict[str, Any], here: Environment, said: str
+) -> None:
+    found = broken({"tensorrt": "==10.16.1.11", **requires}, here)
+    assert said in found
+    assert bool(found) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [
+        ("none", {"gpu_any": ["NVIDIA L4"], "compute_capability_any": ["8.9"]}),
+        ("same-compute-capability", {"compute_capability_any": ["8.9"]}),
+        ("ampere+", {"compute_capability_least": "8.0"}),
+    ],
+)
+def test_an_engine_names_the_gpus_that_its_compatibility_level_allows(level: Any, expected: dict[str, Any]) -> None:
+    plan = plan_engine(config(hardware_compatible=level), [SIGNAL], "")
+    found = _requires(plan, "11.4.0.106", SimpleNamespace(environment=machine("NVIDIA L4", "8.9")))  # type: ignore[arg-type]
+    assert found == {"tensorrt": "==11.4.0.106", **expected}
 
 
 def test_an_artifact_without_an_engine_file_is_planned() -> None:

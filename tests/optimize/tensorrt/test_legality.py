@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from seatrial.optimize.errors import StageError
 from seatrial.optimize.recipe.configs import Shapes
-from seatrial.optimize.tensorrt.legality import QUANTIZED, UNSUPPORTED, Description, Node, Tensor, check, enforce
+from seatrial.optimize.tensorrt.legality import QUANTIZER_TYPES, UNSUPPORTED, Description, Node, Tensor, check, enforce
 from seatrial.optimize.tensorrt.on_onnx import describe
 
 pytestmark = pytest.mark.experimental("TensorRT")
@@ -62,7 +62,11 @@ def test_a_plain_float_graph_is_legal() -> None:
 @pytest.mark.parametrize(
     ("description", "rule"),
     [
-        (graph(node("Relu", "x"), opset=8), "opset"),
+        (graph(node("Relu", "x"), opset=6), "opset"),
+        (graph(node("Attention", "x", "x", "x", outputs=("y", "keys"))), "outputs"),
+        (graph(node("Attention", "x", "x", "x", attributes={"softmax_precision": 1})), "attribute"),
+        (graph(node("Clip", "f"), tensors={"f": Tensor(name="f", dtype="float8e4m3fn")}), "placement"),
+        (graph(node("Min", "i"), tensors={"i": Tensor(name="i", dtype="int8")}), "placement"),
         (graph(node("Relu", "x"), opset=25), "opset"),
         (graph(node("DynamicQuantizeLinear", "x")), "operator"),
         (graph(node("FusedMatMul", "x", "x", domain="com.microsoft")), "operator"),
@@ -79,9 +83,27 @@ def test_each_rule_alone(description: Description, rule: str) -> None:
     assert rules(description) == [rule]
 
 
-def test_uint8_may_be_an_input_of_the_network() -> None:
+@pytest.mark.parametrize(("operator", "legal"), [("Cast", True), ("Reshape", True), ("Add", False), ("Max", False)])
+def test_uint8_may_be_an_input_of_the_network_and_is_not_computed_with(operator: str, legal: bool) -> None:
     picture = Tensor(name="x", dtype="uint8", shape=("batch", 3))
-    assert not rules(graph(node("Cast", "x"), tensors={"x": picture}))
+    found = rules(graph(node(operator, "x"), tensors={"x": picture}))
+    assert found == ([] if legal else ["dtype"])
+    sum_ = Tensor(name="y", dtype="uint8", shape=("batch", 3))
+    assert rules(graph(node(operator, "x"), tensors={"y": sum_})) == ([] if legal else ["dtype"])
+
+
+@pytest.mark.parametrize("operator", ["Max", "Clip"])
+def test_int8_is_compared_without_being_dequantized(operator: str) -> None:
+    assert not rules(graph(node(operator, "i"), tensors={"i": Tensor(name="i", dtype="int8")}))
+
+
+@pytest.mark.parametrize("opset", [7, 8, 9, 24])
+def test_opsets_that_were_built_are_legal(opset: int) -> None:
+    assert not rules(graph(node("Relu", "x"), opset=opset))
+
+
+def test_attention_with_one_output_is_legal() -> None:
+    assert not rules(graph(node("Attention", "x", "x", "x", attributes={"is_causal": 1}), opset=23))
 
 
 def test_local_functions_and_types_that_are_not_known_are_not_judged() -> None:
@@ -91,19 +113,19 @@ def test_local_functions_and_types_that_are_not_known_are_not_judged() -> None:
 
 
 @given(
-    dtype=st.sampled_from([*QUANTIZED, "uint8", "int16", "float8e5m2"]),
+    dtype=st.sampled_from([*QUANTIZER_TYPES, "int16", "float8e5m2"]),
     zero=st.booleans(),
     fixed=st.booleans(),
     positive=st.booleans(),
     shape=st.sampled_from([(), (1,), (3,)]),
-    opset=st.integers(9, 24),
+    opset=st.integers(7, 24),
 )
 def test_a_quantizer_is_legal_exactly_where_one_expression_says_so(
     dtype: str, zero: bool, fixed: bool, positive: bool, shape: tuple[int, ...], opset: int
 ) -> None:
     point = constant("point", dtype, constant=fixed, zero=zero)
     nodes, tensors = pair(constant("scale", positive=positive, shape=shape), point)
-    legal = zero and positive and math.prod(shape) <= 1 and opset >= QUANTIZED.get(dtype, 99)
+    legal = zero and positive and math.prod(shape) <= 1 and opset >= QUANTIZER_TYPES.get(dtype, 99)
     assert (not rules(graph(*nodes, tensors=tensors, opset=opset))) == legal
 
 

@@ -235,6 +235,8 @@ def provider(**changes: Any) -> dict[str, Any]:
         (provider(workspace_bytes=4), "engine.workspace_bytes"),
         (provider(gpu="sm90"), "engine.gpu"),
         (provider(tensorrt="10"), "engine.tensorrt"),
+        (provider(builder_level=6), "engine.builder_level"),
+        (provider(cuda_graph=True), "engine.cuda_graph"),
         (provider(profile={}), "engine.profile"),
         (provider(profile={"image": Shapes(min=(4,), opt=(2,), max=(8,))}), "engine.profile.image"),
         ({"engine": TensorrtPlan(kind="tensorrt", by_gpu={"9.0": "a/b.plan"}), "instances": GPU}, "engine.by_gpu"),
