@@ -14,6 +14,7 @@ from .probe import Probe
 from .slo import Slo
 
 Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int_]
 DRAWS = 500  # of the bootstrap; chosen: the ends of a 97 % interval then rest on 7 draws each
 LEVEL = 0.97
 """Level of the bootstrap. A nominal 97 % interval covered the truth in 77 of 80 simulated searches, a 95 % one in 74:
@@ -50,7 +51,7 @@ def fit(curve: Sequence[Point], slo: Slo) -> tuple[Floats, Floats, Floats, Float
     from scipy.optimize import isotonic_regression
 
     rates = np.array(sorted({point.rate for point in curve}))
-    at = np.array([np.searchsorted(rates, point.rate) for point in curve])
+    at = np.searchsorted(rates, [point.rate for point in curve])
     counted = np.bincount(at, [point.counted for point in curve])
     effective = counted**2 / np.bincount(at, [point.counted**2 / point.effective for point in curve])
     misses = np.bincount(at, [point.over for point in curve]) / counted * effective
@@ -85,14 +86,14 @@ def interval(probes: Sequence[Probe], slo: Slo, *, seed: int, level: float = LEV
     """
     usable = sorted((p for p in probes if not p.faults and p.effective >= 1), key=lambda each: each.rate)
     random, found = np.random.default_rng(seed), []
-    by_rate: dict[float, list[Probe]] = {}
+    by_rate: dict[float, list[tuple[Probe, Counts]]] = {}
     for probe in usable:
-        by_rate.setdefault(probe.rate, []).append(probe)
+        by_rate.setdefault(probe.rate, []).append((probe, np.array(probe.blocks)))
     for _ in range(DRAWS):
         drawn = []
         for group in by_rate.values():
             for index in random.integers(0, len(group), len(group)):
-                drawn.append(_redrawn(group[index], random))
+                drawn.append(_redrawn(*group[index], random))
         if (rate := crossing(drawn, slo)) is not None:
             found.append(rate)
     if len(found) < DRAWS / 2:
@@ -112,7 +113,7 @@ def misfit(curve: Sequence[Point], slo: Slo) -> tuple[float, float]:
     return float(rates[np.argmax(away)]), float(np.max(away))
 
 
-def _redrawn(probe: Probe, random: np.random.Generator) -> Point:
-    blocks = np.array(probe.blocks)
-    counted, over = blocks[random.integers(0, len(blocks), len(blocks))].sum(axis=0)
+def _redrawn(probe: Probe, blocks: Counts, random: np.random.Generator) -> Point:
+    """The probe with as many of its `blocks` (n rows: arrivals, misses) as it has, drawn with replacement."""
+    counted, over = blocks.take(random.integers(0, len(blocks), len(blocks)), axis=0).sum(axis=0)
     return Point(rate=probe.rate, counted=int(counted), over=int(over), effective=probe.effective)

@@ -14,7 +14,8 @@ from ..load.run import OK, LoadRun
 from ..load.steady import Label, autocorrelation_time, steady_state
 from ..load.validity import breaches
 from ..load_limits import LoadLimits
-from .slo import Slo, allowed_over, share_bounds
+from ..scenarios import exceedances
+from .slo import Slo, share_bounds
 
 Phase = Literal["bracket", "bisect", "replicate", "profile"]
 Decision = Literal["SUSTAIN", "NOT", "OPEN", "INVALID"]
@@ -85,7 +86,7 @@ def evaluate(run: LoadRun, slo: Slo, *, number: int, phase: Phase, limits: LoadL
         own = latency > np.quantile(latency, slo.quantile)
         tau = max(autocorrelation_time(over), autocorrelation_time(own))
     effective = counted / tau
-    allowed = allowed_over(int(effective), slo.quantile)
+    allowed = exceedances(int(effective), slo.quantile)
     upper = None if allowed is None else float(np.quantile(latency, 1 - allowed / int(effective), method="higher"))
     broken = breaches(run, limits)
     return Probe(

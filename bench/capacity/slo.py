@@ -6,13 +6,14 @@ since neighbours in a queue are slow together.
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from math import ceil, floor, isfinite
 
 from seatrial.optimize.errors import ConfigError
 
+from ..scenarios import CONFIDENCE, exceedances
 from ..stats import clopper_pearson
 
-CONFIDENCE = 0.99  # as in LoadGen's early stopping (MLPerf inference rules, appendix on early stopping)
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 _TEXT = re.compile(r"\s*p(\d{1,2}(?:\.\d+)?)\s*<=?\s*(\d+(?:\.\d+)?|\.\d+)\s*(s|ms|us)\s*")
 
@@ -49,27 +50,15 @@ class Slo:
         return f"p{100 * self.quantile:g} <= {1e3 * self.seconds:g} ms"
 
 
-def allowed_over(n: int, quantile: float, confidence: float = CONFIDENCE) -> int | None:
-    """Return how many of n independent requests may miss the objective with that confidence; None if n is too small.
-
-    The largest t with ``BinomCDF(t; n, 1 - quantile) <= 1 - confidence``, MLPerf LoadGen's early stopping.
-    """
-    from scipy.stats import binom
-
-    t = int(binom.ppf(1 - confidence, n, 1 - quantile))
-    while t >= 0 and binom.cdf(t, n, 1 - quantile) > 1 - confidence:
-        t -= 1
-    return t if t >= 0 else None
-
-
+@cache
 def needed(over: int, quantile: float, confidence: float = CONFIDENCE) -> int:
     """The fewest independent requests with which `over` misses still prove the objective: 459 at p99 for none."""
     low, high = over, over + 1
-    while (allowed := allowed_over(high, quantile, confidence)) is None or allowed < over:
+    while (allowed := exceedances(high, quantile, confidence)) is None or allowed < over:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        allowed = allowed_over(middle, quantile, confidence)
+        allowed = exceedances(middle, quantile, confidence)
         low, high = (low, middle) if allowed is not None and allowed >= over else (middle, high)
     return high
 

@@ -124,9 +124,9 @@ def _home(path: str, name: str, tree: Tree) -> str:
     A module of the same floor is likelier than others, then a file of the same name, then a class or function. A name
     that changed floors is only found where it is a class: functions of different floors are often called alike.
     """
-    found = tree.defining(name)
-    if path in (module.path for module in found):
+    if any(name in module.defines for module in tree.modules.values() if module.path == path):
         return path
+    found = tree.defining(name)
     old, ranked = Path(path), dict[tuple[bool, bool, bool], list[str]]()
     for module in found:
         near, made = Path(module.path).parts[0] == old.parts[0], name in module.makes

@@ -10,7 +10,7 @@ PACKAGE = "seatrial"
 GROUND, TOP = "ground", "top"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Module:
     """One file of a floor: its path from the root, its parsed text, and the dotted names of modules that it imports."""
 
@@ -18,7 +18,7 @@ class Module:
     parsed: ast.Module
     imports: frozenset[str]
 
-    @property
+    @cached_property
     def parts(self) -> tuple[str, ...]:
         """The dotted name in parts: floor, rooms, module; a package has no part of its own for ``__init__``."""
         parts = Path(self.path).with_suffix("").parts
@@ -34,12 +34,12 @@ class Module:
         """The first line of the docstring."""
         return (ast.get_docstring(self.parsed) or "").partition("\n")[0]
 
-    @property
+    @cached_property
     def classes(self) -> frozenset[str]:
         """Names of the classes at the top level."""
         return frozenset(node.name for node in self.parsed.body if isinstance(node, ast.ClassDef))
 
-    @property
+    @cached_property
     def makes(self) -> frozenset[str]:
         """Names of the classes and functions at the top level."""
         return frozenset(
@@ -48,7 +48,7 @@ class Module:
             if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         )
 
-    @property
+    @cached_property
     def defines(self) -> frozenset[str]:
         """Names of classes, functions and values at the top level."""
         targets = (
@@ -154,6 +154,15 @@ def read_tree(root: Path) -> Tree:
     return Tree(modules={".".join(module.parts): module for module in modules})
 
 
+def statements(node: ast.AST) -> Iterator[ast.stmt]:
+    """Yield every statement below a node, in order: all that can import, without walking through expressions."""
+    for name in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for child in getattr(node, name, ()) if not isinstance(node, ast.expr) else ():
+            if isinstance(child, ast.stmt):
+                yield child
+            yield from statements(child)
+
+
 def _dotted(path: str) -> str:
     return ".".join(Path(path).with_suffix("").parts).removesuffix(".__init__")
 
@@ -161,7 +170,7 @@ def _dotted(path: str) -> str:
 def _imports(path: str, body: ast.Module, named: set[str]) -> Iterator[str]:
     """Yield the modules of ours that a file imports, at its top or inside a function."""
     here = Path(path).with_suffix("").parts
-    for node in ast.walk(body):
+    for node in statements(body):
         if isinstance(node, ast.Import):
             wanted = [alias.name.removeprefix(f"{PACKAGE}.") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from scripts.drawing.tree import statements
+
 ROOT = Path(__file__).parent.parent.parent
 FLOORS = ("optimize", "bench", "serve")
 FILES = [path for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.py"))]
@@ -38,12 +40,13 @@ def parsed(path: Path) -> ast.Module:
 
 
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    yield from (each for each in ast.walk(parsed(path)) if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef))
+    found = statements(parsed(path))
+    yield from (each for each in found if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
 def imports(path: Path, *, top_only: bool) -> Iterator[str]:
     tree = parsed(path)
-    nodes = tree.body if top_only else list(ast.walk(tree))
+    nodes = tree.body if top_only else statements(tree)
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

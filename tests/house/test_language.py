@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-FLOORS = ("optimize", "bench", "serve")
+from scripts.drawing.tree import statements
+from tests.house.test_floors import FLOORS, ROOT, parsed
+
 MOST = 0.03
 """Largest fraction of docstrings that may open with a question word."""
 QUESTION = re.compile(r"(?:What|Whether|How|Who)\b")
@@ -53,7 +54,8 @@ def templates(floor: str) -> list[Path]:
 
 
 def docstrings(path: Path) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = parsed(path)
+    for node in (tree, *statements(tree)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             text = ast.get_docstring(node)
             if text:
@@ -89,7 +91,7 @@ def called(node: ast.Call) -> str:
 
 def messages(path: Path) -> Iterator[tuple[int, str]]:
     """Texts of errors and breaches, help texts of options and arguments, and the docstrings of verbs."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Call) and SPOKEN.fullmatch(called(node)):
             for each in (*node.args, *(keyword.value for keyword in node.keywords)):
                 yield from ((each.lineno, text) for text in literal(each))

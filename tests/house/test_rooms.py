@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.test_floors import ROOT
+from tests.house.test_floors import ROOT, parsed
 
 HIGHEST = 11
 GROUND, TOP = "ground", "top"
@@ -64,7 +64,7 @@ Edges = dict[Edge, list[str]]
 def imports(path: Path, root: Path = ROOT) -> Iterator[tuple[str, int, bool]]:
     """Dotted names that a file imports, with line and whether for annotations only; a script's own do not count."""
     parts = path.relative_to(root).with_suffix("").parts
-    yield from _imports(ast.parse(path.read_text()), parts, annotations=False)
+    yield from _imports(parsed(path), parts, annotations=False)
 
 
 def _imports(node: ast.AST, parts: tuple[str, ...], *, annotations: bool) -> Iterator[tuple[str, int, bool]]:
@@ -76,7 +76,7 @@ def _imports(node: ast.AST, parts: tuple[str, ...], *, annotations: bool) -> Ite
         yield from ((f"{base}.{alias.name}", node.lineno, annotations) for alias in node.names)
     elif isinstance(node, ast.If) and "__main__" in ast.unparse(node.test):
         return
-    else:
+    elif not isinstance(node, ast.expr):
         typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         for child in ast.iter_child_nodes(node):
             yield from _imports(child, parts, annotations=annotations or typing)

@@ -15,8 +15,9 @@ from seatrial.bench.capacity.probe import Phase, Probe, decide, evaluate, pooled
 from seatrial.bench.capacity.result import Capacity, Header, conclude
 from seatrial.bench.capacity.run import is_capacity_run, recompute
 from seatrial.bench.capacity.search import Plan, search
-from seatrial.bench.capacity.slo import Slo, allowed_over, needed, share_bounds
+from seatrial.bench.capacity.slo import Slo, needed, share_bounds
 from seatrial.bench.load.run import LoadRun
+from seatrial.bench.scenarios import exceedances
 from seatrial.bench.schedule import poisson
 from seatrial.optimize.errors import ConfigError, IntegrityError
 
@@ -109,13 +110,13 @@ def test_what_is_no_objective_is_refused(text: str) -> None:
 def test_the_exact_test_has_loadgen_s_own_numbers(quantile: float, table: dict[int, int]) -> None:
     for over, n in table.items():
         assert needed(over, quantile) == n
-        assert allowed_over(n, quantile) == over
-        fewer = allowed_over(n - 1, quantile)
+        assert exceedances(n, quantile) == over
+        fewer = exceedances(n - 1, quantile)
         assert (-1 if fewer is None else fewer) < over
 
 
 def test_what_a_number_of_requests_allows() -> None:
-    assert [allowed_over(n, 0.99) for n in (100, 1000, 5000, 10_000, 30_000, 270_336)] == [None, 2, 33, 77, 260, 2583]
+    assert [exceedances(n, 0.99) for n in (100, 1000, 5000, 10_000, 30_000, 270_336)] == [None, 2, 33, 77, 260, 2583]
 
 
 def test_bounds_of_a_share_agree_with_the_exact_test() -> None:

@@ -1,7 +1,5 @@
 """Going on with a gate that could not tell: what was measured stays, more pairs come, and the error rates are told."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,21 +16,10 @@ from seatrial.bench.load.run import LoadRun
 from seatrial.bench.verdict import Verdict
 from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.samples import Samples
-from tests.support.gating import BASE, CANDIDATE, Answer, Clock, Host, run, small_budget, some_samples, standing, top1
+from tests.support.gating import BASE, CANDIDATE, Clock, Host, run, small_budget, some_samples, top1
 
 ARMS = {"base": BASE, "candidate": CANDIDATE}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def process() -> Iterator[None]:
-    with standing() as Host.pid:
-        yield
-
-
-@pytest.fixture(autouse=True)
-def stub(kserve: Callable[[Answer], AbstractContextManager[int]], monkeypatch: pytest.MonkeyPatch) -> None:
-    Host.serve = staticmethod(kserve)
-    monkeypatch.setattr(gate_room, "_SETTLE", 0.0)
+pytestmark = pytest.mark.usefixtures("stub_host")
 
 
 def noisy(sd: float, seed: int = 1) -> Clock:

@@ -6,8 +6,7 @@ depend on this machine. The gate on real Triton and real Locust is tested under 
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ from tests.support.gating import (
     BASE,
     CANDIDATE,
     FAULTS,
-    Answer,
     Clock,
     Host,
     good,
@@ -40,21 +38,11 @@ from tests.support.gating import (
     run,
     small_budget,
     some_samples,
-    standing,
     top1,
     wrong_answers,
 )
 
-
-@pytest.fixture(autouse=True, scope="module")
-def process() -> Iterator[None]:
-    with standing() as Host.pid:
-        yield
-
-
-@pytest.fixture(autouse=True)
-def stub(kserve: Callable[[Answer], AbstractContextManager[int]]) -> None:
-    Host.serve = staticmethod(kserve)
+pytestmark = pytest.mark.usefixtures("stub_host")
 
 
 @pytest.fixture
@@ -65,11 +53,6 @@ def samples() -> Samples:
 @pytest.fixture
 def small() -> Budget:
     return small_budget()
-
-
-@pytest.fixture(autouse=True)
-def no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate_room, "_SETTLE", 0.0)  # nothing real is disturbed, so nothing has to calm down
 
 
 def test_a_faster_candidate_passes_and_everything_is_kept(tmp_path: Path, samples: Samples, small: Budget) -> None:
