@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from seatrial.optimize import environment as machine
+from seatrial.optimize.building.built import choice_of
 from seatrial.optimize.draft.finished import tried_on
 from seatrial.optimize.recipe.data import Data
 from seatrial.optimize.recipe.recipe import load_recipe
@@ -101,7 +102,8 @@ def _artifact(
     artifact = named(ref)
     measuring.check_inputs(artifact)
     if recipe is not None:
-        samples = _evaluation(recipe)
+        samples, own = _evaluation(recipe), choice_of(load_recipe(recipe)).of(artifact.format)
+        plan = replace(plan, engine=own.engine, device=own.device) if not plan.engine and not plan.device else plan
     else:
         shapes = Endpoint(url="", model=artifact.name, version="", inputs=artifact.inputs, outputs=artifact.outputs)
         samples = tried_on(artifact, 2 * plan.batch, seed) or random_inputs(shapes, 2 * plan.batch, seed)

@@ -7,11 +7,11 @@ import typer
 
 from seatrial.optimize import environment as machine
 from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.building.built import choice_of
 from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.quality import metric
 from seatrial.optimize.recipe.data import Data
-from seatrial.optimize.recipe.recipe import load_recipe
-from seatrial.optimize.sessions.choice import EngineChoice
+from seatrial.optimize.recipe.recipe import Recipe, load_recipe
 from seatrial.optimize.terminal import Device, Engine, Json, emit, led, named, out, progress, store
 
 from ..budget import load_budget
@@ -44,7 +44,8 @@ def quality(
     Without --budget all results are informational (exit 0). With it: PASS (0), FAIL (1), INCONCLUSIVE (3) or INVALID
     (4), by the rules of a gate. Attacks need the source: an artifact whose recipe started from torch.
     """
-    found, checks, facts = _look(target, against, recipe, budget, EngineChoice(engine=engine, device=device))
+    loaded = load_recipe(recipe).measured_in(engine, device)
+    found, checks, facts = _look(target, against, loaded, budget)
     title = target if against is None else f"{target} against {against}"
     if html is not None:
         show.write_html(html, title=title, assessment=found, checks=checks, facts=facts)
@@ -61,20 +62,20 @@ def quality(
 
 
 def _look(
-    target: str, against: str | None, recipe: Path, budget: Path | None, choice: EngineChoice
+    target: str, against: str | None, recipe: Recipe, budget: Path | None
 ) -> tuple[Assessment, tuple[Check, ...], dict[str, str]]:
     """Return the findings, their checks, and facts about the method.
 
     Raises:
         ConfigError: the budget has no checks, or one that cannot be asked of these samples.
     """
-    loaded, kept = load_recipe(recipe), store()
+    kept, choice = store(), choice_of(recipe)
     limits = load_budget(budget) if budget is not None else None
     if limits is not None and not limits.checks:
         raise ConfigError("the budget has no checks", where=str(budget), next_step="add [[checks]], or omit the budget")
     one, other = _target(target), None if against is None else _target(against)
     choice.check([each.format for each in (one, other) if isinstance(each, Artifact)])
-    samples = Data(loaded, kept, machine.environment()).samples("evaluation")
+    samples = Data(recipe, kept, machine.environment()).samples("evaluation")
     source = adversarial.source_of((one, other), kept)
     attackable = source is not None and source.format == "torch"
     checks = limits.checks if limits else default_checks(samples, against=other is not None, attack=attackable)
@@ -83,7 +84,7 @@ def _look(
     base, base_runs = (None, None) if other is None else answering(other, kept, choice=choice)
     with progress() as report:
         suite = adversarial.prepared(
-            checks, samples, metric(loaded), source, kept, lambda what, share: report("attack", share, what)
+            checks, samples, metric(recipe), source, kept, lambda what, share: report("attack", share, what)
         )
         found = assess(
             suite,

@@ -26,7 +26,7 @@ def driver_missing(device: Device, *, load: Loader = ctypes.CDLL) -> Missing | N
     except OSError:
         return Missing(
             what=f"there is no NVIDIA driver on this machine ({DRIVER} cannot be loaded)",
-            next_step="use a machine with an NVIDIA GPU and its driver, or device cpu",
+            next_step="use a machine with an NVIDIA GPU and its driver",
         )
     count = ctypes.c_int(0)
     code = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
@@ -34,7 +34,7 @@ def driver_missing(device: Device, *, load: Loader = ctypes.CDLL) -> Missing | N
         said = f"the driver reports error {code}" if code else "the driver lists none"
         return Missing(
             what=f"there is no usable NVIDIA GPU on this machine ({said})",
-            next_step="check nvidia-smi, or use device cpu",
+            next_step="check nvidia-smi",
         )
     if device.index >= count.value:
         return Missing(

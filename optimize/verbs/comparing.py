@@ -7,6 +7,7 @@ import typer
 
 from ..building import comparison as comparing
 from ..building import coverage_cache as covering
+from ..building.built import choice_of
 from ..errors import ConfigError
 from ..recipe.recipe import load_recipe
 from ..recipe.recorded import recorded_recipe
@@ -47,7 +48,7 @@ def parity(
     one = named(reference if candidate else str(other.made_by.parent))
     told = load_recipe(recipe) if recipe is not None else recorded_recipe(other, kept)
     with progress() as report:
-        choice = EngineChoice(engine=engine, device=device)
+        choice = choice_of(told.measured_in(engine, device))
         found = comparing.hold(one, other, told, kept, bisect=bisect, choice=choice, progress=report)
     if html is not None:
         showing.write_html(html, found)

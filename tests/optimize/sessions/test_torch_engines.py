@@ -1,6 +1,7 @@
 """Torch as an engine: eager, compiled whole, and captured (on the CPU with a stand-in for the capture)."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from seatrial.optimize.errors import StageError
 from seatrial.optimize.samples import Array
 from seatrial.optimize.sessions import on_torch_compile
 from seatrial.optimize.sessions.device import HOST, Device
-from seatrial.optimize.sessions.engine import ENGINES, Bindable
-from seatrial.optimize.sessions.on_torch import TorchSession, placed, torch_missing
+from seatrial.optimize.sessions.engine import ENGINES, Bindable, ModelFiles, RanOn, opened
+from seatrial.optimize.sessions.on_torch import Architecture, TorchSession, placed, save_module, torch_missing
 from seatrial.optimize.sessions.on_torch_compile import CompiledSession
 from seatrial.optimize.sessions.on_torch_graph import SHAPES, GraphSession
 
@@ -77,17 +78,16 @@ def test_a_module_that_is_not_one_graph_is_refused_and_not_run_in_parts() -> Non
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_beyond_the_limit_of_compilations_nothing_runs_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beyond_the_limit_of_compilations_nothing_runs_eagerly() -> None:
     torch._dynamo.reset()
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)
-    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
     module = Net()
     session = CompiledSession(
         module, *IO, forward=torch.compile(module, fullgraph=True, dynamic=False, backend="eager")
     )
-    session.run({"x": rows(2)})
-    with pytest.raises(StageError, match="one compiled graph"):
-        session.run({"x": rows(3)})
+    with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
+        session.run({"x": rows(2)})
+        with pytest.raises(StageError, match="one compiled graph"):
+            session.run({"x": rows(3)})
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -195,3 +195,36 @@ def test_what_cannot_be_captured_is_an_error_with_the_way_out() -> None:
     assert "use engine torch" in caught.value.next_step
     with pytest.raises(StageError, match="the inputs lack x"):
         session.run({})
+
+
+SOURCE_TEXT = """
+import torch
+
+
+def net() -> torch.nn.Module:
+    torch.manual_seed(2)
+    return torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.Tanh())
+"""
+
+
+@needs_compiler
+@pytest.mark.filterwarnings("ignore")
+def test_an_artifact_opens_in_the_compiled_engine_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "source.py").write_text(SOURCE_TEXT)
+    module = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.Tanh())
+    folder = tmp_path / "files"
+    folder.mkdir()
+    save_module(module, Architecture(factory="source.py:net", arguments={}), tmp_path / "source.py", folder)
+    model = ModelFiles(
+        format="torch",
+        file=lambda name: folder / name,
+        names=frozenset(path.name for path in folder.iterdir()),
+        inputs=IO[0],
+        outputs=IO[1],
+    )
+    found = opened(ENGINES.get("torch-compile"), model, threads=1)
+    assert found.ran_on == RanOn(engine="torch-compile", provider="inductor", device="cpu")
+    eager = opened(ENGINES.get("torch"), model, threads=1)
+    assert eager.ran_on == RanOn(engine="torch", provider="torch", device="cpu")
+    given = {"x": rows(3)}
+    np.testing.assert_allclose(found.session.run(given)["y"], eager.session.run(given)["y"], rtol=1e-5, atol=1e-6)
