@@ -63,7 +63,8 @@ TENSORRT = Experimental(
 GPU = Experimental(
     name="GPU",
     scope=(
-        'CUDA and TensorRT execution providers of ONNX Runtime, instances of `kind = "gpu"`, training with '
+        "CUDA and TensorRT execution providers of ONNX Runtime (engines `onnxruntime-cuda`, `onnxruntime-tensorrt`), "
+        'torch, torch-compile and torch-cuda-graph on a GPU, instances of `kind = "gpu"`, training with '
         '`device = "cuda"`, readings of NVML'
     ),
     unmet="Nothing has been run or measured on a GPU.",
@@ -71,7 +72,10 @@ GPU = Experimental(
         'The tests in `tests/gpu` passed on an NVIDIA GPU, and a deployment with `kind = "gpu"` proven, placed and '
         "measured there."
     ),
-    helps=("build", "place", "measure"),
+    helps=(
+        *("build", "place", "measure"),
+        *(f"{verb} --device" for verb in ("build", "coverage", "measure", "parity", "quality", "search")),
+    ),
 )
 ALL = (KUBERNETES, TENSORRT, GPU)
 

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Recipe = Annotated[Path, typer.Argument(help="A recipe (TOML), for instance optimize/recipes/scenes-int8.toml.")]
+Engine = Annotated[
+    str, typer.Option("--engine", help="Engine instead of the format's own (onnxruntime-cpu, openvino, torch, ...).")
+]
+Device = Annotated[
+    str, typer.Option("--device", help="Device of the engine: cpu, cuda or cuda:1; a GPU is (experimental).")
+]
 Ref = Annotated[str, typer.Argument(help="An artifact: a tag, a digest or its first digits; or an ONNX file.")]
 
 

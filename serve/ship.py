@@ -41,7 +41,7 @@ from .triton.repository.placement import Placement
 from .triton.repository.placing import choose, place
 from .triton.repository.vouching import check
 from .triton.running import on_pytriton
-from .triton.running.host import host
+from .triton.running.host import check_machine, host
 from .triton.supervision import lasting
 
 Progress = Callable[[str, float, str], None]
@@ -127,6 +127,7 @@ def ship(
     if keep_up and on_pytriton.status() is not None:
         raise ServerError("a server is already running", next_step="stop it first: seatrial down")
     gating.check_batch(budget, deployment.max_batch_size or None)
+    check_machine(deployment)
     home, repository, run = folders.home, folders.repository, folders.run
     store = Store(home / "store")
     made = build(recipe, store, progress)

@@ -93,7 +93,8 @@ def interval(probes: Sequence[Probe], slo: Slo, *, seed: int, level: float = LEV
         drawn = []
         for group in by_rate.values():
             for index in random.integers(0, len(group), len(group)):
-                drawn.append(_redrawn(*group[index], random))
+                probe, blocks = group[index]
+                drawn.append(_redrawn(probe, blocks, random))
         if (rate := crossing(drawn, slo)) is not None:
             found.append(rate)
     if len(found) < DRAWS / 2:

@@ -36,13 +36,14 @@ WARM = 0.1  # of a scenario's time, before it, not recorded
 class Plan:
     """SingleStream asks for one sample after the other, Offline for `batch` samples at a time, each for `seconds`.
 
-    `engine` names another engine than that of the artifact's format.
+    `engine` names another engine than that of the artifact's format, `device` another device than the engine's own.
     """
 
     seconds: float = 3.0
     batch: int = 32
     threads: int = 1
     engine: str = ""
+    device: str = ""
 
     def __post_init__(self) -> None:
         for name in ("seconds", "batch", "threads"):
@@ -88,7 +89,7 @@ def measure(artifact: Artifact, store: Store, samples: dict[str, Array], plan: P
         engine_of(artifact.format, plan.engine).load()
     phases = {"started": _memory()}
     began = time.perf_counter()
-    opened = open_artifact(artifact, store, threads=plan.threads, engine=plan.engine)
+    opened = open_artifact(artifact, store, threads=plan.threads, engine=plan.engine, device=plan.device)
     load_time = time.perf_counter() - began
     phases["loaded"] = _memory()
     fixed = fixed_batch(artifact, samples)

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from seatrial.optimize import experimental
 from seatrial.optimize.artifact import Artifact
 from seatrial.optimize.environment import environment, now
 from seatrial.optimize.errors import StageError
 from seatrial.optimize.samples import Array
-from seatrial.optimize.sessions.engine import engine_of
+from seatrial.optimize.sessions.engine import engine_of, report_use, require
 from seatrial.optimize.store import Store
 
 from ..load.on_locust import ClientSetup, load
@@ -69,8 +68,7 @@ def measure_artifact(
     """
     samples = fitting(artifact, samples)
     engine = engine_of(artifact.format, plan.engine)
-    if engine.part is not None:  # the process that opens it reports nothing
-        experimental.used(engine.part)
+    report_use(engine, require(engine, plan.device))  # the process that opens it reports nothing
     measured.open_run(folder)
     cores = tuple(cores) or default_cores(plan.threads)
     expected = _SHARE_OF_START + plan.seconds * 2 * (1 + in_process.WARM)

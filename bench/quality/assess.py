@@ -9,7 +9,9 @@ from typing import Any
 
 from seatrial.optimize.artifact import Artifact
 from seatrial.optimize.sessions.answers import answers
-from seatrial.optimize.sessions.session import open_session
+from seatrial.optimize.sessions.choice import OWN, EngineChoice
+from seatrial.optimize.sessions.engine import RanOn
+from seatrial.optimize.sessions.session import open_artifact
 from seatrial.optimize.store import Store
 
 from ..decision import decide
@@ -76,13 +78,17 @@ def assess(
     return Assessment(outcome=outcome if gates else None, findings=tuple(findings), evidence=evidence)
 
 
-def answering(target: Artifact | Endpoint, store: Store, batch: int = _BATCH) -> Ask:
+def answering(
+    target: Artifact | Endpoint, store: Store, batch: int = _BATCH, choice: EngineChoice = OWN
+) -> tuple[Ask, RanOn | None]:
     """Return the answer function of an artifact (opened here, one thread) or an endpoint (over HTTP).
+
+    With it, what an artifact runs on, in the engine of `choice` where that opens its format; None for an endpoint.
 
     Raises:
         SeatrialError: the artifact cannot run on this machine.
     """
     if isinstance(target, Endpoint):
-        return lambda inputs: served.answers(target, inputs, batch)
-    session = open_session(target, store)
-    return lambda inputs: answers(session, target.inputs, inputs, batch, target.outputs)
+        return (lambda inputs: served.answers(target, inputs, batch)), None
+    opened = open_artifact(target, store, choice=choice)
+    return (lambda inputs: answers(opened.session, target.inputs, inputs, batch, target.outputs)), opened.ran_on

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from seatrial.optimize import environment as machine
+from seatrial.optimize.building.built import check_engines
 from seatrial.optimize.quality import metric
 from seatrial.optimize.recipe.data import Data
 from seatrial.optimize.recipe.recipe import load_recipe
@@ -75,6 +76,7 @@ def _run(
     base: str, candidate: str, budget: Budget, recipe: Path, hosted: tuple[Host, int | None], folder: Path
 ) -> Verdict:
     loaded, kept = load_recipe(recipe), store()
+    check_engines(loaded)
     samples = Data(loaded, kept, machine.environment()).samples("evaluation")
     one, other, score = named(base), named(candidate), metric(loaded)
     with progress() as report, kept_on_interrupt(folder):

@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from seatrial.optimize import environment as machine
+from seatrial.optimize.building.built import choice_of
 from seatrial.optimize.draft.finished import tried_on
 from seatrial.optimize.recipe.data import Data
 from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.samples import Array
-from seatrial.optimize.terminal import Json, emit, led, named, out, progress, store
+from seatrial.optimize.terminal import Device, Engine, Json, emit, led, named, out, progress, store
 
 from ..load.inputs import distinct_inputs, random_inputs
 from ..measuring import in_process, measured
@@ -42,9 +43,8 @@ def measure(
         int, typer.Option(min=0, help="Samples per batch. 0: batches of 32 in process, one per request to a server.")
     ] = 0,
     threads: Annotated[int, typer.Option(min=1, help="In process: threads of the engine, one core each.")] = 1,
-    engine: Annotated[
-        str, typer.Option(help="In process: engine instead of the format's own (onnxruntime-cpu, openvino, ...).")
-    ] = "",
+    engine: Engine = "",
+    device: Device = "",
     rate: Annotated[float, typer.Option(help="For a server: mean arrivals per second (Poisson).")] = 50.0,
     seed: Annotated[int, typer.Option(help="Seed of random samples and arrival times.")] = 1,
     metrics_url: Annotated[
@@ -62,6 +62,7 @@ def measure(
     failed, 4 the load broke a validity rule.
     """
     folder = out_folder or run_folder("measure")
+    plan = in_process.Plan(seconds=seconds, batch=batch or 32, threads=threads, engine=engine, device=device)
     with progress() as report:
 
         def tell(share: float) -> None:
@@ -71,7 +72,7 @@ def measure(
             given = replace(endpoint_of(subject), metrics_url=metrics_url)
             summary = _endpoint(given, recipe, (rate, seconds, seed), batch or 1, own_target, folder, tell)
         else:
-            summary = _artifact(subject, recipe, seed, (seconds, batch or 32, threads, engine), folder, tell)
+            summary = _artifact(subject, recipe, seed, plan, folder, tell)
     if json_:
         emit(summary.to_json() | {"run": str(folder)})
     else:
@@ -93,21 +94,20 @@ def _artifact(
     ref: str,
     recipe: Path | None,
     seed: int,
-    plan: tuple[float, int, int, str],
+    plan: in_process.Plan,
     folder: Path,
     tell: Progress,
 ) -> Summary:
-    seconds, batch, threads, engine = plan
     kept = store()
     artifact = named(ref)
     measuring.check_inputs(artifact)
     if recipe is not None:
-        samples = _evaluation(recipe)
+        samples, own = _evaluation(recipe), choice_of(load_recipe(recipe)).of(artifact.format)
+        plan = replace(plan, engine=own.engine, device=own.device) if not plan.engine and not plan.device else plan
     else:
         shapes = Endpoint(url="", model=artifact.name, version="", inputs=artifact.inputs, outputs=artifact.outputs)
-        samples = tried_on(artifact, 2 * batch, seed) or random_inputs(shapes, 2 * batch, seed)
-    wanted = in_process.Plan(seconds=seconds, batch=batch, threads=threads, engine=engine)
-    return measuring.measure_artifact(artifact, kept, samples, wanted, folder=folder, progress=tell)
+        samples = tried_on(artifact, 2 * plan.batch, seed) or random_inputs(shapes, 2 * plan.batch, seed)
+    return measuring.measure_artifact(artifact, kept, samples, plan, folder=folder, progress=tell)
 
 
 def _endpoint(

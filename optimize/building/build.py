@@ -32,7 +32,7 @@ from ..sessions.session import open_files, open_new, open_session
 from ..stages.stage import Context, Made, libraries, run_stage
 from ..store import Store
 from . import coverage_cache, gain
-from .built import REFERENCE, Build, Planned, Refused, Step
+from .built import REFERENCE, Build, Planned, Refused, Step, check_engines, choice_of
 from .source import check_source, make_source, source_ingredients
 
 Progress = Callable[[str, float, str], None]
@@ -75,9 +75,11 @@ class _Builder:
         self.progress = progress
         self.environment = environment()
         self.data = Data(recipe, store, self.environment)
+        self.choice = choice_of(recipe)
 
     def build(self, tag: bool) -> Build:
         check_source(self.recipe)
+        check_engines(self.recipe)
         note = {"text": to_toml(self.recipe), "path": str(self.recipe.path)}
         self.store.remember("recipes", self.recipe.digest, note)
         source = self._source()
@@ -121,9 +123,11 @@ class _Builder:
             return None  # a model that cannot run here cannot be judged here
         self.progress(label, 0.99, "timing against the parent")
         digest, samples = self.data.digest("evaluation") or "", lambda: self.data.samples("evaluation")
-        against = gain.pace_to(parent, child, self.store, samples, digest)
+        against = gain.pace_to(parent, child, self.store, samples, digest, choice=self.choice)
         memory = (
-            gain.memories(parent, child, self.store, samples, digest) if "memory" in given.counted else (None, None)
+            gain.memories(parent, child, self.store, samples, digest, self.choice)
+            if "memory" in given.counted
+            else (None, None)
         )
         if not gain.dropped(gain.changes(parent, child, against, memory), given):
             return None
@@ -162,8 +166,8 @@ class _Builder:
         if not given.counted or parent is None or found is None or parent.format != found.format:
             return found
         digest = self.data.digest("evaluation", load=False) or ""
-        against = gain.recall(parent, found, self.store, digest)
-        memory = gain.recall_memories(parent, found, self.store, digest)
+        against = gain.recall(parent, found, self.store, digest, self.choice)
+        memory = gain.recall_memories(parent, found, self.store, digest, self.choice)
         if against is None or ("memory" in given.counted and None in memory):
             return None
         return parent if gain.dropped(gain.changes(parent, found, against, memory), given) else found
@@ -280,6 +284,7 @@ class _Builder:
             "python": self.environment.python.rpartition(".")[0],
             "student": "".join(self.recipe.reference(name).digest for name in config.references),
             "target": config.depends_on(self.environment, self._metric),
+            **(self.choice.key(parent.format, config.makes) if config.contract is not None else {}),
         }
 
     def _metric(self) -> str:
@@ -349,8 +354,8 @@ class _Builder:
 
         self.progress(label, 0.96, "comparing with the parent")
         samples = self.data.samples(_JUDGED_ON).take(256)
-        reference = open_session(parent, self.store, threads=self.environment.cores)
-        candidate = open_new(artifact, folder, threads=self.environment.cores)
+        reference = open_session(parent, self.store, threads=self.environment.cores, choice=self.choice)
+        candidate = open_new(artifact, folder, threads=self.environment.cores, choice=self.choice)
         points: tuple[Point, ...] = ()
         if "*" not in contract:  # only rounding may differ where nothing is stated, whatever the shape
             graph = Exposed(folder / "model.onnx").graph(samples.take(1).inputs)

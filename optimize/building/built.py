@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from ..artifact import Artifact
+from ..artifact import Artifact, Format
 from ..parity.parity import Agreement
 from ..recipe.data import Data
 from ..recipe.recipe import Recipe
+from ..sessions.choice import EngineChoice
 
 REFERENCE = "reference"  # label of the float model that is the reference of all comparisons
 
@@ -76,3 +77,21 @@ class Planned:
     makes: str
     artifact: Artifact | None
     refused: str = ""
+
+
+def choice_of(recipe: Recipe) -> EngineChoice:
+    """Return the engine and device that a recipe asks for."""
+    return EngineChoice(engine=recipe.engine, device=recipe.device)
+
+
+def check_engines(recipe: Recipe) -> None:
+    """Check the engines that a recipe and its stages name before any work: what one of them lacks here is an error.
+
+    Raises:
+        ConfigError, ContractError: as `EngineChoice.check`.
+    """
+    reference: list[Format] = ["onnx"] if recipe.source.format == "torch" else []
+    choice_of(recipe).check([recipe.source.format, *reference, *(stage.makes for stage in recipe.stages)])
+    for stage in recipe.stages:
+        for engine, device in stage.engines:
+            EngineChoice(engine=engine, device=device).check(["onnx"])

@@ -25,7 +25,9 @@ from ..recipe.kinds import default_contract
 from ..recipe.recipe import Recipe
 from ..record import as_json, finite
 from ..samples import Array, Samples
-from ..sessions.session import Session, open_session
+from ..sessions.choice import OWN, EngineChoice
+from ..sessions.engine import RanOn, engine_of
+from ..sessions.session import Session, open_artifact
 from ..store import Store
 
 Progress = Callable[[str, float, str], None]
@@ -37,6 +39,8 @@ _WORST = 8  # samples that a bisection runs on
 class Comparison:
     """Agreement of the candidate with the reference at every point, its contract, and the first disagreement.
 
+    `ran_on` says what the reference and the candidate ran on.
+
     `left_out` are points that the reference itself refuses. `divergence` is None where it was not looked for.
     """
 
@@ -47,6 +51,7 @@ class Comparison:
     points: tuple[Point, ...]
     left_out: tuple[Point, ...]
     divergence: Divergence | None = None
+    ran_on: tuple[RanOn, ...] = ()
 
     @property
     def broken(self) -> tuple[Agreement, ...]:
@@ -63,6 +68,7 @@ class Comparison:
             "agreements": [row.to_json() for row in self.agreements],
             "points": as_json(self.points),
             "left_out": as_json(self.left_out),
+            "ran_on": dict(zip(("reference", "candidate"), as_json(self.ran_on), strict=False)),
             "divergence": finite(as_json(self.divergence)),
         }
 
@@ -74,19 +80,25 @@ def hold(
     store: Store,
     *,
     bisect: bool = False,
+    choice: EngineChoice = OWN,
     progress: Progress = lambda label, share, text: None,
 ) -> Comparison:
     """Compare on the recipe's calibration samples over batch sizes and lengths; `bisect` looks for the first bad node.
+
+    Both run in the engine of `choice` where it opens their format. A bisection reads tensors in ONNX Runtime's CPU.
 
     Raises:
         ConfigError: the two do not take the same inputs, or a bisection is requested for a format other than ONNX.
         ContractError, StageError: one of them cannot run here, or refuses the samples.
     """
     _check(reference, candidate, bisect)
+    choice.check([reference.format, candidate.format])
     progress("parity", 0.0, "loading samples")
     samples = Data(recipe, store, environment()).samples("calibration").take(SAMPLES)
     graphs = [_graph(each, samples, store) for each in (reference, candidate)]
-    one, other = (_session(each, graph, store) for each, graph in zip((reference, candidate), graphs, strict=True))
+    (one, first), (other, second) = (
+        _session(each, graph, store, choice) for each, graph in zip((reference, candidate), graphs, strict=True)
+    )
     contract, basis = _contract(reference, candidate, graphs)
     points = sweep.points(candidate.inputs, samples, recipe.stages)
 
@@ -112,6 +124,7 @@ def hold(
         points=points,
         left_out=tuple(left_out),
         divergence=parted,
+        ran_on=(first, second),
     )
 
 
@@ -138,18 +151,19 @@ def _graph(artifact: Artifact, samples: Samples, store: Store) -> Graph | None:
     return Exposed(store.path(artifact, "model.onnx")).graph(samples.take(1).inputs)
 
 
-def _session(artifact: Artifact, graph: Graph | None, store: Store) -> Session:
+def _session(artifact: Artifact, graph: Graph | None, store: Store, choice: EngineChoice) -> tuple[Session, RanOn]:
     """The artifact open as it will run; as it is written where it computes in fp16 and this machine would not.
 
     ONNX Runtime's CPU provider has hardly a kernel for fp16: it joins what stands between casts in float32 and hides
     what overflows.
     """
-    session = open_session(artifact, store, threads=environment().cores)
-    if graph is None or artifact.format != "onnx" or not graph.computes_in("float16"):
-        return session
+    found = open_artifact(artifact, store, threads=environment().cores, choice=choice)
+    own = choice.engine_for(artifact.format) is engine_of(artifact.format)
+    if graph is None or artifact.format != "onnx" or not own or not graph.computes_in("float16"):
+        return found.session, found.ran_on
     from ..sessions.on_ort_graph import Exposed
 
-    return Exposed(store.path(artifact, "model.onnx"))
+    return Exposed(store.path(artifact, "model.onnx")), found.ran_on
 
 
 def _contract(

@@ -20,11 +20,20 @@ from ..recipe.recorded import recorded_recipe
 from ..recipe.targets import broken, check
 from ..record import as_json
 from ..samples import Array
+from ..sessions.choice import OWN, EngineChoice
+from ..sessions.device import device_of
 from ..store import Store
 from ..tensorrt.plan import LAYERS, MODEL
 
 
-def measured(artifact: Artifact, store: Store, *, length: int | None = None, recipe: Recipe | None = None) -> Coverage:
+def measured(
+    artifact: Artifact,
+    store: Store,
+    *,
+    length: int | None = None,
+    recipe: Recipe | None = None,
+    choice: EngineChoice = OWN,
+) -> Coverage:
     """Return the coverage of the artifact on this machine, or for an engine as TensorRT's inspector reported it.
 
     Sizes are those of the calibration samples of `recipe`, or of the recipe that made the artifact, since the fraction
@@ -32,8 +41,10 @@ def measured(artifact: Artifact, store: Store, *, length: int | None = None, rec
 
     Raises:
         ConfigError: it is neither an ONNX file nor a built engine, or sizes are free and no samples say which.
-        ContractError: this machine breaks the artifact's hardware contract.
+        ConfigError: the engine of `choice` does not show the graph that it runs.
+        ContractError: this machine breaks the artifact's hardware contract, or lacks what the engine needs.
     """
+    choice.check([artifact.format])
     if artifact.format == "tensorrt" and any(file.path == LAYERS for file in artifact.files):
         inputs = _inputs(artifact, store, length, recipe)
         free = {size for axis in sizes(artifact.inputs, inputs).values() for size in axis}
@@ -47,7 +58,7 @@ def measured(artifact: Artifact, store: Store, *, length: int | None = None, rec
             next_step="name an onnx artifact, or an engine with its layers.json; history lists them",
         )
     check(artifact.requires, environment(), artifact.short)
-    return _run(store.path(artifact, "model.onnx"), _inputs(artifact, store, length, recipe))
+    return _run(store.path(artifact, "model.onnx"), _inputs(artifact, store, length, recipe), choice)
 
 
 def sizes(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
@@ -85,10 +96,19 @@ def _inputs(artifact: Artifact, store: Store, length: int | None, recipe: Recipe
     return samples.take(next((dim for dim in firsts if isinstance(dim, int)), 1)).copied()
 
 
-def _run(path: Path, inputs: Mapping[str, Array]) -> Coverage:
+def _run(path: Path, inputs: Mapping[str, Array], choice: EngineChoice = OWN) -> Coverage:
     from ..sessions.on_ort_graph import executed
 
-    return replace(coverage(executed(path, inputs)), shapes=_shapes(inputs))
+    engine = choice.engine_for("onnx")
+    device = device_of(choice.of("onnx").device or engine.device)
+    if not (providers := engine.graph_providers(device)):
+        raise ConfigError(
+            f"engine {engine.name} does not show the graph that it runs",
+            where="engine",
+            next_step="use onnxruntime-cpu or onnxruntime-cuda",
+        )
+    found = coverage(executed(path, inputs, providers=providers, device=device))
+    return replace(found, shapes=_shapes(inputs), device=str(device))
 
 
 def _shapes(inputs: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:

@@ -17,11 +17,12 @@ from ..reading import decode
 from ..recipe.targets import broken
 from ..record import as_json
 from ..sessions.answers import part_of, parts
-from ..sessions.session import Session, open_session
+from ..sessions.engine import Opened, RanOn
+from ..sessions.session import open_artifact, open_session
 from ..store import Store
 from ..timing.memory import Memory, memory_of
 from ..timing.pace import LatencyRatio
-from .built import REFERENCE, Build, Step
+from .built import REFERENCE, Build, Step, choice_of
 from .gain import BATCH, Gain, judge, pace_to
 
 Progress = Callable[[str, float, str], None]
@@ -33,7 +34,8 @@ class StepMetrics:
 
     Quality and ratios are None where this machine cannot run the artifact: it is only planned, or for other hardware.
     `gain` says whether a stage pays against its parent (`gain.judge`); None for the source and the reference. `memory`
-    is measured on request, and None where it was not measured.
+    is measured on request, and None where it was not measured. `ran_on` is what opened the artifact for all of these;
+    None in figures of an earlier version.
     """
 
     label: str
@@ -44,6 +46,7 @@ class StepMetrics:
     reference: LatencyRatio | None
     gain: Gain | None = None
     memory: Memory | None = None
+    ran_on: RanOn | None = None
 
 
 def figures(
@@ -70,7 +73,12 @@ def _with_memory(
             if not unmeasured(artifact):
                 digest = data.digest("evaluation") or ""
                 found[artifact.digest] = memory_of(
-                    artifact, store, lambda: data.samples("evaluation"), digest, batch=BATCH
+                    artifact,
+                    store,
+                    lambda: data.samples("evaluation"),
+                    digest,
+                    batch=BATCH,
+                    choice=choice_of(build.recipe),
                 )
     progress("memory", 1.0, "done")
     made = {step.artifact.digest: step.artifact for step in build.all}
@@ -92,17 +100,17 @@ def _measured(build: Build, store: Store, progress: Progress) -> tuple[StepMetri
     key = _key(build)
     if (known := store.recall_as("figures", key, _read)) is not None:
         return known
-    samples, score = build.data.samples("evaluation"), metric(build.recipe)
+    samples, score, choice = build.data.samples("evaluation"), metric(build.recipe), choice_of(build.recipe)
     everyone = {step.artifact.digest: step.artifact for step in build.all if not unmeasured(step.artifact)}
     qualities = {}
     for number, (digest, artifact) in enumerate(everyone.items()):
         progress("figures", number / len(everyone) * 0.5, f"quality of {artifact.made_by.stage}")
-        session = open_session(artifact, store, threads=environment().cores)
+        session = open_session(artifact, store, threads=environment().cores, choice=choice)
         asked = parts(session, artifact.inputs, samples.inputs, outputs=artifact.outputs)
         scored = [score(found, part_of(samples, which)) for which, found in asked]
         qualities[digest] = float(np.concatenate(scored).mean())
-    single: dict[str, Session] = {
-        digest: open_session(artifact, store, threads=1) for digest, artifact in everyone.items()
+    single: dict[str, Opened] = {
+        digest: open_artifact(artifact, store, threads=1, choice=choice) for digest, artifact in everyone.items()
     }
     rows = []
     for number, step in enumerate(build.all):
@@ -121,7 +129,8 @@ def _measured(build: Build, store: Store, progress: Progress) -> tuple[StepMetri
                 store,
                 lambda: samples,
                 build.data.digest("evaluation") or "",
-                lambda artifact: single[artifact.digest],
+                lambda artifact: single[artifact.digest].session,
+                choice,
             )
 
         parent = everyone.get(step.artifact.made_by.parent or "")
@@ -135,6 +144,7 @@ def _measured(build: Build, store: Store, progress: Progress) -> tuple[StepMetri
                 parent=pace,
                 reference=against(build.reference.artifact) if step.label != "source" else None,
                 gain=judge(parent, step.artifact, pace) if parent and pace and step.label != REFERENCE else None,
+                ran_on=opened.ran_on if (opened := single.get(step.artifact.digest)) is not None else None,
             )
         )
     store.remember("figures", key, {"rows": as_json(rows)})  # memory is stored separately
@@ -174,6 +184,7 @@ def _key(build: Build) -> str:
                 "metric": as_json(build.recipe.metric),
                 "machine": environment().fingerprint,
             }
+            | choice_of(build.recipe).key(*(step.artifact.format for step in build.all))
         )
     )
 

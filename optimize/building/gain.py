@@ -14,6 +14,7 @@ from ..reading import decode
 from ..recipe.recipe import Fate, OnNoGain, Resource
 from ..record import as_json
 from ..samples import Samples
+from ..sessions.choice import OWN, EngineChoice
 from ..sessions.session import Session, open_session
 from ..store import Store
 from ..timing import memory as peak
@@ -73,18 +74,24 @@ def dropped(found: Mapping[Resource, Change], on_no_gain: OnNoGain) -> bool:
 
 
 def memories(
-    parent: Artifact, child: Artifact, store: Store, samples: Callable[[], Samples], digest: str
+    parent: Artifact,
+    child: Artifact,
+    store: Store,
+    samples: Callable[[], Samples],
+    digest: str,
+    choice: EngineChoice = OWN,
 ) -> tuple[Memory | None, Memory | None]:
     """Peak memory of both as this machine measured it once; None where it is unknown."""
-    one, other = (memory_of(each, store, samples, digest, batch=BATCH) for each in (parent, child))
+    one, other = (memory_of(each, store, samples, digest, batch=BATCH, choice=choice) for each in (parent, child))
     return one, other
 
 
 def recall_memories(
-    parent: Artifact, child: Artifact, store: Store, digest: str
+    parent: Artifact, child: Artifact, store: Store, digest: str, choice: EngineChoice = OWN
 ) -> tuple[Memory | None, Memory | None]:
     """Return stored results of `memories` only."""
-    return peak.recall(parent, store, digest, batch=BATCH), peak.recall(child, store, digest, batch=BATCH)
+    one, other = (peak.recall(each, store, digest, batch=BATCH, choice=choice) for each in (parent, child))
+    return one, other
 
 
 def _change(better: bool, worse: bool) -> Change:
@@ -98,6 +105,7 @@ def pace_to(
     samples: Callable[[], Samples],
     digest: str,
     opened: Callable[[Artifact], Session] | None = None,
+    choice: EngineChoice = OWN,
 ) -> LatencyRatio:
     """The child's time over the parent's, one thread, as this machine measured it once; `digest` is of the samples.
 
@@ -106,20 +114,23 @@ def pace_to(
     Raises:
         ContractError: one of the two cannot run here.
     """
-    if (known := recall(parent, child, store, digest)) is not None:
+    if (known := recall(parent, child, store, digest, choice)) is not None:
         return known
-    opening = opened or (lambda artifact: open_session(artifact, store, threads=1))
+    opening = opened or (lambda artifact: open_session(artifact, store, threads=1, choice=choice))
     found = pace(opening(parent), opening(child), samples(), batch=BATCH)
-    store.remember("pace", _key(parent, child, digest), as_json(found))
+    store.remember("pace", _key(parent, child, digest, choice), as_json(found))
     return found
 
 
-def recall(parent: Artifact, child: Artifact, store: Store, digest: str) -> LatencyRatio | None:
+def recall(
+    parent: Artifact, child: Artifact, store: Store, digest: str, choice: EngineChoice = OWN
+) -> LatencyRatio | None:
     """Return the latency ratio that this machine measured before, or None."""
-    return store.recall_as("pace", _key(parent, child, digest), lambda note: decode(LatencyRatio, note, where=""))
+    key = _key(parent, child, digest, choice)
+    return store.recall_as("pace", key, lambda note: decode(LatencyRatio, note, where=""))
 
 
-def _key(parent: Artifact, child: Artifact, digest: str) -> str:
+def _key(parent: Artifact, child: Artifact, digest: str, choice: EngineChoice = OWN) -> str:
     return digest_bytes(
         canonical(
             {
@@ -130,5 +141,6 @@ def _key(parent: Artifact, child: Artifact, digest: str) -> str:
                 "batch": BATCH,
                 "machine": environment().fingerprint,
             }
+            | choice.key(parent.format, child.format)
         )
     )

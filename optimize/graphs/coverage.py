@@ -6,8 +6,10 @@ engine has no kernel for a pattern it dequantizes and computes in float, which c
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import StageError
+from ..record import fields_as_json
 from .execution_graph import Graph, Operation, macs
 
 INTEGER = frozenset(
@@ -49,7 +51,8 @@ class Island:
 class Coverage:
     """All compute of one run, its islands, and operations whose cost is unknown (`unseen`).
 
-    `engine` and `machine` (an architecture) say what ran it, `shapes` are those of the inputs that it ran on.
+    `engine` and `machine` (an architecture) say what ran it, `device` on which device (empty where an earlier version
+    wrote it), `shapes` are those of the inputs that it ran on.
     """
 
     layers: tuple[Layer, ...]
@@ -58,6 +61,12 @@ class Coverage:
     engine: str = ""
     machine: str = ""
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    device: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; the device is left out where it is unknown, as an earlier version wrote it."""
+        found = fields_as_json(self)
+        return found if self.device else {key: value for key, value in found.items() if key != "device"}
 
     @property
     def where(self) -> str:

@@ -19,6 +19,7 @@ from .configs import Positive, StageConfig
 from .kinds import BY_KIND, STAGES, StageKind, kind_of
 from .space import Search
 
+_LATER = ("engine", "device")
 NAMED_METRICS = ("accuracy", "top5", "log_likelihood")  # `quality.METRICS` holds the functions
 
 
@@ -134,7 +135,9 @@ class Recipe:
     Without stages (``stages = []``) the source, an ONNX file then, is served unchanged. `on_no_gain` is the policy for
     a stage that makes the model slower than its parent on this machine, or improves nothing: ``report`` keeps and marks
     it, ``drop`` continues from the parent (never where the format changes); a table sets the policy for latency, size
-    and memory separately. `search` marks the fields that `search.py` may change; a build ignores it.
+    and memory separately. `search` marks the fields that `search.py` may change; a build ignores it. `engine` and
+    `device` say what runs artifacts of the formats that the engine opens, wherever one is compared or measured; empty:
+    each format's own engine, on the CPU.
     """
 
     schema: Literal[1]
@@ -147,6 +150,8 @@ class Recipe:
     on_no_gain: Fate | OnNoGain = "report"
     on_disagreement: Literal["fail", "drop"] = "fail"
     seed: int = 7
+    engine: str = ""
+    device: str = ""
     search: Search | None = None
     path: Path = field(default=Path("recipe.toml"), init=False)
 
@@ -155,6 +160,13 @@ class Recipe:
         copy = replace(self)
         object.__setattr__(copy, "path", path)
         return copy
+
+    def measured_in(self, engine: str = "", device: str = "") -> "Recipe":
+        """Return the recipe with another engine, and the device of that, or with another device; empty: as it is."""
+        if not engine and not device:
+            return self
+        named = replace(self, engine=engine or self.engine, device=device or ("" if engine else self.device))
+        return named.at(self.path)
 
     @property
     def base(self) -> Path:
@@ -169,7 +181,13 @@ class Recipe:
     @property
     def digest(self) -> str:
         """Digest of the recipe's content, independent of its formatting."""
-        return digest_bytes(canonical(as_json(self)))
+        return digest_bytes(canonical(self.content))
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The recipe as JSON values; a key that was added later is left out where it is empty, so that digests stay."""
+        whole: dict[str, Any] = as_json(self)
+        return {key: value for key, value in whole.items() if value or key not in _LATER}
 
     def kind_of(self, config: StageConfig) -> StageKind:
         """The stage that one of the recipe's configurations belongs to.

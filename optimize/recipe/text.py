@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from .. import config
-from ..record import as_json
 from .configs import StageConfig
 from .kinds import kind_of
 from .recipe import Recipe
@@ -17,7 +16,7 @@ from .recipe import Recipe
 
 def to_toml(recipe: Recipe) -> str:
     """The recipe as a TOML document, every value written out, without comments."""
-    return document(as_json(recipe))
+    return document(recipe.content)
 
 
 def from_json(value: Mapping[str, Any], path: Path) -> Recipe:

@@ -12,7 +12,7 @@ from ..building.figures import StepMetrics, worth
 from ..graphs.coverage import Coverage
 from ..units import format_value, short_digest
 from .pages import write_page
-from .show import gain_lines, gain_text, island_rows, notes_text, pace_text
+from .show import engine_lines, gain_lines, gain_text, island_rows, notes_text, pace_text
 
 
 def write_html(
@@ -160,6 +160,10 @@ def _facts(build: Build, rows: Sequence[StepMetrics]) -> list[tuple[str, str]]:
         ("artifact", build.artifact.digest),
         ("recipe", build.recipe.digest),
         ("measured on", f"{rows[0].samples} samples; one thread, batch {batch}, interleaved pairs, 95 % intervals"),
+        *(
+            (line.partition(": measured in ")[0] + " measured in", line.partition(": measured in ")[2])
+            for line in engine_lines(rows)
+        ),
         ("made on", f"{here.get('cpu', 'unknown')}, {here.get('cores', '?')} cores"),
         ("libraries", ", ".join(f"{name} {version}" for name, version in here.get("libraries", {}).items())),
         ("commit", str(here.get("commit") or "unknown")),

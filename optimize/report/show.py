@@ -95,6 +95,15 @@ def pace_text(pace: LatencyRatio | None) -> str:
     return "" if pace is None else f"{pace.ratio:.2f} [{pace.low:.2f}, {pace.high:.2f}]"
 
 
+def engine_lines(rows: Sequence[StepMetrics]) -> list[str]:
+    """One sentence for every engine, provider and device that figures were taken on, with the steps."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row.ran_on is not None:
+            found.setdefault(str(row.ran_on), []).append(row.label)
+    return [f"{', '.join(labels)}: measured in {ran_on}" for ran_on, labels in found.items()]
+
+
 def memory_line(rows: Sequence[StepMetrics]) -> str:
     """Explain the memory column and its uncertainty in one line."""
     found = [row.memory for row in rows if row.memory is not None]

@@ -14,6 +14,7 @@ from ..tables import table
 from .pages import write_page
 
 Row = dict[str, str]
+_ARMS = ("reference", "candidate")
 
 
 def parity_table(found: Comparison) -> Table:
@@ -45,6 +46,11 @@ def rows(found: Comparison) -> list[Row]:
         }
         for row in found.agreements
     ]
+
+
+def engines_of(found: Comparison) -> str:
+    """Return what the reference and the candidate ran on, once where that is the same."""
+    return ", ".join(dict.fromkeys(map(str, found.ran_on)))
 
 
 def _kept(row: Agreement) -> str:
@@ -130,6 +136,7 @@ def write_html(path: Path, found: Comparison) -> None:
         facts=[
             ("reference", found.reference.digest),
             ("candidate", found.candidate.digest),
+            *((f"{name} run in", str(ran_on)) for name, ran_on in zip(_ARMS, found.ran_on, strict=False)),
             ("made on", f"{environment.get('cpu', 'unknown')}, {environment.get('cores', '?')} cores"),
         ],
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..artifact import canonical, digest_bytes
 from ..building.build import Progress, build
+from ..building.built import check_engines
 from ..building.figures import figures, worth
 from ..building.source import source_ingredients
 from ..environment import environment, home
@@ -69,9 +70,11 @@ def explore(
 
     Raises:
         ConfigError: the recipe declares no legal search, or the study was begun with another setup.
+        ContractError: the recipe's engine lacks something on this machine.
         MachineError: the storage cannot be opened, or a recipe cannot be written.
     """
     search, spaces = declared(recipe)
+    check_engines(recipe)
     from .on_optuna import OptunaStudy
 
     signed = signature(recipe, search, _ingredients(recipe, search, store))
@@ -108,6 +111,7 @@ def measure(candidate: Recipe, store: Store, progress: Progress, *, memory: bool
         },
         quality_drop=None if rows[0].quality is None or last.quality is None else rows[0].quality - last.quality,
         digest=made.artifact.digest,
+        ran_on=last.ran_on,
     )
 
 

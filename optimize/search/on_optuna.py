@@ -12,7 +12,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import ConfigError, MachineError
+from ..reading import decode
 from ..recipe.space import Objective, Space, Value
+from ..record import as_json
+from ..sessions.engine import RanOn
 from .search import LARGER_IS_BETTER, Candidate
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -65,6 +68,7 @@ class OptunaStudy:
             "violation": candidate.violation,
             "failure": candidate.failure,
             "digest": candidate.digest,
+            "ran_on": as_json(candidate.ran_on),
         }
         trial = self._asked.pop(candidate.number)
         trial.set_user_attr(_TOLD, told)
@@ -131,4 +135,6 @@ def _number(value: float | None) -> float | None:
 
 def _candidate(trial: FrozenTrial) -> Candidate:
     told = trial.user_attrs.get(_TOLD, {"failure": "the worker ended without a result"})
-    return Candidate(number=trial.number, chosen=trial.params, **told)
+    ran_on = told.get("ran_on")
+    found = None if ran_on is None else decode(RanOn, ran_on, where="")
+    return Candidate(number=trial.number, chosen=trial.params, **(told | {"ran_on": found}))

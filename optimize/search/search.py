@@ -15,6 +15,7 @@ from ..recipe.recipe import Recipe
 from ..recipe.space import Objective, Search, Space, Value, put
 from ..recipe.text import from_json
 from ..record import as_json
+from ..sessions.engine import RanOn
 
 LARGER_IS_BETTER: frozenset[Objective] = frozenset({"quality"})
 Progress = Callable[[str, float, str], None]
@@ -27,11 +28,15 @@ class Worth:
     values: Mapping[Objective, float | None]
     quality_drop: float | None
     digest: str = ""
+    ran_on: RanOn | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One trial: what was chosen, what it measured, how far it is below the quality floor, or why it failed."""
+    """One trial: what was chosen, what it measured, how far it is below the quality floor, or why it failed.
+
+    `ran_on` is what it was measured on; None in a trial of an earlier version, and in one that was not measured.
+    """
 
     number: int
     chosen: Mapping[str, Value]
@@ -39,6 +44,7 @@ class Candidate:
     violation: float = 0.0
     failure: str = ""
     digest: str = ""
+    ran_on: RanOn | None = None
 
     def ranks(self, objectives: Sequence[Objective]) -> bool:
         """True if the candidate can be ranked: it was built, every figure is finite, and it keeps the floor."""
@@ -132,7 +138,7 @@ def signature(recipe: Recipe, search: Search, ingredients: Mapping[str, str]) ->
     """Return the digests, by name, that must be equal for all workers of a study and when it is resumed."""
     plain = replace(recipe, search=None)
     return {
-        "recipe": digest_bytes(canonical(as_json(plain))),
+        "recipe": digest_bytes(canonical(plain.content)),
         "search": digest_bytes(canonical(as_json(search))),
         **ingredients,
     }
@@ -167,6 +173,7 @@ def run(
                 violation=_violation(worth, allowed),
                 failure=missing(worth, search.objectives),
                 digest=worth.digest,
+                ran_on=worth.ran_on,
             )
         )
     found = study.candidates()

@@ -10,7 +10,10 @@ from .. import experimental
 from ..artifact import Format, TensorSpec
 from ..errors import StageError
 from ..samples import Array
-from .engine import Engine, ModelFiles, Opened
+from .device import HOST, Device
+from .engine import Bound, Engine, ModelFiles, Opened, Provider
+from .on_ort_binding import OrtBound
+from .on_ort_providers import CPU, hold, left_to_cpu, names_of, refusal
 from .rows import in_runs
 
 ort.set_default_logger_severity(4)  # failures are raised; other log lines are not for users
@@ -34,33 +37,51 @@ _DTYPES = {
 
 
 class OrtSession:
-    """An ONNX file open in ONNX Runtime with `threads` intra-op threads and no spinning."""
+    """An ONNX file open in ONNX Runtime with `threads` intra-op threads and no spinning.
+
+    `providers` are tried in order, the first must be got; `device` is where bound buffers lie.
+
+    Raises:
+        StageError: ONNX Runtime cannot open the file.
+        MachineError: it opened the file with another provider; says what is missing.
+    """
 
     def __init__(
         self,
         path: Path,
         *,
         threads: int = 1,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
+        providers: Sequence[Provider] = (CPU,),
+        device: Device = HOST,
         optimize: bool = True,
     ) -> None:
-        if set(providers) & GPU_PROVIDERS:
+        if set(names_of(providers)) & GPU_PROVIDERS:
             experimental.used(experimental.GPU)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if not optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=list(providers))
+            self._session = ort.InferenceSession(str(path), options, providers=list(providers), enable_fallback=0)
         except Exception as error:  # ONNX Runtime's exceptions share no base below Exception
+            if path.exists() and (refused := refusal(names_of(providers)[0], device)) is not None:
+                raise refused from error
             raise StageError(
                 f"ONNX Runtime cannot open the model: {_first_line(error)}", where=str(path), next_step="check the file"
             ) from error
+        hold(self._session, providers, device)
+        self._device = device
         self.inputs = tuple(spec_of(value) for value in self._session.get_inputs())
         self.outputs = tuple(spec_of(value) for value in self._session.get_outputs())
         self.provider = str(self._session.get_providers()[0])
+        self.on_cpu = left_to_cpu(self._session)
+
+    def bind(self, inputs: Mapping[str, Array]) -> Bound:
+        """Bind buffers on the session's device for inputs of these shapes, and for the outputs that they give."""
+        return OrtBound(self._session, inputs, self._device)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Infer on the named arrays: once, or in as many runs as a model needs that does not batch (`rows`)."""
@@ -82,6 +103,11 @@ class OrtCpu(Engine):
 
     name: ClassVar[str] = "onnxruntime-cpu"
     formats: ClassVar[tuple[Format, ...]] = ("onnx",)
+    provider: ClassVar[str] = CPU
+
+    def graph_providers(self, device: Device) -> tuple[Provider, ...]:
+        """Return the CPU's."""
+        return (CPU,)
 
     def open(self, model: ModelFiles, *, device: str, threads: int) -> Opened:
         """Open ``model.onnx``."""

@@ -20,24 +20,30 @@ from ..errors import StageError
 from ..graphs.execution_graph import Graph, Operation, Tensor, in_order
 from ..graphs.on_onnx import captured
 from ..samples import Array
+from .device import HOST, Device
+from .engine import Provider
 from .on_ort import spec_of
+from .on_ort_providers import CPU, hold, names_of, refusal
 from .rows import first_run, in_runs
 
 _TYPES = {"float": "float32", "double": "float64"}
-_CPU = ("CPUExecutionProvider",)
+_CPU = (CPU,)
 _BESIDE = "session.model_external_initializers_file_folder_path"
 _APART = "session.optimized_model_external_initializers_"
 _PADDING = ["NchwcTransformer"]
 _ELEMENTS = {name.lower(): number for name, number in onnx.TensorProto.DataType.items()}
 
 
-def executed(path: Path, inputs: Mapping[str, Array], *, providers: Sequence[str] = _CPU) -> Graph:
-    """The graph that the provider runs for this file, with the shapes of one run on `inputs`.
+def executed(
+    path: Path, inputs: Mapping[str, Array], *, providers: Sequence[Provider] = _CPU, device: Device = HOST
+) -> Graph:
+    """The graph that the first provider runs for this file, with the shapes of one run on `inputs`.
 
     Its blocked layout of float convolutions is left out: it pads channels to 8 or 16, which are not the model's work.
 
     Raises:
         StageError: ONNX Runtime cannot open the model, or cannot run it on the inputs.
+        MachineError: it opened the model with another provider.
     """
     with scratch.folder("seatrial-graph", Path(tempfile.gettempdir())) as folder:
         optimized = folder / "optimized.onnx"
@@ -47,10 +53,13 @@ def executed(path: Path, inputs: Mapping[str, Array], *, providers: Sequence[str
             options.add_session_config_entry(f"{_APART}file_name", "optimized.data")
             options.add_session_config_entry(f"{_APART}min_size_in_bytes", "1024")
         try:
-            ort.InferenceSession(str(path), options, providers=list(providers), disabled_optimizers=_PADDING)
+            session = ort.InferenceSession(
+                str(path), options, providers=list(providers), disabled_optimizers=_PADDING, enable_fallback=0
+            )
         except Exception as error:  # ONNX Runtime's exceptions share no base below Exception
-            raise _refused(error, path) from error
-        return Exposed(optimized, providers=providers).graph(inputs)
+            raise refusal(names_of(providers)[0], device) or _refused(error, path) from error
+        hold(session, providers, device)
+        return Exposed(optimized, providers=providers, device=device).graph(inputs)
 
 
 class Exposed:
@@ -60,7 +69,7 @@ class Exposed:
     one undoes, so that nothing overflows that would on a GPU. Here such casts are kept apart (`_rounded`).
     """
 
-    def __init__(self, path: Path, *, providers: Sequence[str] = _CPU) -> None:
+    def __init__(self, path: Path, *, providers: Sequence[Provider] = _CPU, device: Device = HOST) -> None:
         self._path = path
         options = _options()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -71,11 +80,12 @@ class Exposed:
             inner = {name for node in self._model.graph.node for name in node.output if name} - set(self.outputs)
             self._model.graph.output.extend([onnx.ValueInfoProto(name=name) for name in sorted(inner)])
             data = _rounded(self._model).SerializeToString()
-            self._session = ort.InferenceSession(data, options, providers=list(providers))
+            self._session = ort.InferenceSession(data, options, providers=list(providers), enable_fallback=0)
         except Exception as error:  # neither ONNX Runtime's nor protobuf's exceptions share a base
-            raise _refused(error, path) from error
+            raise refusal(names_of(providers)[0], device) or _refused(error, path) from error
+        hold(self._session, providers, device)
         self._inputs = tuple(spec_of(value) for value in self._session.get_inputs())
-        self._engine = f"ONNX Runtime's {providers[0]}"
+        self._engine = f"ONNX Runtime's {names_of(providers)[0]}"
 
     def graph(self, inputs: Mapping[str, Array]) -> Graph:
         """Every operation, with types and shapes of one run on `inputs`.

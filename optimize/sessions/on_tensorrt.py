@@ -20,8 +20,10 @@ from ..artifact import Format, TensorSpec, digest_file
 from ..errors import ContractError, IntegrityError, MachineError, StageError
 from ..samples import Array
 from ..tensorrt.plan import ENGINE, LAYERS, MODEL, PLAN, TIMING, EnginePlan
-from .engine import Engine, ModelFiles, Opened
+from .device import Device
+from .engine import Engine, Missing, ModelFiles, Opened
 from .on_buffers import Memory, Staging, check_device, checked, growing, shaped
+from .on_torch import torch_missing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,7 +367,18 @@ class TensorRT(Engine):
     name: ClassVar[str] = "tensorrt"
     formats: ClassVar[tuple[Format, ...]] = ("tensorrt",)
     device: ClassVar[str] = "cuda"
+    install: ClassVar[str] = "pip install 'seatrial[tensorrt]'"
     part: ClassVar[experimental.Experimental | None] = experimental.TENSORRT
+
+    def missing(self, device: Device) -> Missing | None:
+        """Return what it lacks: TensorRT itself, a torch for CUDA (which holds the buffers), the driver, the device."""
+        lacking = torch_missing(device)
+        if at_hand():
+            return lacking
+        what, step = "TensorRT is not installed", self.install
+        if lacking is None:
+            return Missing(what=what, next_step=step)
+        return Missing(what=f"{what}; {lacking.what}", next_step=f"{step}; then {lacking.next_step}")
 
     def open(self, model: ModelFiles, *, device: str, threads: int) -> Opened:
         """Open the engine of a plan that was built.

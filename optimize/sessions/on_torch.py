@@ -5,7 +5,7 @@ the factory makes: pruning leaves its channel counts there. Weights are safetens
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +19,9 @@ from ..record import Record
 from ..samples import Array
 from ..store import Store
 from ..user_code import Reference
-from .engine import Engine, ModelFiles, Opened
+from .cuda import driver_missing
+from .device import HOST, Device, device_of
+from .engine import Engine, Missing, ModelFiles, Opened
 from .on_calls import invoke, named, style_of, unservable
 
 WEIGHTS = "weights.safetensors"
@@ -48,7 +50,10 @@ class Architecture(Record, schema=1, what="the architecture record", next_step="
 
 
 class TorchSession:
-    """A module in evaluation mode behind the session protocol."""
+    """A module in evaluation mode behind the session protocol, on the device that its tensors are moved to.
+
+    `forward` is called in the module's place where it is given: the same module compiled.
+    """
 
     def __init__(
         self,
@@ -57,8 +62,14 @@ class TorchSession:
         outputs: tuple[TensorSpec, ...],
         *,
         threads: int = 1,
+        device: Device = HOST,
+        forward: Callable[..., Any] | None = None,
     ) -> None:
         self._module = module.eval()
+        self._forward = self._module if forward is None else forward
+        self._device = torch.device(str(device))
+        if device.kind != "cpu":  # on the CPU a module stays as it was given, also its training copy
+            self._module.to(self._device)
         self._names = tuple(spec.name for spec in inputs)
         self._outputs = tuple(spec.name for spec in outputs)
         self._threads = threads
@@ -70,8 +81,8 @@ class TorchSession:
         shapes = {name: array.shape for name, array in inputs.items()}
         try:
             with torch.inference_mode():
-                tensors = {name: torch.from_numpy(inputs[name]) for name in self._names}
-                result = call(self._module, tensors)
+                tensors = {name: torch.from_numpy(inputs[name]).to(self._device) for name in self._names}
+                result = call(self._module, tensors, self._forward)
         except (RuntimeError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
             raise StageError(f"the module refused the inputs: {error}", where=f"shapes {shapes}") from error
         finally:
@@ -88,30 +99,76 @@ class TorchSession:
         for name, value in values.items():
             if why := unservable(name, value):
                 raise StageError(f"the module's result cannot be served: {why}", where=f"shapes {shapes}")
-        return {name: value.detach().numpy().copy() for name, value in values.items()}  # it may be an input or a buffer
+        return {name: value.detach().cpu().numpy().copy() for name, value in values.items()}  # of an input or a buffer
+
+    @property
+    def device(self) -> Device:
+        """The device of the module's tensors, as they lie; that of its inputs where it has none."""
+        return placed(self._module, device_of(str(self._device)))
 
 
 class Torch(Engine):
-    """PyTorch on the processor."""
+    """PyTorch, operator by operator."""
 
     name: ClassVar[str] = "torch"
     formats: ClassVar[tuple[Format, ...]] = ("torch",)
+    devices: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
+
+    def missing(self, device: Device) -> Missing | None:
+        """Return what torch lacks to run on that device."""
+        return torch_missing(device)
 
     def open(self, model: ModelFiles, *, device: str, threads: int) -> Opened:
-        """Rebuild the module and fill it."""
-        record = Architecture.read(model.file(ARCHITECTURE))
-        source = model.file(SOURCE) if SOURCE in model.names else None
-        module = rebuild(record, source, model.file(WEIGHTS))
-        session = TorchSession(module, model.inputs, model.outputs, threads=threads)
-        return Opened(session=session, provider="torch", device="cpu")
+        """Rebuild the module, fill it and move it to the device."""
+        place = device_of(device)
+        session = TorchSession(module_of(model), model.inputs, model.outputs, threads=threads, device=place)
+        return Opened(session=session, provider="torch", device=str(session.device))
 
 
-def call(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> Any:
+def placed(module: torch.nn.Module, device: Device) -> Device:
+    """Return the device of all tensors of a module, the CPU where they lie apart; `device` where it has none."""
+    found = {str(tensor.device) for tensor in (*module.parameters(), *module.buffers())} or {str(device)}
+    return device_of(found.pop() if len(found) == 1 else "cpu")
+
+
+def torch_missing(device: Device) -> Missing | None:
+    """Return what torch lacks to run on a device: a build for CUDA, the driver, the device itself; None where nothing.
+
+    A build for the CPU cannot use a GPU, whatever else is installed.
+    """
+    if device.kind == "cpu":
+        return None
+    lacking = driver_missing(device)
+    if torch.version.cuda is None:
+        build = f"torch {torch.__version__} is built for the CPU alone"
+        return Missing(
+            what=build if lacking is None else f"{build}; {lacking.what}",
+            next_step="install a torch that is built for CUDA (https://pytorch.org/get-started/locally)",
+        )
+    if lacking is None and not torch.cuda.is_available():
+        return Missing(
+            what=f"torch {torch.__version__} cannot use the GPU: its CUDA {torch.version.cuda} does not fit the driver",
+            next_step="update the driver, or install a torch for its CUDA version",
+        )
+    return lacking
+
+
+def module_of(model: ModelFiles) -> torch.nn.Module:
+    """Rebuild the module of a torch artifact's files, weights in, evaluation mode."""
+    record = Architecture.read(model.file(ARCHITECTURE))
+    return rebuild(record, model.file(SOURCE) if SOURCE in model.names else None, model.file(WEIGHTS))
+
+
+def call(
+    module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], forward: Callable[..., Any] | None = None
+) -> Any:
     """Call a module as its forward takes its inputs: by keyword, by position (in the samples' order) or as a mapping.
 
-    The module gets copies, since its forward may write into what it is given.
+    The module gets copies, since its forward may write into what it is given. `forward` is called in its place where
+    given.
     """
-    return invoke(module, module, {name: tensor.clone() for name, tensor in tensors.items()})
+    act = module if forward is None else forward
+    return invoke(module, act, {name: tensor.clone() for name, tensor in tensors.items()})
 
 
 def by_keyword(module: torch.nn.Module, tensors: Mapping[str, Any]) -> bool:

@@ -10,24 +10,38 @@ from ..environment import environment
 from ..errors import ContractError
 from ..recipe.targets import check
 from ..store import Store
+from .choice import OWN, EngineChoice
 from .engine import ModelFiles, Opened, Session, engine_of, opened
 
-__all__ = ["Session", "open_artifact", "open_files", "open_new", "open_onnx", "open_session"]
+__all__ = ["EngineChoice", "Session", "open_artifact", "open_files", "open_new", "open_onnx", "open_session"]
 
 
-def open_session(artifact: Artifact, store: Store, *, threads: int = 1, engine: str = "") -> Session:
+def open_session(
+    artifact: Artifact, store: Store, *, threads: int = 1, engine: str = "", choice: EngineChoice = OWN
+) -> Session:
     """Open an artifact on this machine with the engine of its format, or the one of that name.
+
+    `choice` holds where its engine opens the format.
 
     Raises:
         ContractError: this machine breaks the artifact's hardware contract, the artifact is only a plan, or the engine
-            is not installed.
+            lacks something here.
+        MachineError: the engine fell back to another provider or device.
         ConfigError: there is no such engine, or it does not open this format.
         IntegrityError: the stored bytes were changed.
     """
-    return open_artifact(artifact, store, threads=threads, engine=engine).session
+    return open_artifact(artifact, store, threads=threads, engine=engine, choice=choice).session
 
 
-def open_artifact(artifact: Artifact, store: Store, *, threads: int = 1, engine: str = "", device: str = "") -> Opened:
+def open_artifact(
+    artifact: Artifact,
+    store: Store,
+    *,
+    threads: int = 1,
+    engine: str = "",
+    device: str = "",
+    choice: EngineChoice = OWN,
+) -> Opened:
     """Open as `open_session` does, and say with which provider and on which device it runs."""
     if artifact.planned:
         raise ContractError(
@@ -43,34 +57,44 @@ def open_artifact(artifact: Artifact, store: Store, *, threads: int = 1, engine:
         inputs=artifact.inputs,
         outputs=artifact.outputs,
     )
-    return opened(engine_of(artifact.format, engine), model, threads=threads, device=device)
+    asked = choice.of(artifact.format)
+    found = engine_of(artifact.format, engine or asked.engine)
+    return opened(found, model, threads=threads, device=device or asked.device)
 
 
-def open_onnx(path: Path, *, threads: int = 1, engine: str = "") -> Session:
-    """Open an ONNX file that is no artifact yet.
+def open_onnx(path: Path, *, threads: int = 1, engine: str = "", device: str = "") -> Opened:
+    """Open an ONNX file that is no artifact yet, and say with which provider and on which device it runs.
 
     Raises:
-        ContractError: the engine is not installed.
+        ContractError: the engine lacks something here.
+        MachineError: the engine fell back to another provider or device.
         StageError: the engine cannot open the file.
     """
     model = ModelFiles(format="onnx", file=lambda name: path)
-    return opened(engine_of("onnx", engine), model, threads=threads).session
+    return opened(engine_of("onnx", engine), model, threads=threads, device=device)
 
 
-def open_new(artifact: Artifact, folder: Path, *, threads: int = 1) -> Session:
+def open_new(artifact: Artifact, folder: Path, *, threads: int = 1, choice: EngineChoice = OWN) -> Session:
     """Open files that a stage has just made in `folder` and that no store keeps yet.
 
-    Where the stage left an emulation, since this machine has no kernels for the real file, that is opened.
+    Where the stage left an emulation, since the processor has no kernels for the real file, that is opened, unless the
+    choice is of another engine for it.
     """
-    return open_files(artifact.format, artifact.inputs, artifact.outputs, folder, threads=threads)
+    return open_files(artifact.format, artifact.inputs, artifact.outputs, folder, threads=threads, choice=choice)
 
 
 def open_files(
-    format_: Format, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], folder: Path, *, threads: int = 1
+    format_: Format,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    folder: Path,
+    *,
+    threads: int = 1,
+    choice: EngineChoice = OWN,
 ) -> Session:
     """Open files in `folder` of that format; see `open_new`."""
-    emulated = folder / "emulated.onnx"
-    emulates = format_ == "onnx" and emulated.exists()
+    engine, emulated = choice.engine_for(format_), folder / "emulated.onnx"
+    emulates = format_ == "onnx" and emulated.exists() and engine is engine_of(format_)
     model = ModelFiles(
         format=format_,
         file=lambda name: emulated if emulates else folder / name,
@@ -79,4 +103,4 @@ def open_files(
         outputs=outputs,
         as_written=emulates,
     )
-    return opened(engine_of(format_), model, threads=threads).session
+    return opened(engine, model, threads=threads, device=choice.of(format_).device).session

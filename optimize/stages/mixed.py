@@ -16,7 +16,8 @@ from ..quantization import on_weights
 from ..recipe.configs import MixedConfig
 from ..record import as_json
 from ..samples import Array
-from ..sessions.session import Session, open_onnx, open_session
+from ..sessions.choice import EngineChoice
+from ..sessions.session import Session, open_artifact, open_onnx, open_session
 from ..timing.pace import LatencyRatio, pace
 from . import quantize
 from .sensitivity import Choice, Layers, Point, search, search_by_noise
@@ -55,6 +56,7 @@ def run(config: MixedConfig, parent: Artifact, context: Context) -> Made:
         "latency": again.ratio,
         "measured": len(choice.points),
         "engine": config.engine,
+        "ran_on": as_json(trial.ran_on),
         "kept_as": config.keep,
         "ranked_by": config.rank,
     }
@@ -86,8 +88,10 @@ class _Trial:
         self.parent = parent
         self.context = context
         self.samples = context.samples("calibration")
-        self.single = open_session(parent, context.store, threads=1, engine=config.engine)
-        everything = open_session(parent, context.store, threads=context.environment.cores, engine=config.engine)
+        choice = EngineChoice(engine=config.engine, device=config.device)
+        alone = open_artifact(parent, context.store, threads=1, choice=choice)
+        self.single, self.ran_on = alone.session, alone.ran_on
+        everything = open_session(parent, context.store, threads=context.environment.cores, choice=choice)
         self.before = self._scores(everything)
 
     def make(self, kept: Layers, context: Context) -> Made:
@@ -117,7 +121,7 @@ class _Trial:
                 raise
             return Point(kept=kept, drop=0.0, latency=1.0, low=1.0, high=1.0)  # nothing is left to quantize: the parent
         path = context.folder / quantize.FILE
-        after = self._scores(open_onnx(path, threads=context.environment.cores, engine=self.config.engine))
+        after = self._scores(self._opened(path, threads=context.environment.cores))
         found = self.time(path, pairs=_PAIRS)
         return Point(
             kept=kept, drop=float(np.mean(self.before - after)), latency=found.ratio, low=found.low, high=found.high
@@ -125,8 +129,10 @@ class _Trial:
 
     def time(self, path: Path, *, pairs: int) -> LatencyRatio:
         """A candidate's file beside the parent, both in the engine that is asked for."""
-        candidate = open_onnx(path, threads=1, engine=self.config.engine)
-        return pace(self.single, candidate, self.samples, batch=self.config.batch, pairs=pairs)
+        return pace(self.single, self._opened(path, threads=1), self.samples, batch=self.config.batch, pairs=pairs)
+
+    def _opened(self, path: Path, *, threads: int) -> Session:
+        return open_onnx(path, threads=threads, engine=self.config.engine, device=self.config.device).session
 
     def _scores(self, session: Session) -> Array:
         if self.context.score is None:

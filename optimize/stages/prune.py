@@ -18,6 +18,7 @@ from ..pruning.on_flow import Group
 from ..pruning.on_graphs import sparse_weights
 from ..pruning.widths import rungs
 from ..recipe.configs import PruneConfig
+from ..record import as_json
 from ..samples import Samples
 from ..sessions.on_torch import (
     WEIGHTS,
@@ -118,7 +119,14 @@ def _smaller(job: _Job) -> tuple[torch.nn.Module, Architecture, dict[str, Any]]:
     ratio, watch, found = config.ratio, None, None
     if config.target_latency_ratio is not None:
         samples = job.samples.take(config.latency_batch)
-        watch = Stopwatch(job.parent, job.context, samples, batch=config.latency_batch)
+        watch = Stopwatch(
+            job.parent,
+            job.context,
+            samples,
+            batch=config.latency_batch,
+            engine=config.engine,
+            device=config.device,
+        )
         found = _search(job, watch, config.target_latency_ratio)
         ratio = found.best.ratio
     module, record = job.open()
@@ -134,7 +142,7 @@ def _smaller(job: _Job) -> tuple[torch.nn.Module, Architecture, dict[str, Any]]:
         watch.close()
         notes["latency"] = _told(
             config, found, Reading(ratio=ratio or 0, share=final.ratio, low=final.low, high=final.high)
-        )
+        ) | {"ran_on": as_json(watch.ran_on)}
     return module, record, notes
 
 

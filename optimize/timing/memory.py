@@ -20,7 +20,8 @@ from ..environment import environment
 from ..reading import decode
 from ..record import as_json
 from ..samples import Samples
-from ..sessions.engine import engine_of
+from ..sessions.choice import OWN, EngineChoice
+from ..sessions.device import device_of
 from ..store import Store
 
 PROCESSES = 3
@@ -47,24 +48,25 @@ def memory_of(
     digest: str,
     *,
     batch: int,
-    engine: str = "",
+    choice: EngineChoice = OWN,
 ) -> Memory | None:
     """Return the memory that opening and running the artifact on one thread adds, as this machine measured it once.
 
     `digest` is of the samples. None where it is unknown: the system keeps no high-water mark, the artifact does not
     run here, or its memory is not the process's (an engine on a GPU).
     """
-    key = _key(artifact, digest, batch, engine)
-    if (known := recall(artifact, store, digest, batch=batch, engine=engine)) is not None:
+    key = _key(artifact, digest, batch, choice)
+    if (known := recall(artifact, store, digest, batch=batch, choice=choice)) is not None:
         return known
-    if artifact.planned or engine_of(artifact.format, engine).device != "cpu":
+    place = choice.of(artifact.format).device or choice.engine_for(artifact.format).device
+    if artifact.planned or device_of(place).kind != "cpu":
         return None
     with scratch.folder("memory", store.root.parent / "work") as folder:
         rows = samples().take(batch)
         _write_batch(folder / BATCH_FILE, rows)
         measured: list[int] = []
         for _ in range(PROCESSES):
-            if (peak := _peak(artifact, store, folder, engine)) is None:
+            if (peak := _peak(artifact, store, folder, choice.of(artifact.format).engine)) is None:
                 return None
             measured.append(peak)
     found = Memory(
@@ -74,18 +76,18 @@ def memory_of(
     return found
 
 
-def recall(artifact: Artifact, store: Store, digest: str, *, batch: int, engine: str = "") -> Memory | None:
+def recall(artifact: Artifact, store: Store, digest: str, *, batch: int, choice: EngineChoice = OWN) -> Memory | None:
     """Return what this machine measured before, or None."""
-    return store.recall_as("memory", _key(artifact, digest, batch, engine), lambda note: decode(Memory, note, where=""))
+    return store.recall_as("memory", _key(artifact, digest, batch, choice), lambda note: decode(Memory, note, where=""))
 
 
-def _key(artifact: Artifact, digest: str, batch: int, engine: str) -> str:
+def _key(artifact: Artifact, digest: str, batch: int, choice: EngineChoice) -> str:
     note = {
         "schema": 1,
         "artifact": artifact.digest,
         "samples": digest,
         "batch": batch,
-        "engine": engine or "onnxruntime",
+        "engine": choice.of(artifact.format).engine or "onnxruntime",
     }
     return digest_bytes(canonical(note | {"machine": environment().fingerprint}))
 

@@ -12,7 +12,7 @@ from ..building.gain import BATCH
 from ..recipe.recipe import load_recipe
 from ..report import show as showing
 from ..report.show import links_table
-from ..terminal import Json, Recipe, Ref, emit, err, out, progress, store
+from ..terminal import Device, Engine, Json, Recipe, Ref, emit, err, out, progress, store
 
 
 def build(
@@ -21,15 +21,18 @@ def build(
         Path | None, typer.Option("--report", help="Write the build report (HTML) to this file.")
     ] = None,
     memory: Annotated[bool, typer.Option("--memory", help="Also measure peak memory, some seconds per step.")] = False,
+    engine: Engine = "",
+    device: Device = "",
     json_: Json = False,
 ) -> None:
     """Build RECIPE: run each stage once, store its artifact by content and compare it with its parent.
 
     A second run does no work and says so. A changed stage runs again, and so do the stages after it. The last artifact
-    is tagged with the recipe's name, the float reference with NAME.fp32. Not proven on real hardware yet: the stage
+    is tagged with the recipe's name, the float reference with NAME.fp32. --engine and --device stand in for the
+    recipe's, in which figures and comparisons are taken. Not proven on real hardware yet: the stage
     compile (TensorRT) and training with device = "cuda" (experimental).
     """
-    loaded = load_recipe(recipe)
+    loaded = load_recipe(recipe).measured_in(engine, device)
     with progress() as report:
         made = building.build(loaded, store(), report)
         rows = figuring.figures(made, store(), report, memory=memory)
@@ -55,6 +58,8 @@ def build(
         out.print(
             f"times: one thread, batch {batch}, interleaved pairs, 95 % interval; quality: {rows[0].samples} samples"
         )
+        for line in showing.engine_lines(rows):
+            out.print(line, markup=False, highlight=False)
         if memory:
             out.print(showing.memory_line(rows), highlight=False)
         if last.planned:

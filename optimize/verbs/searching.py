@@ -7,7 +7,7 @@ import typer
 from ..recipe.recipe import load_recipe
 from ..report import show as showing
 from ..search import explore as exploring
-from ..terminal import Json, Recipe, emit, out, progress, store
+from ..terminal import Device, Engine, Json, Recipe, emit, out, progress, store
 
 
 def search(
@@ -16,14 +16,16 @@ def search(
     storage: Annotated[
         str, typer.Option(help="Storage of the study: an Optuna URL or journal:FILE. Workers share it.")
     ] = "",
+    engine: Engine = "",
+    device: Device = "",
     json_: Json = False,
 ) -> None:
     r"""Search the fields under \[search] in RECIPE for the best trade-offs; each trial is an ordinary cached build.
 
     Run it again to continue, or run it elsewhere on the same --storage to share the work. Every point of the Pareto
-    front is written beside RECIPE as an ordinary recipe.
+    front is written beside RECIPE as an ordinary recipe. --engine and --device stand in for the recipe's.
     """
-    loaded = load_recipe(recipe)
+    loaded = load_recipe(recipe).measured_in(engine, device)
     with progress() as report:
         found = exploring.explore(loaded, store(), storage or exploring.default_storage(loaded), trials, report)
     if json_:
@@ -36,5 +38,7 @@ def search(
             f"{len(found.candidates)} trials: {len(found.front)} on the front, {below} below the quality floor, "
             f"{failed} failed; recipes written to {recipe.parent}"
         )
+        for line in sorted({str(point.ran_on) for point in found.front if point.ran_on is not None}):
+            out.print(f"measured in {line}", markup=False, highlight=False)
     if not found.front:
         raise typer.Exit(1)

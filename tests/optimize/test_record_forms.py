@@ -43,6 +43,9 @@ READ: dict[str, Any] = {
         machine="x86_64",
         shapes={"x": (1, 3)},
     ),
+    "coverage-on-a-device": Coverage(
+        layers=(LAYER,), islands=(), unseen=(), engine="onnxruntime", machine="x86_64", device="cuda:1"
+    ),
     "parity": Agreement(
         output="y",
         batch=4,

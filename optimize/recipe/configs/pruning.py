@@ -10,7 +10,7 @@ from ...environment import Environment
 from ...errors import ConfigError
 from ...samples import Split
 from .teaching import Training
-from .terms import Positive, Share, StageConfig
+from .terms import OnnxEngine, Positive, Share, StageConfig
 
 _PRUNING = (
     "ratio",
@@ -33,8 +33,8 @@ class PruneConfig(StageConfig):
 
     What goes, by one of: `ratio`, a share of the channels (in a model with attention: of the heads and of the
     feed-forward columns); `target_latency_ratio`, for which the ratio is searched so that the model runs in that
-    fraction of the parent's time (ONNX Runtime, one thread, batches of `latency_batch`); `heads` and `ffn`, shares of
-    their own.
+    fraction of the parent's time (exported, in `engine` on `device`, one thread, batches of `latency_batch`); `heads`
+    and `ffn`, shares of their own.
     `layers` drops that share of the blocks, those with the least effect, alone or before any of these.
     `sparsity` "2:4" removes nothing but sets two of four neighbouring weights to zero, for sparse tensor cores; it
     stands alone, in one step, and gains nothing on a CPU.
@@ -59,6 +59,8 @@ class PruneConfig(StageConfig):
     ratio: Share | None = None
     target_latency_ratio: Annotated[Share | None, renamed("target_latency_ratio", old="latency")] = None
     latency_batch: Positive = 1
+    engine: OnnxEngine = "onnxruntime"
+    device: str = ""
     heads: Share | None = None
     ffn: Share | None = None
     layers: Share | None = None
@@ -101,9 +103,16 @@ class PruneConfig(StageConfig):
                 where="prune.importance",
                 next_step="use magnitude or taylor",
             )
-        if self.target_latency_ratio is None and self.latency_batch != 1:
+        timing = {"latency_batch": self.latency_batch != 1, "engine": self.engine != "onnxruntime"}
+        timing["device"] = bool(self.device)
+        if self.target_latency_ratio is None and (needless := [name for name, given in timing.items() if given]):
             raise ConfigError(
-                "latency_batch needs target_latency_ratio",
-                where="prune.latency_batch",
+                f"{needless[0]} needs target_latency_ratio",
+                where=f"prune.{needless[0]}",
                 next_step="give target_latency_ratio as well",
             )
+
+    @property
+    def engines(self) -> tuple[tuple[str, str], ...]:
+        """The engine that times, where a latency is the aim."""
+        return ((self.engine, self.device),) if self.target_latency_ratio is not None else ()

@@ -14,7 +14,7 @@ from ...errors import ConfigError
 from ...globs import fits
 from ...samples import Split
 from ..targets import TARGETS, Contract, Method, resolve
-from .terms import QUANTIZED, Positive, Share, StageConfig, Tolerance
+from .terms import QUANTIZED, OnnxEngine, Positive, Share, StageConfig, Tolerance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +210,7 @@ class MixedConfig(StageConfig):
     `quantize` says how (its `exclude` stays excluded), `max_quality_drop` is the most that the recipe's metric may fall
     below the parent's on the calibration split, whose labels it needs; the evaluation split is never looked at. At most
     `measurements` candidates are quantized, scored and timed (one thread, `batch` samples, interleaved with the parent,
-    both in `engine`).
+    both in `engine` on `device`, by default the engine's own).
 
     `rank` is the order of the search. ``measured``: every layer alone in float, then together until the floor holds,
     which is thorough and takes a candidate per layer. ``noise``: the layers with the greatest int8 noise (measured for
@@ -232,7 +232,8 @@ class MixedConfig(StageConfig):
     quantize: QuantizeConfig = field(default_factory=lambda: QuantizeConfig(kind="quantize"))
     rank: Literal["measured", "noise"] = "measured"
     keep: Literal["float", "int8-weights"] = "float"
-    engine: Literal["onnxruntime", "openvino"] = "onnxruntime"
+    engine: OnnxEngine = "onnxruntime"
+    device: str = ""
     measurements: Positive = 60
     batch: Positive = 32
     parity: Mapping[str, Tolerance] = field(default_factory=lambda: QUANTIZED)
@@ -246,7 +247,7 @@ class MixedConfig(StageConfig):
             raise ConfigError(
                 "max_quality_drop must be finite", where="mixed", next_step="use a finite number, for instance 0.01"
             )
-        if self.keep == "int8-weights" and self.engine != "openvino":
+        if self.keep == "int8-weights" and not self.engine.startswith("openvino"):
             raise ConfigError(
                 "weights alone in int8 are slower than float in ONNX Runtime",
                 where="mixed",
@@ -258,9 +259,15 @@ class MixedConfig(StageConfig):
                 where="mixed",
                 next_step='use rank = "measured"',
             )
-        if self.quantize.target in ("cuda", "tensorrt"):
+        on_gpu = {"cuda": "onnxruntime-cuda", "tensorrt": "onnxruntime-tensorrt"}.get(self.quantize.target)
+        if on_gpu is not None and self.engine != on_gpu:
             raise ConfigError(
-                f"latency on {self.quantize.target!r} cannot be measured by this stage, which measures on the CPU",
+                f"latency on {self.quantize.target!r} cannot be measured in engine {self.engine!r}",
                 where="mixed",
-                next_step="use a CPU target, or a quantize stage with exclude",
+                next_step=f'use engine = "{on_gpu}", a CPU target, or a quantize stage with exclude',
             )
+
+    @property
+    def engines(self) -> tuple[tuple[str, str], ...]:
+        """The engine that times and scores the candidates."""
+        return ((self.engine, self.device),)

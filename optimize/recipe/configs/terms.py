@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from math import isfinite
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,15 @@ from ...samples import Split
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Rate = Annotated[float, Field(gt=0)]
+OnnxEngine = Literal[
+    "onnxruntime",
+    "onnxruntime-cpu",
+    "onnxruntime-cuda",
+    "onnxruntime-tensorrt",
+    "openvino",
+    "openvino-bf16",
+]
+"""Engines that time an ONNX file inside a stage; ``onnxruntime`` is the one on the CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +107,11 @@ class StageConfig:
     @property
     def references(self) -> tuple[str, ...]:
         """The user's own code that the configuration names."""
+        return ()
+
+    @property
+    def engines(self) -> tuple[tuple[str, str], ...]:
+        """Engines and devices in which the stage times ONNX files; a build checks them before it starts."""
         return ()
 
     @property

@@ -14,7 +14,10 @@ from pathlib import Path
 from seatrial.bench.measuring.device import baseline
 from seatrial.bench.targets import Endpoint
 from seatrial.optimize.artifact import Artifact, TensorSpec
+from seatrial.optimize.errors import ContractError
 from seatrial.optimize.scratch import folder as scratched
+from seatrial.optimize.sessions.cuda import driver_missing
+from seatrial.optimize.sessions.device import Device
 from seatrial.optimize.store import Store
 
 from ...deployment import Deployment, default_deployment
@@ -33,8 +36,13 @@ def host(
 
     `slow` lets every execution take that share longer: a drill's candidate.
 
+    Raises:
+        ContractError: the deployment is for a GPU, and this machine lacks a driver or a device.
+
     Raises (when the block is entered): whatever placing or starting raises; nothing is left behind then.
     """
+    if deployment is not None:
+        check_machine(deployment)
 
     @contextmanager
     def hosted(artifact: Artifact) -> Iterator[Endpoint]:
@@ -63,6 +71,21 @@ def host(
                 )
 
     return hosted
+
+
+def check_machine(deployment: Deployment) -> None:
+    """Check that this machine has the kind of device that the deployment's instances run on.
+
+    Raises:
+        ContractError: a driver or a GPU is missing; says which.
+    """
+    lacking = driver_missing(Device(kind="cuda")) if deployment.instances.kind == "gpu" else None
+    if lacking is not None:
+        raise ContractError(
+            lacking.what,
+            where='instances.kind = "gpu"',
+            next_step=f'{lacking.next_step}; for the processor, write kind = "cpu" in the deployment',
+        )
 
 
 def _outside(specs: tuple[TensorSpec, ...], deployment: Deployment) -> tuple[TensorSpec, ...]:
