@@ -17,4 +17,6 @@ VERBS = {
     "edge": "edge:edge",
     "routes": "edge:routes",
     "rollout": "rollout:app",
+    "learn": "monitoring:learn",
+    "watch": "monitoring:watch",
 }

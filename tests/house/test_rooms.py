@@ -47,7 +47,7 @@ ORDER: Mapping[str, tuple[tuple[str, ...], ...]] = {
         (GROUND,),
         ("deployment", "release"),
         ("triton",),
-        ("traffic", "plan", "security"),
+        ("traffic", "plan", "security", "monitor"),
         ("kubernetes",),
         (TOP,),
     ),
