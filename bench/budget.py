@@ -5,16 +5,17 @@ Read from TOML (`load_budget`) and checked here, before a server is started; hol
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from seatrial.optimize import config
 from seatrial.optimize.artifact import canonical, digest_bytes
 from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.names import checked
+from seatrial.optimize.record import Record
 
-from .checks import BY_KIND, Check, check_from_json, check_to_json
+from .checks import BY_KIND, Check
 from .load_limits import LoadLimits
 from .metrics import METRICS, SlotMetric
 
@@ -70,7 +71,7 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Design:
+class Design(Record, sparse=("looks", "control_rule")):
     """Design of the run. Rates per second, times in seconds.
 
     Every slot starts a fresh server, sends `warmup_requests`, answers its share of the evaluation set in batches of
@@ -163,13 +164,15 @@ class LedgerLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
+class Budget(Record, what="the stored budget", next_step="run the gate again", sparse=("checks", "ledger")):
     """Design, limits, and the error rates that the verdict promises.
 
     `alpha_pass` bounds the chance of passing a regression of exactly the margin, per metric; `alpha_fail` the chance of
     failing any metric that is within its margin, over the whole family. `price` names a line of ``prices.toml``,
     `recipe` the recipe (relative to the budget's file) whose evaluation samples and metric judge quality. `checks` ask
     more of quality than that one metric, `ledger` says what small losses may add up to over many candidates.
+
+    Stored beside a run; what was added later is left out where it stands at its default, so that digests stay.
     """
 
     recipe: str | None = None
@@ -237,19 +240,6 @@ class Budget:
             )
         return budget.parent / self.recipe
 
-    def to_json(self) -> dict[str, Any]:
-        """The budget as JSON values, as it is kept beside a run.
-
-        What was added later is left out where it stands at its default, so that a budget's digest does not change.
-        """
-        design = asdict(self.design)
-        design |= {name: list(design[name]) for name in ("client_cores", "looks")}
-        later = {"looks": [], "control_rule": "differs"}
-        design = {key: value for key, value in design.items() if key not in later or value != later[key]}
-        whole = asdict(self) | {"design": design, "limits": [asdict(limit) for limit in self.limits]}
-        whole |= {"checks": [check_to_json(check) for check in self.checks]}
-        return {key: value for key, value in whole.items() if key not in ("checks", "ledger") or value}
-
     @property
     def digest(self) -> str:
         """``sha256:...`` of everything the budget says."""
@@ -264,30 +254,3 @@ def load_budget(path: Path) -> Budget:
         ConfigError: an unknown key, a wrong type, or a combination that cannot be; names file and place.
     """
     return config.load(path, Budget)
-
-
-def budget_from_json(value: Any) -> Budget:
-    """Read what `Budget.to_json` wrote.
-
-    Raises:
-        ConfigError: not a budget of this version.
-    """
-    try:
-        design: dict[str, Any] = {
-            key: tuple(item) if isinstance(item, list) else item for key, item in value["design"].items()
-        }
-        ledger = value.get("ledger")
-        return Budget(
-            **value
-            | {
-                "design": Design(**design),
-                "limits": tuple(Limit(**limit) for limit in value["limits"]),
-                "load": LoadLimits(**value["load"]),
-                "checks": tuple(check_from_json(check) for check in value.get("checks", ())),
-                "ledger": LedgerLimits(**ledger) if ledger else None,
-            }
-        )
-    except (KeyError, TypeError) as error:
-        raise ConfigError(
-            f"the stored budget cannot be read by this version: {error}", next_step="run the gate again"
-        ) from error

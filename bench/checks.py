@@ -7,7 +7,7 @@ None is imported before a budget names it.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, ClassVar
 
 from seatrial.optimize.config import ByKind
@@ -161,18 +161,3 @@ CHECKS: Registry[type[Check]] = Registry(
     _form,
 )
 BY_KIND = ByKind(of=lambda kind, base: CHECKS.get(kind) if kind in CHECKS else None, known=lambda: CHECKS.names)
-
-
-def check_from_json(value: Mapping[str, Any]) -> Check:
-    """Read what `check_to_json` wrote.
-
-    Raises:
-        KeyError, TypeError, ConfigError: not a check of this version.
-    """
-    lists = {name: tuple(item) for name, item in value.items() if isinstance(item, list)}
-    return CHECKS.get(value["kind"])(**dict(value) | lists)
-
-
-def check_to_json(check: Check) -> dict[str, Any]:
-    """A check as JSON values."""
-    return {name: list(item) if isinstance(item, tuple) else item for name, item in asdict(check).items()}

@@ -5,14 +5,14 @@ Throughput at saturation is not a real cost: what a machine bears within its obj
 and at utilisation U an inference costs 1/U times as much. Rates are inferences per second, money is US dollars.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 from seatrial.optimize import config
 from seatrial.optimize.errors import ConfigError, MissingError
+from seatrial.optimize.record import Record
 
 _PRICES = Path(__file__).with_name("prices.toml")
 
@@ -206,7 +206,7 @@ def usd_of_run(seconds: float, usd_hour: float, machines: int = 1) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bill:
+class Bill(Record):
     """Cost of serving on one machine type, from its capacity within an objective.
 
     `per_million` is at full capacity, with the interval that the capacity's leaves; `effective` is at the `traffic`
@@ -225,10 +225,6 @@ class Bill:
     effective: float | None
     month: float | None
     spent: float
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
 
 
 def bill(

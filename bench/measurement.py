@@ -5,14 +5,13 @@ statistic can be applied to an old record. Which metrics there are is in `bench.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from seatrial.optimize.errors import IntegrityError
 from seatrial.optimize.reading import decode
+from seatrial.optimize.record import Record
 
 Direction = Literal["lower", "higher"]
-SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +33,7 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
+class Measurement(Record, schema=1, what="the measurement", next_step="restore it from a copy, or measure again"):
     """Raw values of one metric on one artifact.
 
     `subject` is the artifact's digest, `scenario` says how the values were taken (``"poisson 120/s for 9 s"``),
@@ -48,26 +47,20 @@ class Measurement:
     environment: Mapping[str, Any]
     at: str
 
-    def to_json(self) -> dict[str, Any]:
-        """The measurement as JSON values (`from_json` reads it back)."""
-        return {"schema": SCHEMA} | asdict(self) | {"values": list(self.values), "environment": dict(self.environment)}
+    def check(self) -> None:
+        """Check what is read of the environment."""
+        check_machine(self.environment)
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Measurement":
-        """Read what `to_json` wrote.
 
-        Raises:
-            IntegrityError: another schema, or fields that are missing or unknown.
-        """
-        if not isinstance(value, Mapping) or value.get("schema") != SCHEMA:
-            value = value if isinstance(value, Mapping) else {}
-            raise IntegrityError(
-                f"the measurement has schema {value.get('schema')!r}; this version reads {SCHEMA}",
-                next_step="use the version of seatrial that wrote it, or measure again",
-            )
-        found = decode(cls, {key: item for key, item in value.items() if key != "schema"}, where="")
-        check_machine(found.environment)
-        return found
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unavailable(Record, sparse=("unavailable",)):
+    """Stands where nothing was measured: the reason, or none where nothing was asked. Never a 0."""
+
+    unavailable: str = ""
+
+
+NOTHING = Unavailable()
+"""Nothing was asked, so nothing was measured."""
 
 
 def check_machine(environment: Mapping[str, Any]) -> None:

@@ -5,12 +5,12 @@ Pure; sends nothing and reads no clock. An open-loop load offers exactly these a
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from zipfile import BadZipFile
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from seatrial.optimize.artifact import canonical
 from seatrial.optimize.errors import ConfigError, IntegrityError
+from seatrial.optimize.record import Record
 
 Floats = NDArray[np.float64]
 Law = Literal["poisson", "constant", "gamma", "ramp", "replay"]
@@ -27,13 +28,34 @@ _UNIFORM_BITS = 53
 _INSTANT = 1e-3  # seconds; a recording that is shorter has no rate of its own
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape(Record, sparse=("burstiness", "profile", "source", "speed", "spread")):
+    """What a law is made from besides rate, seconds and seed; None where it has no such parameter.
+
+    `burstiness` of gamma gaps, the `profile` of a ramp as (second, rate) points; `source`, `speed` and `spread` of a
+    replay.
+    """
+
+    burstiness: float | None = None
+    profile: tuple[tuple[float, float], ...] | None = None
+    source: str | None = None
+    speed: float | None = None
+    spread: float | None = None
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Schedule:
+class Schedule(
+    Record,
+    what="the schedule",
+    next_step="create it again",
+    computed=("digest",),
+    sparse=("shape",),
+    beside=("offsets",),
+):
     """Arrivals at `offsets` seconds after the start: float64[n], sorted, within ``[0, seconds)``, read-only.
 
-    `rate` is arrivals per second, of a ramp and of a replay their mean. `shape` holds what else the law was made from:
-    ``burstiness`` of gamma gaps, the ``profile`` of a ramp as [second, rate] points, the ``source``, ``speed`` and
-    ``spread`` of a replay; empty for the other two. Schedules are equal when their `digest` is.
+    `rate` is arrivals per second, of a ramp and of a replay their mean. `shape` holds what else the law was made from.
+    Schedules are equal when their `digest` is.
     """
 
     law: Law
@@ -41,7 +63,7 @@ class Schedule:
     seconds: float
     seed: int
     offsets: Floats
-    shape: Mapping[str, Any] = field(default_factory=dict)
+    shape: Shape = Shape()
 
     def __post_init__(self) -> None:
         offsets = np.array(self.offsets, dtype=np.float64)
@@ -65,21 +87,25 @@ class Schedule:
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of the schedule, as JSON values."""
         plain = {"law": self.law, "rate": float(self.rate), "seconds": float(self.seconds), "seed": int(self.seed)}
-        return plain | ({"shape": dict(self.shape)} if self.shape else {})
+        return plain | ({"shape": self.shape.to_json()} if self.shape != Shape() else {})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the parameters with the digest over them and the arrivals."""
+        return self.parameters | {"digest": self.digest}
 
     @property
     def peak_rate(self) -> float:
         """The highest rate that the law reaches: what a cap on rates has to look at."""
-        return max((float(rate) for _, rate in self.shape.get("profile", ())), default=self.rate)
+        return max((rate for _, rate in self.shape.profile or ()), default=self.rate)
 
     def expected(self, times: Floats) -> Floats:
         """Mean number of arrivals until each of the times: ``rate * t``, of a ramp the area under its profile.
 
         A Poisson process seen on this scale has unit rate, whatever its ramp: the time-rescaling theorem.
         """
-        if self.law != "ramp":
+        if self.law != "ramp" or self.shape.profile is None:
             return np.asarray(self.rate * times, dtype=np.float64)
-        return _area(self.shape["profile"], times)
+        return _area(self.shape.profile, times)
 
     def share(self, worker: int, workers: int) -> Floats:
         """The arrivals that one of several load processes sends: every `workers`-th, starting with its own number.
@@ -100,7 +126,7 @@ class Schedule:
             np.savez(stream, offsets=self.offsets, parameters=np.frombuffer(canonical(self.parameters), np.uint8))
 
     @classmethod
-    def read(cls, path: Path) -> "Schedule":
+    def read(cls, path: Path, *, next_step: str = "", **beside: Any) -> Self:
         """Read what `save` wrote.
 
         Raises:
@@ -111,8 +137,8 @@ class Schedule:
                 path.open("rb") as stream,
                 np.load(stream, allow_pickle=False) as stored,
             ):  # it leaves a broken file open
-                return cls(offsets=stored["offsets"], **json.loads(stored["parameters"].tobytes()))
-        except (OSError, EOFError, BadZipFile, ValueError, KeyError, TypeError) as error:
+                return cls.from_json(json.loads(stored["parameters"].tobytes()), offsets=stored["offsets"])
+        except (OSError, EOFError, BadZipFile, ValueError, KeyError, TypeError, IntegrityError) as error:
             raise IntegrityError(
                 f"not a valid schedule: {error}", where=str(path), next_step="create the schedule again"
             ) from error
@@ -158,7 +184,7 @@ def gamma(rate: float, seconds: float, seed: int, burstiness: float) -> Schedule
     blocks = _uniforms(seed, 4 * (ceil(expected * 1.2) + 64))
     scale = 1 / (burstiness * rate)
     offsets = _until(seconds, (_gammas(uniform.reshape(-1, 4), burstiness) * scale for uniform in blocks))
-    shape = {"burstiness": float(burstiness)}
+    shape = Shape(burstiness=float(burstiness))
     return Schedule(law="gamma", rate=rate, seconds=seconds, seed=seed, offsets=offsets, shape=shape)
 
 
@@ -190,7 +216,7 @@ def ramp(profile: Sequence[tuple[float, float]], seed: int) -> Schedule:
         seconds=seconds,
         seed=seed,
         offsets=offsets[offsets < seconds],
-        shape={"profile": [list(point) for point in points]},
+        shape=Shape(profile=tuple(points)),
     )
 
 
@@ -226,7 +252,7 @@ def replay(
     length = whole if seconds is None else seconds
     kept = played[played < length]
     _checked(max(len(kept), 1) / length if length > 0 else 0.0, length)
-    shape = {"source": source, "speed": float(speed)} | ({"spread": float(spread)} if spread else {})
+    shape = Shape(source=source, speed=float(speed), spread=float(spread) if spread else None)
     return Schedule(law="replay", rate=len(kept) / length, seconds=length, seed=seed, offsets=kept, shape=shape)
 
 

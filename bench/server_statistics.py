@@ -7,15 +7,19 @@ says why it is empty, and a load test against any KServe v2 server goes on.
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from seatrial.optimize.record import Record
+
 from .errors import TargetError
+from .measurement import NOTHING, Unavailable
 from .targets import Endpoint, ask, fetch
 
 _SAMPLE = re.compile(r"^(?P<name>\w+)\{(?P<labels>[^}]*)\}\s+(?P<value>\S+)$")
 _PARTS = ("compute_input", "compute_infer", "compute_output")
+_SUMS = ("requests", "failures", "inferences", "executions", "queue", *_PARTS)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
@@ -80,18 +84,36 @@ def statistics_of(reply: Mapping[str, Any]) -> ModelStatistics:
     )
 
 
-@dataclass(slots=True)
-class Window:
-    """Counter differences of one model's server; `counted` is filled when the block ends.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerCounts(Record, sparse=("metrics", "metrics_unavailable")):
+    """Differences of a server's counters over a load: `requests` answered, `failures`, `inferences` (batch rows).
 
-    Keys of `counted`: `requests` answered, `failures`, `inferences` (batch rows), `executions`; `queue`,
-    `compute_input`, `compute_infer` and `compute_output` in seconds summed over requests; `batch_sizes` from the size
-    of an execution (as text) to how many there were; `metrics`, the differences of the Prometheus counters where the
-    endpoint names them, or `metrics_unavailable` with the reason. Where there is nothing to tell, `unavailable` alone.
+    `queue` and the `compute_` parts are seconds summed over requests; `batch_sizes` maps the size of an execution to
+    how many there were; `metrics` are the Prometheus counters where the endpoint names them, or a reason is given.
     """
 
+    requests: int
+    failures: int
+    inferences: int
+    executions: int
+    queue: float
+    compute_input: float
+    compute_infer: float
+    compute_output: float
+    batch_sizes: Mapping[int, int]
+    metrics: Mapping[str, float] | None = None
+    metrics_unavailable: str = ""
+
+
+Counted = ServerCounts | Unavailable
+
+
+@dataclass(slots=True)
+class Window:
+    """Counter differences of one model's server; `counted` is filled when the block ends."""
+
     endpoint: Endpoint
-    counted: dict[str, Any] = field(default_factory=dict)
+    counted: Counted = NOTHING
     _first: ModelStatistics | str = ""
     _metrics: Mapping[str, float] | str = field(default_factory=dict)
     _begun: bool = False
@@ -108,15 +130,17 @@ class Window:
     def _end(self) -> None:
         last = statistics(self.endpoint)
         if isinstance(self._first, str) or isinstance(last, str):
-            self.counted["unavailable"] = self._first if isinstance(self._first, str) else last
+            self.counted = Unavailable(unavailable=self._first if isinstance(self._first, str) else str(last))
             return
-        self.counted.update(difference(self._first, last))
-        now = counters(self.endpoint)
-        if isinstance(now, str) or isinstance(self._metrics, str):
-            self.counted["metrics_unavailable"] = now if isinstance(now, str) else self._metrics
-        elif now:
+        counted, now = difference(self._first, last), counters(self.endpoint)
+        if isinstance(counted, Unavailable):
+            self.counted = counted
+        elif isinstance(now, str) or isinstance(self._metrics, str):
+            self.counted = replace(counted, metrics_unavailable=now if isinstance(now, str) else str(self._metrics))
+        else:
             moved = {name: value - self._metrics.get(name, 0.0) for name, value in now.items()}
-            self.counted["metrics"] = {name: value for name, value in moved.items() if value}
+            metrics = {name: value for name, value in moved.items() if value}
+            self.counted = replace(counted, metrics=metrics if now else None)
 
 
 @contextmanager
@@ -145,34 +169,44 @@ def statistics(endpoint: Endpoint) -> ModelStatistics | str:
         return f"the server's statistics cannot be read ({type(error).__name__}: {error})"
 
 
-def difference(first: ModelStatistics, last: ModelStatistics) -> dict[str, Any]:
-    """`counted` of a `Window` from two looks; `unavailable` where the counters went back, as after a reload."""
+def difference(first: ModelStatistics, last: ModelStatistics) -> Counted:
+    """`counted` of a `Window` from two looks; `Unavailable` where the counters went back, as after a reload."""
     sizes = {
-        str(size): count - first.batch_sizes.get(size, 0)
+        size: count - first.batch_sizes.get(size, 0)
         for size, count in sorted(last.batch_sizes.items())
         if count != first.batch_sizes.get(size, 0)
     }
-    found: dict[str, Any] = {
-        "requests": last.successes - first.successes,
-        "failures": last.failures - first.failures,
-        "inferences": last.inferences - first.inferences,
-        "executions": last.executions - first.executions,
-    }
-    for name in ("queue", "compute_input", "compute_infer", "compute_output"):
-        found[name] = (getattr(last, f"{name}_ns") - getattr(first, f"{name}_ns")) / 1e9
-    if min(*found.values(), *sizes.values(), 0) < 0:
-        return {"unavailable": "the server's counters decreased: the model was reloaded meanwhile"}
-    return found | {"batch_sizes": sizes}
+    found = ServerCounts(
+        requests=last.successes - first.successes,
+        failures=last.failures - first.failures,
+        inferences=last.inferences - first.inferences,
+        executions=last.executions - first.executions,
+        queue=(last.queue_ns - first.queue_ns) / 1e9,
+        compute_input=(last.compute_input_ns - first.compute_input_ns) / 1e9,
+        compute_infer=(last.compute_infer_ns - first.compute_infer_ns) / 1e9,
+        compute_output=(last.compute_output_ns - first.compute_output_ns) / 1e9,
+        batch_sizes=sizes,
+    )
+    if min(*sizes.values(), *(getattr(found, name) for name in _SUMS), 0) < 0:
+        return Unavailable(unavailable="the server's counters decreased: the model was reloaded meanwhile")
+    return found
 
 
-def mean_queue(counted: Mapping[str, Any]) -> float | None:
+def mean_queue(counted: Counted) -> float | None:
     """Seconds that a request waited in the server before it was run, on average; None where nothing was counted."""
-    return counted["queue"] / counted["requests"] if counted.get("requests") else None
+    return counted.queue / counted.requests if isinstance(counted, ServerCounts) and counted.requests else None
 
 
-def mean_compute(counted: Mapping[str, Any]) -> float | None:
+def mean_compute(counted: Counted) -> float | None:
     """Seconds of input, inference and output of a request's execution, on average; None where nothing was counted."""
-    return sum(counted[part] for part in _PARTS) / counted["requests"] if counted.get("requests") else None
+    if not isinstance(counted, ServerCounts) or not counted.requests:
+        return None
+    return (counted.compute_input + counted.compute_infer + counted.compute_output) / counted.requests
+
+
+def sizes_of(counted: Counted) -> Mapping[int, int]:
+    """Return the executions by batch size; empty where the server counts none."""
+    return counted.batch_sizes if isinstance(counted, ServerCounts) else {}
 
 
 def counters(endpoint: Endpoint) -> dict[str, float] | str:
@@ -213,14 +247,15 @@ def parsed(text: str, model: str, version: str) -> dict[str, float]:
     return found
 
 
-def lines(counted: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def lines(counted: Counted) -> list[tuple[str, str, str]]:
     """Return the server's counters as rows (what, value, about)."""
-    if not counted.get("requests"):
-        return [("server", "-", counted.get("unavailable") or "the server counted no requests")]
-    queue, compute = mean_queue(counted) or 0.0, mean_compute(counted) or 0.0
-    sizes = ", ".join(f"{size}: {count}" for size, count in counted["batch_sizes"].items())
+    queue, compute = mean_queue(counted), mean_compute(counted)
+    if isinstance(counted, Unavailable) or queue is None or compute is None:
+        why = counted.unavailable if isinstance(counted, Unavailable) else ""
+        return [("server", "-", why or "the server counted no requests")]
+    sizes = ", ".join(f"{size}: {count}" for size, count in counted.batch_sizes.items())
     return [
         ("queue", f"{queue * 1e3:.2f} ms", "mean wait in the server per answered request"),
         ("compute", f"{compute * 1e3:.2f} ms", "mean of input, inference and output time"),
-        ("executions", str(counted["executions"]), f"executions by batch size {sizes}"),
+        ("executions", str(counted.executions), f"executions by batch size {sizes}"),
     ]

@@ -5,10 +5,12 @@ is over the objective, whatever the reason.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+
+from seatrial.optimize.record import Record
 
 from ..load.run import OK, LoadRun
 from ..load.steady import Label, autocorrelation_time, steady_state
@@ -32,7 +34,7 @@ SERVER_RULES = ("dropped", "unanswered", "offered")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
+class Probe(Record, computed=("over", "share")):
     """Result of one run at `rate` arrivals per second.
 
     `counted` arrivals after the warm-up, `blocks` their (arrivals, misses) in order of time; `effective` is how many
@@ -64,10 +66,6 @@ class Probe:
     def share(self) -> float:
         """The share of them."""
         return self.over / self.counted if self.counted else 1.0
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values, with the figures that follow from the blocks."""
-        return asdict(self) | {"over": self.over, "share": self.share}
 
 
 def evaluate(run: LoadRun, slo: Slo, *, number: int, phase: Phase, limits: LoadLimits | None = None) -> Probe:

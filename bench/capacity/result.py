@@ -4,15 +4,18 @@ Pure, so that the same raw runs give the same result again, offline. Sends nothi
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from seatrial.optimize.record import Record, as_json
 
 from ..load.validity import shared_cores
+from ..load_limits import LoadLimits
 from .curve import crossing, interval, misfit, points
 from .probe import Decision, Probe, decide
+from .search import Plan
 from .slo import Slo
 
-SCHEMA = 1
 MISFIT = 3.0  # standard errors
 Outcome = Literal["found", "at least", "none", "unsettled", "invalid"]
 EXIT_CODES: Mapping[Outcome, int] = {"found": 0, "at least": 3, "none": 1, "unsettled": 3, "invalid": 4}
@@ -26,7 +29,7 @@ MEANINGS: Mapping[Outcome, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class Header(Record):
     """Parameters of a search, stored beside its raw runs.
 
     `saturation` is requests per second, closed loop; `cores` those of "client" and "server", as far as known.
@@ -38,11 +41,20 @@ class Header:
     batch: int
     seed: int
     saturation: float
-    plan: Mapping[str, Any]
-    limits: Mapping[str, Any]
+    plan: Plan
+    limits: LoadLimits
     environment: Mapping[str, Any]
-    cores: Mapping[str, Sequence[int]]
+    cores: Mapping[str, tuple[int, ...]]
     at: str
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values, the objective spelt out too."""
+        return Record.to_json(self) | {"slo": as_json(self.slo) | {"text": str(self.slo)}}
+
+    @classmethod
+    def adapt(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """Pass over the objective's text."""
+        return value | {"slo": {key: item for key, item in value["slo"].items() if key != "text"}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +69,19 @@ class Below:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Capacity:
+class Capacity(
+    Record,
+    schema=1,
+    computed=("kind", "exit_code", "inferences", "load_seconds"),
+    keys={"inferences": "inferences_per_second"},
+):
     """The largest rate (requests per second) within the objective, with a 95 % interval.
 
     `rate` is None unless the outcome is "found" or "at least". `cliff` is the lowest rate at which the backlog grew:
     from there on no latency is bounded. `notes` say what weakens the result.
     """
+
+    kind: ClassVar[str] = "capacity"
 
     header: Header
     outcome: Outcome
@@ -87,25 +106,6 @@ class Capacity:
     def load_seconds(self) -> float:
         """Return the total seconds of load."""
         return sum(probe.seconds for probe in self.probes)
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values with a schema number."""
-        return (
-            {"schema": SCHEMA, "kind": "capacity"}
-            | asdict(self)
-            | {
-                "header": header_json(self.header),
-                "exit_code": self.exit_code,
-                "inferences_per_second": self.inferences,
-                "load_seconds": self.load_seconds,
-                "probes": [probe.to_json() for probe in self.probes],
-            }
-        )
-
-
-def header_json(header: Header) -> dict[str, Any]:
-    """JSON values of a header, the objective spelt out too."""
-    return asdict(header) | {"slo": asdict(header.slo) | {"text": str(header.slo)}}
 
 
 def conclude(header: Header, probes: Sequence[Probe], stopped: str = "") -> Capacity:

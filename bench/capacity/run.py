@@ -4,19 +4,19 @@ Joins the search with the load generator; decides nothing itself. Layout of a ru
 probes made so far, why it ended), ``saturation/``, ``probes/NNN/`` as `bench.load` leaves them.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from seatrial.optimize.environment import environment, now
 from seatrial.optimize.errors import IntegrityError
-from seatrial.optimize.reading import damage, decode, read_object
-from seatrial.optimize.store import write_atomically
+from seatrial.optimize.reading import damage
+from seatrial.optimize.record import Record
 
 from ..errors import TargetError
 from ..load import on_locust
@@ -30,7 +30,7 @@ from ..measurement import check_machine
 from ..schedule import poisson
 from ..targets import Endpoint
 from .probe import Phase, Probe, evaluate
-from .result import SCHEMA, Capacity, Header, conclude, header_json
+from .result import Capacity, Header, conclude
 from .search import Plan, search
 from .slo import Slo
 
@@ -84,7 +84,7 @@ def capacity(
         LoadError: the load process broke.
     """
     plan = plan or Plan()
-    plan = Plan(**asdict(plan) | {"max_rate": min(plan.max_rate, MAX_RATE)})
+    plan = replace(plan, max_rate=min(plan.max_rate, MAX_RATE))
     client = ClientSetup(cores=setup.cores, own_target=setup.own_target)
     if progress:
         progress("saturating", 0.0)
@@ -96,10 +96,10 @@ def capacity(
         batch=payload.batch,
         seed=setup.seed,
         saturation=saturation,
-        plan=asdict(plan),
-        limits=asdict(setup.limits),
+        plan=plan,
+        limits=setup.limits,
         environment=environment().to_json(),
-        cores={"client": client_cores(setup.cores), "server": server_cores(endpoint)},
+        cores={"client": tuple(client_cores(setup.cores)), "server": tuple(server_cores(endpoint))},
         at=now(),
     )
     probing = _Probing(
@@ -133,8 +133,7 @@ class _Probing:
             progress=partial(self._tell, f"{phase} {rate:.4g}/s for {seconds:.0f} s", seconds),
             client=self.client,
         )
-        limits = LoadLimits(**self.header.limits)
-        self.made.append(evaluate(run, self.header.slo, number=number, phase=phase, limits=limits))
+        self.made.append(evaluate(run, self.header.slo, number=number, phase=phase, limits=self.header.limits))
         _record(self.folder, self.header, self.made, _INTERRUPTED)
         time.sleep(_rest(run))
         return self.made[-1]
@@ -142,7 +141,7 @@ class _Probing:
     def _tell(self, what: str, seconds: float, share: float) -> None:
         if self.progress:
             spent = sum(probe.seconds for probe in self.made)
-            self.progress(what, (spent + share * seconds) / float(self.header.plan["seconds"]))
+            self.progress(what, (spent + share * seconds) / self.header.plan.seconds)
 
 
 def recompute(folder: Path) -> Capacity:
@@ -151,40 +150,46 @@ def recompute(folder: Path) -> Capacity:
     Raises:
         IntegrityError: the folder holds no search, one of another schema, or a run was changed.
     """
-    path = folder / _RECORD
     try:
-        record = read_object(path, schema=SCHEMA, next_step=_AGAIN)
+        record = Search.read(folder / _RECORD)
     except FileNotFoundError as error:
-        raise IntegrityError("not a capacity run", where=str(path), next_step=_AGAIN) from error
-    with damage(path, _AGAIN):
-        if record.get("kind") != "capacity run":
-            raise ValueError(f"kind {record.get('kind')!r}")
-        value = dict(record["header"])
-        slo = Slo(quantile=value["slo"]["quantile"], seconds=value["slo"]["seconds"])
-        header = decode(Header, value | {"slo": asdict(slo)}, where="")
-        check_machine(header.environment)
-        limits, stopped = decode(LoadLimits, header.limits, where=""), str(record["stopped"])
-        listed = decode(list[_Listed], record["probes"], where="")
+        raise IntegrityError("not a capacity run", where=str(folder / _RECORD), next_step=_AGAIN) from error
     with damage(folder, _AGAIN):
+        header = record.header
         probes = [
             evaluate(
                 LoadRun.read(_probe_folder(folder, each.number)),
                 header.slo,
                 number=each.number,
                 phase=each.phase,
-                limits=limits,
+                limits=header.limits,
             )
-            for each in listed
+            for each in record.probes
         ]
-        return conclude(header, probes, stopped)
+        return conclude(header, probes, record.stopped)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Listed:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
     """A probe as the record lists it."""
 
     number: int
     phase: Phase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search(Record, schema=1, what="the record of the search", next_step=_AGAIN, computed=("kind",)):
+    """A search as far as it got: its parameters, the probes made, why it ended."""
+
+    kind: ClassVar[str] = "capacity run"
+
+    header: Header
+    probes: tuple[Listed, ...]
+    stopped: str
+
+    def check(self) -> None:
+        """Check what is read of the machine."""
+        check_machine(self.header.environment)
 
 
 def is_capacity_run(folder: Path) -> bool:
@@ -207,14 +212,8 @@ def _saturation(endpoint: Endpoint, payload: Payload, concurrency: int, folder: 
 
 
 def _record(folder: Path, header: Header, probes: Sequence[Probe], stopped: str) -> None:
-    record = {
-        "schema": SCHEMA,
-        "kind": "capacity run",
-        "header": header_json(header),
-        "probes": [{"number": probe.number, "phase": probe.phase} for probe in probes],
-        "stopped": stopped,
-    }
-    write_atomically(folder / _RECORD, json.dumps(record, indent=1, default=str).encode())
+    listed = tuple(Listed(number=probe.number, phase=probe.phase) for probe in probes)
+    Search(header=header, probes=listed, stopped=stopped).write(folder / _RECORD, indent=1)
 
 
 def _probe_folder(folder: Path, number: int) -> Path:

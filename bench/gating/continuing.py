@@ -14,7 +14,7 @@ from seatrial.optimize.environment import environment
 from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.samples import Samples
 
-from ..budget import Budget, budget_from_json
+from ..budget import Budget
 from ..verdict import Verdict
 from .findings import complete_pairs
 from .pairs import GateRun
@@ -29,7 +29,7 @@ def pairs_for(run: GateRun, verdict: Verdict) -> int:
     Raises:
         ConfigError: there is nothing to go on with, or no number of pairs would do.
     """
-    planned, measured = int(run.header.budget["design"]["pairs"]), len(complete_pairs(run))
+    planned, measured = run.header.budget.design.pairs, len(complete_pairs(run))
     if verdict.outcome in ("PASS", "FAIL"):
         raise ConfigError(
             f"the verdict is {verdict.outcome}, so there is nothing to continue",
@@ -56,7 +56,7 @@ def continued(
     Raises:
         ConfigError: other artifacts, samples, budget or machine than the run began with, or no more pairs than it has.
     """
-    began = budget_from_json(run.header.budget)
+    began = run.header.budget
     planned = began.design.pairs
     design = replace(budget.design, pairs=planned, looks=began.design.looks)
     there: dict[str, tuple[Any, Any]] = {

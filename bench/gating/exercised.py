@@ -3,9 +3,8 @@
 Pure. A verdict holds for what was executed. Whatever else the deployment would take is named, always, PASS or not.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 
@@ -13,36 +12,38 @@ from seatrial.optimize.artifact import Artifact
 from seatrial.optimize.errors import SeatrialError
 from seatrial.optimize.samples import Samples
 
+from ..measurement import Unavailable
 from ..quality.evidence import Evidence, gathered
 from ..quality.weakest import LEAST, weakest
+from ..server_statistics import sizes_of
 from .findings import complete_pairs
-from .pairs import GateRun, SlotRecord
+from .pairs import Deployable, GateRun, SampledTensor, SlotRecord, Tensor
 
 _MOST = 4  # axes or classes named one by one
 
 
-def deployable(artifact: Artifact, samples: Samples, max_batch: int | None) -> dict[str, Any]:
+def deployable(artifact: Artifact, samples: Samples, max_batch: int | None) -> Deployable:
     """Return the batches and shapes that a deployed model takes, for a run's header.
 
     `max_batch` is None where the servers' limit is not known.
     """
-    sampled = {name: list(array.shape[1:]) for name, array in samples.inputs.items()}
-    return {
-        "max_batch": max_batch,
-        "inputs": [
-            {"name": spec.name, "shape": list(spec.shape), "sampled": sampled.get(spec.name, [])}
+    sampled = {name: array.shape[1:] for name, array in samples.inputs.items()}
+    return Deployable(
+        max_batch=max_batch,
+        inputs=tuple(
+            SampledTensor(name=spec.name, shape=tuple(spec.shape), sampled=sampled.get(spec.name, ()))
             for spec in artifact.inputs
-        ],
-        "outputs": [{"name": spec.name, "shape": list(spec.shape)} for spec in artifact.outputs],
-    }
+        ),
+        outputs=tuple(Tensor(name=spec.name, shape=tuple(spec.shape)) for spec in artifact.outputs),
+    )
 
 
 def exercised(run: GateRun, quality_batch: int) -> tuple[str, ...]:
     """Sentences on what the run executed and what it did not, and where the candidate lost most."""
     about, evidence = run.header.deployable, _evidence(run)
-    found = [*_batches(run, about, quality_batch), *_lengths(about.get("inputs", ()))]
+    found = [*_batches(run, about, quality_batch), *_lengths(about.inputs)]
     if evidence is not None:
-        found += [*_classes(evidence, about.get("outputs", ())), *weakest(evidence)]
+        found += [*_classes(evidence, about.outputs), *weakest(evidence)]
     return tuple(found)
 
 
@@ -50,25 +51,26 @@ def executed(records: Iterable[SlotRecord]) -> set[int]:
     """The batch sizes that the servers say they executed, under load and at saturation."""
     found = set[int]()
     for record in records:
-        for counted in (record.server, record.saturation.get("server", {})):
-            found |= {int(size) for size, count in counted.get("batch_sizes", {}).items() if count}
+        saturated = () if isinstance(record.saturation, Unavailable) else (record.saturation.server,)
+        for counted in (record.server, *saturated):
+            found |= {size for size, count in sizes_of(counted).items() if count}
     return found
 
 
-def _batches(run: GateRun, about: Mapping[str, Any], quality_batch: int) -> Iterator[str]:
+def _batches(run: GateRun, about: Deployable, quality_batch: int) -> Iterator[str]:
     usable = [record for record in run.arm("candidate") if record.usable]
     if not usable:
         return
     sizes, how = executed(usable), "executed"
     if not sizes:  # a server that does not count: what it was sent
-        sizes, how = {int(record.saturation.get("batch", 1)) for record in usable}, "sent"
-    most = about.get("max_batch")
-    quality_batch = min(quality_batch, int(most or quality_batch))
+        sizes, how = {getattr(record.saturation, "batch", 1) for record in usable}, "sent"
+    most = about.max_batch
+    quality_batch = min(quality_batch, most or quality_batch)
     said = f"batch sizes {how} under load and at saturation: {spans(sizes)}"
     if not most:
         yield f"{said}; the deployment's largest batch is unknown"
         return
-    missing = set(range(1, int(most) + 1)) - sizes
+    missing = set(range(1, most + 1)) - sizes
     if not missing:
         yield f"{said}, every size that the deployment allows"
         return
@@ -76,15 +78,14 @@ def _batches(run: GateRun, about: Mapping[str, Any], quality_batch: int) -> Iter
     yield f"{said}, out of 1 to {most} deployable; the speed at {spans(missing)} is unknown{answered}"
 
 
-def _lengths(inputs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _lengths(inputs: Sequence[SampledTensor]) -> Iterator[str]:
     """Free axes besides the batch, each of which the samples have at one length alone."""
     fixed = []
     for each in inputs:
-        shape, sampled = each["shape"], each["sampled"]
-        row = shape[len(shape) - len(sampled) :]
+        row = each.shape[len(each.shape) - len(each.sampled) :]
         fixed += [
-            f"{each['name']} axis {axis!r} at {size}"
-            for axis, size in zip(row, sampled, strict=False)
+            f"{each.name} axis {axis!r} at {size}"
+            for axis, size in zip(row, each.sampled, strict=False)
             if isinstance(axis, str)
         ]
     if fixed:
@@ -92,13 +93,13 @@ def _lengths(inputs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f"lengths exercised of free axes: {', '.join(fixed[:_MOST])}{more}; other lengths were not tested"
 
 
-def _classes(evidence: Evidence, outputs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _classes(evidence: Evidence, outputs: Sequence[Tensor]) -> Iterator[str]:
     """Classes of which the samples say little or nothing."""
     try:
         names, counts = np.unique(evidence.classes(), return_counts=True)
     except SeatrialError:
         return
-    widths = {each["shape"][-1] for each in outputs if each["shape"] and isinstance(each["shape"][-1], int)}
+    widths = {width for each in outputs for width in each.shape[-1:] if isinstance(width, int)}
     known = max((width for width in widths if width > names.max()), default=None) if names.min() >= 0 else None
     if known is not None and known > len(names):
         yield f"classes exercised: {len(names)} of {known}; the others were not tested"

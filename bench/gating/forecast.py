@@ -65,7 +65,7 @@ def forecast(budget: Budget, trials: Sequence[Trial], model: str, format_: str) 
     same = [trial for trial in trials if trial.model == model]
     other = [trial for trial in trials if trial.format == format_]
     used = same or other
-    looks = looks_of({"pairs": budget.design.pairs, "looks": budget.design.looks})
+    looks = looks_of(budget.design)
     slot = _slot_seconds(budget, used)
     relative = [limit for limit in budget.limits if limit.max_regression and limit.of.assumed_noise]
     family = max(1, sum(limit.gating for limit in relative))

@@ -19,12 +19,13 @@ from seatrial.optimize.reading import damage
 from seatrial.optimize.samples import Samples
 
 from .. import cost
-from ..budget import Budget, budget_from_json
+from ..budget import Budget
 from ..errors import LoadError
 from ..load.load_setup import ClientSetup
 from ..load.payload import Payload
 from ..load.run import OK
 from ..load.validity import breaches, saturation_breaches
+from ..measurement import Unavailable
 from ..measuring import throttling
 from ..measuring.device import DeviceProbe, EnergyMeter
 from ..measuring.probes import MemoryProbe, alive, control_seconds, load_average
@@ -39,7 +40,7 @@ from .exercised import deployable
 from .findings import complete_pairs
 from .gate_setup import GateSetup, Generator, Progress
 from .judge import Verdict, judge
-from .pairs import Arm, GateRun, PinnedPrice, RunHeader, Slot, SlotRecord
+from .pairs import Arm, ClientUse, GateRun, PinnedPrice, RunHeader, SaturationUse, Slot, SlotRecord
 
 _SETTLE = 3.0  # seconds before a spoiled pair is run again: what spoiled it comes in bursts
 
@@ -146,9 +147,9 @@ def rejudge(folder: Path, budget: Budget | None = None) -> Verdict:
     """
     run = pairs.read_run(folder)
     with damage(folder, "restore the folder from a copy, or run the gate again"):
-        verdict = judge(run, budget or budget_from_json(run.header.budget))
+        verdict = judge(run, budget or run.header.budget)
         canonical(verdict.to_json())
-    pairs.write_json(folder / "verdict.json", verdict.to_json())
+    verdict.write(folder / "verdict.json", indent=1)
     return verdict
 
 
@@ -160,9 +161,10 @@ def read_verdict(folder: Path) -> Verdict:
         IntegrityError: it cannot be read.
     """
     path = folder / "verdict.json"
-    value = pairs.read_json(path)
-    with damage(path, f"judge the run again: seatrial report {folder}"):
-        return Verdict.from_json(value)
+    try:
+        return Verdict.read(path, next_step=f"judge the run again: seatrial report {folder}")
+    except FileNotFoundError as error:
+        raise pairs.no_record(path) from error
 
 
 def read_gate(folder: Path) -> tuple[GateRun, Verdict]:
@@ -187,7 +189,7 @@ def _header(setup: _Setup) -> RunHeader:
     return RunHeader(
         base=_named(setup.artifacts["base"]),
         candidate=_named(setup.artifacts["candidate"]),
-        budget=setup.budget.to_json(),
+        budget=setup.budget,
         samples=EvaluationSet(split=samples.split, count=len(samples), digest=samples.digest),
         price=PinnedPrice(name=price.name, machine=price.machine, usd_hour=price.usd_hour, source=price.source),
         environment=environment().to_json(),
@@ -199,9 +201,9 @@ def _header(setup: _Setup) -> RunHeader:
 
 def _more(run: GateRun, budget: Budget) -> RunHeader:
     """The run's header with the budget of more pairs, and the pairs after which it was looked at before."""
-    before = int(run.header.budget["design"]["pairs"])
+    before = run.header.budget.design.pairs
     looked = (before,) if budget.design.pairs > before else ()
-    return replace(run.header, budget=budget.to_json(), continued=(*run.header.continued, *looked))
+    return replace(run.header, budget=budget, continued=(*run.header.continued, *looked))
 
 
 def check_batch(budget: Budget, max_batch: int | None) -> None:
@@ -318,9 +320,10 @@ def _measured(setup: _Setup, record: SlotRecord, endpoint: Endpoint, began: floa
         record = _saturation(setup, record, endpoint, fixed or setup.saturation_batch)
         served.warm_up(endpoint, inputs, (max(batches),), 1)
         memory.mark("largest_last")
-    told, used = memory.to_json(), device.to_json()
-    record = replace(record, breaches=(*record.breaches, *throttling.breaches(used)))
-    return replace(record, memory=told, peak_memory=told.get("peak"), device=used)
+    used, device_used = memory.usage, device.result
+    peak = None if isinstance(used, Unavailable) else used.peak
+    record = replace(record, breaches=(*record.breaches, *throttling.breaches(device_used)))
+    return replace(record, memory=used, peak_memory=peak, device=device_used)
 
 
 def _quality(setup: _Setup, record: SlotRecord, endpoint: Endpoint) -> SlotRecord:
@@ -357,8 +360,8 @@ def _load(setup: _Setup, record: SlotRecord, endpoint: Endpoint, batch: int, mem
         status=run.status.astype(np.int64),
         breaches=breaches(run, setup.budget.load),
         server=counting.counted,
-        energy=energy.to_json(answered.size * batch),
-        load={"client_cpu": run.client_cpu, "reasons": {str(key): text for key, text in run.reasons.items()}},
+        energy=energy.result(answered.size * batch),
+        load=ClientUse(client_cpu=run.client_cpu, reasons=dict(run.reasons)),
     )
 
 
@@ -374,13 +377,13 @@ def _saturation(setup: _Setup, record: SlotRecord, endpoint: Endpoint, batch: in
             client=ClientSetup(cores=design.client_cores),
             progress=counting.begin,
         )
-    about = {
-        "batch": batch,
-        "client_cpu": run.client_cpu,
-        "client_wait": run.about.get("client_wait", 0.0),
-        "errors": run.errors,
-        "completed": run.completed,
-        "server": counting.counted,
-    }
+    used = SaturationUse(
+        batch=batch,
+        client_cpu=run.client_cpu,
+        client_wait=run.about.client_wait or 0.0,
+        errors=run.errors,
+        completed=run.completed,
+        server=counting.counted,
+    )
     broken = tuple(f"saturation {breach}" for breach in saturation_breaches(run, setup.budget.load))
-    return replace(record, throughput=run.inferences_per_second, saturation=about, breaches=(*record.breaches, *broken))
+    return replace(record, throughput=run.inferences_per_second, saturation=used, breaches=(*record.breaches, *broken))

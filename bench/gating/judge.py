@@ -36,7 +36,7 @@ SERVER_SIDE = frozenset(
 
 def judge(run: GateRun, budget: Budget) -> Verdict:
     """Judge a run, whole or broken off, against a budget."""
-    looks = looks_of(run.header.budget["design"])
+    looks = looks_of(run.header.budget.design)
     for number, pairs in enumerate(looks):
         part = run.first(pairs)
         verdict = _judge_look(part, at_look(budget, looks, number), pairs)
@@ -83,7 +83,7 @@ def _continued(run: GateRun, budget: Budget) -> tuple[str, ...]:
     looked = run.header.continued
     if not looked:
         return ()
-    totals = (*looked, int(run.header.budget["design"]["pairs"]))
+    totals = (*looked, run.header.budget.design.pairs)
     times = 1 + sum(1 - before / after for before, after in pairwise(totals))
     after = ", ".join(map(str, looked))
     return (

@@ -14,7 +14,8 @@ import numpy as np
 
 from seatrial.optimize.units import format_value
 
-from ..measuring.growth import Part, parts_of
+from ..measuring.growth import Part
+from ..measuring.usage import parts_of
 from ..verdict import Finding
 from .pairs import SlotRecord
 

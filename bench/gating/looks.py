@@ -6,14 +6,13 @@ bound holds whatever the looks have in common.
 """
 
 from dataclasses import replace
-from typing import Any
 
-from ..budget import Budget
+from ..budget import Budget, Design
 
 
-def looks_of(design: Any) -> tuple[int, ...]:
-    """The looks of a run's design, from its JSON: numbers of pairs, the last one being all; one look without any."""
-    return tuple(int(look) for look in design.get("looks") or ()) or (int(design["pairs"]),)
+def looks_of(design: Design) -> tuple[int, ...]:
+    """The looks of a run's design: numbers of pairs, the last one being all; one look without any."""
+    return design.looks or (design.pairs,)
 
 
 def spent(looks: tuple[int, ...], number: int, alpha: float) -> float:

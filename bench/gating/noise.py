@@ -5,19 +5,17 @@ Values and how they follow from runs; `bench.records.archive` keeps them. Judges
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
-from seatrial.optimize.reading import decode
+from seatrial.optimize.record import Record
 
 from .. import stats
 from ..metrics import METRICS
 from .findings import complete_pairs, slot_values
 from .pairs import GateRun
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +28,7 @@ class Noise:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class Trial(Record, schema=1, what="the trial"):
     """One `aa` or `drill`: real gates and how they ended, and what they say about the machine.
 
     `injected` is the slow-down of a drill (0 in an A/A run). `outcomes` counts the verdicts of the real gates,
@@ -51,22 +49,9 @@ class Trial:
     ratios: Mapping[str, float]
     noise: Mapping[str, Noise]
     slot_seconds: float
-    machine: Mapping[str, Any]
+    machine: Mapping[str, str | int | tuple[str, ...]]
     runs: tuple[str, ...]
     at: str
-
-    def to_json(self) -> dict[str, Any]:
-        """One line of the journal."""
-        return {"schema": SCHEMA} | asdict(self) | {"runs": list(self.runs)}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Trial":
-        """Read what `to_json` wrote.
-
-        Raises:
-            IntegrityError: fields that are missing or unknown.
-        """
-        return decode(cls, {key: item for key, item in value.items() if key != "schema"}, where="")
 
 
 def noise_of(runs: Sequence[GateRun]) -> dict[str, Noise]:

@@ -5,9 +5,8 @@ drift of the machine cancels. Knows how a run is stored (`run.json`, `slot-NN.js
 """
 
 import io
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -16,17 +15,21 @@ import numpy as np
 import numpy.typing as npt
 
 from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
-from seatrial.optimize.reading import damage, decode, read_object, without
+from seatrial.optimize.record import Record
 from seatrial.optimize.store import write_atomically
 
 from ..arrays import read_arrays
-from ..measurement import check_machine
+from ..budget import Budget
+from ..measurement import NOTHING, Unavailable, check_machine
+from ..measuring.usage import DeviceMemory, Energy, Memory
+from ..quality.evidence import Share
+from ..server_statistics import Counted
 from ..verdict import EvaluationSet, Judged
 
 Arm = Literal["base", "candidate"]
 ARMS: tuple[Arm, Arm] = ("base", "candidate")
-SCHEMA = 1
 _ARRAYS = ("latency", "service", "lag", "status", "quality")
+_AGAIN = "restore the folder from a copy, or run the gate again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +67,28 @@ def plan(pairs: int, seed: int) -> tuple[Slot, ...]:
     return tuple(slots)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientUse:
+    """The load generator during a slot's open loop: share of a core, and what went wrong by status."""
+
+    client_cpu: float
+    reasons: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaturationUse:
+    """A slot's closed loop: requests `completed` and failed (`errors`), shares of a core that the client took."""
+
+    batch: int
+    client_cpu: float
+    client_wait: float = 0.0
+    errors: int
+    completed: int
+    server: Counted = NOTHING
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SlotRecord:
+class SlotRecord(Record, schema=1, what="the record of a slot", next_step=_AGAIN, beside=_ARRAYS):
     """Raw values of one slot.
 
     Arrays in seconds, one entry per scheduled request: `latency` from the intended send, `service` from the actual one,
@@ -76,9 +99,8 @@ class SlotRecord:
     "model" where the arm is to blame and "environment" where the machine is.
 
     `load_seconds` is how long the server took to load the model, `first_inference` how long its first answer took.
-    `server` is what the server counted during the open-loop load (sums in seconds: queue, compute; executed batch
-    sizes), `device` and `energy` what the accelerator's counters say, `checks` the raw values of further quality checks
-    by name; each is empty where nothing was measured.
+    `server` is what the server counted during the open-loop load, `device` and `energy` what the accelerator's counters
+    say; each is unavailable where nothing was measured. `checks` holds the raw values of the quality checks.
     """
 
     slot: Slot
@@ -93,15 +115,15 @@ class SlotRecord:
     peak_memory: float | None = None
     startup: float | None = None
     control: float | None = None
-    memory: Mapping[str, Any] = field(default_factory=dict)
-    load: Mapping[str, Any] = field(default_factory=dict)
-    saturation: Mapping[str, Any] = field(default_factory=dict)
+    memory: Memory | Unavailable = NOTHING
+    load: ClientUse | Unavailable = NOTHING
+    saturation: SaturationUse | Unavailable = NOTHING
     load_seconds: float | None = None
     first_inference: float | None = None
-    server: Mapping[str, Any] = field(default_factory=dict)
-    device: Mapping[str, Any] = field(default_factory=dict)
-    energy: Mapping[str, Any] = field(default_factory=dict)
-    checks: Mapping[str, Any] = field(default_factory=dict)
+    server: Counted = NOTHING
+    device: DeviceMemory | Unavailable = NOTHING
+    energy: Energy | Unavailable = NOTHING
+    checks: Share | Unavailable = NOTHING
     load_average: float | None = None
     breaches: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
@@ -136,24 +158,53 @@ class PinnedPrice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunHeader:
+class Tensor:
+    """An input or output of a deployed model."""
+
+    name: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledTensor(Tensor):
+    """An input, with the shape of the evaluation samples without the batch; empty where there are none."""
+
+    sampled: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployable:
+    """Batches and shapes that a deployed model takes; `max_batch` is None where the servers' limit is not known."""
+
+    max_batch: int | None = None
+    inputs: tuple[SampledTensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunHeader(Record, schema=1, what="the header of the run", next_step=_AGAIN):
     """Facts known before the first slot: the arms, the budget, the machine, the time.
 
-    `budget` is the budget's JSON; `price` the pinned price used for dollars; `ledger` the loss (log scale) by metric
+    `price` the pinned price used for dollars; `ledger` the loss (log scale) by metric
     that the budget's ledger already held when the run began; `deployable` what may be asked of the candidate once it is
     deployed (`gating.exercised`); `continued` the pairs after which the run was judged and then continued.
     """
 
     base: Judged
     candidate: Judged
-    budget: Mapping[str, Any]
+    budget: Budget
     samples: EvaluationSet
     price: PinnedPrice
     environment: Mapping[str, Any]
     at: str
     ledger: Mapping[str, float] = field(default_factory=dict)
-    deployable: Mapping[str, Any] = field(default_factory=dict)
+    deployable: Deployable = Deployable()
     continued: tuple[int, ...] = ()
+
+    def check(self) -> None:
+        """Check what is read of the machine, and the time."""
+        check_machine(self.environment)
+        datetime.fromisoformat(self.at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -192,12 +243,12 @@ def write_header(folder: Path, header: RunHeader) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "run.json").exists():
         raise ConfigError("the folder already holds a run", where=str(folder), next_step="name another folder")
-    write_json(folder / "run.json", {"schema": SCHEMA} | asdict(header))
+    header.write(folder / "run.json", indent=1)
 
 
 def go_on(folder: Path, header: RunHeader) -> None:
     """Put another header in the place of a run's: the same run, with more pairs to come."""
-    write_json(folder / "run.json", {"schema": SCHEMA} | asdict(header))
+    header.write(folder / "run.json", indent=1)
 
 
 def write_record(folder: Path, record: SlotRecord) -> None:
@@ -205,13 +256,7 @@ def write_record(folder: Path, record: SlotRecord) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{name: getattr(record, name) for name in _ARRAYS})
     write_atomically(folder / f"{record.name}.npz", buffer.getvalue())
-    plain = {key: value for key, value in asdict(record).items() if key not in _ARRAYS}
-    write_json(folder / f"{record.name}.json", {"schema": SCHEMA} | plain)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON for others to read: staged, fsynced, renamed into place."""
-    write_atomically(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode())
+    record.write(folder / f"{record.name}.json", indent=1)
 
 
 def read_run(folder: Path) -> GateRun:
@@ -221,48 +266,27 @@ def read_run(folder: Path) -> GateRun:
         MissingError: no run there.
         IntegrityError: another schema, or a file that cannot be read.
     """
-    path = folder / "run.json"
-    head = read_json(path)
-    with damage(path, _AGAIN):
-        header = decode(RunHeader, {key: value for key, value in head.items() if key != "schema"}, where="")
-        check_machine(header.environment)
-        datetime.fromisoformat(header.at)
+    try:
+        header = RunHeader.read(folder / "run.json")
+    except FileNotFoundError as error:
+        raise no_record(folder / "run.json") from error
     return GateRun(header=header, records=tuple(sorted(_records(folder), key=lambda r: (r.slot.index, r.attempt))))
+
+
+def no_record(path: Path) -> MissingError:
+    """Return the error of a folder without that record of a gate."""
+    return MissingError("no such record", where=str(path), next_step="name a folder that `seatrial gate` wrote")
 
 
 def _records(folder: Path) -> Iterator[SlotRecord]:
     for path in sorted(folder.glob("slot-*.json")):
-        value = read_json(path)
-        del value["schema"]
-        plain = decode(_Plain, value, where=str(path), next_step=_AGAIN)
         arrays = path.with_suffix(".npz")
         try:
-            stored = read_arrays(arrays, _ARRAYS, next_step=_AGAIN)
+            stored: dict[str, Any] = read_arrays(arrays, _ARRAYS, next_step=_AGAIN)
+            record = SlotRecord.read(path, **stored)
         except FileNotFoundError as error:
-            raise IntegrityError(
-                "the record of a slot lacks its arrays", where=str(arrays), next_step=_AGAIN
-            ) from error
+            lacking = "arrays" if error.filename == str(arrays) else "record"
+            raise IntegrityError(f"a slot lacks its {lacking}", where=str(error.filename), next_step=_AGAIN) from error
         if len({stored[name].size for name in _ARRAYS if name != "quality"}) != 1:
             raise IntegrityError("its arrays have different lengths", where=str(arrays), next_step=_AGAIN)
-        told: dict[str, Any] = {each.name: getattr(plain, each.name) for each in fields(_Plain)}
-        yield SlotRecord(**(told | stored))
-
-
-_AGAIN = "restore the folder from a copy, or run the gate again"
-_Plain = without(SlotRecord, _ARRAYS)
-"""A slot's record without its arrays, as stored in its JSON file."""
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read what `write_json` wrote, of this schema.
-
-    Raises:
-        MissingError: no such file.
-        IntegrityError: not JSON, or another schema.
-    """
-    try:
-        return read_object(path, schema=SCHEMA, next_step=_AGAIN)
-    except FileNotFoundError as error:
-        raise MissingError(
-            "no such record", where=str(path), next_step="name a folder that `seatrial gate` wrote"
-        ) from error
+        yield record

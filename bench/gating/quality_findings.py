@@ -3,7 +3,7 @@
 from seatrial.optimize.errors import SeatrialError
 
 from ..budget import Budget
-from ..quality.evidence import gathered
+from ..quality.evidence import Share, gathered
 from ..quality.findings import blank_finding, findings_of
 from ..verdict import Finding
 from .findings import complete_pairs
@@ -16,7 +16,11 @@ def check_findings(run: GateRun, budget: Budget) -> list[Finding]:
         return []
     pairs = sorted(complete_pairs(run), key=lambda pair: pair[0].quality_start)
     try:
-        asked = [(base.checks, candidate.checks) for base, candidate in pairs if base.quality.size or base.checks]
+        asked = [
+            (base.checks, candidate.checks)
+            for base, candidate in pairs
+            if base.quality.size or isinstance(base.checks, Share)
+        ]
         evidence = gathered([base for base, _ in asked], [candidate for _, candidate in asked])
     except SeatrialError as error:
         return [blank_finding(check, rule, error.what) for check in budget.checks for rule in check.rules]

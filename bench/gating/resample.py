@@ -52,7 +52,7 @@ def pseudo_gates(
     if len(blocks) < design.pairs // 2:
         raise ValueError(f"{design.pairs // 2} blocks of four usable slots are needed, got {len(blocks)}")
     random = np.random.default_rng(seed)
-    header = replace(runs[0].header, budget=replace(budget, design=design).to_json())
+    header = replace(runs[0].header, budget=replace(budget, design=design))
     for _ in range(count):
         records: list[SlotRecord] = []
         for choice in sorted(random.choice(len(blocks), size=design.pairs // 2, replace=False)):

@@ -13,7 +13,7 @@ from ..budget import Budget, Limit
 from ..cost import usd_per_million
 from ..load.run import CENSORED, OK
 from ..measurement import Direction
-from ..measuring.growth import parts_of
+from ..measuring import usage
 from ..metrics import SlotMetric
 from ..server_statistics import mean_compute, mean_queue
 from ..verdict import Finding
@@ -200,8 +200,7 @@ class SteadyMemory(SlotMetric):
     summary: ClassVar[str] = "memory of the process tree after all work"
 
     def value(self, slot: SlotRecord, usd_hour: float) -> float | None:
-        found: float | None = slot.memory.get("last")
-        return found
+        return slot.memory.last if isinstance(slot.memory, usage.Memory) else None
 
 
 class Leak(SlotMetric):
@@ -214,7 +213,7 @@ class Leak(SlotMetric):
 
     def value(self, slot: SlotRecord, usd_hour: float) -> float | None:
         """Return the steepest growth of the run's later parts; at least a byte, since histories work on logarithms."""
-        parts = parts_of(slot.memory)
+        parts = usage.parts_of(slot.memory)
         return max(1.0, *(part.slope for part in parts)) if parts else None
 
     def finding(self, run: GateRun, budget: Budget, limit: Limit, blank: Finding) -> Finding:
@@ -230,8 +229,7 @@ class DeviceMemory(SlotMetric):
     summary: ClassVar[str] = "highest GPU memory above an empty server's"
 
     def value(self, slot: SlotRecord, usd_hour: float) -> float | None:
-        found: float | None = slot.device.get("peak")
-        return found
+        return slot.device.peak if isinstance(slot.device, usage.DeviceMemory) else None
 
 
 class Energy(SlotMetric):
@@ -242,8 +240,7 @@ class Energy(SlotMetric):
     summary: ClassVar[str] = "GPU energy per inference, net of idling"
 
     def value(self, slot: SlotRecord, usd_hour: float) -> float | None:
-        found: float | None = slot.energy.get("per_inference")
-        return found
+        return slot.energy.per_inference if isinstance(slot.energy, usage.Energy) else None
 
 
 class FileSize(SlotMetric):

@@ -122,7 +122,7 @@ def _trial(base: Artifact, candidate: Artifact, budget: Budget, means: GateSetup
         ratios=_ratios(verdicts),
         noise=noise_of(runs),
         slot_seconds=slot_seconds(runs),
-        machine={"cpu": environment().cpu, "cores": environment().cores, "gpus": list(environment().gpus)},
+        machine={"cpu": environment().cpu, "cores": environment().cores, "gpus": environment().gpus},
         runs=tuple(folders),
         at=now(),
     )

@@ -3,48 +3,43 @@
 So that a report computes everything again that the verb printed. Judges nothing.
 """
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from seatrial.optimize.reading import decode, read_object
-from seatrial.optimize.store import write_atomically
+from seatrial.optimize.record import Record
 
-from ..scenarios import MultiStream, Offline, Scenario, Server, SingleStream
+from ..measurement import NOTHING
+from ..scenarios import Offline, Scenario, Server
+from ..server_statistics import Counted
 from .run import LoadRun, Saturation
 from .show import Reading, read
 
-SCHEMA = 1
 _NAME = "load.json"
-_SCENARIOS: Mapping[str, type[Any]] = {
-    "server": Server,
-    "single-stream": SingleStream,
-    "multi-stream": MultiStream,
-    "offline": Offline,
-}
 
 
-def keep(folder: Path, scenario: Scenario, counted: Mapping[str, Any]) -> None:
-    """Write the scenario and the server's counts (`server_statistics.Window.counted`) beside the raw run."""
-    told = {"schema": SCHEMA, "scenario": asdict(scenario), "server": dict(counted)}
-    write_atomically(folder / _NAME, json.dumps(told, indent=1, allow_nan=False).encode())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions(Record, schema=1, what="the scenario of the load"):
+    """The scenario of a load, and the server's counts during it."""
+
+    scenario: Scenario
+    server: Counted
 
 
-def reading(folder: Path, run: LoadRun | Saturation) -> tuple[Reading, dict[str, Any]]:
-    """Return the summary of a stored run and the server's counters; empty if they were not kept.
+def keep(folder: Path, scenario: Scenario, counted: Counted) -> None:
+    """Write the scenario and the server's counts beside the raw run."""
+    Conditions(scenario=scenario, server=counted).write(folder / _NAME, indent=1)
+
+
+def reading(folder: Path, run: LoadRun | Saturation) -> tuple[Reading, Counted]:
+    """Return the summary of a stored run and the server's counters; unavailable if they were not kept.
 
     Raises:
         IntegrityError: the scenario cannot be read.
     """
-    try:
-        told = read_object(folder / _NAME, schema=SCHEMA)
-    except FileNotFoundError:
-        return read(_likely(run), run), {}
-    values = dict(told["scenario"])
-    scenario: Scenario = decode(_SCENARIOS[values["name"]], values, where=str(folder / _NAME))
-    return read(scenario, run), dict(told["server"])
+    found = Conditions.find(folder / _NAME)
+    if found is None:
+        return read(_likely(run), run), NOTHING
+    return read(found.scenario, run), found.server
 
 
 def _likely(run: LoadRun | Saturation) -> Scenario:

@@ -25,7 +25,7 @@ from .guard import AbortRules
 from .load_setup import CLIENT, OPEN_LOOP, ClientSetup, OpenLoopSetup, WebUi
 from .payload import Payload
 from .processes import Outcome, Progress, running
-from .run import UNRECORDED, LoadRun, Saturation
+from .run import UNRECORDED, Client, LoadRun, Saturation
 
 __all__ = [
     "AbortRules",
@@ -135,8 +135,9 @@ def saturate(
                 start=about["start"],
                 target=endpoint.url + endpoint.path,
                 reasons=_reasons([about]),
-                about=_versions(about)
-                | {"protocol": payload.protocol, "client_wait": about["wait_s"] / about["elapsed_s"]},
+                about=Client(
+                    **_versions(about), protocol=payload.protocol, client_wait=about["wait_s"] / about["elapsed_s"]
+                ),
                 faults=outcome.faults,
             )
             saturation.save(folder)
@@ -207,15 +208,15 @@ def _merged(
         start=abouts[0]["start"],
         target=endpoint.url + endpoint.path,
         reasons=_reasons(abouts) | unrecorded,
-        about=_versions(abouts[0])
-        | {
-            "workers": workers,
-            "real_time": all(about["real_time"] for about in abouts),
-            "protocol": payload.protocol,
-            "client_wait": max(about["wait_s"] / about["elapsed_s"] for about in abouts),
-            "cores": client_cores(cores),
-            "server_cores": server_cores(endpoint),
-        },
+        about=Client(
+            **_versions(abouts[0]),
+            workers=workers,
+            real_time=all(about["real_time"] for about in abouts),
+            protocol=payload.protocol,
+            client_wait=max(about["wait_s"] / about["elapsed_s"] for about in abouts),
+            cores=tuple(client_cores(cores)),
+            server_cores=tuple(server_cores(endpoint)),
+        ),
         faults=outcome.faults,
     )
 

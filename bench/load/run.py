@@ -4,17 +4,17 @@ Pure values and their files; draws no conclusion. Times are seconds after the st
 """
 
 import io
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.optimize.errors import IntegrityError
-from seatrial.optimize.reading import damage, decode, read_object
+from seatrial.optimize.reading import damage, read_object
+from seatrial.optimize.record import Record
 from seatrial.optimize.store import write_atomically
 
 from ..arrays import read_arrays
@@ -28,7 +28,6 @@ __all__ = [
     "CENSORED",
     "NO_RESULT",
     "OK",
-    "SCHEMA",
     "TRANSPORT",
     "UNRECORDED",
     "Floats",
@@ -37,12 +36,44 @@ __all__ = [
     "Saturation",
 ]
 
-SCHEMA = 1
 _AGAIN = "restore the folder from a copy, or run the load again"
+_ARRAYS = ("intended", "sent", "done", "status")
+_FACTS = (
+    *("python", "locust", "gevent", "warmup_errors", "workers", "real_time"),
+    *("protocol", "client_wait", "cores", "server_cores"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client(Record, sparse=_FACTS):
+    """The load generator of a run: its versions, processes, wire protocol and cores; None where it was not recorded.
+
+    `client_wait` is the busiest process's share of time in which it waited for a core, `real_time` whether all had
+    real-time priority. `cores` are those of the load processes, `server_cores` those of the target, as far as known.
+    """
+
+    python: str | None = None
+    locust: str | None = None
+    gevent: str | None = None
+    warmup_errors: int | None = None
+    workers: int | None = None
+    real_time: bool | None = None
+    protocol: str | None = None
+    client_wait: float | None = None
+    cores: tuple[int, ...] | None = None
+    server_cores: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class LoadRun:
+class LoadRun(
+    Record,
+    schema=1,
+    what="the load run",
+    next_step=_AGAIN,
+    computed=("kind",),
+    keys={"elapsed": "elapsed_s"},
+    beside=(*_ARRAYS, "schedule"),
+):
     """An open-loop run: one entry per arrival of the schedule, in its order.
 
     `intended` when it was due, `sent` when its first byte was handed to the kernel (NaN: never, because the cap on
@@ -66,7 +97,7 @@ class LoadRun:
     start: float
     target: str
     reasons: Mapping[int, str] = field(default_factory=dict)
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: Client = Client()
     faults: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -103,57 +134,37 @@ class LoadRun:
         lag: Floats = self.sent[sent] - self.intended[sent]
         return lag
 
+    kind: ClassVar[str] = "open loop"
+
     def save(self, folder: Path) -> None:
         """Write ``run.npz`` (raw arrays) and ``run.json`` (everything else)."""
-        _save_arrays(folder / "run.npz", intended=self.intended, sent=self.sent, done=self.done, status=self.status)
-        record = {
-            "schema": SCHEMA,
-            "kind": "open loop",
-            "schedule": self.schedule.parameters | {"digest": self.schedule.digest},
-            "batch": self.batch,
-            "client_cpu": self.client_cpu,
-            "elapsed_s": self.elapsed,
-            "start": self.start,
-            "target": self.target,
-            "reasons": {str(status): text for status, text in self.reasons.items()},
-            "about": dict(self.about),
-            "faults": list(self.faults),
-        }
-        write_atomically(folder / "run.json", json.dumps(record, indent=1).encode())
+        _save(self, folder / "run.json", _ARRAYS)
 
     @classmethod
-    def read(cls, folder: Path) -> "LoadRun":
-        """Read what `save` wrote.
+    def read(cls, path: Path, *, next_step: str = "", **beside: Any) -> Self:
+        """Read what `save` wrote into the folder `path`.
 
         Raises:
             IntegrityError: missing, of another schema, or not the arrivals whose digest it carries.
         """
-        record, arrays = _read(folder, "open loop")
-        with damage(folder / "run.json", _AGAIN):
-            parameters = dict(record["schedule"])
-            digest = parameters.pop("digest")
-            schedule = Schedule(offsets=arrays["intended"], **parameters)
-            run = cls(
-                **arrays,
-                schedule=schedule,
-                batch=record["batch"],
-                client_cpu=record["client_cpu"],
-                elapsed=record["elapsed_s"],
-                start=record["start"],
-                target=record["target"],
-                reasons={int(status): text for status, text in record["reasons"].items()},
-                about=record["about"],
-                faults=tuple(record.get("faults", ())),
-            )
-            decode(_About, {each.name: getattr(run, each.name) for each in fields(_About)}, where="")
-            known = schedule.digest
-        if known != digest or len({len(array) for array in arrays.values()}) != 1:
-            raise _broken(folder, "its arrivals do not match its schedule")
+        value, arrays = _read(path / "run.json", _ARRAYS)
+        with damage(path / "run.json", _AGAIN):
+            stored = value.pop("schedule", None)
+            schedule = Schedule.from_json(stored, offsets=arrays["intended"])
+        run = cls.from_json(value, where=str(path / "run.json"), schedule=schedule, **arrays)
+        if schedule.digest != stored.get("digest") or len({len(array) for array in arrays.values()}) != 1:
+            raise _broken(path, "its arrivals do not match its schedule")
         return run
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the arrays, the schedule by its parameters and digest."""
+        return Record.to_json(self) | {"schedule": self.schedule.to_json()}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Saturation:
+class Saturation(
+    Record, schema=1, what="the closed loop", next_step=_AGAIN, computed=("kind",), beside=("sent", "done", "status")
+):
     """A closed-loop run: every reply that came within `seconds`, with `concurrency` requests always in flight.
 
     `sent` and `done` in seconds after the start, `status` and `faults` as in `LoadRun`; shape [replies], in order of
@@ -170,7 +181,7 @@ class Saturation:
     start: float
     target: str
     reasons: Mapping[int, str] = field(default_factory=dict)
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: Client = Client()
     faults: tuple[str, ...] = ()
 
     @property
@@ -200,80 +211,43 @@ class Saturation:
         """Completed samples per second: requests times batch."""
         return self.requests_per_second * self.batch
 
+    kind: ClassVar[str] = "closed loop"
+
     def save(self, folder: Path) -> None:
         """Write ``saturation.npz`` and ``saturation.json``."""
-        _save_arrays(folder / "saturation.npz", sent=self.sent, done=self.done, status=self.status)
-        record = {
-            "schema": SCHEMA,
-            "kind": "closed loop",
-            "seconds": self.seconds,
-            "concurrency": self.concurrency,
-            "batch": self.batch,
-            "client_cpu": self.client_cpu,
-            "start": self.start,
-            "target": self.target,
-            "reasons": {str(status): text for status, text in self.reasons.items()},
-            "about": dict(self.about),
-            "faults": list(self.faults),
-        }
-        write_atomically(folder / "saturation.json", json.dumps(record, indent=1).encode())
+        _save(self, folder / "saturation.json", _ARRAYS[1:])
 
     @classmethod
-    def read(cls, folder: Path) -> "Saturation":
-        """Read what `save` wrote.
+    def read(cls, path: Path, *, next_step: str = "", **beside: Any) -> Self:
+        """Read what `save` wrote into the folder `path`.
 
         Raises:
             IntegrityError: missing or of another schema.
         """
-        record, arrays = _read(folder, "closed loop")
-        known = {key: value for key, value in record.items() if key not in ("schema", "kind", "reasons", "faults")}
-        with damage(folder / "saturation.json", _AGAIN):
-            reasons = {int(status): text for status, text in record["reasons"].items()}
-            run = cls(**arrays, **known, reasons=reasons, faults=tuple(record.get("faults", ())))
-            decode(_Closed, {each.name: getattr(run, each.name) for each in fields(_Closed)}, where="")
-            if run.seconds <= 0 or len({len(array) for array in arrays.values()}) != 1:
-                raise ValueError("the values do not belong to a closed loop")
-        return run
+        value, arrays = _read(path / "saturation.json", _ARRAYS[1:])
+        return cls.from_json(value, where=str(path / "saturation.json"), **arrays)
+
+    def check(self) -> None:
+        """Check that the arrays belong to a closed loop."""
+        if self.seconds <= 0 or len({len(array) for array in (self.sent, self.done, self.status)}) != 1:
+            raise ValueError("the values do not belong to a closed loop")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _About:
-    """Typed fields of both kinds of runs besides their arrays."""
-
-    batch: int
-    client_cpu: float
-    start: float
-    target: str
-    reasons: Mapping[int, str]
-    about: Mapping[str, Any]
-    faults: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Closed(_About):
-    """Further fields of a closed loop."""
-
-    seconds: float
-    concurrency: int
-
-
-def _save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+def _save(run: LoadRun | Saturation, path: Path, names: Sequence[str]) -> None:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_atomically(path, buffer.getvalue())
+    np.savez_compressed(buffer, **{name: getattr(run, name) for name in names})
+    write_atomically(path.with_suffix(".npz"), buffer.getvalue())
+    run.write(path, indent=1)
 
 
-def _read(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    name = "run" if kind == "open loop" else "saturation"
-    names = ("intended", "sent", "done", "status") if kind == "open loop" else ("sent", "done", "status")
+def _read(path: Path, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
-        record = read_object(folder / f"{name}.json", schema=SCHEMA, next_step=_AGAIN)
-        arrays = read_arrays(folder / f"{name}.npz", names, next_step=_AGAIN)
+        return (
+            read_object(path, schema=1, next_step=_AGAIN),
+            read_arrays(path.with_suffix(".npz"), names, next_step=_AGAIN),
+        )
     except FileNotFoundError as error:
-        raise _broken(folder, f"missing file {Path(str(error.filename)).name}") from error
-    if record.get("kind") != kind:
-        raise _broken(folder, f"kind is {record.get('kind')!r}, expected {kind}")
-    return record, arrays
+        raise _broken(path.parent, f"missing file {Path(str(error.filename)).name}") from error
 
 
 def _broken(folder: Path, why: str) -> IntegrityError:

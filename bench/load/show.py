@@ -106,7 +106,7 @@ def _score_line(found: Score) -> Line:
 
 
 def _wire(run: LoadRun | Saturation) -> dict[str, Any]:
-    return {"protocol": run.about.get("protocol", "http"), "workers": run.about.get("workers", 1)}
+    return {"protocol": run.about.protocol or "http", "workers": run.about.workers or 1}
 
 
 def _wire_line(run: LoadRun | Saturation) -> Line:

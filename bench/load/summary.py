@@ -3,10 +3,12 @@
 Pure. Holds nothing that the arrays do not say, and is never stored in their place.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from seatrial.optimize.record import Record
 
 from ..load_limits import LoadLimits
 from .run import CENSORED, NO_RESULT, OK, TRANSPORT, LoadRun
@@ -30,7 +32,7 @@ class Failures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoadSummary:
+class LoadSummary(Record, schema=SCHEMA):
     """Figures of one run; times in seconds from the intended send, rates per second, None where nothing was answered.
 
     Percentiles include unanswered arrivals with the time they had waited. `notes` says what weakens a figure without
@@ -57,11 +59,6 @@ class LoadSummary:
     breaches: tuple[str, ...]
     notes: tuple[str, ...]
     steady: SteadyState | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values with a schema number."""
-        values = asdict(self)
-        return {"schema": SCHEMA} | {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
 def summarise(run: LoadRun, limits: LoadLimits | None = None) -> LoadSummary:

@@ -80,13 +80,13 @@ def caveats(run: LoadRun) -> tuple[str, ...]:
         if lag > LAG_OF_TAIL * tail > 0:
             found.append(f"the client's lag is {lag / tail:.1%} of p99 (reported from {LAG_OF_TAIL:.0%})")
     found.append(_bursts(run))
-    found.append(shared_cores(run.about.get("cores", ()), run.about.get("server_cores", ())))
+    found.append(shared_cores(run.about.cores or (), run.about.server_cores or ()))
     return tuple(caveat for caveat in found if caveat)
 
 
 def feasible(run: LoadRun) -> Floats:
     """Return the earliest send time of each arrival; simultaneous ones go one after the other (`BURST`)."""
-    spacing = BURST / max(1, int(run.about.get("workers", 1)))
+    spacing = BURST / max(1, run.about.workers or 1)
     order = np.argsort(run.intended, kind="stable")
     steps = spacing * np.arange(len(run))
     found = np.empty(len(run))
@@ -103,7 +103,7 @@ def _bursts(run: LoadRun) -> str:
         f"arrivals due at the same time are sent one after the other, the last {held * 1e3:.1f} ms "
         "late, and wait that much longer"
     )
-    offsets = run.schedule.offsets * float(run.schedule.shape.get("speed", 1.0))
+    offsets = run.schedule.offsets * (run.schedule.shape.speed or 1.0)
     if run.schedule.law == "replay" and len(offsets) > 1 and np.allclose(offsets % 1.0, offsets[0] % 1.0, atol=1e-6):
         said += "; the recording has whole seconds: --spread 1 distributes its bursts, more workers send them faster"
     return said
@@ -132,9 +132,11 @@ def arrival_distance(sent: Floats, schedule: Schedule, precision: float = PRECIS
     if schedule.law == "gamma":
         from scipy.special import gammainc
 
-        shape = schedule.shape["burstiness"]
+        shape = schedule.shape.burstiness or 1.0
         rate = shape * schedule.rate
-        return kolmogorov_smirnov(gaps, lambda x: gammainc(shape, rate * np.maximum(x, 0.0)), precision)
+        return kolmogorov_smirnov(
+            gaps, lambda x: np.asarray(gammainc(shape, rate * np.maximum(x, 0.0)), np.float64), precision
+        )
     planned = np.sort(np.diff(schedule.offsets))
     distance, _ = kolmogorov_smirnov(
         gaps, lambda x: np.searchsorted(planned, x, "right") / max(len(planned), 1), precision
@@ -188,7 +190,7 @@ def _client_cpu(share: float, limits: LoadLimits) -> str:
 
 def _client_busy(run: Saturation, limits: LoadLimits) -> str:
     """Tell where a closed loop measures its own client: one that never rests does not wait for the server."""
-    waited = float(run.about.get("client_wait", 0.0))
+    waited = run.about.client_wait or 0.0
     busy = run.client_cpu + waited
     if busy <= limits.busy:
         return ""

@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from seatrial.optimize.errors import MachineError
 
+from ..measurement import Unavailable
 from ..processes import tree
+from .usage import DeviceMemory, Energy, GpuMemory
 
 if TYPE_CHECKING:
     from .on_nvml import Gpu, Nvml
@@ -38,7 +40,7 @@ def baseline() -> dict[str, int]:
 
 @dataclass(slots=True)
 class DeviceProbe:
-    """Watches device memory, clocks and throttling from entering the block to leaving it; `to_json` tells.
+    """Watches device memory, clocks and throttling from entering the block to leaving it; `result` tells.
 
     `before` is what was taken on each GPU before the subject came (`baseline`, with an empty server): `peak` and `last`
     are above it and hold the context too. Without it they are above what was taken when the probe began.
@@ -80,42 +82,36 @@ class DeviceProbe:
             self._thread.join()
         self._open.close()
 
-    def to_json(self) -> dict[str, Any]:
-        """Bytes above the baseline over all GPUs (`peak`, `last`), and what was seen of each; or why there is nothing.
-
-        `peak` is the highest sum of one moment, which is less than the sum of the GPUs' own peaks where these come one
-        after the other. `by_process` are the most bytes of each of the subject's processes, where the driver tells.
-        `states` are [seconds on the monotonic clock, SM hertz, memory hertz, degrees Celsius, watts, throttle reasons].
-        """
+    @property
+    def result(self) -> DeviceMemory | Unavailable:
+        """Return what was seen, or why there is nothing."""
         if self._unavailable:
-            return {"unavailable": self._unavailable}
+            return Unavailable(unavailable=self._unavailable)
         gpus = {gpu.uuid: gpu for _, gpu in self._states}
         told = {uuid: self._of(uuid, gpu) for uuid, gpu in gpus.items()}
-        return {
-            "peak": self._together,
-            "last": sum(each["last"] for each in told.values()),
-            "baseline": "empty server" if self.before else "start of the measurement",
-            "gpus": told,
-        }
+        return DeviceMemory(
+            peak=self._together,
+            last=sum(each.last for each in told.values()),
+            baseline="empty server" if self.before else "start of the measurement",
+            gpus=told,
+        )
 
-    def _of(self, uuid: str, gpu: "Gpu") -> dict[str, Any]:
+    def _of(self, uuid: str, gpu: "Gpu") -> GpuMemory:
         before = self._before(uuid)
-        mine = set(self._own.get(uuid, ()))
-        own = {str(pid): used for pid, used in self._own.get(uuid, {}).items()}
-        states = [
-            [at, each.sm_clock, each.memory_clock, each.temperature, each.power, each.throttles]
-            for at, each in self._states
-            if each.uuid == uuid
-        ]
-        return {
-            "name": gpu.name,
-            "before": before,
-            "peak": max(0, self._peaks[uuid] - before),
-            "last": max(0, self._last[uuid] - before),
-            "by_process": own or "unavailable",
-            "others": sorted(set(gpu.by_process or ()) - mine),
-            "states": states,
-        }
+        own = dict(self._own.get(uuid, {}))
+        return GpuMemory(
+            name=gpu.name,
+            before=before,
+            peak=max(0, self._peaks[uuid] - before),
+            last=max(0, self._last[uuid] - before),
+            by_process=own or "unavailable",
+            others=tuple(sorted(set(gpu.by_process or ()) - set(own))),
+            states=tuple(
+                (at, each.sm_clock, each.memory_clock, each.temperature, each.power, each.throttles)
+                for at, each in self._states
+                if each.uuid == uuid
+            ),
+        )
 
     def _watch(self, nvml: "Nvml") -> None:
         next_state = 0.0
@@ -149,7 +145,7 @@ class DeviceProbe:
 
 @dataclass(slots=True)
 class EnergyMeter:
-    """Energy of a block from the GPUs' cumulative counters, less what idling takes; `to_json` tells.
+    """Energy of a block from the GPUs' cumulative counters, less what idling takes; `result` tells.
 
     Idling is measured for `idle_seconds` before the block begins, with the subject loaded; where there is no counter
     no time is spent on it. `begin` starts the window anew, after a warm-up inside the block.
@@ -182,22 +178,22 @@ class EnergyMeter:
         if not self._unavailable and (now := self._read()) is not None:
             self._begun = now
 
-    def to_json(self, inferences: int) -> dict[str, Any]:
-        """Joules gross and net of idling, and net per inference; or why there is nothing to tell."""
+    def result(self, inferences: int) -> Energy | Unavailable:
+        """Return the energy of so many inferences, or why there is nothing to tell."""
         if self._unavailable:
-            return {"unavailable": self._unavailable}
+            return Unavailable(unavailable=self._unavailable)
         if self._joules <= 0 or inferences <= 0:
-            return {"unavailable": "the energy counter did not advance, or nothing was inferred"}
+            return Unavailable(unavailable="the energy counter did not advance, or nothing was inferred")
         net = self._joules - self._idle_watts * self._seconds
         short = self._seconds < SURE_SECONDS
-        return {
-            "joules": self._joules,
-            "idle_watts": self._idle_watts,
-            "seconds": self._seconds,
-            "net_joules": net,
-            "per_inference": net / inferences,
-            "note": f"window under {SURE_SECONDS:.0f} s: the counter's granularity may be visible" if short else "",
-        }
+        return Energy(
+            joules=self._joules,
+            idle_watts=self._idle_watts,
+            seconds=self._seconds,
+            net_joules=net,
+            per_inference=net / inferences,
+            note=f"window under {SURE_SECONDS:.0f} s: the counter's granularity may be visible" if short else "",
+        )
 
     def _read(self) -> tuple[float, float] | None:
         """The moment and the joules of all GPUs together; None, and the reason kept, where they cannot be read."""

@@ -7,12 +7,12 @@ a leak that began late stands out. How a limit judges them over many slots is `b
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from seatrial.optimize.record import Record
 
 Floats = npt.NDArray[np.float64]
 STEP = 1 << 20  # bytes between two looks that count as an arena's step
@@ -50,28 +50,25 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Growth:
+class Growth(Record):
     """Bytes by which memory grew while requests were served.
 
     `slope` is bytes per 1,000 requests over the whole run (Theil-Sen). `lower` and `upper` are one-sided 95 % bounds of
     the growth that goes on: above `lower` > 0 memory leaks; a leak of more than `upper` is ruled out. Both are the
     highest of the run's parts. `grown` is last minus first, `stepped` the part of the rises that came in `steps` of at
     least 1 MiB between two looks, `shrunk` what was given back at most. `parts` are the later parts of the run.
+    Earlier versions recorded neither `upper` nor `parts`.
     """
 
     slope: float
     lower: float
-    upper: float
+    upper: float = math.inf
     grown: float
     stepped: float
     steps: int
     shrunk: float
     note: str
-    parts: tuple[Part, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
+    parts: tuple[Part, ...] = ()
 
 
 def growth(requests: npt.ArrayLike, held: npt.ArrayLike, *, alpha: float = 0.05) -> Growth | None:
@@ -106,20 +103,6 @@ def growth(requests: npt.ArrayLike, held: npt.ArrayLike, *, alpha: float = 0.05)
         note=_note(grown, float(steps.sum()), int(steps.size), shrunk, lower, still=still),
         parts=later,
     )
-
-
-def parts_of(memory: Mapping[str, Any]) -> tuple[Part, ...]:
-    """The later parts of what a memory probe recorded; recomputed from its series where they were not kept."""
-    kept = memory.get("growth", {}).get("parts")
-    if kept:
-        return tuple(Part(**each) for each in kept)
-    series = memory.get("series", {})
-    served, held = np.array(series.get("requests", ()), np.float64), np.array(series.get("anonymous", ()), np.float64)
-    if not served.size or served.shape != held.shape:
-        return ()
-    during = (served > 0) & (np.append(served[1:], served[-1]) > served[0]) & (np.append(0.0, served[:-1]) < served[-1])
-    found = growth(served[during], held[during])
-    return found.parts if found else ()
 
 
 def _part(x: Floats, y: Floats, begin: float) -> Part | None:

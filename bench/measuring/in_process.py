@@ -11,21 +11,23 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from seatrial.optimize.artifact import Artifact
-from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.errors import ConfigError, MachineError
 from seatrial.optimize.samples import Array
 from seatrial.optimize.sessions.engine import Opened, engine_of
 from seatrial.optimize.sessions.session import Session, open_artifact
 from seatrial.optimize.store import Store
 
-from ..processes import resident
-from .bound import bound_times, settle
+from ..measurement import NOTHING, Unavailable
+from ..processes import Resident, resident
+from .bound import BoundTimes, bound_times, settle
 from .device import EnergyMeter
+from .usage import Energy
 
 LEAST = 10  # inferences per scenario, however slow the model
 MOST = 200_000
@@ -75,7 +77,28 @@ class InProcess:
         return time.perf_counter() - began
 
 
-def measure(artifact: Artifact, store: Store, samples: dict[str, Array], plan: Plan) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """Raw values of one artifact: seconds of every inference by scenario, memory by phase, allocators' peak bytes.
+
+    On a GPU also the energy of the Offline scenario, and the times of bound buffers where the engine has them.
+    """
+
+    load_time: float
+    first_inference: float
+    single_stream: list[float]
+    offline: list[float]
+    single_batch: int
+    batch: int
+    phases: Mapping[str, Resident]
+    allocators: Mapping[str, str | Mapping[str, int]]
+    provider: str
+    device: str
+    energy: Energy | Unavailable
+    bound: BoundTimes | None
+
+
+def measure(artifact: Artifact, store: Store, samples: dict[str, Array], plan: Plan) -> Ran:
     """Raw values of one artifact: seconds per inference of both scenarios, loading, first inference, memory by phase.
 
     The largest batch is asked for before and after everything else: arenas grow at once, and what is still held at the
@@ -102,28 +125,29 @@ def measure(artifact: Artifact, store: Store, samples: dict[str, Array], plan: P
         with _sm_clock() as clock:
             settle(lambda: target.ask(0, batch), clock)
     single = _scenario(target, fixed or 1, plan.seconds)
-    energy: dict[str, Any] = {}
+    energy: Energy | Unavailable = NOTHING
     if on_gpu:
         with EnergyMeter() as meter:
             offline = _scenario(target, batch, plan.seconds, begin=meter.begin)
-        energy = meter.to_json(len(offline) * batch)
+        energy = meter.result(len(offline) * batch)
     else:
         offline = _scenario(target, batch, plan.seconds)
     target.ask(0, batch)
     phases["largest_last"] = _memory()
-    return {
-        "load_time": load_time,
-        "first_inference": first,
-        "single_stream": single,
-        "offline": offline,
-        "single_batch": fixed or 1,
-        "batch": batch,
-        "phases": phases,
-        "allocators": allocators(),
-        "ran_on": {"provider": opened.provider, "device": opened.device},
-        "energy": energy,
-        "bound": _bound(opened, samples, batch, plan.seconds) if on_gpu else {},
-    }
+    return Ran(
+        load_time=load_time,
+        first_inference=first,
+        single_stream=single,
+        offline=offline,
+        single_batch=fixed or 1,
+        batch=batch,
+        phases=phases,
+        allocators=allocators(),
+        provider=opened.provider,
+        device=opened.device,
+        energy=energy,
+        bound=_bound(opened, samples, batch, plan.seconds) if on_gpu else None,
+    )
 
 
 def _sm_clock() -> AbstractContextManager[Callable[[], float | None]]:
@@ -132,15 +156,15 @@ def _sm_clock() -> AbstractContextManager[Callable[[], float | None]]:
     return sm_clock()
 
 
-def _bound(opened: Opened, samples: Mapping[str, Array], batch: int, seconds: float) -> dict[str, Any]:
-    """Raw times of bound buffers on a GPU; empty where the engine binds none."""
+def _bound(opened: Opened, samples: Mapping[str, Array], batch: int, seconds: float) -> BoundTimes | None:
+    """Raw times of bound buffers on a GPU; None where the engine binds none."""
     bind = getattr(opened.session, "bind", None)
     if bind is None:
-        return {}
+        return None
     from .on_cuda import events, l2_bytes
 
     with _sm_clock() as clock:
-        found = bound_times(
+        return bound_times(
             bind,
             samples,
             batch=batch,
@@ -149,7 +173,6 @@ def _bound(opened: Opened, samples: Mapping[str, Array], batch: int, seconds: fl
             events=events(opened.device),
             clock=clock,
         )
-    return asdict(found)
 
 
 def fixed_batch(artifact: Artifact, samples: Mapping[str, Array]) -> int | None:
@@ -160,10 +183,12 @@ def fixed_batch(artifact: Artifact, samples: Mapping[str, Array]) -> int | None:
     return first if isinstance(first, int) else None
 
 
-def allocators() -> dict[str, Any]:
+def allocators() -> dict[str, str | Mapping[str, int]]:
     """Return the peak bytes of the engines' own allocators, or the reason why they are unavailable."""
     torch = sys.modules.get("torch")
-    told: dict[str, Any] = {"onnxruntime": "unavailable: its Python interface reports no arena statistics"}
+    told: dict[str, str | Mapping[str, int]] = {
+        "onnxruntime": "unavailable: its Python interface reports no arena statistics"
+    }
     if torch is None or not torch.cuda.is_available():
         return told | {"torch": "unavailable: torch counts only its GPU allocations, and no GPU is in use"}
     return told | {
@@ -197,6 +222,8 @@ def _ask_for(target: InProcess, batch: int, seconds: float, least: int) -> list[
     return taken
 
 
-def _memory() -> dict[str, int]:
+def _memory() -> Resident:
     seen = resident(os.getpid())
-    return asdict(seen) if seen else {}
+    if seen is None:
+        raise MachineError("the kernel does not tell this process's memory", where="/proc", next_step="mount /proc")
+    return seen

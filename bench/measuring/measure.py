@@ -7,8 +7,8 @@ Compares nothing and judges nothing.
 import ipaddress
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from seatrial.optimize.store import Store
 from ..load.on_locust import ClientSetup, load
 from ..load.payload import Payload
 from ..load.run import CENSORED, OK, LoadRun
-from ..measurement import Measurement, Metric
+from ..measurement import NOTHING, Measurement, Metric, Unavailable
 from ..metrics import metric_of
 from ..processes import described, listener
 from ..schedule import Schedule
@@ -32,15 +32,27 @@ from . import in_process, measured
 from .device import DeviceProbe, EnergyMeter
 from .in_process import Plan
 from .isolate import isolated
-from .measured import ACHIEVED, DEVICE_TIME, LATENCY, MODEL_MEMORY, SERVICE, TRANSFER, Summary
+from .measured import (
+    ACHIEVED,
+    DEVICE_TIME,
+    LATENCY,
+    MODEL_MEMORY,
+    SERVICE,
+    TRANSFER,
+    ArtifactSubject,
+    EndpointSubject,
+    RanOn,
+    Summary,
+)
 from .probes import MemoryProbe
+from .usage import DeviceMemory, Energy, Memory
 
 Progress = Callable[[float], None]
 """Called with the completed fraction of the measurement, 0 to 1."""
 
 Taken = list[tuple[Metric, str, Sequence[float]]]
 
-_ELSEWHERE = "the server's process was not found on this machine"
+_ELSEWHERE = Unavailable(unavailable="the server's process was not found on this machine")
 _GRACE = 120.0  # seconds for starting, opening the model and the first inferences, beside the scenarios
 _SHARE_OF_START = 2.0  # seconds that progress allows for the start
 
@@ -91,17 +103,19 @@ def measure_artifact(
             watch=watch,
             tick=(lambda ran: progress(min(1.0, ran / expected))) if progress else None,
         )
-    about: dict[str, Any] = {
-        "subject": {"name": artifact.short, "digest": artifact.digest, "format": artifact.format},
-        "engine": {"name": engine.name} | told["ran_on"],
-        "threads": plan.threads,
-        "cores": list(cores),
-        "memory": probes[0].to_json() | {"phases": told["phases"], "allocators": told["allocators"]},
-        "device": device.to_json(),
-    }
-    about |= {"energy": told["energy"]} if told["energy"] else {}
-    taken = [*_ran(told, artifact, about["memory"]["peak"]), *_on_gpu(told, about)]
-    return _kept(folder, artifact.digest, taken, about)
+    memory = probes[0].result
+    header = measured.Header(
+        subject=ArtifactSubject(name=artifact.short, digest=artifact.digest, format=artifact.format),
+        engine=RanOn(name=engine.name, provider=told.provider, device=told.device),
+        threads=plan.threads,
+        cores=tuple(cores),
+        memory=replace(memory, phases=told.phases, allocators=told.allocators),
+        device=device.result,
+        energy=None if told.energy == NOTHING else told.energy,
+        environment=environment().to_json(),
+        at=now(),
+    )
+    return _kept(folder, artifact.digest, [*_ran(told, artifact, memory.peak), *_on_gpu(told, header.device)], header)
 
 
 def measure_endpoint(
@@ -141,17 +155,20 @@ def measure_endpoint(
         run = load(endpoint, schedule, payload, folder=folder / measured.LOAD, client=client, progress=tell)
     answered = run.done[run.status == OK]
     memory.answered(run.start + answered)
-    about = {
-        "subject": {"name": endpoint.url + endpoint.path, "model": endpoint.model, "version": endpoint.version},
-        "memory": {"of": watched} | memory.to_json() if pids else {"unavailable": _ELSEWHERE},
-        "server": counting.counted,
-        "device": device.to_json() if pids else {"unavailable": _ELSEWHERE},
-        "energy": energy.to_json(answered.size * batch) if pids else {"unavailable": _ELSEWHERE},
-    }
+    used = memory.usage
+    header = measured.Header(
+        subject=EndpointSubject(name=endpoint.url + endpoint.path, model=endpoint.model, version=endpoint.version),
+        memory=_ELSEWHERE if isinstance(used, Unavailable) else replace(used, of=watched),
+        server=counting.counted,
+        device=device.result if pids else _ELSEWHERE,
+        energy=energy.result(answered.size * batch) if pids else _ELSEWHERE,
+        environment=environment().to_json(),
+        at=now(),
+    )
     scenario = f"{schedule.law} {schedule.rate:g}/s for {schedule.seconds:g} s" + (
         f", batches of {batch}" if batch > 1 else ""
     )
-    return _kept(folder, endpoint.url + endpoint.path, _loaded(run, scenario, batch, about), about)
+    return _kept(folder, endpoint.url + endpoint.path, _loaded(run, scenario, batch, header), header)
 
 
 def default_cores(threads: int) -> tuple[int, ...]:
@@ -216,58 +233,56 @@ def _single(batch: int) -> str:
     return "SingleStream" if batch == 1 else f"SingleStream, the model's fixed batch of {batch}"
 
 
-def _ran(told: Mapping[str, Any], artifact: Artifact, seen_from_outside: int) -> Taken:
+def _ran(told: in_process.Ran, artifact: Artifact, seen_from_outside: int) -> Taken:
     """Return the values of an isolated measurement. The process knows its own high-water mark exactly, the probe
     outside may miss that moment."""
-    offline, phases = f"Offline, batches of {told['batch']}", told["phases"]
-    first, last = phases["started"], phases["largest_last"]
+    offline = f"Offline, batches of {told.batch}"
+    first, last = told.phases["started"], told.phases["largest_last"]
     return [
-        (LATENCY, _single(told["single_batch"]), told["single_stream"]),
-        (metric_of("throughput"), offline, [told["batch"] / seconds for seconds in told["offline"]]),
-        (metric_of("load_time"), "a fresh process", [told["load_time"]]),
-        (metric_of("first_inference"), "a fresh process", [told["first_inference"]]),
+        (LATENCY, _single(told.single_batch), told.single_stream),
+        (metric_of("throughput"), offline, [told.batch / seconds for seconds in told.offline]),
+        (metric_of("load_time"), "a fresh process", [told.load_time]),
+        (metric_of("first_inference"), "a fresh process", [told.first_inference]),
         (metric_of("file_size"), "in the artifact store", [artifact.size]),
-        (metric_of("peak_memory"), "the whole process", [max(seen_from_outside, last["high_water"])]),
-        (metric_of("steady_memory"), "after the last inference", [last["now"]]),
-        (MODEL_MEMORY, "the model's own share", [last["high_water"] - first["now"]]),
+        (metric_of("peak_memory"), "the whole process", [max(seen_from_outside, last.high_water)]),
+        (metric_of("steady_memory"), "after the last inference", [last.now]),
+        (MODEL_MEMORY, "the model's own share", [last.high_water - first.now]),
     ]
 
 
-def _on_gpu(told: Mapping[str, Any], about: Mapping[str, Any]) -> Taken:
+def _on_gpu(told: in_process.Ran, device: DeviceMemory | Unavailable) -> Taken:
     """Return the values that only a run on a GPU has: bound buffers, device memory, energy; none on the processor."""
-    if told["ran_on"]["device"].startswith("cpu"):
+    if told.device.startswith("cpu"):
         return []
-    bound, offline = told["bound"], f"Offline, batches of {told['batch']}"
     taken: Taken = []
-    if bound:
-        scenario = f"bound buffers, batches of {bound['batch']}, inputs rotated over {bound['copies']}"
+    if (bound := told.bound) is not None:
+        scenario = f"bound buffers, batches of {bound.batch}, inputs rotated over {bound.copies}"
         taken = [
-            (LATENCY, scenario, bound["wall"]),
-            (DEVICE_TIME, scenario, bound["device"]),
-            (TRANSFER, f"to the device, batches of {bound['batch']}", bound["write"]),
-            (TRANSFER, f"from the device, batches of {bound['batch']}", bound["read"]),
+            (LATENCY, scenario, bound.wall),
+            (DEVICE_TIME, scenario, bound.device),
+            (TRANSFER, f"to the device, batches of {bound.batch}", bound.write),
+            (TRANSFER, f"from the device, batches of {bound.batch}", bound.read),
         ]
-    single = {
-        "device_memory": ("the whole process", about["device"].get("peak")),
-        "energy": (offline, told["energy"].get("per_inference")),
-    }
-    taken += [(metric_of(name), where, [value]) for name, (where, value) in single.items() if value is not None]
+    if isinstance(device, DeviceMemory):
+        taken.append((metric_of("device_memory"), "the whole process", [device.peak]))
+    if isinstance(told.energy, Energy):
+        taken.append((metric_of("energy"), f"Offline, batches of {told.batch}", [told.energy.per_inference]))
     return [each for each in taken if len(each[2])]
 
 
-def _loaded(run: LoadRun, scenario: str, batch: int, about: Mapping[str, Any]) -> Taken:
+def _loaded(run: LoadRun, scenario: str, batch: int, about: measured.Header) -> Taken:
     """Return the available values of an open-loop run and the probes beside it."""
     kept = (run.status == OK) | (run.status == CENSORED)
     done = run.done[run.status == OK]
     span = max(run.schedule.seconds, float(np.max(done, initial=0.0)))
-    memory, server = about["memory"], about["server"]
+    counted = about.server or NOTHING
     single = {
-        "queue": mean_queue(server),
-        "compute": mean_compute(server),
-        "peak_memory": memory.get("peak"),
-        "steady_memory": memory.get("last"),
-        "device_memory": about["device"].get("peak"),
-        "energy": about["energy"].get("per_inference"),
+        "queue": mean_queue(counted),
+        "compute": mean_compute(counted),
+        "peak_memory": about.memory.peak if isinstance(about.memory, Memory) else None,
+        "steady_memory": about.memory.last if isinstance(about.memory, Memory) else None,
+        "device_memory": about.device.peak if isinstance(about.device, DeviceMemory) else None,
+        "energy": about.energy.per_inference if isinstance(about.energy, Energy) else None,
     }
     taken: Taken = [
         (LATENCY, scenario, (run.done[kept] - run.intended[kept]).tolist()),
@@ -279,17 +294,16 @@ def _loaded(run: LoadRun, scenario: str, batch: int, about: Mapping[str, Any]) -
     return [each for each in taken if len(each[2])]
 
 
-def _kept(folder: Path, subject: str, taken: Taken, about: Mapping[str, Any]) -> Summary:
-    machine, at = environment().to_json(), now()
+def _kept(folder: Path, subject: str, taken: Taken, header: measured.Header) -> Summary:
     measurements = [
         Measurement(
             subject=subject,
             metric=metric,
             scenario=scenario,
             values=tuple(float(value) for value in values),
-            environment=machine,
-            at=at,
+            environment=header.environment,
+            at=header.at,
         )
         for metric, scenario, values in taken
     ]
-    return measured.write(folder, dict(about) | {"environment": machine, "at": at}, measurements)
+    return measured.write(folder, header, measurements)

@@ -4,11 +4,10 @@ Reads and writes the folder (`measure.json`, `measurements.json`); measures noth
 beside them is a copy for other tools and is never read back.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,17 +15,19 @@ from rich.table import Table
 
 from seatrial.optimize import tables
 from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
-from seatrial.optimize.reading import damage, read_object
-from seatrial.optimize.store import write_atomically
+from seatrial.optimize.reading import damage
+from seatrial.optimize.record import Record
 from seatrial.optimize.units import format_range, format_value
 
 from .. import server_statistics
 from ..load.run import LoadRun
 from ..load.validity import breaches
-from ..measurement import Measurement, Metric
+from ..measurement import Measurement, Metric, Unavailable
+from ..server_statistics import Counted, ServerCounts
+from .growth import Growth
 from .order_statistics import quantiles
+from .usage import DeviceMemory, Energy, Memory
 
-SCHEMA = 1
 KIND = "measure"
 HEADER, VALUES, SUMMARY, LOAD = "measure.json", "measurements.json", "summary.json", "load"
 STREAMS = ("latency", "service", "device_time", "transfer")  # metrics of which one run holds a stream of times
@@ -68,11 +69,84 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
+class ArtifactSubject:
+    """An artifact of the store that was measured."""
+
+    name: str
+    digest: str
+    format: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointSubject:
+    """A served model that was measured."""
+
+    name: str
+    model: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RanOn:
+    """The engine that ran an artifact, with the provider and the device that it really used."""
+
+    name: str
+    provider: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header(
+    Record,
+    schema=1,
+    what="the header of a measured run",
+    next_step=_AGAIN,
+    computed=("kind",),
+    sparse=("engine", "threads", "cores", "server", "energy"),
+):
+    """Facts of a measured run beside its values: the subject, how it ran, what it used, where and when.
+
+    `engine`, `threads` and `cores` belong to an artifact's run, `server` and `energy` to an endpoint's.
+    """
+
+    kind: ClassVar[str] = KIND
+
+    subject: ArtifactSubject | EndpointSubject
+    engine: RanOn | None = None
+    threads: int | None = None
+    cores: tuple[int, ...] | None = None
+    memory: Memory | Unavailable
+    server: Counted | None = None
+    device: DeviceMemory | Unavailable
+    energy: Energy | Unavailable | None = None
+    environment: Mapping[str, Any]
+    at: str
+
+    @property
+    def short(self) -> "Header":
+        """Return the header without the series of memory."""
+        told = self.memory if isinstance(self.memory, Unavailable) else replace(self.memory, series=None)
+        return replace(self, memory=told)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Values(Record, schema=1, what="the values of a measured run", next_step=_AGAIN):
+    """Raw values of a measured run."""
+
+    measurements: tuple[Measurement, ...]
+
+    def check(self) -> None:
+        """Check each."""
+        for each in self.measurements:
+            each.check()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary(Record, schema=1):
     """Summary of a measured run. `breaches` make it invalid; `notes` weaken a value; `about` is the run's header
     without the series of memory."""
 
-    about: Mapping[str, Any]
+    about: Header
     figures: tuple[Figure, ...]
     breaches: tuple[str, ...]
     notes: tuple[str, ...]
@@ -84,8 +158,9 @@ class Summary:
         return 4 if self.breaches else 1 if failed else 0
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values with a schema number."""
-        return {"schema": SCHEMA} | asdict(self)
+        """JSON values with a schema number, the header without its own."""
+        about = {key: item for key, item in self.about.to_json().items() if key not in ("schema", "kind")}
+        return Record.to_json(self) | {"about": about}
 
 
 def open_run(folder: Path) -> None:
@@ -101,12 +176,10 @@ def open_run(folder: Path) -> None:
         )
 
 
-def write(folder: Path, about: Mapping[str, Any], measurements: Sequence[Measurement]) -> Summary:
+def write(folder: Path, header: Header, measurements: Sequence[Measurement]) -> Summary:
     """Keep a run, and what it says. The header comes last: a folder with one is whole."""
-    values = {"schema": SCHEMA, "measurements": [each.to_json() for each in measurements]}
-    write_atomically(folder / VALUES, json.dumps(values, allow_nan=False).encode())
-    header = {"schema": SCHEMA, "kind": KIND} | dict(about)
-    write_atomically(folder / HEADER, json.dumps(header, indent=1, allow_nan=False).encode())
+    Values(measurements=tuple(measurements)).write(folder / VALUES)
+    header.write(folder / HEADER, indent=1)
     return recompute(folder)
 
 
@@ -127,17 +200,16 @@ def recompute(folder: Path) -> Summary:
     with damage(folder, _AGAIN):
         figures = tuple(_figure(each) for each in measurements)
         summary = Summary(
-            about=about | {"memory": {name: told for name, told in about["memory"].items() if name != "series"}},
+            about=about.short,
             figures=figures,
             breaches=breaches(run) if run is not None else (),
             notes=tuple(_notes(about, figures)),
         )
-        text = json.dumps(summary.to_json(), indent=1, allow_nan=False)
-    write_atomically(folder / SUMMARY, text.encode())
+        summary.write(folder / SUMMARY, indent=1)
     return summary
 
 
-def read(folder: Path) -> tuple[dict[str, Any], tuple[Measurement, ...]]:
+def read(folder: Path) -> tuple[Header, tuple[Measurement, ...]]:
     """Header and raw values of a run.
 
     Raises: as `recompute`.
@@ -147,16 +219,9 @@ def read(folder: Path) -> tuple[dict[str, Any], tuple[Measurement, ...]]:
             "there is no measured run", where=str(folder), next_step="name a folder that `seatrial measure` wrote"
         )
     try:
-        about, values = (read_object(folder / name, schema=SCHEMA, next_step=_AGAIN) for name in (HEADER, VALUES))
+        return Header.read(folder / HEADER), Values.read(folder / VALUES).measurements
     except FileNotFoundError as error:
         raise IntegrityError("the run lacks its values", where=str(folder / VALUES), next_step=_AGAIN) from error
-    del about["schema"]
-    with damage(folder / VALUES, _AGAIN):
-        measured = tuple(Measurement.from_json(each) for each in values["measurements"])
-    with damage(folder / HEADER, _AGAIN):
-        if about.pop("kind") != KIND or not isinstance(about["subject"]["name"], str):
-            raise ValueError("not the header of a measured run")
-    return about, measured
 
 
 def _figure(measurement: Measurement) -> Figure:
@@ -199,7 +264,7 @@ def _rate_interval(rates: npt.NDArray[np.float64]) -> tuple[float, float] | None
     return centre - reach, centre + reach
 
 
-def _notes(about: Mapping[str, Any], figures: Sequence[Figure]) -> list[str]:
+def _notes(about: Header, figures: Sequence[Figure]) -> list[str]:
     notes = [
         (
             f"{each.scenario}: {each.n} latencies, equivalent to {each.n_effective} independent ones, are "
@@ -209,12 +274,14 @@ def _notes(about: Mapping[str, Any], figures: Sequence[Figure]) -> list[str]:
         if each.metric == "latency" and each.p99_upper is None
     ]
     for name in ("memory", "server", "device", "energy"):
-        if why := about.get(name, {}).get("unavailable"):
-            notes.append(f"{name}: {why}")
-    if whose := about.get("memory", {}).get("of"):
-        notes.append(f"memory is that of {whose} and its children")
-    if note := about.get("memory", {}).get("growth", {}).get("note"):
-        notes.append(f"memory {note}")
+        found = getattr(about, name)
+        if isinstance(found, Unavailable) and found.unavailable:
+            notes.append(f"{name}: {found.unavailable}")
+    if isinstance(about.memory, Memory):
+        if about.memory.of:
+            notes.append(f"memory is that of {about.memory.of} and its children")
+        if isinstance(about.memory.growth, Growth):
+            notes.append(f"memory {about.memory.growth.note}")
     return notes
 
 
@@ -231,8 +298,8 @@ def table(summary: Summary) -> Table:
         )
         for each in summary.figures
     ]
-    server = summary.about.get("server", {})
-    if server.get("requests"):
+    server = summary.about.server
+    if isinstance(server, ServerCounts) and server.requests:
         lines = server_statistics.lines(server)
         rows += [(f"server: {what}", value, "", "", "", about) for what, value, about in lines]
     head = ("what", "value", "95 % interval", "p99", "p99 at most", "scenario")

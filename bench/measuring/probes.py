@@ -6,19 +6,19 @@ Only looks, from outside, through `bench.processes`; asks the server nothing and
 import os
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from seatrial.optimize.errors import MachineError
 
+from ..measurement import NOTHING, Unavailable
 from ..processes import alive as alive
 from ..processes import forget_high_water, group_peak, proportional, resident, tree
-from .growth import growth
+from .growth import Growth, growth
+from .usage import Look, Memory, Series
 
 INTERVAL = 0.02  # seconds between looks
 POINTS = 300  # of the series that is kept, at most twice as many
@@ -26,60 +26,11 @@ _TREE_EVERY = 10  # looks between two searches for new children
 _PSS_EVERY = 1.0  # seconds; the kernel walks every page of the process for it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """One look at the whole tree, sums in bytes, `at` seconds after the probe began; `pss` is the last one known."""
-
-    at: float
-    resident: int
-    anonymous: int
-    file: int
-    pss: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """Host memory of a process tree in bytes. GPU memory is not in it.
-
-    `peak` is the higher of two high waters: `loading`, the sum of all processes' kernel high-water marks (``VmHWM``)
-    when the probe began, and `running`, the highest sum of resident memory since, with each process counted at its mark
-    in the interval in which that mark rose: spikes between two looks are not missed, but spikes of two processes in one
-    interval count as one. `marks_reset` says that the kernel let the marks start anew; otherwise a spike below an older
-    one stays unseen. Shared pages count once per process; `peak_pss` shares them out, but is looked at once a second.
-    `last` is the sum at the end, what stays, and `last_file` the page cache of mapped files (weights, libraries) in it;
-    `peak_anonymous` is the highest sum without that cache. `high_water` is each process's mark by process id.
-    `phases` are looks at named moments; `series` has ``at``, ``resident``, ``pss``, and ``requests`` (served until
-    then) where that is known, at up to a few hundred points; it begins at `start` on this machine's monotonic clock.
-    `growth` is as in `bench.measuring.growth`.
-    """
-
-    peak: int
-    loading: int
-    running: int
-    last: int
-    last_file: int
-    peak_anonymous: int
-    peak_pss: int
-    high_water: dict[int, int]
-    processes: int
-    looks: int
-    marks_reset: bool
-    group_peak: int | None
-    start: float
-    phases: Mapping[str, Look]
-    series: Mapping[str, list[float]]
-    growth: Mapping[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values; process ids become text."""
-        return asdict(self) | {"high_water": {str(pid): value for pid, value in self.high_water.items()}}
-
-
 @dataclass(slots=True)
 class MemoryProbe:
     """Watches the tree below some root processes from entering the context to leaving it; `result` tells.
 
-    Without root processes it does nothing, and `to_json` is empty.
+    Without root processes it does nothing, and `usage` is unavailable.
 
     Raises:
         MachineError: a root process is not there (when asked for the result, where none was ever seen).
@@ -141,9 +92,10 @@ class MemoryProbe:
         per request."""
         self._answered.append(np.asarray(times, np.float64))
 
-    def to_json(self) -> dict[str, Any]:
-        """`result` as JSON values; empty where there is nothing to watch on this machine."""
-        return self.result.to_json() if self.pids else {}
+    @property
+    def usage(self) -> Memory | Unavailable:
+        """Return the values seen so far; unavailable without a reason where there is nothing to watch."""
+        return self.result if self.pids else NOTHING
 
     @property
     def result(self) -> Memory:
@@ -179,20 +131,19 @@ class MemoryProbe:
             growth=grown,
         )
 
-    def _told(self) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    def _told(self) -> tuple[Series, Growth | Unavailable]:
         """The series, and the growth over that part of it in which requests were answered."""
         with self._lock:
             looks = list(self._series)
-        series: dict[str, list[float]] = {name: [getattr(each, name) for each in looks] for name in _SERIES}
+        series = Series(**{name: tuple(getattr(each, name) for each in looks) for name in _SERIES})
         if not any(times.size for times in self._answered):
-            return series, {}
+            return series, NOTHING
         times = np.sort(np.concatenate(self._answered))
-        moments = self.start + np.array(series["at"])
+        moments = self.start + np.array(series.at)
         served = np.searchsorted(times, moments, side="right")
-        series["requests"] = served.tolist()
         during = (moments >= times[0]) & (moments <= times[-1])
-        found = growth(served[during], np.array(series["anonymous"])[during])
-        return series, found.to_json() if found else {}
+        found = growth(served[during], np.array(series.anonymous)[during])
+        return replace(series, requests=tuple(served.tolist())), found or NOTHING
 
     def _watch(self) -> None:
         while not self._stop.wait(self.interval):

@@ -4,8 +4,10 @@ A card that was slowed by heat, by its board or by a power brake ran at a speed 
 is not among these: under load many cards stay at it, and how often a model reaches it is a property of the model.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+
+from ..measurement import Unavailable
+from .usage import DeviceMemory, State
 
 SLOWING = (
     "hardware slowdown",
@@ -18,14 +20,14 @@ SLOWING = (
 MOST = 0.01  # of all looks
 
 
-def breaches(device: Mapping[str, Any]) -> tuple[str, ...]:
+def breaches(device: DeviceMemory | Unavailable) -> tuple[str, ...]:
     """Return one sentence for each GPU in use that was slowed; `device` is what a `DeviceProbe` recorded."""
-    gpus = device.get("gpus", {})
-    used = [(uuid, gpu) for uuid, gpu in sorted(gpus.items()) if gpu["peak"] > 0]
-    return tuple(said for uuid, gpu in used if (said := slowed(f"{gpu['name']} ({uuid})", gpu["states"])))
+    gpus = {} if isinstance(device, Unavailable) else device.gpus
+    used = [(uuid, gpu) for uuid, gpu in sorted(gpus.items()) if gpu.peak > 0]
+    return tuple(said for uuid, gpu in used if (said := slowed(f"{gpu.name} ({uuid})", gpu.states)))
 
 
-def slowed(name: str, states: Any) -> str:
+def slowed(name: str, states: Sequence[State]) -> str:
     """Return the broken rule of one GPU, or an empty string; the last value of each state are its reasons, or None."""
     known = [state[-1] for state in states if state[-1] is not None]
     looks = sum(any(reason in SLOWING for reason in reasons) for reasons in known)

@@ -3,7 +3,7 @@
 Orchestrates only. Speed is not measured and no server started, so the findings are about answers alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..decision import decide
 from ..targets import Endpoint
 from ..verdict import EXIT_CODES, Finding, Outcome
 from . import served
-from .evidence import Evidence, gathered
+from .evidence import Evidence, Share, gathered
 from .findings import findings_of
 from .suite import Ask, Suite, shares
 
@@ -64,7 +64,7 @@ def assess(
     arms: list[tuple[str, Ask]] = (
         [("candidate", candidate)] if base is None else [("base", base), ("candidate", candidate)]
     )
-    found: dict[str, list[Mapping[str, Any]]] = {name: [] for name, _ in arms}
+    found: dict[str, list[Share]] = {name: [] for name, _ in arms}
     asked = [iter(shares(suite, ask, _PARTS)) for _, ask in arms]
     for part, both in enumerate(zip(*asked, strict=True)):
         progress("asking", part / _PARTS)

@@ -1,4 +1,4 @@
-"""Answers as input of the checks: both arms over the whole evaluation set, stored as JSON values.
+"""Answers as input of the checks: both arms over the whole evaluation set, stored share by share.
 
 Arrays travel as base64 of their bytes: exact, and a fraction of a list of numbers. Measures nothing, judges nothing.
 """
@@ -6,16 +6,57 @@ Arrays travel as base64 of their bytes: exact, and a fraction of a list of numbe
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from seatrial.optimize.errors import ConfigError, IntegrityError, SourceError
+from seatrial.optimize.record import Record
 from seatrial.optimize.samples import Samples
 
+from ..measurement import Unavailable
 from .quantities import Array
 
 CLEAN = "clean"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedText:
+    """An array of text, as a list."""
+
+    text: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedNumbers:
+    """An array of numbers: numpy's name of its dtype, its shape, base64 of its little-endian bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: str
+
+
+Packed = PackedText | PackedNumbers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Samples of a share from `start` on, equal in both arms: labels, columns and, by variant, rows and digests."""
+
+    start: int
+    labels: Packed
+    columns: Mapping[str, Packed]
+    derived: Mapping[str, Packed]
+    rows: Mapping[str, Packed]
+    digests: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share(Record, what="the raw values of the checks"):
+    """Raw values of one share of the evaluation set: what was asked, the outputs, the scores by variant."""
+
+    asked: Asked
+    outputs: Mapping[str, Packed]
+    scores: Mapping[str, Packed]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,66 +136,77 @@ def named_arms(both: tuple[Array | None, Array]) -> dict[str, Array]:
     return {name: values for name, values in zip(("base", "candidate"), both, strict=True) if values is not None}
 
 
-def packed(array: Array) -> dict[str, Any]:
-    """An array as JSON values; text becomes a list."""
+def packed(array: Array) -> Packed:
+    """An array as it is stored; text becomes a list."""
     if array.dtype.kind in "US":
-        return {"text": [each.decode() if isinstance(each, bytes) else str(each) for each in array.tolist()]}
+        return PackedText(
+            text=tuple(each.decode() if isinstance(each, bytes) else str(each) for each in array.tolist())
+        )
     plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     data = base64.b64encode(plain.tobytes()).decode()
-    return {"dtype": plain.dtype.str, "shape": list(plain.shape), "data": data}
+    return PackedNumbers(dtype=plain.dtype.str, shape=plain.shape, data=data)
 
 
-def unpacked(value: Mapping[str, Any]) -> Array:
+def unpacked(value: Packed) -> Array:
     """Read what `packed` wrote.
 
     Raises:
         IntegrityError: it is not that.
     """
+    if isinstance(value, PackedText):
+        return np.array(value.text, dtype=np.str_)
     try:
-        if "text" in value:
-            return np.array(value["text"], dtype=np.str_)
-        raw = np.frombuffer(base64.b64decode(value["data"], validate=True), np.dtype(value["dtype"]))
-        return raw.reshape(value["shape"])
-    except (KeyError, TypeError, ValueError) as error:
+        raw = np.frombuffer(base64.b64decode(value.data, validate=True), np.dtype(value.dtype))
+        return raw.reshape(value.shape)
+    except (TypeError, ValueError) as error:
         raise IntegrityError(f"an array cannot be read: {error}", next_step="measure again") from error
 
 
-def gathered(base: Sequence[Mapping[str, Any]] | None, candidate: Sequence[Mapping[str, Any]]) -> Evidence:
+def gathered(base: Sequence[Share | Unavailable] | None, candidate: Sequence[Share | Unavailable]) -> Evidence:
     """Join the shares (`suite.Suite.measure`) of both arms, pair by pair.
 
     Raises:
         IntegrityError: the arms were not asked the same, or a share is missing.
     """
-    if not candidate or any(not share for share in (*candidate, *(base or ()))):
+    own = _measured(candidate)
+    others = None if base is None else _measured(base)
+    for one, other in zip(others or own, own, strict=True):
+        if one.asked != other.asked:
+            raise IntegrityError("the two arms did not receive the same samples", next_step="run the gate again")
+    asked = [share.asked for share in own]
+    sizes = [len(unpacked(each.labels)) for each in asked]
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+    return Evidence(
+        labels=_joined([each.labels for each in asked]),
+        columns=_columns([each.columns for each in asked]),
+        derived=_columns([each.derived for each in asked]),
+        rows={
+            name: np.concatenate([unpacked(each.rows[name]) + at for each, at in zip(asked, starts, strict=True)])
+            for name in own[0].scores
+        },
+        base=None if others is None else _answers(others),
+        candidate=_answers(own),
+    )
+
+
+def _measured(shares: Sequence[Share | Unavailable]) -> list[Share]:
+    found = [share for share in shares if isinstance(share, Share)]
+    if not found or len(found) < len(shares):
         raise IntegrityError(
             "a part of the evaluation set lacks the values of the checks", next_step="run the gate again"
         )
-    for one, other in zip(base or candidate, candidate, strict=True):
-        if one["asked"] != other["asked"]:
-            raise IntegrityError("the two arms did not receive the same samples", next_step="run the gate again")
-    asked = [share["asked"] for share in candidate]
-    sizes = [len(unpacked(each["labels"])) for each in asked]
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
-    variants = candidate[0]["scores"]
-    return Evidence(
-        labels=_joined([each["labels"] for each in asked]),
-        columns={name: _joined([each["columns"][name] for each in asked]) for name in asked[0]["columns"]},
-        derived={name: _joined([each["derived"][name] for each in asked]) for name in asked[0]["derived"]},
-        rows={
-            name: np.concatenate([unpacked(each["rows"][name]) + at for each, at in zip(asked, starts, strict=True)])
-            for name in variants
-        },
-        base=None if base is None else _answers(base),
-        candidate=_answers(candidate),
-    )
+    return found
 
 
-def _answers(shares: Sequence[Mapping[str, Any]]) -> Answers:
+def _answers(shares: Sequence[Share]) -> Answers:
     return Answers(
-        outputs={name: _joined([share["outputs"][name] for share in shares]) for name in shares[0]["outputs"]},
-        scores={name: _joined([share["scores"][name] for share in shares]) for name in shares[0]["scores"]},
+        outputs=_columns([share.outputs for share in shares]), scores=_columns([share.scores for share in shares])
     )
 
 
-def _joined(parts: Sequence[Mapping[str, Any]]) -> Array:
+def _columns(parts: Sequence[Mapping[str, Packed]]) -> dict[str, Array]:
+    return {name: _joined([part[name] for part in parts]) for name in parts[0]}
+
+
+def _joined(parts: Sequence[Packed]) -> Array:
     return np.concatenate([unpacked(part) for part in parts])

@@ -7,7 +7,6 @@ server: it is handed a callable that answers. Judges nothing.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from seatrial.optimize.samples import Samples
 from ..checks import Check
 from . import served
 from .corruption import Range
-from .evidence import CLEAN, packed
+from .evidence import CLEAN, Asked, Packed, Share, packed
 from .quantities import Array
 from .segments import derived
 
@@ -67,7 +66,7 @@ class Suite:
         for name in self._variants:
             self._inputs(name, self._rows(name)[:1])
 
-    def measure(self, ask: Ask, answers: Mapping[str, Array], start: int, stop: int) -> dict[str, Any]:
+    def measure(self, ask: Ask, answers: Mapping[str, Array], start: int, stop: int) -> Share:
         """One share's raw values; `answers` are those to samples `start` to `stop` as they are.
 
         Without checks these are labels, columns and scores alone: what tells the worst class and segment.
@@ -97,18 +96,15 @@ class Suite:
             except SeatrialError as error:
                 error.where = f"inputs of {name}: {error.where}"
                 raise
-        return {
-            "asked": {
-                "start": start,
-                "labels": packed(_plain(labels)),
-                "columns": _packed(share.columns),
-                "derived": _packed(derived(share.inputs, labels)),
-                "rows": _packed(rows),
-                "digests": digests,
-            },
-            "outputs": _packed(kept),
-            "scores": _packed(scores),
-        }
+        asked = Asked(
+            start=start,
+            labels=packed(_plain(labels)),
+            columns=_packed(share.columns),
+            derived=_packed(derived(share.inputs, labels)),
+            rows=_packed(rows),
+            digests=digests,
+        )
+        return Share(asked=asked, outputs=_packed(kept), scores=_packed(scores))
 
     @cached_property
     def _variants(self) -> dict[str, tuple[Check, int]]:
@@ -142,7 +138,7 @@ def _plain(labels: Array) -> Array:
     return labels if labels.dtype.kind != "O" else np.array([str(each) for each in labels.ravel().tolist()], np.str_)
 
 
-def _packed(arrays: Mapping[str, Array]) -> dict[str, Any]:
+def _packed(arrays: Mapping[str, Array]) -> dict[str, Packed]:
     return {name: packed(array) for name, array in arrays.items()}
 
 
@@ -152,7 +148,7 @@ def _bytes(array: Array) -> bytes:
     return np.ascontiguousarray(array).tobytes()
 
 
-def shares(suite: Suite, ask: Ask, parts: int) -> Iterator[dict[str, Any]]:
+def shares(suite: Suite, ask: Ask, parts: int) -> Iterator[Share]:
     """The whole evaluation set in `parts` shares, as a gate's pairs would ask it, one after the other."""
     n = len(suite.samples)
     for part in range(parts):

@@ -4,26 +4,24 @@ Once for each candidate and never by judging again. A gate reads what the ledger
 that in the run, so that its verdict stays the same offline; what follows from it is `bench.gating.ledger`'s business.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from seatrial.optimize.names import checked
-from seatrial.optimize.reading import decode
+from seatrial.optimize.record import Record
 
-from ..budget import LedgerLimits, budget_from_json
+from ..budget import LedgerLimits
 from ..gating.ledger import real_loss
 from ..gating.pairs import GateRun
 from ..verdict import Verdict
 from . import journal
 
-SCHEMA = 1
 _MOST = 100.0  # on the log scale; no regression is e^100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Record, schema=1, what="the accepted loss"):
     """One accepted loss: `loss` on the log scale, positive, with the interval that the verdict gave it."""
 
     metric: str
@@ -33,6 +31,13 @@ class Entry:
     base: str
     candidate: str
     at: str
+
+    def check(self) -> None:
+        """Check that the loss lies in its interval, and that the time has a zone."""
+        if datetime.fromisoformat(self.at).tzinfo is None:
+            raise ValueError(f"{self.at!r} has no time zone")
+        if not 0 < self.loss < _MOST or not -_MOST < self.lower <= self.upper < _MOST:
+            raise ValueError(f"a loss of {self.loss:g} lies outside its interval {self.lower:g} to {self.upper:g}")
 
 
 def path_of(home: Path, name: str) -> Path:
@@ -50,16 +55,7 @@ def entries(home: Path, name: str) -> list[Entry]:
     Raises:
         IntegrityError: another schema, or a line that is no entry.
     """
-    return journal.records(path_of(home, name), SCHEMA, _entry)
-
-
-def _entry(line: dict[str, Any]) -> Entry:
-    found = decode(Entry, {key: value for key, value in line.items() if key != "schema"}, where="")
-    if datetime.fromisoformat(found.at).tzinfo is None:
-        raise ValueError(f"{found.at!r} has no time zone")
-    if not 0 < found.loss < _MOST or not -_MOST < found.lower <= found.upper < _MOST:
-        raise ValueError(f"a loss of {found.loss:g} lies outside its interval {found.lower:g} to {found.upper:g}")
-    return found
+    return journal.records(path_of(home, name), 1, Entry.from_json)
 
 
 def held(home: Path, limits: LedgerLimits | None, at: datetime | None = None) -> dict[str, float]:
@@ -76,7 +72,7 @@ def accept(home: Path, run: GateRun, verdict: Verdict) -> tuple[Entry, ...]:
 
     Nothing is written where the verdict is no PASS, or where the run's budget keeps no ledger.
     """
-    limits = budget_from_json(run.header.budget).ledger
+    limits = run.header.budget.ledger
     if limits is None or verdict.outcome != "PASS":
         return ()
     known = {(entry.candidate, entry.metric) for entry in entries(home, limits.name)}
@@ -96,6 +92,6 @@ def accept(home: Path, run: GateRun, verdict: Verdict) -> tuple[Entry, ...]:
                 candidate=candidate,
                 at=datetime.now(UTC).isoformat(timespec="seconds"),
             )
-            journal.append(path_of(home, limits.name), {"schema": SCHEMA} | asdict(entry))
+            journal.append(path_of(home, limits.name), entry.to_json())
             made.append(entry)
     return tuple(made)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from seatrial.optimize.environment import Environment
 
-from ..gating.noise import SCHEMA, Trial
+from ..gating.noise import Trial
 from . import journal
 
 
@@ -24,4 +24,4 @@ def append(home: Path, machine: Environment, trial: Trial) -> None:
 
 def trials(home: Path, machine: Environment) -> list[Trial]:
     """All trials of that class of machine, oldest first."""
-    return journal.records(path_of(home, machine), SCHEMA, Trial.from_json)
+    return journal.records(path_of(home, machine), 1, Trial.from_json)

@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from seatrial.optimize.artifact import digest_bytes, digest_file
 from seatrial.optimize.environment import now
 from seatrial.optimize.errors import ConfigError, MissingError
 from seatrial.optimize.names import checked, file_name
-from seatrial.optimize.reading import decode
+from seatrial.optimize.record import Record
 
 from ..gating.findings import complete_pairs, slot_value
 from ..gating.pairs import ARMS, Arm, GateRun
@@ -25,13 +24,12 @@ from ..measuring.machine_class import MachineClass
 from ..metrics import metric_of
 from . import journal
 
-SCHEMA = 1
 PER_SLOT = ("p50", "p99", "throughput", "peak_memory", "startup")
 _DERIVED = {"verdict.json", "report.html"}  # what reading a run writes; no part of what was measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Baseline:
+class Baseline(Record, schema=1, what="the baseline"):
     """One record: a name (``main``), the model, what was measured (one value per slot), and the run's own digest."""
 
     name: str
@@ -49,32 +47,12 @@ class Baseline:
         """Return the measurement of that metric."""
         return next((each for each in self.measurements if each.metric.name == metric), None)
 
-    def to_json(self) -> dict[str, Any]:
-        """One line of the journal (`from_json` reads it back)."""
-        measured = [each.to_json() for each in self.measurements]
-        return {"schema": SCHEMA, "name": self.name, "model": self.model, "run": self.run, "at": self.at} | {
-            "measurements": measured
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Baseline":
-        """Read what `to_json` wrote; raises IntegrityError where that cannot be."""
-        about = decode(_Line, {key: item for key, item in value.items() if key != "schema"}, where="")
-        measured = tuple(Measurement.from_json(each) for each in about.measurements)
-        if not measured or not all(each.values for each in measured):
+    def check(self) -> None:
+        """Check that there are values, and what is read of their machines."""
+        if not self.measurements or not all(each.values for each in self.measurements):
             raise ValueError("the baseline has no values")
-        return cls(name=about.name, model=about.model, run=about.run, at=about.at, measurements=measured)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Line:
-    """A baseline as its line has it."""
-
-    name: str
-    model: str
-    run: str
-    at: str
-    measurements: tuple[dict[str, Any], ...]
+        for each in self.measurements:
+            each.check()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +127,7 @@ def read(home: Path, model: str, name: str, machine: MachineClass) -> Baseline:
 def known(home: Path) -> list[Baseline]:
     """Every record, by class of machine and model, oldest first within these."""
     paths = sorted((home / "baselines").glob("*/*.jsonl"))
-    return [each for path in paths for each in journal.records(path, SCHEMA, Baseline.from_json)]
+    return [each for path in paths for each in journal.records(path, 1, Baseline.from_json)]
 
 
 def compare(stored: Baseline, measured: Sequence[Measurement]) -> list[Movement]:
@@ -200,7 +178,7 @@ def as_limits(stored: Baseline, headroom: float) -> str:
 
 def measurements_of(run: GateRun, arm: Arm) -> list[Measurement]:
     """Return the measurements of one arm of a gate: one value per usable slot and metric."""
-    design, named = run.header.budget["design"], run.named(arm)
+    design, named = run.header.budget.design, run.named(arm)
     found = []
     for metric in PER_SLOT:
         slots = [pair[ARMS.index(arm)] for pair in complete_pairs(run)]
@@ -209,7 +187,7 @@ def measurements_of(run: GateRun, arm: Arm) -> list[Measurement]:
             Measurement(
                 subject=named.digest,
                 metric=metric_of(metric),
-                scenario=f"poisson {design['rate']:g}/s for {design['seconds']:g} s",
+                scenario=f"poisson {design.rate:g}/s for {design.seconds:g} s",
                 values=tuple(value for value in values if value is not None),
                 environment=run.header.environment,
                 at=run.header.at,

@@ -4,25 +4,21 @@ What a gate found (ratio with interval, both values) stays as it was found; what
 `bench.records.trend`. INVALID runs leave no line: they measured nothing.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from seatrial.optimize.names import file_name
-from seatrial.optimize.reading import decode
+from seatrial.optimize.record import Record
 
 from ..gating.pairs import GateRun
 from ..measuring.machine_class import MachineClass
 from ..verdict import Verdict
 from . import journal
 
-SCHEMA = 1
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class Point(Record, schema=1, what="the point of a history"):
     """One metric in one gate: the values of both arms, candidate over base with its interval, and what was decided.
 
     `run` is the digest of the run's raw files (`bench.records.baseline.digest_of`), `at` when it was measured.
@@ -44,12 +40,9 @@ class Point:
     run: str
     at: str
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Point":
-        """Read one line; raises IntegrityError where that cannot be."""
-        found = decode(cls, {key: item for key, item in value.items() if key != "schema"}, where="")
-        datetime.fromisoformat(found.at)
-        return found
+    def check(self) -> None:
+        """Check the time, by which points are ordered."""
+        datetime.fromisoformat(self.at)
 
 
 def record(home: Path, run: GateRun, verdict: Verdict, digest: str) -> tuple[Point, ...]:
@@ -61,7 +54,7 @@ def record(home: Path, run: GateRun, verdict: Verdict, digest: str) -> tuple[Poi
     machine = MachineClass.of(run.header.environment)
     model = verdict.candidate.name
     path = path_of(home, machine, model)
-    if verdict.outcome == "INVALID" or any(line.get("run") == digest for line in journal.read(path, SCHEMA)):
+    if verdict.outcome == "INVALID" or any(line.get("run") == digest for line in journal.read(path, 1)):
         return ()
     made: dict[str, Point] = {}
     for finding in verdict.findings:
@@ -85,13 +78,13 @@ def record(home: Path, run: GateRun, verdict: Verdict, digest: str) -> tuple[Poi
             at=verdict.at,
         )
     for point in made.values():
-        journal.append(path, {"schema": SCHEMA} | asdict(point))
+        journal.append(path, point.to_json())
     return tuple(made.values())
 
 
 def points(home: Path, model: str, machine: MachineClass) -> list[Point]:
     """The model's history on that class of machine, oldest measurement first."""
-    found = journal.records(path_of(home, machine, model), SCHEMA, Point.from_json)
+    found = journal.records(path_of(home, machine, model), 1, Point.from_json)
     return sorted(found, key=lambda point: point.at)
 
 

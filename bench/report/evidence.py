@@ -1,7 +1,7 @@
 """Data of a run besides its findings, in the form of plots and tables. Draws nothing."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy.typing as npt
 from ..gating.findings import complete_pairs, slot_values
 from ..gating.pairs import ARMS, Arm, GateRun, SlotRecord
 from ..load.run import CENSORED, OK
+from ..measuring.usage import Memory
+from ..server_statistics import sizes_of
 from ..verdict import Verdict
 from .advice import cost_text
 
@@ -49,9 +51,8 @@ def batch_sizes(run: GateRun, arm: Arm) -> dict[int, int]:
     """Return the executions by batch size of an arm's servers; empty if none was recorded."""
     found: dict[int, int] = {}
     for slot in usable(run, arm):
-        sizes = slot.server.get("batch_sizes")
-        for size, count in (sizes if isinstance(sizes, Mapping) else {}).items():
-            found[int(size)] = found.get(int(size), 0) + int(count)
+        for size, count in sizes_of(slot.server).items():
+            found[size] = found.get(size, 0) + count
     return dict(sorted(found.items()))
 
 
@@ -60,12 +61,10 @@ def memory_curves(run: GateRun) -> list[tuple[Arm, int, list[float], list[float]
     curves = []
     for arm in ARMS:
         for slot in usable(run, arm):
-            series = slot.memory.get("series")
-            if not isinstance(series, Mapping) or not series.get("at") or not series.get("resident"):
+            series = slot.memory.series if isinstance(slot.memory, Memory) else None
+            if series is None or not series.at or len(series.at) != len(series.resident):
                 continue
-            at, resident = (np.asarray(series[name], np.float64) for name in ("at", "resident"))
-            if at.size != resident.size:
-                continue
+            at, resident = np.asarray(series.at, np.float64), np.asarray(series.resident, np.float64)
             keep = np.unique(np.linspace(0, at.size - 1, min(at.size, _CURVE_POINTS)).astype(int))
             since = at[keep] - at[0]
             curves.append((arm, slot.slot.pair + 1, since.tolist(), resident[keep].tolist()))

@@ -1,8 +1,8 @@
 """A load run's figures, computed again from its raw arrays: open loop with latencies, closed loop with its rate."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from seatrial.optimize.report.pages import write_page
 from seatrial.optimize.units import format_value
@@ -11,6 +11,8 @@ from ..load.folder import reading
 from ..load.run import LoadRun, Saturation
 from ..load.show import Reading, table
 from ..load.summary import LoadSummary, summarise
+from ..measurement import NOTHING
+from ..server_statistics import Counted
 from ..server_statistics import lines as server_lines
 from .junit import document
 from .page import TEMPLATES
@@ -59,7 +61,7 @@ def told_saturation(folder: Path) -> RunReport:
 def _told(
     kind: str,
     found: Reading,
-    counted: Mapping[str, Any],
+    counted: Counted,
     *,
     target: str,
     failures: Sequence[str],
@@ -68,7 +70,7 @@ def _told(
     more: Sequence[tuple[str, str]],
 ) -> RunReport:
     """Every form of a load run, from what the load verb itself shows of it."""
-    rows = (*found.lines, *(server_lines(counted) if counted else ()))
+    rows = (*found.lines, *(server_lines(counted) if counted != NOTHING else ()))
     lines = [(what, f"{value}, {about}" if about else value) for what, value, about in rows]
     outcome = "INVALID" if found.breaches else "FAIL" if found.failed else ""
     exit_code = {"INVALID": 4, "FAIL": 1, "": 0}[outcome]
@@ -76,7 +78,7 @@ def _told(
     return RunReport(
         kind=kind,
         exit_code=exit_code,
-        document=found.to_json() | {"server": dict(counted)},
+        document=found.to_json() | {"server": counted.to_json()},
         show=lambda console: _show(console, rows, found.breaches),
         markdown=lambda: markdown_lines(name, [*((outcome, reason) for reason in reasons), *lines]),
         junit=lambda inconclusive: document(

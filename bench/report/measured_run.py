@@ -20,5 +20,5 @@ def told(folder: Path) -> RunReport:
         folder,
         summary,
         table=lambda: measured.table(summary),
-        measured=lambda arm: (str(about["subject"]["name"]), list(values)),
+        measured=lambda arm: (about.subject.name, list(values)),
     )

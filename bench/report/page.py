@@ -67,7 +67,7 @@ def write_html(
         best=max((stage.speedup or 0.0 for stage in stages), default=0.0) if stages else 0.0,
         load=load,
         slots=evidence.slot_rows(run),
-        design=run.header.budget["design"],
+        design=run.header.budget.design,
         cost=cost_text(verdict, run),
         facts=evidence.facts(verdict, run),
         **_plots(verdict, run),

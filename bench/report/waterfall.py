@@ -10,6 +10,8 @@ import numpy as np
 
 from ..gating.pairs import SlotRecord
 from ..load.run import OK
+from ..measurement import Unavailable
+from ..server_statistics import Counted
 
 LAG, NETWORK, QUEUE, COPIES, COMPUTE, SERVICE = "client lag", "network", "queue", "copies", "compute", "service"
 ABOUT: Mapping[str, str] = {
@@ -56,14 +58,13 @@ def split(latency: float, lag: float, server: Mapping[str, float] | None) -> Spl
     return Split(parts={LAG: late, NETWORK: service - total} | told, bounded=bounded or min(server.values()) < 0)
 
 
-def server_means(server: Mapping[str, object]) -> dict[str, float] | None:
+def server_means(server: Counted) -> dict[str, float] | None:
     """A slot's server account (sums in seconds) as means per request; None where it has none."""
-    names = ("requests", "queue", "compute_input", "compute_infer", "compute_output")
-    values = [server.get(name) for name in names]
-    if not all(isinstance(value, int | float) for value in values) or not values[0]:
+    if isinstance(server, Unavailable) or not server.requests:
         return None
-    requests, queue, into, infer, back = (float(str(value)) for value in values)
-    return {QUEUE: queue / requests, COPIES: (into + back) / requests, COMPUTE: infer / requests}
+    copies = server.compute_input + server.compute_output
+    sums = {QUEUE: server.queue, COPIES: copies, COMPUTE: server.compute_infer}
+    return {name: seconds / server.requests for name, seconds in sums.items()}
 
 
 def slot_split(record: SlotRecord, *, with_server: bool) -> Split | None:

@@ -20,7 +20,7 @@ from ..load.wire import Wire
 from ..runs import run_folder
 from ..scenarios import MultiStream, Offline, Scenario, Server, SingleStream
 from ..schedule import Schedule
-from ..server_statistics import lines, window
+from ..server_statistics import Counted, lines, window
 from ..targets import Endpoint, endpoint_of
 from . import samples, schedules
 
@@ -164,10 +164,10 @@ def _run(
     return on_locust.load(endpoint, schedule, payload, loop=loop, ui=shown, **common)
 
 
-def _print(reading: Reading, counted: dict[str, Any], folder: Path, as_json: bool) -> None:
+def _print(reading: Reading, counted: Counted, folder: Path, as_json: bool) -> None:
     """The figures with what the server counted, and the exit code that they deserve."""
     if as_json:
-        emit(reading.to_json() | {"server": counted, "run": str(folder)})
+        emit(reading.to_json() | {"server": counted.to_json(), "run": str(folder)})
     else:
         out.print(table((*reading.lines, *lines(counted))))
         for breach in reading.breaches:

@@ -17,11 +17,15 @@ from scripts.benchmarks import rows
 from scripts.benchmarks.rows import Row, Rows
 from seatrial.bench.load.on_locust import load
 from seatrial.bench.load.payload import Payload
-from seatrial.bench.measuring.probes import Memory, MemoryProbe
+from seatrial.bench.measurement import Unavailable
+from seatrial.bench.measuring.growth import Growth
+from seatrial.bench.measuring.probes import MemoryProbe
+from seatrial.bench.measuring.usage import Memory
 from seatrial.bench.processes import resident, tree
 from seatrial.bench.schedule import constant
 from seatrial.bench.server_statistics import Window, window
 from seatrial.bench.targets import Endpoint, endpoint_of
+from seatrial.optimize.errors import MachineError
 from seatrial.serve.triton.running.on_pytriton import serving
 
 MIB = 1 << 20
@@ -113,26 +117,23 @@ def peak_memory(folder: Path) -> Row:
 
 def leak(folder: Path) -> Row:
     """A known leak, a 64 MiB arena and no growth, distinguished by the same probe on real Triton."""
-    found = {cue: _watched(folder / cue, cue, SECONDS)[0].growth for cue in ("leak", "arena", "steady")}
-    slope = found["leak"]["slope"] / 1000
-    named = "step" in found["arena"]["note"] and found["arena"]["steps"] >= 1
+    leaked, arena, steady = (_growth(folder / cue, cue) for cue in ("leak", "arena", "steady"))
+    slope = leaked.slope / 1000
+    named = "step" in arena.note and arena.steps >= 1
     return Row(
         name="leak",
         claim=f"a model that leaks {LEAK} bytes a request; one that takes 64 MiB once; one that does neither",
-        value=f"{slope:.0f} bytes a request, at least {found['leak']['lower'] / 1000:.0f}; {found['arena']['note']}; "
-        f"{found['steady']['lower'] / 1000:.0f} bytes at least ({found['steady']['note']})",
+        value=f"{slope:.0f} bytes a request, at least {leaked.lower / 1000:.0f}; {arena.note}; "
+        f"{steady.lower / 1000:.0f} bytes at least ({steady.note})",
         bar="slope within 10 %, surely above 0; the arena named; no leak of 1 % of it claimed where there is none",
-        met=abs(slope / LEAK - 1) <= 0.1
-        and found["leak"]["lower"] > 0
-        and named
-        and found["steady"]["lower"] < 0.01 * LEAK * 1000,
+        met=abs(slope / LEAK - 1) <= 0.1 and leaked.lower > 0 and named and steady.lower < 0.01 * LEAK * 1000,
     )
 
 
 def server_counts(folder: Path) -> Row:
     """Requests that the server counted against those that were scheduled: the load's warm-up must not be among them."""
     _, counting, scheduled = _watched(folder, "steady", 3.0)
-    counted = counting.counted.get("requests", 0)
+    counted = getattr(counting.counted, "requests", 0)
     return Row(
         name="server-counts",
         claim="requests in the server's own statistics vs the schedule, warm-up excluded",
@@ -192,6 +193,14 @@ def _cue(process: "subprocess.Popen[str]", mib: int) -> None:
 def _marks(pids: tuple[int, ...]) -> dict[int, int]:
     """Every process's VmHWM, read anew."""
     return {pid: seen.high_water for pid in tree(pids) if (seen := resident(pid)) is not None}
+
+
+def _growth(folder: Path, cue: str) -> Growth:
+    """Return the growth of the server's memory; raises MachineError where the probe saw too little."""
+    found = _watched(folder, cue, SECONDS)[0].growth
+    if isinstance(found, Unavailable):
+        raise MachineError("the growth of memory was not recorded", where=cue)
+    return found
 
 
 def _watched(folder: Path, cue: str, seconds: float) -> tuple[Memory, Window, int]:

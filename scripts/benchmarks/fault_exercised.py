@@ -6,46 +6,75 @@ from typing import Any
 import numpy as np
 
 from scripts.benchmarks.faults import Fault
+from seatrial.bench.budget import Budget, Design, Limit
 from seatrial.bench.gating.exercised import exercised
-from seatrial.bench.gating.pairs import ARMS, GateRun, PinnedPrice, RunHeader, SlotRecord, plan
-from seatrial.bench.quality.evidence import CLEAN, packed
+from seatrial.bench.gating.pairs import (
+    ARMS,
+    Deployable,
+    GateRun,
+    PinnedPrice,
+    RunHeader,
+    SampledTensor,
+    SaturationUse,
+    SlotRecord,
+    Tensor,
+    plan,
+)
+from seatrial.bench.measurement import NOTHING
+from seatrial.bench.quality.evidence import CLEAN, Asked, Share, packed
+from seatrial.bench.server_statistics import ServerCounts
 from seatrial.bench.verdict import EvaluationSet, Judged
 
 PAIRS = 4
+BUDGET = Budget(design=Design(rate=1.0, seconds=1.0, pairs=PAIRS), limits=(Limit(metric="file_size", at_most=1.0),))
 
 
-def _run(most: int, sizes: dict[str, int], at_saturation: dict[str, int], shares: list[Any] | None) -> GateRun:
+def _run(most: int, sizes: dict[int, int], at_saturation: dict[int, int], shares: list[Any] | None) -> GateRun:
     """A run whose servers executed these batch sizes, and answered these shares of the evaluation set."""
-    about = {
-        "max_batch": most,
-        "inputs": [{"name": "x", "shape": ["batch", 4], "sampled": [4]}],
-        "outputs": [{"name": "y", "shape": ["batch", 10]}],
-    }
-    nothing: dict[str, Any] = {}
+    about = Deployable(
+        max_batch=most,
+        inputs=(SampledTensor(name="x", shape=("batch", 4), sampled=(4,)),),
+        outputs=(Tensor(name="y", shape=("batch", 10)),),
+    )
     header = RunHeader(
         base=Judged(name="", digest=""),
         candidate=Judged(name="", digest=""),
-        budget=nothing,
+        budget=BUDGET,
         samples=EvaluationSet(count=0, digest=""),
         price=PinnedPrice(),
-        environment=nothing,
+        environment={},
         at="2026-11-01T00:00:00+00:00",
         deployable=about,
     )
     records = []
     for slot in plan(PAIRS, 0):
-        asked = shares[slot.pair][slot.arm] if shares else {}
+        asked = shares[slot.pair][slot.arm] if shares else NOTHING
         records.append(
             SlotRecord(
                 slot=slot,
                 attempt=0,
-                server={"batch_sizes": sizes},
-                saturation={"batch": 1, "server": {"batch_sizes": at_saturation}},
+                server=_counts(sizes),
+                saturation=SaturationUse(batch=1, client_cpu=0.1, errors=0, completed=1, server=_counts(at_saturation)),
                 checks=asked,
                 quality=np.zeros(1),
             )
         )
     return GateRun(header=header, records=tuple(records))
+
+
+def _counts(sizes: dict[int, int]) -> ServerCounts:
+    """Return the counts of a server that executed these batch sizes."""
+    return ServerCounts(
+        requests=1,
+        failures=0,
+        inferences=1,
+        executions=1,
+        queue=0.0,
+        compute_input=0.0,
+        compute_infer=0.0,
+        compute_output=0.0,
+        batch_sizes=sizes,
+    )
 
 
 def _silent_on(random: np.random.Generator, *, slow_unseen: bool) -> bool:
@@ -56,7 +85,7 @@ def _silent_on(random: np.random.Generator, *, slow_unseen: bool) -> bool:
     if not slow_unseen:
         seen = list(range(1, most + 1))
     cut = int(random.integers(0, len(seen) + 1))
-    sizes = [{str(size): int(random.integers(1, 50)) for size in part} for part in (seen[:cut], seen[cut:])]
+    sizes = [{size: int(random.integers(1, 50)) for size in part} for part in (seen[:cut], seen[cut:])]
     notes = exercised(_run(most, sizes[0], sizes[1], None), quality_batch=32)
     said = next((note.partition("the speed at ")[2] for note in notes if "the speed at " in note), "")
     named = set[int]()
@@ -83,7 +112,7 @@ def _said(random: np.random.Generator, kind: str, *, loses: bool) -> bool:
         {arm: _share(slice(start, stop), labels, groups, {"base": base, "candidate": candidate}[arm]) for arm in ARMS}
         for start, stop in pairwise(edges.tolist())
     ]
-    notes = exercised(_run(8, {"1": 1}, {"8": 1}, shares), quality_batch=8)
+    notes = exercised(_run(8, {1: 1}, {8: 1}, shares), quality_batch=8)
     wanted = "class" if kind == "class" else "segment"
     told = [note for note in notes if note.startswith(f"worst {wanted}") and "significantly worse" in note]
     if not loses:
@@ -92,20 +121,16 @@ def _said(random: np.random.Generator, kind: str, *, loses: bool) -> bool:
     return any(name in note for note in told)
 
 
-def _share(part: slice, labels: Any, groups: Any, scores: Any) -> dict[str, Any]:
-    size = len(labels[part])
-    return {
-        "asked": {
-            "start": part.start,
-            "labels": packed(labels[part]),
-            "columns": {"group": packed(groups[part])},
-            "derived": {},
-            "rows": {CLEAN: packed(np.arange(size))},
-            "digests": {},
-        },
-        "outputs": {},
-        "scores": {CLEAN: packed(scores[part])},
-    }
+def _share(part: slice, labels: Any, groups: Any, scores: Any) -> Share:
+    asked = Asked(
+        start=part.start,
+        labels=packed(labels[part]),
+        columns={"group": packed(groups[part])},
+        derived={},
+        rows={CLEAN: packed(np.arange(len(labels[part])))},
+        digests={},
+    )
+    return Share(asked=asked, outputs={}, scores={CLEAN: packed(scores[part])})
 
 
 FAULTS = (

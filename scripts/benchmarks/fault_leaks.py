@@ -8,7 +8,9 @@ import numpy as np
 from scripts.benchmarks.faults import Fault
 from seatrial.bench.gating.leaks import leak_finding
 from seatrial.bench.gating.pairs import Slot, SlotRecord
+from seatrial.bench.measurement import NOTHING
 from seatrial.bench.measuring.growth import growth
+from seatrial.bench.measuring.usage import Memory
 from seatrial.bench.verdict import Finding
 
 Floats = Any  # arrays of float64
@@ -27,7 +29,7 @@ def _outcome(random: np.random.Generator, shape: Shape, rate: float) -> str:
     for index in range(SLOTS):
         held = shape(np.random.default_rng(shared), requests, rate) + random.normal(0, noise, requests.size)
         found = growth(requests, 300 * MIB + held)
-        memory = {"growth": found.to_json()} if found else {}
+        memory = Memory(peak=1, last=1, growth=found or NOTHING)
         slot = Slot(index=2 * index, pair=index, arm="candidate", position=0, seed=0)
         records.append(SlotRecord(slot=slot, attempt=0, memory=memory))
     blank = Finding(metric="leak", unit="B/1k", rule="at_most", gating=True, outcome="INVALID", reason="", margin=LIMIT)

@@ -107,7 +107,7 @@ def header(budget: Budget) -> RunHeader:
     return RunHeader(
         base=artifact,
         candidate=artifact,
-        budget=budget.to_json(),
+        budget=budget,
         samples=EvaluationSet(count=0, digest=""),
         price=PinnedPrice(usd_hour=0.1, machine="simulated"),
         environment={},

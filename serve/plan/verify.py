@@ -17,7 +17,7 @@ from seatrial.bench.load.summary import MIN_FOR_P99
 from seatrial.bench.load.validity import breaches
 from seatrial.bench.load_limits import LoadLimits
 from seatrial.bench.schedule import poisson
-from seatrial.bench.server_statistics import window
+from seatrial.bench.server_statistics import Counted, sizes_of, window
 from seatrial.optimize.record import Record, finite
 
 from .choose import BatchPlan
@@ -83,9 +83,9 @@ def verify(bench: Bench, plan: BatchPlan, *, folder: Path, seconds: float = 10.0
     return compared(plan, run, shares(counting.counted))
 
 
-def shares(counted: Mapping[str, Any]) -> dict[int, float]:
+def shares(counted: Counted) -> dict[int, float]:
     """Executed batch sizes as shares of all batches; empty where the server counts none."""
-    sizes = {int(size): int(count) for size, count in counted.get("batch_sizes", {}).items()}
+    sizes = sizes_of(counted)
     total = sum(sizes.values())
     return {size: count / total for size, count in sizes.items()} if total else {}
 

@@ -91,7 +91,7 @@ def header(budget: Budget, count: int, size: float) -> RunHeader:
     return RunHeader(
         base=artifact("scenes", "a", 44_000_000),
         candidate=artifact("scenes-int8", "b", int(44_000_000 * size)),
-        budget=budget.to_json(),
+        budget=budget,
         samples=EvaluationSet(split="evaluation", count=count, digest="sha256:" + "e" * 64),
         price=PinnedPrice(name="aws-c7i-large", machine="AWS c7i.large", usd_hour=0.08925, source="list"),
         environment={"cpu": "AMD EPYC", "cores": 2, "libraries": {"numpy": "1.26.4"}, "commit": "abc"},

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from seatrial.bench.budget import Budget, Design, Limit, budget_from_json, load_budget
+from seatrial.bench.budget import Budget, Design, Limit, load_budget
 from seatrial.bench.measurement import Measurement
 from seatrial.bench.metrics import metric_of
 from seatrial.bench.stats import MIN_SIGNED_RANK
@@ -35,7 +35,7 @@ def test_the_demo_budget_gates_what_it_says() -> None:
 @pytest.mark.parametrize("path", sorted(SCENES.parent.glob("*.toml")), ids=lambda path: path.name)
 def test_a_budget_survives_json(path: Path) -> None:
     budget = load_budget(path)
-    again = budget_from_json(json.loads(json.dumps(budget.to_json())))
+    again = Budget.from_json(json.loads(json.dumps(budget.to_json())))
     assert again == budget
     assert again.digest == budget.digest
 
@@ -93,8 +93,8 @@ def test_a_budget_that_could_not_fail_is_refused() -> None:
 
 
 def test_a_foreign_budget_is_refused() -> None:
-    with pytest.raises(ConfigError):
-        budget_from_json({"design": {}})
+    with pytest.raises(IntegrityError, match="the stored budget cannot be read"):
+        Budget.from_json({"design": {}})
 
 
 def test_a_measurement_survives_json_and_refuses_another_schema() -> None:

@@ -10,36 +10,25 @@ from seatrial.bench.budget import Budget, Limit
 from seatrial.bench.gating.findings import slot_value
 from seatrial.bench.gating.judge import judge
 from seatrial.bench.gating.pairs import GateRun, Slot, SlotRecord
-from seatrial.bench.measurement import Measurement
+from seatrial.bench.measurement import Measurement, Unavailable
 from seatrial.bench.metrics import METRICS, metric_of
 from seatrial.optimize.units import format_value
+from tests.support.usage import NO_COUNTS, held, on_gpu, spent
 
 MIB = 1 << 20
 SLOT = Slot(index=0, pair=0, arm="base", position=0, seed=1)
-COUNTED: dict[str, Any] = {
-    "requests": 100,
-    "queue": 0.05,
-    "compute_input": 0.1,
-    "compute_infer": 0.3,
-    "compute_output": 0.1,
-    "batch_sizes": {"1": 100},
-}
-
-
-def part(slope: float) -> dict[str, Any]:
-    """A later part of a run as the probe keeps it."""
-    return {"begin": 1 / 3, "slope": slope, "error": 10.0, "freedom": 30.0, "collected": False}
-
-
+COUNTED = replace(
+    NO_COUNTS, requests=100, queue=0.05, compute_input=0.1, compute_infer=0.3, compute_output=0.1, batch_sizes={1: 100}
+)
 FULL = SlotRecord(
     slot=SLOT,
     attempt=0,
     load_seconds=2.5,
     first_inference=0.04,
     server=COUNTED,
-    memory={"last": 200 * MIB, "growth": {"parts": [part(2048.0), part(4096.0)]}},
-    device={"peak": 3 * MIB},
-    energy={"per_inference": 0.25},
+    memory=held(200 * MIB, [2048.0, 4096.0]),
+    device=on_gpu(3 * MIB),
+    energy=spent(0.25),
 )
 TOLD = {
     "load_time": 2.5,
@@ -57,12 +46,13 @@ TOLD = {
 def test_a_slot_tells_its_value_or_that_it_has_none(metric: str, value: float) -> None:
     assert slot_value(FULL, metric, 1.0) == pytest.approx(value)
     assert slot_value(SlotRecord(slot=SLOT, attempt=0), metric, 1.0) is None
-    silent = replace(FULL, server={"unavailable": "x"}, device={"unavailable": "x"}, energy={"unavailable": "x"})
+    unknown = Unavailable(unavailable="x")
+    silent = replace(FULL, server=unknown, device=unknown, energy=unknown)
     assert metric not in ("queue", "compute", "device_memory", "energy") or slot_value(silent, metric, 1.0) is None
 
 
 def test_memory_that_shrinks_is_no_leak_and_still_has_a_logarithm() -> None:
-    assert slot_value(replace(FULL, memory={"growth": {"parts": [part(-5e6)]}}), "leak", 1.0) == 1.0
+    assert slot_value(replace(FULL, memory=held(0, [-5e6])), "leak", 1.0) == 1.0
 
 
 @pytest.mark.parametrize("name", TOLD)
@@ -70,11 +60,12 @@ def test_each_can_be_limited_and_a_regression_is_found(
     make_run: Callable[..., GateRun], budget: Budget, name: str
 ) -> None:
     run = make_run()
-    worse = {
-        "server": COUNTED | {key: COUNTED[key] * 1.5 for key in COUNTED if key.startswith(("queue", "compute"))},
-        "memory": {"last": 300 * MIB, "growth": {"parts": [part(9000.0)] * 2}},
-        "device": {"peak": 5 * MIB},
-        "energy": {"per_inference": 0.5},
+    sums = ("queue", "compute_input", "compute_infer", "compute_output")
+    worse: dict[str, Any] = {
+        "server": replace(COUNTED, **{key: getattr(COUNTED, key) * 1.5 for key in sums}),
+        "memory": held(300 * MIB, [9000.0] * 2),
+        "device": on_gpu(5 * MIB),
+        "energy": spent(0.5),
         "load_seconds": 5.0,
         "first_inference": 0.08,
     }

@@ -134,7 +134,7 @@ def test_a_recording_is_played_as_it_was_or_scaled_or_clipped(tmp_path: Path) ->
     faster = log.schedule(rate=4)
     assert np.array_equal(faster.offsets, [0, 1 / 6, 1 / 3, 1])
     assert faster.rate == pytest.approx(4)
-    assert faster.shape["source"] == log.digest
+    assert faster.shape.source == log.digest
     poisson(100, 1, 3).save(tmp_path / "schedule.npz")
     assert np.array_equal(recording.read(tmp_path / "schedule.npz").schedule().offsets, poisson(100, 1, 3).offsets)
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seatrial.bench import server_statistics as counting
-from seatrial.bench.server_statistics import ModelStatistics, difference
+from seatrial.bench.measurement import Unavailable
+from seatrial.bench.server_statistics import ModelStatistics, ServerCounts, difference
 from seatrial.bench.targets import Endpoint
 
 ZERO = ModelStatistics(
@@ -88,13 +89,13 @@ def test_a_window_holds_the_differences_since_it_was_told_to_begin() -> None:
     with answering(page) as endpoint, counting.window(endpoint) as window:
         window.begin(0.0)
         window.begin(0.5)
-    assert window.counted["requests"] == 100
-    assert window.counted["executions"] == 25
-    assert window.counted["batch_sizes"] == {"4": 25}
-    assert counting.mean_queue(window.counted) == pytest.approx(0.002)
-    assert counting.mean_compute(window.counted) == pytest.approx(0.003)
-    assert json.loads(json.dumps(window.counted)) == window.counted
-    assert [value for _, value, _ in counting.lines(window.counted)] == ["2.00 ms", "3.00 ms", "25"]
+    counted = window.counted
+    assert isinstance(counted, ServerCounts)
+    assert (counted.requests, counted.executions, counted.batch_sizes) == (100, 25, {4: 25})
+    assert counting.mean_queue(counted) == pytest.approx(0.002)
+    assert counting.mean_compute(counted) == pytest.approx(0.003)
+    assert ServerCounts.from_json(json.loads(json.dumps(counted.to_json()))) == counted
+    assert [value for _, value, _ in counting.lines(counted)] == ["2.00 ms", "3.00 ms", "25"]
 
 
 def test_prometheus_counters_are_the_model_s_own_and_no_gauges() -> None:
@@ -106,7 +107,7 @@ def test_prometheus_counters_are_the_model_s_own_and_no_gauges() -> None:
     }
     with answering(pages) as endpoint, counting.window(endpoint) as window:
         pass
-    assert window.counted["metrics"] == {"nv_inference_request_success": 50}
+    assert window.counted.to_json()["metrics"] == {"nv_inference_request_success": 50}
     assert counting.parsed(TEXT, "m", "1") == {
         "nv_inference_request_success": 7,
         'nv_inference_request_failure{reason="OTHER"}': 2,
@@ -127,8 +128,8 @@ def test_prometheus_counters_are_the_model_s_own_and_no_gauges() -> None:
 def test_a_server_that_counts_nothing_says_why_and_is_no_error(page: tuple[int, bytes], said: str) -> None:
     with answering({"/v2/models/m/versions/1/stats": lambda: page}) as endpoint, counting.window(endpoint) as window:
         pass
-    assert list(window.counted) == ["unavailable"]
-    assert said in window.counted["unavailable"]
+    assert isinstance(window.counted, Unavailable)
+    assert said in window.counted.unavailable
     assert counting.mean_queue(window.counted) is counting.mean_compute(window.counted) is None
     assert said in counting.lines(window.counted)[0][2]
 
@@ -140,24 +141,25 @@ def test_metrics_that_cannot_be_read_say_why_and_leave_the_rest(url: str | None)
         metrics = url or f"http://{endpoint.url}/nothing"
         with counting.window(replace(endpoint, metrics_url=metrics)) as window:
             pass
-    assert window.counted["requests"] == 0
-    assert window.counted["metrics_unavailable"]
-    assert "metrics" not in window.counted
+    assert isinstance(window.counted, ServerCounts)
+    assert window.counted.requests == 0
+    assert window.counted.metrics_unavailable
+    assert "metrics" not in window.counted.to_json()
 
 
 def test_a_server_that_is_gone_is_no_error_either() -> None:
     endpoint = Endpoint(url="127.0.0.1:9", model="m", version="1", inputs=(), outputs=())
     with counting.window(endpoint) as window:
         pass
-    assert "no answer" in window.counted["unavailable"]
+    assert isinstance(window.counted, Unavailable)
+    assert "no answer" in window.counted.unavailable
 
 
 def test_counters_that_went_back_are_not_believed() -> None:
-    assert "was reloaded" in difference(replace(ZERO, successes=9), replace(ZERO, successes=3))["unavailable"]
-    assert (
-        "was reloaded"
-        in difference(replace(ZERO, batch_sizes={4: 9}), replace(ZERO, batch_sizes={4: 3}))["unavailable"]
-    )
+    for first, last in ({"successes": 9}, {"successes": 3}), ({"batch_sizes": {4: 9}}, {"batch_sizes": {4: 3}}):
+        found = difference(replace(ZERO, **first), replace(ZERO, **last))
+        assert isinstance(found, Unavailable)
+        assert "was reloaded" in found.unavailable
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.dictionaries(st.integers(1, 64), st.integers(0, 1000)))
@@ -167,10 +169,13 @@ def test_two_windows_in_a_row_count_what_one_over_both_counts(one: int, two: int
         middle, successes=one + two, queue_ns=(one + two) * 1000, batch_sizes={key: n + 1 for key, n in sizes.items()}
     )
     first, second, whole = difference(ZERO, middle), difference(middle, last), difference(ZERO, last)
-    assert first["requests"] + second["requests"] == whole["requests"] == one + two
-    assert first["queue"] + second["queue"] == pytest.approx(whole["queue"])
-    for size, count in whole["batch_sizes"].items():
-        assert first["batch_sizes"].get(size, 0) + second["batch_sizes"].get(size, 0) == count
+    assert isinstance(first, ServerCounts)
+    assert isinstance(second, ServerCounts)
+    assert isinstance(whole, ServerCounts)
+    assert first.requests + second.requests == whole.requests == one + two
+    assert first.queue + second.queue == pytest.approx(whole.queue)
+    for size, count in whole.batch_sizes.items():
+        assert first.batch_sizes.get(size, 0) + second.batch_sizes.get(size, 0) == count
 
 
 def test_time_by_batch_size_is_input_inference_and_output_together() -> None:

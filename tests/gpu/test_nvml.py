@@ -44,7 +44,7 @@ def test_a_block_of_memory_shows_as_large_as_the_allocator_says(size: int) -> No
         torch.cuda.synchronize()
         reserved = torch.cuda.memory_reserved() - held
         time.sleep(0.3)
-    seen = probe.to_json()
+    seen = probe.result.to_json()
     del block
     torch.cuda.empty_cache()
     assert reserved >= size
@@ -62,5 +62,5 @@ def test_work_takes_more_energy_than_idling_or_the_counter_says_that_it_is_missi
         while time.monotonic() < until:
             matrix = torch.nn.functional.normalize(matrix @ matrix)
         torch.cuda.synchronize()
-    told = meter.to_json(1)
+    told = meter.result(1).to_json()
     assert "unavailable" in told or told["per_inference"] > 0

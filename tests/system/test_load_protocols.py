@@ -106,7 +106,7 @@ def test_a_load_over_other_wires(endpoint: Endpoint, tmp_path: Path, protocol: W
     before = answered(endpoint)
     run = load(endpoint, constant(60, 1), payload, folder=tmp_path, client=ClientSetup(warmup=8))
     assert np.all(run.status == 200), run.reasons
-    assert run.about["protocol"] == protocol
+    assert run.about.protocol == protocol
     assert answered(endpoint) - before == 68
     assert ask(endpoint, "/v2/systemsharedmemory/status") == []
     assert not list(SHM.glob("seatrial-*"))

@@ -24,9 +24,10 @@ from seatrial.bench.measuring import measured
 from seatrial.bench.measuring.in_process import Plan
 from seatrial.bench.measuring.measure import measure_artifact, measure_endpoint
 from seatrial.bench.measuring.probes import MemoryProbe
+from seatrial.bench.measuring.usage import Look
 from seatrial.bench.processes import resident, tree
 from seatrial.bench.schedule import constant, poisson
-from seatrial.bench.server_statistics import mean_compute, window
+from seatrial.bench.server_statistics import ServerCounts, mean_compute, window
 from seatrial.bench.targets import Endpoint
 from seatrial.optimize.environment import environment
 from seatrial.optimize.errors import StageError
@@ -76,10 +77,12 @@ def test_the_server_counts_exactly_the_requests_of_the_window_and_loading_was_ti
     with window(served) as counting:
         run = load(served, constant(100.0, 1.5), payload, folder=tmp_path, progress=counting.begin)
     counted = counting.counted
-    assert counted["requests"] == counted["inferences"] == len(run)
-    assert sum(counted["batch_sizes"].values()) == counted["executions"]
-    assert sum(int(size) * count for size, count in counted["batch_sizes"].items()) == len(run)
-    assert counted["metrics"]["nv_inference_request_success"] == len(run)
+    assert isinstance(counted, ServerCounts)
+    assert counted.requests == counted.inferences == len(run)
+    assert sum(counted.batch_sizes.values()) == counted.executions
+    assert sum(size * count for size, count in counted.batch_sizes.items()) == len(run)
+    assert counted.metrics is not None
+    assert counted.metrics["nv_inference_request_success"] == len(run)
     compute = mean_compute(counted)
     assert compute is not None
     assert compute < float(np.mean(run.service))
@@ -99,8 +102,12 @@ def test_peak_memory_under_load_is_the_kernel_s_own_high_water_mark(served: Endp
     assert memory.processes == len(after) >= 2
     assert abs(memory.peak - marks) <= 0.02 * marks
     assert memory.last <= memory.peak
-    assert memory.series["requests"][-1] == len(run)
-    assert memory.phases["largest_last"].resident <= memory.peak
+    assert memory.series is not None
+    assert memory.series.requests is not None
+    assert memory.series.requests[-1] == len(run)
+    phase = memory.phases["largest_last"]
+    assert isinstance(phase, Look)
+    assert phase.resident <= memory.peak
 
 
 def test_an_endpoint_is_measured_and_every_figure_comes_again_from_the_raw_values(

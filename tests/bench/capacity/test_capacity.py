@@ -17,6 +17,7 @@ from seatrial.bench.capacity.run import is_capacity_run, recompute
 from seatrial.bench.capacity.search import Plan, search
 from seatrial.bench.capacity.slo import Slo, needed, share_bounds
 from seatrial.bench.load.run import LoadRun
+from seatrial.bench.load_limits import LoadLimits
 from seatrial.bench.scenarios import exceedances
 from seatrial.bench.schedule import poisson
 from seatrial.optimize.errors import ConfigError, IntegrityError
@@ -67,8 +68,8 @@ def header(seed: int = 1) -> Header:
         batch=4,
         seed=seed,
         saturation=SERVICE_RATE,
-        plan={},
-        limits={},
+        plan=Plan(),
+        limits=LoadLimits(),
         environment={"cpu": "none"},
         cores={},
         at="2026-11-24T00:00:00+00:00",

@@ -8,8 +8,10 @@ import pytest
 from seatrial.bench import cost
 from seatrial.bench.capacity.probe import Probe
 from seatrial.bench.capacity.result import EXIT_CODES, Below, Capacity, Header, conclude
+from seatrial.bench.capacity.search import Plan
 from seatrial.bench.capacity.show import headline, rows, table, write_html
 from seatrial.bench.capacity.slo import Slo
+from seatrial.bench.load_limits import LoadLimits
 
 PRICE = cost.Price(name="p", machine="two cores", usd_hour=3.60, source="list", checked_at="2026-11")
 
@@ -42,8 +44,8 @@ def concluded(*probes: Probe, stopped: str = "") -> Capacity:
         batch=8,
         seed=1,
         saturation=420.0,
-        plan={},
-        limits={},
+        plan=Plan(),
+        limits=LoadLimits(),
         environment={"cpu": "EPYC", "cores": 2},
         cores={"client": (0, 1), "server": (1,)},
         at="2026-11-24T10:00:00+00:00",

@@ -10,22 +10,25 @@ import pytest
 from seatrial.bench.budget import Budget
 from seatrial.bench.gating.exercised import deployable, exercised, spans
 from seatrial.bench.gating.judge import judge
-from seatrial.bench.gating.pairs import GateRun
+from seatrial.bench.gating.pairs import Deployable, GateRun, SampledTensor, SaturationUse
 from seatrial.bench.quality.evidence import CLEAN, Answers, Evidence
 from seatrial.bench.quality.weakest import weakest
 from seatrial.optimize.artifact import TensorSpec
 from seatrial.optimize.samples import Samples
 from tests.support.gating import CANDIDATE
+from tests.support.usage import executed
 
 RunMaker = Callable[..., GateRun]
+IDS = SampledTensor(name="ids", shape=("batch", "length", 4), sampled=(32, 4))
+SATURATED = SaturationUse(batch=16, client_cpu=0.1, errors=0, completed=9)
 
 
-def served(run: GateRun, most: int | None, *, load: dict[str, int], saturation: dict[str, int]) -> GateRun:
+def served(run: GateRun, most: int | None, *, load: dict[int, int], saturation: dict[int, int]) -> GateRun:
     records = [
-        replace(each, server={"batch_sizes": load}, saturation={"batch": 16, "server": {"batch_sizes": saturation}})
+        replace(each, server=executed(load), saturation=replace(SATURATED, server=executed(saturation)))
         for each in run.records
     ]
-    return replace(run, records=tuple(records), header=replace(run.header, deployable={"max_batch": most}))
+    return replace(run, records=tuple(records), header=replace(run.header, deployable=Deployable(max_batch=most)))
 
 
 @pytest.mark.parametrize(
@@ -33,24 +36,24 @@ def served(run: GateRun, most: int | None, *, load: dict[str, int], saturation: 
     [
         (
             16,
-            {"1": 9, "2": 3},
-            {"16": 4},
+            {1: 9, 2: 3},
+            {16: 4},
             "1 to 2, 16, out of 1 to 16 deployable; the speed at 3 to 15 is unknown",
         ),
-        (4, {"1": 9, "2": 3, "3": 1}, {"4": 4, "8": 0}, "1 to 4, every size that the deployment allows"),
-        (None, {"1": 9}, {}, "1; the deployment's largest batch is unknown"),
+        (4, {1: 9, 2: 3, 3: 1}, {4: 4, 8: 0}, "1 to 4, every size that the deployment allows"),
+        (None, {1: 9}, {}, "1; the deployment's largest batch is unknown"),
         (2, {}, {}, "16, out of 1 to 2 deployable"),
     ],
 )
 def test_batch_sizes(
-    make_run: RunMaker, budget: Budget, most: int | None, load: dict[str, int], saturation: dict[str, int], said: str
+    make_run: RunMaker, budget: Budget, most: int | None, load: dict[int, int], saturation: dict[int, int], said: str
 ) -> None:
     notes = judge(served(make_run(), most, load=load, saturation=saturation), budget).notes
     assert any(note.startswith("batch sizes ") and said in note for note in notes), notes
 
 
 def test_the_batches_of_the_quality_share_are_told_apart_from_the_speed_s(make_run: RunMaker) -> None:
-    [note] = exercised(served(make_run(), 16, load={"1": 9}, saturation={"4": 4}), 8)
+    [note] = exercised(served(make_run(), 16, load={1: 9}, saturation={4: 4}), 8)
     assert "the speed at 2 to 3, 5 to 16 is unknown (plus batches of 8 for quality)" in note
 
 
@@ -60,12 +63,12 @@ def test_lengths_of_free_axes_beside_the_batch() -> None:
         split="evaluation", inputs={"ids": np.zeros((20, 32, 4), np.int64)}, labels=np.zeros(20, np.int64)
     )
     about = deployable(shaped, samples, 8)
-    assert about["inputs"] == [{"name": "ids", "shape": ["batch", "length", 4], "sampled": [32, 4]}]
+    assert about.inputs == (IDS,)
 
 
 def test_a_single_length_is_said(make_run: RunMaker) -> None:
     run = make_run()
-    about = {"max_batch": 1, "inputs": [{"name": "ids", "shape": ["batch", "length", 4], "sampled": [32, 4]}]}
+    about = Deployable(max_batch=1, inputs=(IDS,))
     notes = exercised(replace(run, header=replace(run.header, deployable=about)), 8)
     assert "lengths exercised of free axes: ids axis 'length' at 32; other lengths were not tested" in notes
 

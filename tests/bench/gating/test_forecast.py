@@ -33,7 +33,7 @@ def trial(**change: object) -> Trial:
         ratios={"p50": 1.01},
         noise={"p50": Noise(sd=0.01, df=8, typical=0.002), "peak_memory": Noise(sd=0.001, df=8, typical=1e8)},
         slot_seconds=12.0,
-        machine={"cpu": "some", "cores": 2, "gpus": []},
+        machine={"cpu": "some", "cores": 2, "gpus": ()},
         runs=("somewhere",),
         at="2026-11-02T10:00:00+00:00",
     )

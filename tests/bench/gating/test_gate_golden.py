@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from seatrial.bench.budget import budget_from_json
+from seatrial.bench.budget import Budget
 from seatrial.bench.gating import pairs
 from seatrial.bench.gating.gate import read_verdict, rejudge
 
@@ -33,4 +33,4 @@ def test_a_stored_run_is_written_as_it_was(tmp_path: Path) -> None:
 def test_a_stored_budget_keeps_its_digest() -> None:
     stored = json.loads((GOLDEN / "run.json").read_text())["budget"]
     digest = "sha256:4ea25a3ef889ee49dc257d63856ce2835b587460e69676a2463e54da88666fa1"
-    assert budget_from_json(stored).digest == json.loads((GOLDEN / "verdict.json").read_text())["budget"] == digest
+    assert Budget.from_json(stored).digest == json.loads((GOLDEN / "verdict.json").read_text())["budget"] == digest

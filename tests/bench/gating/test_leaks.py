@@ -5,7 +5,9 @@ import pytest
 
 from seatrial.bench.gating.leaks import leak_finding
 from seatrial.bench.gating.pairs import Slot, SlotRecord
+from seatrial.bench.measurement import NOTHING
 from seatrial.bench.measuring.growth import Floats, growth
+from seatrial.bench.measuring.usage import Memory
 from seatrial.bench.verdict import Finding
 
 MIB = float(1 << 20)
@@ -18,7 +20,7 @@ def finding(shape: Floats, x: Floats, *, noise: float = 0.05, slots: int = 6) ->
     for index in range(slots):
         found = growth(x, 300 * MIB + shape + np.random.default_rng(index).normal(0, noise * MIB, x.size))
         slot = Slot(index=2 * index, pair=index, arm="candidate", position=0, seed=0)
-        memory = {"growth": found.to_json()} if found else {}
+        memory = Memory(peak=1, last=1, growth=found or NOTHING)
         records.append(SlotRecord(slot=slot, attempt=0, memory=memory))
     return leak_finding(BLANK, records[:0], records, 0.05)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seatrial.bench.budget import Budget, Design, Limit, budget_from_json
+from seatrial.bench.budget import Budget, Design, Limit
 from seatrial.bench.gating import pairs
 from seatrial.bench.gating.gate import rejudge
 from seatrial.bench.gating.judge import judge
@@ -32,7 +32,7 @@ def test_looks_spend_the_whole_error_rate_and_no_more(looks: tuple[int, ...], al
 
 
 def test_one_look_is_a_gate_without_looks(budget: Budget) -> None:
-    assert looks_of({"pairs": 8}) == looks_of({"pairs": 8, "looks": []}) == (8,)
+    assert looks_of(Design(rate=1.0, seconds=1.0, pairs=8)) == (8,)
     assert at_look(budget, (8,), 0) == budget
     assert [round(spent((6, 12, 20), number, 0.05), 6) for number in range(3)] == [0.015, 0.015, 0.02]
 
@@ -52,9 +52,9 @@ def test_a_budget_without_new_fields_keeps_its_digest_and_one_with_looks_survive
     assert plain.digest == "sha256:b7af7b0b29e15698161a8093d48ea666c7d0ca657f2b1d15d881fb90d68c5b7d"
     deployed = replace(plain, design=replace(plain.design, saturation_batch=None))  # asks for something else
     assert deployed.digest != plain.digest
-    assert budget_from_json(json.loads(json.dumps(deployed.to_json()))) == deployed
+    assert Budget.from_json(json.loads(json.dumps(deployed.to_json()))) == deployed
     looking = watched(budget)
-    again = budget_from_json(json.loads(json.dumps(looking.to_json())))
+    again = Budget.from_json(json.loads(json.dumps(looking.to_json())))
     assert again == looking
     assert again.digest != budget.digest
 
@@ -74,7 +74,7 @@ def looked(make_run: RunMaker, budget: Budget, **change: float) -> GateRun:
         record = runs[half].final()[pair, slot.arm]
         late = {"quality": np.empty(0), "quality_start": 1200} if half else {}
         records.append(replace(record, slot=slot, seconds=10.0, **late))  # type: ignore[arg-type]
-    return GateRun(header=replace(runs[0].header, budget=watched(budget).to_json()), records=tuple(records))
+    return GateRun(header=replace(runs[0].header, budget=watched(budget)), records=tuple(records))
 
 
 def test_a_clear_pass_is_decided_at_the_first_look(make_run: RunMaker, budget: Budget) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seatrial.bench.gating import pairs
 from seatrial.bench.gating.pairs import GateRun
 from seatrial.bench.gating.rounds import Rule, Session, decide, judge_rounds, read_session
 from seatrial.bench.report.benchmark_file import from_gate, summary
@@ -160,7 +159,7 @@ def test_a_rule_that_cannot_be_is_refused(wrong: tuple[str, str, float]) -> None
 
 def test_a_gate_s_slots_are_compared_by_the_real_pytest_benchmark(make_run: RunMaker, tmp_path: Path) -> None:
     run = make_run(latency=2.0, noise=0.001)
-    pairs.write_json(tmp_path / "gate.json", from_gate(run))
+    (tmp_path / "gate.json").write_text(json.dumps(from_gate(run)))
     command = [
         sys.executable,
         "-m",

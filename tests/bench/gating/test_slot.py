@@ -13,6 +13,8 @@ from seatrial.bench.budget import Budget, Design, Limit
 from seatrial.bench.gating.gate import gate, read_gate
 from seatrial.bench.gating.gate_setup import GateSetup
 from seatrial.bench.load_limits import LoadLimits
+from seatrial.bench.measurement import Unavailable
+from seatrial.bench.measuring.usage import Memory
 from seatrial.bench.targets import Endpoint
 from seatrial.optimize.artifact import Artifact
 from seatrial.optimize.environment import environment
@@ -69,16 +71,21 @@ def test_a_slot_keeps_phases_series_and_reasons(host: Callable[[Artifact], Any],
     run, _ = read_gate(tmp_path)
     for record in run.records:
         memory = record.memory
-        assert set(memory["phases"]) == {"loaded", "largest_first", "largest_last"}
-        assert memory["peak"] >= memory["last"] > 0
-        lengths = {len(memory["series"][name]) for name in ("at", "resident", "pss")}
-        assert len(lengths) == 1
-        assert memory["series"]["at"] == sorted(memory["series"]["at"])
+        assert isinstance(memory, Memory)
+        assert set(memory.phases) == {"loaded", "largest_first", "largest_last"}
+        assert memory.peak >= memory.last > 0
+        series = memory.series
+        assert series is not None
+        assert len(series.at) == len(series.resident) == len(series.pss)
+        assert list(series.at) == sorted(series.at)
         assert record.load_seconds == 1.5
         assert record.startup is not None
         assert record.first_inference is not None
         assert 0 < record.first_inference < record.startup
-        assert "no statistics extension (HTTP 501)" in record.server["unavailable"]
+        assert isinstance(record.server, Unavailable)
+        assert "no statistics extension (HTTP 501)" in record.server.unavailable
         if not environment().gpus:
-            assert "NVML" in record.device["unavailable"]
-            assert "NVML" in record.energy["unavailable"]
+            assert isinstance(record.device, Unavailable)
+            assert isinstance(record.energy, Unavailable)
+            assert "NVML" in record.device.unavailable
+            assert "NVML" in record.energy.unavailable

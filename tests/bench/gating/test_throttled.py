@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from seatrial.bench.budget import Budget, Design, Limit
 from seatrial.bench.gating.gate import gate
 from seatrial.bench.gating.gate_setup import GateSetup
 from seatrial.bench.load_limits import LoadLimits
+from seatrial.bench.measurement import Unavailable
 from seatrial.bench.measuring.throttling import breaches, slowed
+from seatrial.bench.measuring.usage import GpuMemory, State
 from seatrial.bench.report.advice import next_steps
 from seatrial.bench.targets import Endpoint
 from seatrial.optimize.artifact import Artifact
@@ -20,6 +23,7 @@ from seatrial.optimize.quality import accuracy
 from seatrial.optimize.samples import Samples
 from tests.support.gating import BASE, CANDIDATE, INPUTS, OUTPUTS, Clock, good
 from tests.support.nvml_card import CARD, GIB, Card, installed
+from tests.support.usage import on_gpu
 
 pytestmark = pytest.mark.experimental("GPU")
 
@@ -27,8 +31,8 @@ Answer = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 Kserve = Callable[[Answer], AbstractContextManager[int]]
 
 
-def seen(*reasons: tuple[str, ...] | None) -> list[list[Any]]:
-    return [[0.1 * at, 1e9, 1e9, 60, 70.0, each] for at, each in enumerate(reasons)]
+def seen(*reasons: tuple[str, ...] | None) -> tuple[State, ...]:
+    return tuple((0.1 * at, 1e9, 1e9, 60, 70.0, each) for at, each in enumerate(reasons))
 
 
 @pytest.mark.parametrize("reason", ["thermal (hardware)", "power brake", "board limit", "reliability"])
@@ -45,10 +49,11 @@ def test_what_both_arms_share_or_the_model_causes_is_no_fault(reasons: tuple[str
 def test_one_look_of_many_is_not_enough_and_an_unused_card_does_not_count() -> None:
     rare = seen(("power brake",), *[()] * 199)
     assert slowed("L4", rare) == ""
-    hot = {"name": "L4", "peak": 5, "states": seen(("power brake",))}
-    assert len(breaches({"gpus": {"GPU-1": hot}})) == 1
-    assert breaches({"gpus": {"GPU-1": hot | {"peak": 0}}}) == ()
-    assert breaches({"unavailable": "no GPU"}) == ()
+    states = seen(("power brake",))
+    hot = GpuMemory(name="L4", before=0, peak=5, last=5, by_process="unavailable", others=(), states=states)
+    assert len(breaches(replace(on_gpu(5), gpus={"GPU-1": hot}))) == 1
+    assert breaches(replace(on_gpu(5), gpus={"GPU-1": replace(hot, peak=0)})) == ()
+    assert breaches(Unavailable(unavailable="no GPU")) == ()
 
 
 @pytest.mark.parametrize(

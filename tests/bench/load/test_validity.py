@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from seatrial.bench.load.run import CENSORED, LoadRun, Saturation
+from seatrial.bench.load.run import CENSORED, Client, LoadRun, Saturation
 from seatrial.bench.load.summary import MIN_FOR_P99, summarise
 from seatrial.bench.load.validity import (
     arrival_distance,
@@ -189,7 +189,7 @@ def test_lag_against_the_tail_and_shared_cores_are_told_and_break_nothing() -> N
     [caveat] = caveats(fast)
     assert "of p99" in caveat
     assert caveat in summarise(fast).notes
-    assert "share cores 1" in caveats(replace(run, about={"cores": [0, 1], "server_cores": [1, 2]}))[0]
+    assert "share cores 1" in caveats(replace(run, about=Client(cores=(0, 1), server_cores=(1, 2))))[0]
     assert shared_cores([0], [1]) == ""
 
 
@@ -251,7 +251,7 @@ def test_too_few_for_p99_is_said() -> None:
 
 
 def test_a_run_survives_the_disk(tmp_path: Path) -> None:
-    run = replace(changed(good_run(), [3], sent=np.nan, status=CENSORED), reasons={0: "x"}, about={"locust": "2"})
+    run = replace(changed(good_run(), [3], sent=np.nan, status=CENSORED), reasons={0: "x"}, about=Client(locust="2"))
     run.save(tmp_path)
     again = LoadRun.read(tmp_path)
     for name in ("intended", "sent", "done", "status"):
@@ -298,10 +298,10 @@ def test_saturation_counts_what_was_completed_in_time(tmp_path: Path) -> None:
     assert (saturation.completed, saturation.errors, saturation.inferences_per_second) == (2, 1, 16.0)
     assert saturation_breaches(saturation) == ()
     assert len(saturation_breaches(replace(saturation, client_cpu=0.9, status=np.zeros(4, np.int16)))) == 3
-    starved = replace(saturation, client_cpu=0.11, about={"client_wait": 0.8})
+    starved = replace(saturation, client_cpu=0.11, about=Client(client_wait=0.8))
     [breach] = saturation_breaches(starved)
     assert breach.startswith("client busy: the load process ran or waited for a core 91% of the time (80% waiting)")
-    assert saturation_breaches(replace(starved, about={"client_wait": 0.7})) == ()
+    assert saturation_breaches(replace(starved, about=Client(client_wait=0.7))) == ()
     assert saturation_breaches(starved, LoadLimits(client_cpu=1.0)) == ()
     saturation.save(tmp_path)
     again = Saturation.read(tmp_path)

@@ -4,16 +4,17 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from seatrial.bench.measurement import NOTHING
 from seatrial.bench.measuring import bound, in_process, measure, rotation
 from seatrial.bench.measuring.bound import bound_times, settle
 from seatrial.bench.measuring.device import EnergyMeter
 from seatrial.bench.measuring.in_process import Plan
+from seatrial.bench.measuring.usage import Energy
 from seatrial.optimize.artifact import Artifact
 from seatrial.optimize.draft.finished import sealed
 from seatrial.optimize.samples import Array
@@ -21,6 +22,7 @@ from seatrial.optimize.sessions.engine import Opened
 from seatrial.optimize.store import Store
 from tests.support.linear import linear
 from tests.support.nvml_card import Card, installed
+from tests.support.usage import on_gpu
 
 pytestmark = pytest.mark.experimental("GPU")
 
@@ -154,11 +156,12 @@ def test_a_run_on_a_gpu_has_bound_times_energy_and_device_memory(
     monkeypatch.setattr(in_process, "EnergyMeter", partial(EnergyMeter, idle_seconds=0.0))
     artifact, store = kept
     told = in_process.measure(artifact, store, {"x": X}, Plan(seconds=0.05, batch=4))
-    assert told["energy"]["joules"] == pytest.approx(2.0 * len(told["offline"]))
-    assert told["energy"]["per_inference"] <= 0.5
-    assert told["bound"]["batch"] == 4
-    about = {"device": {"peak": 3}}
-    taken = {(metric.name, scenario) for metric, scenario, _ in measure._on_gpu(told, about)}
+    assert isinstance(told.energy, Energy)
+    assert told.energy.joules == pytest.approx(2.0 * len(told.offline))
+    assert told.energy.per_inference <= 0.5
+    assert told.bound is not None
+    assert told.bound.batch == 4
+    taken = {(metric.name, scenario) for metric, scenario, _ in measure._on_gpu(told, on_gpu(3))}
     names = {name for name, _ in taken}
     assert names == {"latency", "transfer", "device_memory", "energy"}  # no events without CUDA
 
@@ -166,5 +169,5 @@ def test_a_run_on_a_gpu_has_bound_times_energy_and_device_memory(
 def test_on_the_processor_nothing_is_added(kept: tuple[Artifact, Store]) -> None:
     artifact, store = kept
     told = in_process.measure(artifact, store, {"x": X}, Plan(seconds=0.02, batch=4))
-    assert (told["energy"], told["bound"]) == ({}, {})
-    assert measure._on_gpu(told, {"device": SimpleNamespace()}) == []
+    assert (told.energy, told.bound) == (NOTHING, None)
+    assert measure._on_gpu(told, on_gpu(3)) == []

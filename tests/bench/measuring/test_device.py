@@ -29,7 +29,7 @@ def test_without_a_gpu_everything_is_unavailable_with_the_reason_and_takes_no_ti
     began = time.monotonic()
     with device.DeviceProbe() as probe, device.EnergyMeter(idle_seconds=60.0) as energy:
         pass
-    for told in (probe.to_json(), energy.to_json(100)):
+    for told in (probe.result.to_json(), energy.result(100).to_json()):
         assert list(told) == ["unavailable"]
         assert "NVML" in told["unavailable"]
     seen: list[experimental.Experimental] = []
@@ -54,13 +54,13 @@ def test_a_peak_between_two_slow_looks_is_seen_and_is_above_the_empty_server(car
         card.used = 5 * GIB
         looked(card)
         card.used = 3 * GIB
-    told = probe.to_json()
+    told = probe.result.to_json()
     assert told["peak"] == 4 * GIB
     assert told["last"] == 2 * GIB
     assert told["baseline"] == "empty server"
     state = told["gpus"][CARD]["states"][0]
     assert state[1:5] == [1.5e9, 1.5e9, 60, 70.0]
-    assert state[5] == ("idle", "power cap")
+    assert state[5] == ["idle", "power cap"]
     assert told["gpus"][CARD]["by_process"] == "unavailable"
 
 
@@ -70,13 +70,13 @@ def test_own_and_foreign_processes_on_the_device_are_told_apart(card: Card) -> N
     card.processes = [SimpleNamespace(pid=os.getpid(), usedGpuMemory=GIB), SimpleNamespace(pid=1, usedGpuMemory=7)]
     with device.DeviceProbe(pids=(os.getpid(),)) as probe:
         pass
-    told = probe.to_json()["gpus"][CARD]
+    told = probe.result.to_json()["gpus"][CARD]
     assert told["by_process"] == {str(os.getpid()): GIB}
     assert told["others"] == [1]
     card.processes[1].usedGpuMemory = None
     with device.DeviceProbe(pids=(os.getpid(),)) as probe:
         pass
-    assert probe.to_json()["gpus"][CARD]["by_process"] == "unavailable"
+    assert probe.result.to_json()["gpus"][CARD]["by_process"] == "unavailable"
 
 
 def test_bytes_of_a_process_that_has_ended_are_known(card: Card) -> None:
@@ -91,7 +91,7 @@ def test_bytes_of_a_process_that_has_ended_are_known(card: Card) -> None:
             child.wait()
     finally:
         child.kill()
-    assert probe.to_json()["gpus"][CARD]["by_process"] == {str(child.pid): 3 * GIB}
+    assert probe.result.to_json()["gpus"][CARD]["by_process"] == {str(child.pid): 3 * GIB}
 
 
 def test_the_peak_of_two_gpus_is_the_highest_sum_of_one_moment(card: Card) -> None:
@@ -101,7 +101,7 @@ def test_the_peak_of_two_gpus_is_the_highest_sum_of_one_moment(card: Card) -> No
             card.extra = {filled: 4 * GIB}
             looked(card)
         card.extra = {}
-    told = probe.to_json()
+    told = probe.result.to_json()
     assert [each["peak"] for each in told["gpus"].values()] == [4 * GIB, 4 * GIB]
     assert told["peak"] == 4 * GIB
 
@@ -111,7 +111,7 @@ def test_every_bit_of_the_driver_has_a_name(card: Card, bits: int, reasons: tupl
     card.bits = bits
     with device.DeviceProbe() as probe:
         pass
-    assert probe.to_json()["gpus"][CARD]["states"][0][5] == reasons
+    assert probe.result.to_json()["gpus"][CARD]["states"][0][5] == list(reasons)
     every = sum(getattr(pynvml, name) for name in BITS)
     assert every == pynvml.nvmlClocksThrottleReasonAll == sum(THROTTLES.values())
 
@@ -126,13 +126,13 @@ def test_what_a_card_does_not_tell_is_none_and_not_zero(card: Card) -> None:
     card.mute = {"nvmlDeviceGetClockInfo", "nvmlDeviceGetPowerUsage", "nvmlDeviceGetCurrentClocksThrottleReasons"}
     with device.DeviceProbe() as probe:
         pass
-    assert probe.to_json()["gpus"][CARD]["states"][0][1:] == [None, None, 60, None, None]
+    assert probe.result.to_json()["gpus"][CARD]["states"][0][1:] == [None, None, 60, None, None]
 
 
 def test_a_driver_that_fails_meanwhile_leaves_no_half_of_a_record(card: Card) -> None:
     with device.DeviceProbe() as probe:
         card.mute = {"nvmlDeviceGetMemoryInfo"}
-    assert list(probe.to_json()) == ["unavailable"]
+    assert list(probe.result.to_json()) == ["unavailable"]
 
 
 def test_energy_is_net_of_idling_and_per_inference(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,7 @@ def test_energy_is_net_of_idling_and_per_inference(card: Card, monkeypatch: pyte
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     with device.EnergyMeter() as meter:
         pass
-    told = meter.to_json(1000)
+    told = meter.result(1000).to_json()
     assert told["idle_watts"] == pytest.approx(50)
     assert told["joules"] == pytest.approx(1000)
     assert told["per_inference"] == pytest.approx((1000 - 50 * 10) / 1000)
@@ -161,18 +161,18 @@ def test_a_window_can_begin_after_a_warm_up(card: Card, monkeypatch: pytest.Monk
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     with device.EnergyMeter() as meter:
         meter.begin()
-    told = meter.to_json(1000)
+    told = meter.result(1000).to_json()
     assert (told["joules"], told["seconds"], told["idle_watts"]) == (1000.0, 10.0, 50.0)
 
 
 def test_a_missing_or_dead_counter_is_unavailable(card: Card) -> None:
     with device.EnergyMeter(idle_seconds=0.0) as meter:
         pass
-    assert "did not advance" in meter.to_json(10)["unavailable"]
+    assert "did not advance" in meter.result(10).to_json()["unavailable"]
     card.mute = {"nvmlDeviceGetTotalEnergyConsumption"}
     with device.EnergyMeter() as meter:
         pass
-    assert "no cumulative energy counter" in meter.to_json(10)["unavailable"]
+    assert "no cumulative energy counter" in meter.result(10).to_json()["unavailable"]
 
 
 def test_readings_of_a_card_are_reported_as_experimental(card: Card) -> None:

@@ -1,13 +1,17 @@
 """Growth of memory: slopes that are known, steps of an arena, and noise that is no leak."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seatrial.bench.measuring.growth import Floats, growth, parts_of, theil_sen
+from seatrial.bench.measurement import NOTHING
+from seatrial.bench.measuring.growth import Floats, Growth, growth, theil_sen
+from seatrial.bench.measuring.usage import Memory, Series, parts_of
+from seatrial.optimize.errors import IntegrityError
 
 MIB = 1 << 20
 REQUESTS = np.arange(0, 3000, 10)
@@ -80,11 +84,27 @@ def test_parts_are_those_of_the_series_where_they_were_not_kept() -> None:
     held = 300 * MIB + late(0.5) + noise(MIB / 20)
     found = growth(REQUESTS, held)
     assert found is not None
-    assert parts_of({"growth": json.loads(json.dumps(found.to_json()))}) == found.parts
-    series = {"requests": [0, 0, *(REQUESTS + 1).tolist(), 2991], "anonymous": [1, 2, *held.tolist(), 3]}
-    recomputed = parts_of({"series": series, "growth": {"lower": 1.0}})
+    memory = Memory(peak=1, last=1, growth=Growth.from_json(json.loads(json.dumps(found.to_json()))))
+    assert parts_of(memory) == found.parts
+    looks = (1, 2, *held.astype(int).tolist(), 3)
+    served = (0, 0, *(REQUESTS + 1).astype(int).tolist(), 2991)
+    series = Series(
+        at=tuple(map(float, range(len(looks)))), resident=looks, anonymous=looks, file=looks, pss=looks, requests=served
+    )
+    earlier = {key: item for key, item in found.to_json().items() if key not in ("upper", "parts")}
+    recomputed = parts_of(replace(memory, growth=Growth.from_json(earlier), series=series))
     assert [part.slope for part in recomputed] == pytest.approx([part.slope for part in found.parts], rel=0.05)
-    assert parts_of({}) == parts_of({"series": {"at": [1.0]}}) == ()
+    without = replace(memory, growth=NOTHING)
+    assert parts_of(NOTHING) == parts_of(without) == parts_of(replace(without, series=replace(series, requests=None)))
+    assert parts_of(without) == ()
+
+
+def test_memory_is_read_in_every_form_that_was_stored() -> None:
+    first = {"peak": 5, "last": 4, "peak_pss": 3, "high_water": {"7": 5}, "processes": 1, "looks": 9}
+    memory = Memory.from_json(first)
+    assert (memory.high_water, memory.running, memory.growth) == ({7: 5}, None, NOTHING)
+    with pytest.raises(IntegrityError, match="peak"):
+        Memory.from_json(first | {"peak": "5"})
 
 
 def test_what_says_nothing_is_none() -> None:

@@ -1,18 +1,29 @@
 """A measured run's folder: figures from raw values, the same bytes each time, and folders that are no run."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from seatrial.bench.measurement import Measurement, Metric
+from seatrial.bench.measurement import NOTHING, Measurement, Metric
 from seatrial.bench.measuring import measured
+from seatrial.bench.measuring.growth import Growth
 from seatrial.bench.measuring.measured import LATENCY
+from seatrial.bench.measuring.usage import Memory, Series
 from seatrial.bench.metrics import metric_of
 from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
 
-ABOUT = {"subject": {"name": "m"}, "memory": {"series": {"at": [1.0]}, "growth": {"note": "did not grow"}}}
+LOOKS = Series(at=(1.0,), resident=(5,), anonymous=(3,), file=(2,), pss=(5,))
+GROWTH = Growth(slope=0.0, lower=0.0, grown=0.0, stepped=0.0, steps=0, shrunk=0.0, note="did not grow")
+ABOUT = measured.Header(
+    subject=measured.ArtifactSubject(name="m", digest="d", format="onnx"),
+    memory=Memory(peak=5, last=5, series=LOOKS, growth=replace(GROWTH, upper=1.0)),
+    device=NOTHING,
+    environment={},
+    at="2026-11-24T10:00:00+00:00",
+)
 RATES = np.random.default_rng(1).normal(1000, 50, 200)
 TIMES = np.random.default_rng(2).exponential(0.01, 2000)
 
@@ -51,8 +62,8 @@ def test_every_figure_comes_again_from_the_folder_to_the_last_bit(run: Path) -> 
     assert (load_time.value, load_time.n, load_time.interval) == (1 / 3, 1, None)
     assert summary.exit_code == 0
     assert "memory did not grow" in summary.notes
-    assert "series" not in summary.about["memory"]
-    assert json.loads((run / "measure.json").read_bytes())["memory"]["series"] == {"at": [1.0]}
+    assert "series" not in summary.to_json()["about"]["memory"]
+    assert json.loads((run / "measure.json").read_bytes())["memory"]["series"]["at"] == [1.0]
 
 
 def test_too_few_values_for_a_bound_are_noted_and_failed_requests_are_exit_code_1(tmp_path: Path) -> None:
@@ -72,7 +83,7 @@ def test_folders_that_are_no_run_say_so(run: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingError):
         measured.recompute(tmp_path / "gone")
     whole = (run / "measurements.json").read_text()
-    for broken in (whole[:-20], whole.replace('"schema": 1', '"schema": 2'), "[]", whole.replace("0.0", "NaN", 1)):
+    for broken in (whole[:-20], whole.replace('"schema":1', '"schema":2'), "[]", whole.replace("0.0", "NaN", 1)):
         (run / "measurements.json").write_text(broken)
         with pytest.raises(IntegrityError):
             measured.recompute(run)

@@ -13,7 +13,8 @@ import pytest
 
 from seatrial.bench import processes
 from seatrial.bench.measuring import probes
-from seatrial.bench.measuring.probes import Look
+from seatrial.bench.measuring.growth import Growth
+from seatrial.bench.measuring.usage import Look
 from seatrial.optimize.errors import MachineError
 
 MIB = 1 << 20
@@ -81,8 +82,9 @@ def test_a_spike_shorter_than_a_look_is_seen_through_the_kernels_high_water_mark
         memory = probe.result
     assert memory.peak >= memory.last + 80 * MIB
     assert memory.high_water[child.pid] == memory.peak == memory.running
+    assert memory.loading is not None
     assert memory.loading < memory.peak - 80 * MIB
-    assert memory.peak_pss > 0
+    assert memory.peak_pss
 
 
 def test_a_spike_before_the_probe_is_the_loading_and_not_what_runs_now() -> None:
@@ -91,9 +93,10 @@ def test_a_spike_before_the_probe_is_the_loading_and_not_what_runs_now() -> None
         with probes.MemoryProbe((child.pid,)) as probe:
             pass
         memory = probe.result
-    assert memory.peak == memory.loading >= memory.last + 80 * MIB
-    if memory.marks_reset:
-        assert memory.running < memory.loading - 80 * MIB
+    assert memory.peak == memory.loading
+    assert memory.peak >= memory.last + 80 * MIB
+    assert memory.running is not None
+    assert not memory.marks_reset or memory.running < memory.peak - 80 * MIB
 
 
 def test_the_page_cache_of_a_mapped_file_is_told_apart(tmp_path: Path) -> None:
@@ -108,6 +111,7 @@ def test_the_page_cache_of_a_mapped_file_is_told_apart(tmp_path: Path) -> None:
     before, after = memory.phases["loaded"], memory.phases["mapped"]
     assert after.file - before.file > 40 * MIB
     assert after.anonymous - before.anonymous < 8 * MIB
+    assert memory.peak_anonymous is not None
     assert memory.peak_anonymous < memory.peak - 40 * MIB
 
 
@@ -121,15 +125,18 @@ def test_growth_is_told_per_request_where_the_answers_times_are_known() -> None:
                 time.sleep(0.03)
             probe.answered(np.repeat(grown, 100))  # a hundred requests each, however long one took
         memory = probe.result
-    assert memory.series["requests"][-1] == 2000
-    assert 0.7 * 20 < memory.growth["slope"] * 2 / MIB < 1.3 * 20
-    assert memory.growth["lower"] > 0
+    assert memory.series is not None
+    assert memory.series.requests is not None
+    assert memory.series.requests[-1] == 2000
+    assert isinstance(memory.growth, Growth)
+    assert 0.7 * 20 < memory.growth.slope * 2 / MIB < 1.3 * 20
+    assert memory.growth.lower > 0
 
 
 def test_without_processes_on_this_machine_there_is_nothing_to_tell() -> None:
     with probes.MemoryProbe(()) as probe:
         probe.mark("loaded")
-    assert probe.to_json() == {}
+    assert probe.usage.to_json() == {}
 
 
 def test_a_long_series_is_thinned_evenly_and_keeps_its_peak() -> None:
@@ -158,6 +165,7 @@ def test_children_of_the_server_count() -> None:
         parent.communicate(timeout=60)
     assert memory.processes == 2
     assert memory.peak > 60 * MIB
+    assert memory.looks
     assert memory.looks > 2
     written = memory.to_json()
     assert written["high_water"] == {str(pid): mark for pid, mark in memory.high_water.items()}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from seatrial.bench.budget import Budget, budget_from_json, load_budget
+from seatrial.bench.budget import Budget, load_budget
 from seatrial.bench.quality.corruption import CorruptionCheck
 from seatrial.bench.quality.fairness import FairnessCheck
 from seatrial.bench.quality.segments import SegmentsCheck
@@ -51,14 +51,14 @@ max_drop = 0.1
         FairnessCheck(by="site", at_least=0.8, gating=False),
         SegmentsCheck(columns=("site", "hour"), max_drop=0.1),
     )
-    assert budget_from_json(budget.to_json()) == budget
-    assert budget_from_json(budget.to_json()).digest == budget.digest
+    assert Budget.from_json(budget.to_json()) == budget
+    assert Budget.from_json(budget.to_json()).digest == budget.digest
 
 
 def test_a_budget_without_checks_says_nothing_of_them() -> None:
     budget = load_budget(ROOT / "bench" / "budgets" / "scenes.toml")
     assert "checks" not in budget.to_json()
-    assert budget_from_json(budget.to_json()) == budget
+    assert Budget.from_json(budget.to_json()) == budget
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seatrial.bench.budget import Budget, budget_from_json
+from seatrial.bench.budget import Budget
 from seatrial.bench.gating import pairs
 from seatrial.bench.gating.judge import judge
 from seatrial.bench.gating.pairs import GateRun, SlotRecord
+from seatrial.bench.measurement import NOTHING, Unavailable
+from seatrial.bench.quality.evidence import Share
 from seatrial.bench.quality.fairness import FairnessCheck
 from seatrial.bench.quality.metrics import MetricCheck
 from seatrial.bench.quality.suite import Suite, shares
@@ -54,12 +56,13 @@ def worse_in_the_south(x: Array) -> Array:
     return logits
 
 
-def kept(model: Callable[[Array], Array]) -> list[dict[str, Any]]:
+def kept(model: Callable[[Array], Array]) -> list[Share]:
     suite = Suite(checks=CHECKS, samples=samples(), metric=lambda outputs, labels: accuracy(outputs["scores"], labels))
-    return json.loads(json.dumps(list(shares(suite, lambda inputs: {"scores": model(inputs["x"])}, 6))))  # type: ignore[no-any-return]
+    made = shares(suite, lambda inputs: {"scores": model(inputs["x"])}, 6)
+    return [Share.from_json(json.loads(json.dumps(each.to_json()))) for each in made]
 
 
-def with_checks(run: GateRun, arms: Mapping[str, Iterable[Mapping[str, Any]]]) -> GateRun:
+def with_checks(run: GateRun, arms: Mapping[str, Iterable[Share | Unavailable]]) -> GateRun:
     told = {arm: list(each) for arm, each in arms.items()}
 
     def add(record: SlotRecord) -> SlotRecord:
@@ -87,7 +90,7 @@ def test_a_group_that_loses_fails_the_gate_though_the_mean_keeps_its_margin(
     pairs.write_header(tmp_path, run.header)
     for record in run.records:
         pairs.write_record(tmp_path, record)
-    assert judge(pairs.read_run(tmp_path), budget_from_json(json.loads(json.dumps(checked.to_json())))) == verdict
+    assert judge(pairs.read_run(tmp_path), Budget.from_json(json.loads(json.dumps(checked.to_json())))) == verdict
 
 
 def test_equal_answers_pass_and_what_does_not_gate_decides_nothing(
@@ -102,7 +105,7 @@ def test_equal_answers_pass_and_what_does_not_gate_decides_nothing(
 
 def test_missing_checks_are_invalid_and_never_a_pass(make_run: Callable[..., GateRun], checked: Budget) -> None:
     assert judge(make_run(), checked).outcome == "INVALID"
-    arms = {"base": kept(honest), "candidate": [*kept(honest)[:5], {}]}
+    arms: dict[str, list[Share | Unavailable]] = {"base": [*kept(honest)], "candidate": [*kept(honest)[:5], NOTHING]}
     verdict = judge(with_checks(make_run(), arms), checked)
     assert verdict.outcome == "INVALID"
     assert any("lacks" in finding.reason for finding in verdict.findings)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,14 @@ from hypothesis import strategies as st
 
 from seatrial.bench.checks import Check
 from seatrial.bench.errors import AnswerError
+from seatrial.bench.measurement import NOTHING
 from seatrial.bench.quality.adversarial import AdversarialCheck
 from seatrial.bench.quality.assess import assess
 from seatrial.bench.quality.calibration import CalibrationCheck
 from seatrial.bench.quality.corruption import CorruptionCheck
 from seatrial.bench.quality.defaults import default_checks
 from seatrial.bench.quality.drift import DriftCheck
-from seatrial.bench.quality.evidence import Evidence, gathered, packed, unpacked
+from seatrial.bench.quality.evidence import Evidence, PackedNumbers, Share, gathered, packed, unpacked
 from seatrial.bench.quality.fairness import FairnessCheck
 from seatrial.bench.quality.findings import findings_of
 from seatrial.bench.quality.metrics import MetricCheck
@@ -78,7 +80,7 @@ def answering(model: Model) -> Ask:
 def evidence(candidate: Model, checks: tuple[Check, ...] = CHECKS, parts: int = 4) -> Evidence:
     """Both arms asked in shares, through JSON as a run keeps it."""
     asked = [list(shares(suite(checks), answering(model), parts)) for model in (base, candidate)]
-    return gathered(*json.loads(json.dumps(asked)))
+    return gathered(*([Share.from_json(json.loads(json.dumps(each.to_json()))) for each in arm] for arm in asked))
 
 
 def judged(candidate: Model, checks: tuple[Check, ...] = CHECKS) -> dict[str, Finding]:
@@ -184,11 +186,12 @@ def test_findings_do_not_depend_on_how_the_set_was_cut(parts: int) -> None:
 
 def test_arms_that_were_not_asked_the_same_are_refused() -> None:
     asked = [list(shares(suite(), answering(base), 2)) for _ in range(2)]
-    asked[1][0]["asked"]["digests"]["noise:1:0"] = "sha256:other"
+    other = {"noise:1:0": "sha256:other"}
+    asked[1][0] = replace(asked[1][0], asked=replace(asked[1][0].asked, digests=other))
     with pytest.raises(IntegrityError, match="did not receive the same samples"):
         gathered(*asked)
     with pytest.raises(IntegrityError, match="lacks"):
-        gathered([{}, {}], [{}, {}])
+        gathered([NOTHING, NOTHING], [NOTHING, NOTHING])
 
 
 def test_alone_a_model_has_levels_and_no_drops() -> None:
@@ -248,7 +251,7 @@ def test_a_regression_is_judged_by_its_errors() -> None:
     made = Suite(checks=checks, samples=told, metric=lambda outputs, known: -np.abs(outputs["y"][:, 0] - known))
     noise = np.random.default_rng(1).normal(size=(600, 1)) * 0.3
 
-    def asked(spread_: float) -> list[dict[str, Any]]:
+    def asked(spread_: float) -> list[Share]:
         return list(
             shares(made, lambda inputs: {"y": inputs["x"].sum(axis=1, keepdims=True) + spread_ * noise}, parts=1)
         )
@@ -266,7 +269,7 @@ def test_arrays_survive_being_packed(dtype: str, size: int) -> None:
     assert back.dtype == array.dtype
     assert np.array_equal(back, array)
     with pytest.raises(IntegrityError):
-        unpacked({"dtype": dtype, "shape": [size + 1, 3], "data": packed(array)["data"]})
+        unpacked(PackedNumbers(dtype=dtype, shape=(size + 1, 3), data=""))
 
 
 def test_a_spread_is_even_and_never_more_than_there_is() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seatrial.bench.budget import Budget, LedgerLimits, Limit, budget_from_json
+from seatrial.bench.budget import Budget, LedgerLimits, Limit
 from seatrial.bench.gating.judge import judge
 from seatrial.bench.gating.ledger import real_loss
 from seatrial.bench.gating.pairs import GateRun
@@ -31,7 +31,7 @@ def kept(budget: Budget) -> Budget:
 
 def lossy(make_run: RunMaker, budget: Budget, before: float = 0.0, latency: float = 1.03) -> GateRun:
     run = make_run(latency=latency, noise=0.002)
-    return replace(run, header=replace(run.header, budget=budget.to_json(), ledger={"p50": before}))
+    return replace(run, header=replace(run.header, budget=budget, ledger={"p50": before}))
 
 
 def test_a_real_loss_within_its_margin_passes_until_the_ledger_is_full(make_run: RunMaker, kept: Budget) -> None:
@@ -79,7 +79,7 @@ def test_what_was_not_accepted_or_lost_nothing_is_not_written(tmp_path: Path, ma
 
 
 def test_a_budget_with_a_ledger_survives_json(kept: Budget) -> None:
-    assert budget_from_json(json.loads(json.dumps(kept.to_json()))) == kept
+    assert Budget.from_json(json.loads(json.dumps(kept.to_json()))) == kept
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ from seatrial.bench.budget import Budget
 from seatrial.bench.gating.judge import judge
 from seatrial.bench.gating.pairs import GateRun, SlotRecord
 from seatrial.bench.load.summary import LoadSummary
+from seatrial.bench.measuring.usage import Memory, Series
 from seatrial.bench.on_plotly import latency_cdf, log_ticks, thinned_tail
 from seatrial.bench.report import StageRow, print_verdict, rows, to_markdown, write_html
 from seatrial.bench.report.junit import to_junit
 from seatrial.bench.verdict import Verdict
+from tests.support.usage import NO_COUNTS
 
 RunMaker = Callable[..., GateRun]
 STAGES = [
@@ -70,11 +73,11 @@ def accounted(run: GateRun) -> GateRun:
     def richer(record: SlotRecord) -> SlotRecord:
         whole = float(record.service.sum())
         parts = {"queue": 0.1, "compute_input": 0.02, "compute_infer": 0.6, "compute_output": 0.03}
-        server = {"requests": record.service.size} | {name: share * whole for name, share in parts.items()}
-        series = {"at": [1.0, 2.0, 3.0], "resident": [1e8, 2e8, 2e8], "pss": [1e8, 2e8, 2e8]}
-        return replace(
-            record, server=server | {"batch_sizes": {"1": 900, "4": 40}}, memory={"peak": 2e8, "series": series}
-        )
+        sums: dict[str, Any] = {name: share * whole for name, share in parts.items()}
+        server = replace(NO_COUNTS, requests=record.service.size, batch_sizes={1: 900, 4: 40}, **sums)
+        held = (10**8, 2 * 10**8, 2 * 10**8)
+        series = Series(at=(1.0, 2.0, 3.0), resident=held, anonymous=held, file=(0, 0, 0), pss=held)
+        return replace(record, server=server, memory=Memory(peak=held[1], last=held[2], series=series))
 
     return replace(run, records=tuple(richer(record) for record in run.records))
 

@@ -17,13 +17,14 @@ from typer.testing import CliRunner
 from seatrial.bench.gating import pairs
 from seatrial.bench.gating.pairs import GateRun
 from seatrial.bench.load.folder import keep
-from seatrial.bench.load.run import LoadRun, Saturation
+from seatrial.bench.load.run import Client, LoadRun, Saturation
 from seatrial.bench.report import kinds
 from seatrial.bench.report.run_report import RunReport, flat, recomputed
 from seatrial.bench.scenarios import SingleStream
 from seatrial.bench.schedule import poisson
 from seatrial.bench.verbs.report import report
 from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
+from tests.support.usage import NO_COUNTS
 
 RunMaker = Callable[..., GateRun]
 app = typer.Typer()
@@ -121,7 +122,7 @@ def test_a_closed_loop_is_told_too(tmp_path: Path) -> None:
     told = kinds.tell(tmp_path)
     assert (told.kind, told.exit_code) == ("closed loop", 0)
     assert told.document["samples_per_second"] == 400
-    starved = replace(Saturation.read(tmp_path), about={"client_wait": 0.9})
+    starved = replace(Saturation.read(tmp_path), about=Client(client_wait=0.9))
     starved.save(tmp_path)
     told = kinds.tell(tmp_path)
     assert told.exit_code == 4
@@ -130,11 +131,10 @@ def test_a_closed_loop_is_told_too(tmp_path: Path) -> None:
 
 def test_what_the_load_verb_printed_of_scenario_and_server_is_told_again(tmp_path: Path) -> None:
     folder = load_run(tmp_path / "load")
-    counted = {"requests": 90, "failures": 0, "inferences": 90, "executions": 60, "batch_sizes": {"1": 30, "2": 30}}
-    counted |= {"queue": 0.09, "compute_input": 0.01, "compute_infer": 0.3, "compute_output": 0.02}
+    counted = replace(NO_COUNTS, requests=90, inferences=90, executions=60, batch_sizes={1: 30, 2: 30}, queue=0.09)
     keep(folder, SingleStream(), counted)
     told = kinds.tell(folder)
-    assert told.document["server"] == counted
+    assert told.document["server"] == counted.to_json()
     assert told.document["scenario"]["scenario"] == "single-stream"
     assert told.document["scenario"]["tail"]["quantile"] == 0.9
     page = tmp_path / "page.html"
@@ -205,8 +205,8 @@ def test_nested_documents_are_listed_to_a_depth() -> None:
         ("{", IntegrityError, "not readable"),
         ('{"schema": 1}', MissingError, "there is no run"),
         ('{"schema": 1, "kind": "seance"}', ConfigError, "seance"),
-        ('{"schema": 7, "kind": "gate"}', IntegrityError, "it has schema 7"),
-        ('{"schema": 7, "kind": "open loop"}', IntegrityError, "it has schema 7"),
+        ('{"schema": 7, "kind": "gate"}', IntegrityError, "has schema 7"),
+        ('{"schema": 7, "kind": "open loop"}', IntegrityError, "has schema 7"),
     ],
 )
 def test_what_is_no_run_is_one_clear_error(

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from seatrial.bench.capacity import run as capacity
-from seatrial.bench.gating import noise
 from seatrial.bench.gating.noise import Trial
 from seatrial.bench.load import folder as load_folder
 from seatrial.bench.load.run import LoadRun, Saturation
 from seatrial.bench.measuring import measured
-from seatrial.bench.records import accepted, baseline, history, journal
+from seatrial.bench.records import accepted, journal
 from seatrial.bench.records.baseline import Baseline
 from seatrial.bench.records.history import Point
 from seatrial.bench.report import kinds
+from seatrial.bench.server_statistics import ServerCounts
 from seatrial.optimize.artifact import canonical
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -70,12 +70,12 @@ def test_journals_are_read_and_appended_to_as_they_were(tmp_path: Path) -> None:
     loss = stored(GOLDEN / "records" / "accepted-loss.json")
     for name, form in (forms | {"loss": loss}).items():
         journal.append(tmp_path / f"{name}.jsonl", form)
-    (kept,) = journal.records(tmp_path / "baseline.jsonl", baseline.SCHEMA, Baseline.from_json)
+    (kept,) = journal.records(tmp_path / "baseline.jsonl", 1, Baseline.from_json)
     assert kept.to_json() == forms["baseline"]
     assert kept.measurements[0].values == (0.0125, 0.013)
-    (point,) = journal.records(tmp_path / "history.jsonl", history.SCHEMA, Point.from_json)
+    (point,) = journal.records(tmp_path / "history.jsonl", 1, Point.from_json)
     assert (point.ratio, point.interval) == (1.04, (1.01, 1.07))
-    (trial,) = journal.records(tmp_path / "noise-trial.jsonl", noise.SCHEMA, Trial.from_json)
+    (trial,) = journal.records(tmp_path / "noise-trial.jsonl", 1, Trial.from_json)
     assert trial.to_json() == forms["noise-trial"]
     (tmp_path / "ledger").mkdir()
     shutil.copy(tmp_path / "loss.jsonl", tmp_path / "ledger" / "l.jsonl")
@@ -87,4 +87,5 @@ def test_a_stored_search_keeps_its_scenario_and_probes() -> None:
     found = capacity.recompute(GOLDEN / "runs" / "capacity")
     assert [probe.phase for probe in found.probes] == ["bracket", "bracket", "bisect"]
     _, counted = load_folder.reading(GOLDEN / "runs" / "load", LoadRun.read(GOLDEN / "runs" / "load"))
-    assert counted["requests"] == 1080
+    assert isinstance(counted, ServerCounts)
+    assert counted.requests == 1080

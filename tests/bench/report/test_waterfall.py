@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 from seatrial.bench.gating.findings import complete_pairs
 from seatrial.bench.gating.pairs import GateRun, SlotRecord
+from seatrial.bench.measurement import NOTHING
 from seatrial.bench.report import waterfall
 from seatrial.bench.report.waterfall import COMPUTE, COPIES, LAG, NETWORK, QUEUE, SERVICE, split
+from seatrial.bench.server_statistics import Counted
+from tests.support.usage import NO_COUNTS
 
 RunMaker = Callable[..., GateRun]
 seconds = st.floats(-1.0, 100.0)
@@ -56,8 +59,7 @@ def test_a_server_that_accounts_for_more_than_the_client_saw_is_bounded() -> Non
 def server(queue: float, infer: float) -> Callable[[SlotRecord], SlotRecord]:
     def account(record: SlotRecord) -> SlotRecord:
         n = record.status.size
-        sums = {"queue": queue * n, "compute_input": 0.0, "compute_infer": infer * n, "compute_output": 0.0}
-        return replace(record, server={"requests": n, **sums})
+        return replace(record, server=replace(NO_COUNTS, requests=n, queue=queue * n, compute_infer=infer * n))
 
     return account
 
@@ -85,8 +87,8 @@ def test_without_the_server_s_account_in_every_slot_no_arm_is_divided_by_it(make
     assert list(arms[1].parts) == [LAG, SERVICE]
 
 
-@pytest.mark.parametrize("account", [{}, {"requests": 0}, {"requests": 3}, {"requests": 3, "queue": "x"}])
-def test_an_account_with_holes_is_none(account: dict[str, object]) -> None:
+@pytest.mark.parametrize("account", [NOTHING, NO_COUNTS])
+def test_a_server_that_counted_nothing_has_no_account(account: Counted) -> None:
     assert waterfall.server_means(account) is None
 
 

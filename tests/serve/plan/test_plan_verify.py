@@ -15,6 +15,7 @@ from rich.console import Console
 
 from seatrial.bench.capacity.slo import Slo
 from seatrial.bench.load.run import CENSORED, LoadRun
+from seatrial.bench.measurement import Unavailable
 from seatrial.bench.schedule import poisson
 from seatrial.bench.targets import Endpoint
 from seatrial.optimize.errors import ConfigError, SeatrialError
@@ -31,6 +32,7 @@ from seatrial.serve.plan.tune import Tuned
 from seatrial.serve.plan.verify import caveats, compared, distance, shares
 from tests.serve.plan.test_plan_choice import SINGLE, SLO, curve
 from tests.support.graphs import pictures
+from tests.support.usage import executed
 
 
 @pytest.fixture(scope="module")
@@ -107,12 +109,12 @@ sizes = st.dictionaries(st.integers(1, 64), st.integers(1, 1000), min_size=1, ma
 
 @given(one=sizes, other=sizes)
 def test_distance_is_one_of_distributions(one: dict[int, int], other: dict[int, int]) -> None:
-    a, b = (shares({"batch_sizes": {str(size): count for size, count in each.items()}}) for each in (one, other))
+    a, b = (shares(executed(each)) for each in (one, other))
     assert math.isclose(sum(a.values()), 1)
     assert distance(a, a) == 0
     assert 0 <= distance(a, b) <= 1 + 1e-9
     assert math.isclose(distance(a, b), distance(b, a))
-    assert shares({"unavailable": "no"}) == {}
+    assert shares(Unavailable(unavailable="no")) == {}
 
 
 @pytest.mark.parametrize(
