@@ -26,6 +26,7 @@ from .rows import Row, main
 
 ROOT = Path(__file__).resolve().parents[2]
 REPLACED = 0.12  # of the mutations put something else in the file's place
+PROGRESS = 10  # mutations between two lines of progress
 BUDGET = """\
 recipe = "tiny.toml"
 [design]
@@ -166,6 +167,7 @@ class Site:
         mark = self.work / f".done-{digest_bytes(' '.join(_lasting(arguments)).encode())[7:19]}"
         if mark.exists() and not again:
             return Done(code=0, output="", hung=False)
+        print(f"preparing: seatrial {' '.join(arguments)}", file=sys.stderr, flush=True)
         done = self.call(*arguments, seconds=900.0)
         if done.code not in codes:
             raise MachineError(f"seatrial {' '.join(arguments)} ended with {done.code}", where=done.output[-600:])
@@ -258,7 +260,9 @@ def attack(kind: str, site: Site, number: int, seed: int) -> Tally:
     files = sorted({path for pattern in patterns for path in Path("/").glob(pattern.lstrip("/")) if path.is_file()})
     if not files:
         raise MachineError(f"no records of kind {kind}", where=str(site.work))
-    for _ in range(number):
+    for done_already in range(number):
+        if done_already % PROGRESS == 0:
+            print(f"{kind}: {done_already} of {number} mutations", file=sys.stderr, flush=True)
         path = random.choice(files)
         before = {each: each.read_bytes() for each in files}
         if random.random() < REPLACED:
