@@ -240,11 +240,11 @@ class Tally:
     misses: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
 
-    def add(self, done: Done, about: str) -> None:
-        """Count one call."""
+    def add(self, done: Done, about: str, undamaged: int) -> None:
+        """Count one call; `undamaged` is its exit code where nothing is damaged, which is no miss."""
         self.calls += 1
         self.codes[done.code] += 1
-        failed = done.code == 1 and not any(word in done.output for word in VERDICTS)
+        failed = done.code == 1 != undamaged and not any(word in done.output for word in VERDICTS)
         raw = "\x1b" in done.output
         wrong = {"hang": done.hung, "traceback": done.traced, "exit 1": failed, "killed": done.code < 0, "escape": raw}
         for name in (name for name, seen in wrong.items() if seen and not (done.hung and name == "killed")):
@@ -260,9 +260,14 @@ def attack(kind: str, site: Site, number: int, seed: int) -> Tally:
     files = sorted({path for pattern in patterns for path in Path("/").glob(pattern.lstrip("/")) if path.is_file()})
     if not files:
         raise MachineError(f"no records of kind {kind}", where=str(site.work))
-    for done_already in range(number):
-        if done_already % PROGRESS == 0:
-            print(f"{kind}: {done_already} of {number} mutations", file=sys.stderr, flush=True)
+    verbs = {verb: tuple(word.format(**names) for word in verb) for verb in KINDS[kind].verbs}
+    before = {each: each.read_bytes() for each in files}
+    usual = {verb: site.call(*words).code for verb, words in verbs.items()}
+    for each, data in before.items():
+        restore(each, data)
+    for made in range(number):
+        if made % PROGRESS == 0:
+            print(f"{kind}: {made} of {number} mutations", file=sys.stderr, flush=True)
         path = random.choice(files)
         before = {each: each.read_bytes() for each in files}
         if random.random() < REPLACED:
@@ -272,8 +277,8 @@ def attack(kind: str, site: Site, number: int, seed: int) -> Tally:
             path.write_bytes(data)
         tally.mutations += 1
         for verb in random.sample(KINDS[kind].verbs, min(2, len(KINDS[kind].verbs))):
-            done = site.call(*(word.format(**names) for word in verb))
-            tally.add(done, f"{what} in {path.relative_to(site.work)}, {' '.join(verb)}")
+            done = site.call(*verbs[verb])
+            tally.add(done, f"{what} in {path.relative_to(site.work)}, {' '.join(verb)}", usual[verb])
         for each, data in before.items():
             restore(each, data)
     return tally

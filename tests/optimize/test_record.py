@@ -6,8 +6,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from seatrial.optimize.artifact import Artifact, File, Provenance, TensorSpec, canonical
 from seatrial.optimize.errors import ConfigError, IntegrityError
 from seatrial.optimize.record import Record, as_json, fields_as_json, finite
+from seatrial.optimize.samples import Array
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "records"
 
@@ -255,3 +257,68 @@ def test_a_form_of_its_own_holds_inside_others_too() -> None:
     assert (
         as_json({"a": (Own(value=float("inf")),)}) == {"a": [expected]} == {"a": [Own(value=float("-inf")).to_json()]}
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept(Record, schema=1, what="the kept", computed=("kind",), sparse=("later", "inner"), beside=("values",)):
+    """A record of one kind, with fields added later and values in another file."""
+
+    kind: ClassVar[str] = "kept"
+
+    name: str
+    values: Array
+    later: int | None = None
+    inner: tuple[str, ...] = field(default_factory=tuple)
+
+    def check(self) -> None:
+        """Check what lies beside the stored fields."""
+        if not self.values.size:
+            raise ValueError("no values")
+
+
+def test_sparse_fields_are_left_out_at_their_default_and_others_lie_beside() -> None:
+    values = np.arange(3.0)
+    assert Kept(name="n", values=values).to_json() == {"schema": 1, "kind": "kept", "name": "n"}
+    written = Kept(name="n", values=values, later=0, inner=("x",)).to_json()
+    assert written == {"schema": 1, "kind": "kept", "name": "n", "later": 0, "inner": ["x"]}
+    again = Kept.from_json(written, values=values)
+    assert (again.later, again.inner) == (0, ("x",))
+    assert again.values is values
+    with pytest.raises(IntegrityError, match="the kept cannot be read: no values"):
+        Kept.from_json(written, values=np.empty(0))
+    with pytest.raises(IntegrityError, match="values"):
+        Kept.from_json(written | {"values": [1.0]}, values=values)
+
+
+@pytest.mark.parametrize("kind", [None, "other", 3, []])
+def test_a_record_of_another_kind_is_refused(kind: object) -> None:
+    with pytest.raises(IntegrityError, match=r"the kept has kind .*, expected 'kept'"):
+        Kept.from_json({"schema": 1, "kind": kind, "name": "n"}, values=np.arange(3.0))
+
+
+def test_a_record_inside_another_has_its_own_schema_checked() -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Inner(Record, schema=3, what="the inner"):
+        name: str
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Outer(Record, schema=1):
+        inner: Inner
+
+    written = Outer(inner=Inner(name="n")).to_json()
+    assert Outer.from_json(written).inner.name == "n"
+    with pytest.raises(IntegrityError, match="the inner has schema 4"):
+        Outer.from_json({"schema": 1, "inner": {"schema": 4, "name": "n"}})
+
+
+def test_a_class_statement_that_declares_something_else_is_refused() -> None:
+    with pytest.raises(TypeError, match="declares 'sparce'"):
+
+        class Wrong(Record, sparce=("a",)):
+            pass
+
+
+def test_a_record_for_people_is_written_with_an_indent(tmp_path: Path) -> None:
+    Part(seconds=1.5).write(tmp_path / "p.json", indent=1)
+    assert (tmp_path / "p.json").read_text().startswith('{\n "double": 3.0,\n')
+    assert Part.read(tmp_path / "p.json") == Part(seconds=1.5)
