@@ -151,7 +151,7 @@ def recompute(folder: Path) -> Capacity:
         IntegrityError: the folder holds no search, one of another schema, or a run was changed.
     """
     try:
-        record = Search.read(folder / _RECORD)
+        record = SearchRecord.read(folder / _RECORD)
     except FileNotFoundError as error:
         raise IntegrityError("not a capacity run", where=str(folder / _RECORD), next_step=_AGAIN) from error
     with damage(folder, _AGAIN):
@@ -170,7 +170,7 @@ def recompute(folder: Path) -> Capacity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
+class ListedProbe:
     """A probe as the record lists it."""
 
     number: int
@@ -178,13 +178,13 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Search(Record, schema=1, what="the record of the search", next_step=_AGAIN, computed=("kind",)):
+class SearchRecord(Record, schema=1, what="the record of the search", next_step=_AGAIN, computed=("kind",)):
     """A search as far as it got: its parameters, the probes made, why it ended."""
 
     kind: ClassVar[str] = "capacity run"
 
     header: Header
-    probes: tuple[Listed, ...]
+    probes: tuple[ListedProbe, ...]
     stopped: str
 
     def check(self) -> None:
@@ -212,8 +212,8 @@ def _saturation(endpoint: Endpoint, payload: Payload, concurrency: int, folder: 
 
 
 def _record(folder: Path, header: Header, probes: Sequence[Probe], stopped: str) -> None:
-    listed = tuple(Listed(number=probe.number, phase=probe.phase) for probe in probes)
-    Search(header=header, probes=listed, stopped=stopped).write(folder / _RECORD, indent=1)
+    listed = tuple(ListedProbe(number=probe.number, phase=probe.phase) for probe in probes)
+    SearchRecord(header=header, probes=listed, stopped=stopped).write(folder / _RECORD, indent=1)
 
 
 def _probe_folder(folder: Path, number: int) -> Path:

@@ -17,7 +17,7 @@ from ..quality.evidence import Evidence, gathered
 from ..quality.weakest import LEAST, weakest
 from ..server_statistics import sizes_of
 from .findings import complete_pairs
-from .pairs import Deployable, GateRun, SampledTensor, SlotRecord, Tensor
+from .pairs import Deployable, DeployedTensor, GateRun, SampledTensor, SlotRecord
 
 _MOST = 4  # axes or classes named one by one
 
@@ -34,7 +34,7 @@ def deployable(artifact: Artifact, samples: Samples, max_batch: int | None) -> D
             SampledTensor(name=spec.name, shape=tuple(spec.shape), sampled=sampled.get(spec.name, ()))
             for spec in artifact.inputs
         ),
-        outputs=tuple(Tensor(name=spec.name, shape=tuple(spec.shape)) for spec in artifact.outputs),
+        outputs=tuple(DeployedTensor(name=spec.name, shape=tuple(spec.shape)) for spec in artifact.outputs),
     )
 
 
@@ -93,7 +93,7 @@ def _lengths(inputs: Sequence[SampledTensor]) -> Iterator[str]:
         yield f"lengths exercised of free axes: {', '.join(fixed[:_MOST])}{more}; other lengths were not tested"
 
 
-def _classes(evidence: Evidence, outputs: Sequence[Tensor]) -> Iterator[str]:
+def _classes(evidence: Evidence, outputs: Sequence[DeployedTensor]) -> Iterator[str]:
     """Classes of which the samples say little or nothing."""
     try:
         names, counts = np.unique(evidence.classes(), return_counts=True)

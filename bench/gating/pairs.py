@@ -21,7 +21,7 @@ from seatrial.optimize.store import write_atomically
 from ..arrays import read_arrays
 from ..budget import Budget
 from ..measurement import NOTHING, Unavailable, check_machine
-from ..measuring.usage import DeviceMemory, Energy, Memory
+from ..measuring.usage import DeviceUse, EnergyUse, Memory
 from ..quality.evidence import Share
 from ..server_statistics import Counted
 from ..verdict import EvaluationSet, Judged
@@ -121,8 +121,8 @@ class SlotRecord(Record, schema=1, what="the record of a slot", next_step=_AGAIN
     load_seconds: float | None = None
     first_inference: float | None = None
     server: Counted = NOTHING
-    device: DeviceMemory | Unavailable = NOTHING
-    energy: Energy | Unavailable = NOTHING
+    device: DeviceUse | Unavailable = NOTHING
+    energy: EnergyUse | Unavailable = NOTHING
     checks: Share | Unavailable = NOTHING
     load_average: float | None = None
     breaches: tuple[str, ...] = ()
@@ -158,7 +158,7 @@ class PinnedPrice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tensor:
+class DeployedTensor:
     """An input or output of a deployed model."""
 
     name: str
@@ -166,7 +166,7 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SampledTensor(Tensor):
+class SampledTensor(DeployedTensor):
     """An input, with the shape of the evaluation samples without the batch; empty where there are none."""
 
     sampled: tuple[int, ...]
@@ -178,7 +178,7 @@ class Deployable:
 
     max_batch: int | None = None
     inputs: tuple[SampledTensor, ...] = ()
-    outputs: tuple[Tensor, ...] = ()
+    outputs: tuple[DeployedTensor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

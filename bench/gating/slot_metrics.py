@@ -229,7 +229,7 @@ class DeviceMemory(SlotMetric):
     summary: ClassVar[str] = "highest GPU memory above an empty server's"
 
     def value(self, slot: SlotRecord, usd_hour: float) -> float | None:
-        return slot.device.peak if isinstance(slot.device, usage.DeviceMemory) else None
+        return slot.device.peak if isinstance(slot.device, usage.DeviceUse) else None
 
 
 class Energy(SlotMetric):
@@ -240,7 +240,7 @@ class Energy(SlotMetric):
     summary: ClassVar[str] = "GPU energy per inference, net of idling"
 
     def value(self, slot: SlotRecord, usd_hour: float) -> float | None:
-        return slot.energy.per_inference if isinstance(slot.energy, usage.Energy) else None
+        return slot.energy.per_inference if isinstance(slot.energy, usage.EnergyUse) else None
 
 
 class FileSize(SlotMetric):

@@ -16,7 +16,7 @@ from seatrial.optimize.errors import MachineError
 
 from ..measurement import Unavailable
 from ..processes import tree
-from .usage import DeviceMemory, Energy, GpuMemory
+from .usage import DeviceUse, EnergyUse, GpuMemory
 
 if TYPE_CHECKING:
     from .on_nvml import Gpu, Nvml
@@ -83,13 +83,13 @@ class DeviceProbe:
         self._open.close()
 
     @property
-    def result(self) -> DeviceMemory | Unavailable:
+    def result(self) -> DeviceUse | Unavailable:
         """Return what was seen, or why there is nothing."""
         if self._unavailable:
             return Unavailable(unavailable=self._unavailable)
         gpus = {gpu.uuid: gpu for _, gpu in self._states}
         told = {uuid: self._of(uuid, gpu) for uuid, gpu in gpus.items()}
-        return DeviceMemory(
+        return DeviceUse(
             peak=self._together,
             last=sum(each.last for each in told.values()),
             baseline="empty server" if self.before else "start of the measurement",
@@ -178,7 +178,7 @@ class EnergyMeter:
         if not self._unavailable and (now := self._read()) is not None:
             self._begun = now
 
-    def result(self, inferences: int) -> Energy | Unavailable:
+    def result(self, inferences: int) -> EnergyUse | Unavailable:
         """Return the energy of so many inferences, or why there is nothing to tell."""
         if self._unavailable:
             return Unavailable(unavailable=self._unavailable)
@@ -186,7 +186,7 @@ class EnergyMeter:
             return Unavailable(unavailable="the energy counter did not advance, or nothing was inferred")
         net = self._joules - self._idle_watts * self._seconds
         short = self._seconds < SURE_SECONDS
-        return Energy(
+        return EnergyUse(
             joules=self._joules,
             idle_watts=self._idle_watts,
             seconds=self._seconds,

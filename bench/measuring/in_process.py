@@ -27,7 +27,7 @@ from ..measurement import NOTHING, Unavailable
 from ..processes import Resident, resident
 from .bound import BoundTimes, bound_times, settle
 from .device import EnergyMeter
-from .usage import Energy
+from .usage import EnergyUse
 
 LEAST = 10  # inferences per scenario, however slow the model
 MOST = 200_000
@@ -94,7 +94,7 @@ class Ran:
     allocators: Mapping[str, str | Mapping[str, int]]
     provider: str
     device: str
-    energy: Energy | Unavailable
+    energy: EnergyUse | Unavailable
     bound: BoundTimes | None
 
 
@@ -125,7 +125,7 @@ def measure(artifact: Artifact, store: Store, samples: dict[str, Array], plan: P
         with _sm_clock() as clock:
             settle(lambda: target.ask(0, batch), clock)
     single = _scenario(target, fixed or 1, plan.seconds)
-    energy: Energy | Unavailable = NOTHING
+    energy: EnergyUse | Unavailable = NOTHING
     if on_gpu:
         with EnergyMeter() as meter:
             offline = _scenario(target, batch, plan.seconds, begin=meter.begin)

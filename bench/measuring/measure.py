@@ -41,11 +41,11 @@ from .measured import (
     TRANSFER,
     ArtifactSubject,
     EndpointSubject,
-    RanOn,
+    EngineUsed,
     Summary,
 )
 from .probes import MemoryProbe
-from .usage import DeviceMemory, Energy, Memory
+from .usage import DeviceUse, EnergyUse, Memory
 
 Progress = Callable[[float], None]
 """Called with the completed fraction of the measurement, 0 to 1."""
@@ -104,9 +104,9 @@ def measure_artifact(
             tick=(lambda ran: progress(min(1.0, ran / expected))) if progress else None,
         )
     memory = probes[0].result
-    header = measured.Header(
+    header = measured.MeasuredHeader(
         subject=ArtifactSubject(name=artifact.short, digest=artifact.digest, format=artifact.format),
-        engine=RanOn(name=engine.name, provider=told.provider, device=told.device),
+        engine=EngineUsed(name=engine.name, provider=told.provider, device=told.device),
         threads=plan.threads,
         cores=tuple(cores),
         memory=replace(memory, phases=told.phases, allocators=told.allocators),
@@ -156,7 +156,7 @@ def measure_endpoint(
     answered = run.done[run.status == OK]
     memory.answered(run.start + answered)
     used = memory.usage
-    header = measured.Header(
+    header = measured.MeasuredHeader(
         subject=EndpointSubject(name=endpoint.url + endpoint.path, model=endpoint.model, version=endpoint.version),
         memory=_ELSEWHERE if isinstance(used, Unavailable) else replace(used, of=watched),
         server=counting.counted,
@@ -250,7 +250,7 @@ def _ran(told: in_process.Ran, artifact: Artifact, seen_from_outside: int) -> Ta
     ]
 
 
-def _on_gpu(told: in_process.Ran, device: DeviceMemory | Unavailable) -> Taken:
+def _on_gpu(told: in_process.Ran, device: DeviceUse | Unavailable) -> Taken:
     """Return the values that only a run on a GPU has: bound buffers, device memory, energy; none on the processor."""
     if told.device.startswith("cpu"):
         return []
@@ -263,14 +263,14 @@ def _on_gpu(told: in_process.Ran, device: DeviceMemory | Unavailable) -> Taken:
             (TRANSFER, f"to the device, batches of {bound.batch}", bound.write),
             (TRANSFER, f"from the device, batches of {bound.batch}", bound.read),
         ]
-    if isinstance(device, DeviceMemory):
+    if isinstance(device, DeviceUse):
         taken.append((metric_of("device_memory"), "the whole process", [device.peak]))
-    if isinstance(told.energy, Energy):
+    if isinstance(told.energy, EnergyUse):
         taken.append((metric_of("energy"), f"Offline, batches of {told.batch}", [told.energy.per_inference]))
     return [each for each in taken if len(each[2])]
 
 
-def _loaded(run: LoadRun, scenario: str, batch: int, about: measured.Header) -> Taken:
+def _loaded(run: LoadRun, scenario: str, batch: int, about: measured.MeasuredHeader) -> Taken:
     """Return the available values of an open-loop run and the probes beside it."""
     kept = (run.status == OK) | (run.status == CENSORED)
     done = run.done[run.status == OK]
@@ -281,8 +281,8 @@ def _loaded(run: LoadRun, scenario: str, batch: int, about: measured.Header) -> 
         "compute": mean_compute(counted),
         "peak_memory": about.memory.peak if isinstance(about.memory, Memory) else None,
         "steady_memory": about.memory.last if isinstance(about.memory, Memory) else None,
-        "device_memory": about.device.peak if isinstance(about.device, DeviceMemory) else None,
-        "energy": about.energy.per_inference if isinstance(about.energy, Energy) else None,
+        "device_memory": about.device.peak if isinstance(about.device, DeviceUse) else None,
+        "energy": about.energy.per_inference if isinstance(about.energy, EnergyUse) else None,
     }
     taken: Taken = [
         (LATENCY, scenario, (run.done[kept] - run.intended[kept]).tolist()),
@@ -294,7 +294,7 @@ def _loaded(run: LoadRun, scenario: str, batch: int, about: measured.Header) -> 
     return [each for each in taken if len(each[2])]
 
 
-def _kept(folder: Path, subject: str, taken: Taken, header: measured.Header) -> Summary:
+def _kept(folder: Path, subject: str, taken: Taken, header: measured.MeasuredHeader) -> Summary:
     measurements = [
         Measurement(
             subject=subject,

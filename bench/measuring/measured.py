@@ -26,7 +26,7 @@ from ..measurement import Measurement, Metric, Unavailable
 from ..server_statistics import Counted, ServerCounts
 from .growth import Growth
 from .order_statistics import quantiles
-from .usage import DeviceMemory, Energy, Memory
+from .usage import DeviceUse, EnergyUse, Memory
 
 KIND = "measure"
 HEADER, VALUES, SUMMARY, LOAD = "measure.json", "measurements.json", "summary.json", "load"
@@ -87,7 +87,7 @@ class EndpointSubject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RanOn:
+class EngineUsed:
     """The engine that ran an artifact, with the provider and the device that it really used."""
 
     name: str
@@ -96,7 +96,7 @@ class RanOn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Header(
+class MeasuredHeader(
     Record,
     schema=1,
     what="the header of a measured run",
@@ -112,18 +112,18 @@ class Header(
     kind: ClassVar[str] = KIND
 
     subject: ArtifactSubject | EndpointSubject
-    engine: RanOn | None = None
+    engine: EngineUsed | None = None
     threads: int | None = None
     cores: tuple[int, ...] | None = None
     memory: Memory | Unavailable
     server: Counted | None = None
-    device: DeviceMemory | Unavailable
-    energy: Energy | Unavailable | None = None
+    device: DeviceUse | Unavailable
+    energy: EnergyUse | Unavailable | None = None
     environment: Mapping[str, Any]
     at: str
 
     @property
-    def short(self) -> "Header":
+    def short(self) -> "MeasuredHeader":
         """Return the header without the series of memory."""
         told = self.memory if isinstance(self.memory, Unavailable) else replace(self.memory, series=None)
         return replace(self, memory=told)
@@ -146,7 +146,7 @@ class Summary(Record, schema=1):
     """Summary of a measured run. `breaches` make it invalid; `notes` weaken a value; `about` is the run's header
     without the series of memory."""
 
-    about: Header
+    about: MeasuredHeader
     figures: tuple[Figure, ...]
     breaches: tuple[str, ...]
     notes: tuple[str, ...]
@@ -176,7 +176,7 @@ def open_run(folder: Path) -> None:
         )
 
 
-def write(folder: Path, header: Header, measurements: Sequence[Measurement]) -> Summary:
+def write(folder: Path, header: MeasuredHeader, measurements: Sequence[Measurement]) -> Summary:
     """Keep a run, and what it says. The header comes last: a folder with one is whole."""
     Values(measurements=tuple(measurements)).write(folder / VALUES)
     header.write(folder / HEADER, indent=1)
@@ -209,7 +209,7 @@ def recompute(folder: Path) -> Summary:
     return summary
 
 
-def read(folder: Path) -> tuple[Header, tuple[Measurement, ...]]:
+def read(folder: Path) -> tuple[MeasuredHeader, tuple[Measurement, ...]]:
     """Header and raw values of a run.
 
     Raises: as `recompute`.
@@ -219,7 +219,7 @@ def read(folder: Path) -> tuple[Header, tuple[Measurement, ...]]:
             "there is no measured run", where=str(folder), next_step="name a folder that `seatrial measure` wrote"
         )
     try:
-        return Header.read(folder / HEADER), Values.read(folder / VALUES).measurements
+        return MeasuredHeader.read(folder / HEADER), Values.read(folder / VALUES).measurements
     except FileNotFoundError as error:
         raise IntegrityError("the run lacks its values", where=str(folder / VALUES), next_step=_AGAIN) from error
 
@@ -264,7 +264,7 @@ def _rate_interval(rates: npt.NDArray[np.float64]) -> tuple[float, float] | None
     return centre - reach, centre + reach
 
 
-def _notes(about: Header, figures: Sequence[Figure]) -> list[str]:
+def _notes(about: MeasuredHeader, figures: Sequence[Figure]) -> list[str]:
     notes = [
         (
             f"{each.scenario}: {each.n} latencies, equivalent to {each.n_effective} independent ones, are "

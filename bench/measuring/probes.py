@@ -18,7 +18,7 @@ from ..measurement import NOTHING, Unavailable
 from ..processes import alive as alive
 from ..processes import forget_high_water, group_peak, proportional, resident, tree
 from .growth import Growth, growth
-from .usage import Look, Memory, Series
+from .usage import Look, Memory, MemorySeries
 
 INTERVAL = 0.02  # seconds between looks
 POINTS = 300  # of the series that is kept, at most twice as many
@@ -131,11 +131,11 @@ class MemoryProbe:
             growth=grown,
         )
 
-    def _told(self) -> tuple[Series, Growth | Unavailable]:
+    def _told(self) -> tuple[MemorySeries, Growth | Unavailable]:
         """The series, and the growth over that part of it in which requests were answered."""
         with self._lock:
             looks = list(self._series)
-        series = Series(**{name: tuple(getattr(each, name) for each in looks) for name in _SERIES})
+        series = MemorySeries(**{name: tuple(getattr(each, name) for each in looks) for name in _SERIES})
         if not any(times.size for times in self._answered):
             return series, NOTHING
         times = np.sort(np.concatenate(self._answered))

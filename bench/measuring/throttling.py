@@ -7,7 +7,7 @@ is not among these: under load many cards stay at it, and how often a model reac
 from collections.abc import Sequence
 
 from ..measurement import Unavailable
-from .usage import DeviceMemory, State
+from .usage import DeviceUse, State
 
 SLOWING = (
     "hardware slowdown",
@@ -20,7 +20,7 @@ SLOWING = (
 MOST = 0.01  # of all looks
 
 
-def breaches(device: DeviceMemory | Unavailable) -> tuple[str, ...]:
+def breaches(device: DeviceUse | Unavailable) -> tuple[str, ...]:
     """Return one sentence for each GPU in use that was slowed; `device` is what a `DeviceProbe` recorded."""
     gpus = {} if isinstance(device, Unavailable) else device.gpus
     used = [(uuid, gpu) for uuid, gpu in sorted(gpus.items()) if gpu.peak > 0]

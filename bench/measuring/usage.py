@@ -28,7 +28,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Series(Record, sparse=("requests",)):
+class MemorySeries(Record, sparse=("requests",)):
     """Looks in order of time, thinned to a few hundred; `requests` were served until then, None where unknown."""
 
     at: tuple[float, ...]
@@ -68,7 +68,7 @@ class Memory(Record, sparse=("series", "of", "allocators")):
     group_peak: int | None = None
     start: float | None = None
     phases: Mapping[str, Look | Resident] = field(default_factory=dict)
-    series: Series | None = None
+    series: MemorySeries | None = None
     growth: Growth | Unavailable = NOTHING
     of: str = ""
     allocators: Mapping[str, str | Mapping[str, int]] = field(default_factory=dict)
@@ -107,7 +107,7 @@ class GpuMemory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceMemory(Record):
+class DeviceUse(Record):
     """Bytes above the `baseline` over all GPUs, and what was seen of each by UUID."""
 
     peak: int
@@ -117,7 +117,7 @@ class DeviceMemory(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Energy(Record):
+class EnergyUse(Record):
     """Joules gross and net of idling over `seconds`, and net per inference."""
 
     joules: float

@@ -11,13 +11,13 @@ from seatrial.bench.gating.exercised import exercised
 from seatrial.bench.gating.pairs import (
     ARMS,
     Deployable,
+    DeployedTensor,
     GateRun,
     PinnedPrice,
     RunHeader,
     SampledTensor,
     SaturationUse,
     SlotRecord,
-    Tensor,
     plan,
 )
 from seatrial.bench.measurement import NOTHING
@@ -34,7 +34,7 @@ def _run(most: int, sizes: dict[int, int], at_saturation: dict[int, int], shares
     about = Deployable(
         max_batch=most,
         inputs=(SampledTensor(name="x", shape=("batch", 4), sampled=(4,)),),
-        outputs=(Tensor(name="y", shape=("batch", 10)),),
+        outputs=(DeployedTensor(name="y", shape=("batch", 10)),),
     )
     header = RunHeader(
         base=Judged(name="", digest=""),

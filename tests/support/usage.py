@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seatrial.bench.measuring.growth import Growth, Part
-from seatrial.bench.measuring.usage import DeviceMemory, Energy, Memory
+from seatrial.bench.measuring.usage import DeviceUse, EnergyUse, Memory
 from seatrial.bench.server_statistics import ServerCounts
 
 NO_COUNTS = ServerCounts(
@@ -37,11 +37,11 @@ def held(bytes_: int, slopes: Sequence[float]) -> Memory:
     return Memory(peak=bytes_, last=bytes_, growth=grown(slopes))
 
 
-def on_gpu(bytes_: int) -> DeviceMemory:
+def on_gpu(bytes_: int) -> DeviceUse:
     """Return GPU memory with that peak."""
-    return DeviceMemory(peak=bytes_, last=bytes_, baseline="empty server", gpus={})
+    return DeviceUse(peak=bytes_, last=bytes_, baseline="empty server", gpus={})
 
 
-def spent(joules: float) -> Energy:
+def spent(joules: float) -> EnergyUse:
     """Return energy with that many joules per inference."""
-    return Energy(joules=joules, idle_watts=0.0, seconds=1.0, net_joules=joules, per_inference=joules)
+    return EnergyUse(joules=joules, idle_watts=0.0, seconds=1.0, net_joules=joules, per_inference=joules)

@@ -14,7 +14,7 @@ from seatrial.bench.measuring import bound, in_process, measure, rotation
 from seatrial.bench.measuring.bound import bound_times, settle
 from seatrial.bench.measuring.device import EnergyMeter
 from seatrial.bench.measuring.in_process import Plan
-from seatrial.bench.measuring.usage import Energy
+from seatrial.bench.measuring.usage import EnergyUse
 from seatrial.optimize.artifact import Artifact
 from seatrial.optimize.draft.finished import sealed
 from seatrial.optimize.samples import Array
@@ -156,7 +156,7 @@ def test_a_run_on_a_gpu_has_bound_times_energy_and_device_memory(
     monkeypatch.setattr(in_process, "EnergyMeter", partial(EnergyMeter, idle_seconds=0.0))
     artifact, store = kept
     told = in_process.measure(artifact, store, {"x": X}, Plan(seconds=0.05, batch=4))
-    assert isinstance(told.energy, Energy)
+    assert isinstance(told.energy, EnergyUse)
     assert told.energy.joules == pytest.approx(2.0 * len(told.offline))
     assert told.energy.per_inference <= 0.5
     assert told.bound is not None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from seatrial.bench.measurement import NOTHING
 from seatrial.bench.measuring.growth import Floats, Growth, growth, theil_sen
-from seatrial.bench.measuring.usage import Memory, Series, parts_of
+from seatrial.bench.measuring.usage import Memory, MemorySeries, parts_of
 from seatrial.optimize.errors import IntegrityError
 
 MIB = 1 << 20
@@ -88,7 +88,7 @@ def test_parts_are_those_of_the_series_where_they_were_not_kept() -> None:
     assert parts_of(memory) == found.parts
     looks = (1, 2, *held.astype(int).tolist(), 3)
     served = (0, 0, *(REQUESTS + 1).astype(int).tolist(), 2991)
-    series = Series(
+    series = MemorySeries(
         at=tuple(map(float, range(len(looks)))), resident=looks, anonymous=looks, file=looks, pss=looks, requests=served
     )
     earlier = {key: item for key, item in found.to_json().items() if key not in ("upper", "parts")}

@@ -11,13 +11,13 @@ from seatrial.bench.measurement import NOTHING, Measurement, Metric
 from seatrial.bench.measuring import measured
 from seatrial.bench.measuring.growth import Growth
 from seatrial.bench.measuring.measured import LATENCY
-from seatrial.bench.measuring.usage import Memory, Series
+from seatrial.bench.measuring.usage import Memory, MemorySeries
 from seatrial.bench.metrics import metric_of
 from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
 
-LOOKS = Series(at=(1.0,), resident=(5,), anonymous=(3,), file=(2,), pss=(5,))
+LOOKS = MemorySeries(at=(1.0,), resident=(5,), anonymous=(3,), file=(2,), pss=(5,))
 GROWTH = Growth(slope=0.0, lower=0.0, grown=0.0, stepped=0.0, steps=0, shrunk=0.0, note="did not grow")
-ABOUT = measured.Header(
+ABOUT = measured.MeasuredHeader(
     subject=measured.ArtifactSubject(name="m", digest="d", format="onnx"),
     memory=Memory(peak=5, last=5, series=LOOKS, growth=replace(GROWTH, upper=1.0)),
     device=NOTHING,

@@ -15,7 +15,7 @@ from seatrial.bench.budget import Budget
 from seatrial.bench.gating.judge import judge
 from seatrial.bench.gating.pairs import GateRun, SlotRecord
 from seatrial.bench.load.summary import LoadSummary
-from seatrial.bench.measuring.usage import Memory, Series
+from seatrial.bench.measuring.usage import Memory, MemorySeries
 from seatrial.bench.on_plotly import latency_cdf, log_ticks, thinned_tail
 from seatrial.bench.report import StageRow, print_verdict, rows, to_markdown, write_html
 from seatrial.bench.report.junit import to_junit
@@ -76,7 +76,7 @@ def accounted(run: GateRun) -> GateRun:
         sums: dict[str, Any] = {name: share * whole for name, share in parts.items()}
         server = replace(NO_COUNTS, requests=record.service.size, batch_sizes={1: 900, 4: 40}, **sums)
         held = (10**8, 2 * 10**8, 2 * 10**8)
-        series = Series(at=(1.0, 2.0, 3.0), resident=held, anonymous=held, file=(0, 0, 0), pss=held)
+        series = MemorySeries(at=(1.0, 2.0, 3.0), resident=held, anonymous=held, file=(0, 0, 0), pss=held)
         return replace(record, server=server, memory=Memory(peak=held[1], last=held[2], series=series))
 
     return replace(run, records=tuple(richer(record) for record in run.records))
