@@ -109,7 +109,8 @@ def _one(run: Run, section: Section, seconds: float) -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="seatrial-gpu-") as folder:
         file, log = Path(folder, "found.json"), Path(folder, "log")
-        command = [sys.executable, "-m", "scripts.gpu_sections.child", section.name, str(file), device, str(seconds)]
+        command = [sys.executable, "-m", "scripts.gpu_sections.child"]
+        command += [section.name, str(file), device, str(seconds), str(os.getpid())]
         with log.open("w") as words:
             process = subprocess.Popen(
                 command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=words, stderr=words, start_new_session=True
@@ -146,5 +147,11 @@ def _report(run: Run) -> None:
         print(f"no GPU: {reason}" if run.exit_code == NO_GPU else reason)
 
 
+def _ended(number: int, _: object) -> None:
+    sys.exit(128 + number)  # the section that runs ends with this process
+
+
 if __name__ == "__main__":
+    for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(each, _ended)
     sys.exit(main())

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from xml.etree import ElementTree
 import pytest
 
 from scripts.gpu_sections import ceilings, energy, latency, main, memory, page, suite
+from scripts.gpu_sections.child import finite
 from scripts.gpu_sections.place import MissingPartError, Place, Times
 from scripts.gpu_sections.record import Run, at_least, at_most, read, verdict
 from scripts.gpu_sections.sections import SECTIONS, Section
+from seatrial.bench.processes import alive
 from seatrial.optimize.environment import environment
 
 ROOT = Path(__file__).parents[2]
@@ -119,6 +122,35 @@ def test_a_section_that_hangs_or_breaks_ends_with_its_reason(name: str, seconds:
     assert found["status"] == status
     assert found["reason"]
     assert found["claims"] == []
+
+
+def test_a_figure_that_is_no_number_loses_no_others() -> None:
+    value = {"rows": ({"error": float("nan"), "seconds": 1.5},), "claims": [], "n": float("-inf")}
+    assert finite(value) == {"rows": [{"error": "nan", "seconds": 1.5}], "claims": [], "n": "-inf"}
+
+
+def test_a_run_that_is_ended_ends_its_section_and_leaves_a_record(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    command = [sys.executable, "-m", "scripts.gpu_sections.main", "--out", str(out)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        until = time.monotonic() + 60
+        children: list[int] = []
+        while not children and time.monotonic() < until:
+            time.sleep(0.05)
+            told = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+            children = [int(each) for each in told.split()]
+        process.terminate()
+        assert process.wait(30) == 128 + 15
+    finally:
+        process.kill()
+        process.communicate()
+    assert children
+    until = time.monotonic() + 30
+    while any(alive((child,)) for child in children) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(alive((child,)) for child in children)
+    assert not json.loads(out.read_text())["finished"]
 
 
 def test_sections_beyond_the_time_are_not_started(tmp_path: Path) -> None:
