@@ -13,6 +13,7 @@ from seatrial.optimize.draft.finished import tried_on
 from seatrial.optimize.recipe.data import Data
 from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.samples import Array
+from seatrial.optimize.sessions.choice import EngineChoice
 from seatrial.optimize.terminal import Device, Engine, Json, emit, led, named, out, progress, store
 
 from ..load.inputs import distinct_inputs, random_inputs
@@ -69,6 +70,7 @@ def measure(
             report("measure", share, subject)
 
         if is_url(subject):
+            EngineChoice(engine=engine, device=device).refuse_for_server(subject)
             given = replace(endpoint_of(subject), metrics_url=metrics_url)
             summary = _endpoint(given, recipe, (rate, seconds, seed), batch or 1, own_target, folder, tell)
         else:

@@ -12,6 +12,7 @@ from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.quality import metric
 from seatrial.optimize.recipe.data import Data
 from seatrial.optimize.recipe.recipe import Recipe, load_recipe
+from seatrial.optimize.sessions.choice import EngineChoice
 from seatrial.optimize.terminal import Device, Engine, Json, emit, led, named, out, progress, store
 
 from ..budget import load_budget
@@ -44,6 +45,8 @@ def quality(
     Without --budget all results are informational (exit 0). With it: PASS (0), FAIL (1), INCONCLUSIVE (3) or INVALID
     (4), by the rules of a gate. Attacks need the source: an artifact whose recipe started from torch.
     """
+    if all("://" in each for each in (target, against or target)):
+        EngineChoice(engine=engine, device=device).refuse_for_server(target)
     loaded = load_recipe(recipe).measured_in(engine, device)
     found, checks, facts = _look(target, against, loaded, budget)
     title = target if against is None else f"{target} against {against}"
@@ -74,7 +77,8 @@ def _look(
     if limits is not None and not limits.checks:
         raise ConfigError("the budget has no checks", where=str(budget), next_step="add [[checks]], or omit the budget")
     one, other = _target(target), None if against is None else _target(against)
-    choice.check([each.format for each in (one, other) if isinstance(each, Artifact)])
+    if opened := [each.format for each in (one, other) if isinstance(each, Artifact)]:
+        choice.check(opened)
     samples = Data(recipe, kept, machine.environment()).samples("evaluation")
     source = adversarial.source_of((one, other), kept)
     attackable = source is not None and source.format == "torch"

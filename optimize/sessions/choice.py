@@ -40,6 +40,19 @@ class EngineChoice:
         chosen = [self.of(format_) for format_ in formats]
         return {"engines": [[each.engine, each.device] for each in chosen]} if any(chosen) else {}
 
+    def refuse_for_server(self, where: str) -> None:
+        """Check that nothing is asked of a server, which opens its model itself.
+
+        Raises:
+            ConfigError: an engine or a device is named.
+        """
+        if self:
+            raise ConfigError(
+                "an engine or device was named for a served model, which runs in its server's",
+                where=where,
+                next_step="remove --engine and --device, or name an artifact",
+            )
+
     def check(self, formats: Collection[Format]) -> None:
         """Check that the engine opens one of the formats, and that this machine has all that it needs.
 

@@ -110,10 +110,15 @@ def test_nodes_that_a_provider_leaves_to_the_cpu_are_listed() -> None:
     assert left_to_cpu(Session()) == ("top", "Shape")
 
 
-def test_on_the_cpu_no_node_fell_back_and_onnx_runtime_reports_where_each_runs(tmp_path: Path) -> None:
-    session = OrtSession(linear(tmp_path / "linear.onnx"))
-    assert session.on_cpu == ()
-    (part,) = session._session.get_provider_graph_assignment_info()
+def test_on_the_cpu_no_node_fell_back(tmp_path: Path) -> None:
+    assert OrtSession(linear(tmp_path / "linear.onnx")).on_cpu == ()
+
+
+def test_this_onnx_runtime_reports_where_each_node_runs(tmp_path: Path) -> None:
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    session = ort.InferenceSession(str(linear(tmp_path / "linear.onnx")), options, providers=[CPU])
+    (part,) = session.get_provider_graph_assignment_info()
     assert (part.ep_name, [node.op_type for node in part.get_nodes()]) == (CPU, ["MatMul"])
 
 

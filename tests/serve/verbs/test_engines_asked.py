@@ -127,6 +127,16 @@ def test_an_engine_or_device_that_cannot_be_meant_is_refused(
     assert no_figure(asked(*words, *options, "--json"))
 
 
+@pytest.mark.parametrize("verb", ["measure", "quality"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_engine_is_not_asked_of_a_server(tmp_path: Path, verb: str) -> None:
+    more = ("--recipe", recipe(tmp_path)) if verb == "quality" else ()
+    done = asked(verb, "http://127.0.0.1:9/v2/models/m", *more, "--engine", "openvino", "--json")
+    assert done.exit_code == 2, done.output
+    assert "a served model, which runs in its server's" in done.output
+    assert no_figure(done)
+
+
 @pytest.mark.skipif(bool(environment().gpus), reason="this machine has an NVIDIA GPU")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_gate_for_a_gpu_is_refused_before_a_server_starts(tmp_path: Path) -> None:
