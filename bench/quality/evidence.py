@@ -59,7 +59,7 @@ class Evidence:
         return base, self.candidate.outputs[chosen].astype(np.float64)
 
     def scores(self, variant: str = CLEAN) -> tuple[Array | None, Array]:
-        """Both arms' per-sample scores in one variant of the inputs.
+        """Both arms' scores, [samples], in one variant of the inputs.
 
         Raises:
             ConfigError: that variant was not asked.
@@ -91,12 +91,12 @@ def class_labels(samples: Samples) -> bool:
 
 
 def named_arms(both: tuple[Array | None, Array]) -> dict[str, Array]:
-    """Return the values of both arms by name, without a base that is not there."""
+    """Return the values of both arms, [samples, ...], by name, without a base that is not there."""
     return {name: values for name, values in zip(("base", "candidate"), both, strict=True) if values is not None}
 
 
 def packed(array: Array) -> dict[str, Any]:
-    """An array as JSON values; text becomes a list."""
+    """An array of any shape as JSON values; text becomes a list."""
     if array.dtype.kind in "US":
         return {"text": [each.decode() if isinstance(each, bytes) else str(each) for each in array.tolist()]}
     plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
@@ -105,7 +105,7 @@ def packed(array: Array) -> dict[str, Any]:
 
 
 def unpacked(value: Mapping[str, Any]) -> Array:
-    """Read what `packed` wrote.
+    """Read what `packed` wrote, in its shape.
 
     Raises:
         IntegrityError: it is not that.
@@ -157,4 +157,5 @@ def _answers(shares: Sequence[Mapping[str, Any]]) -> Answers:
 
 
 def _joined(parts: Sequence[Mapping[str, Any]]) -> Array:
+    """Return what `packed` wrote of consecutive samples as one array, [samples, ...]."""
     return np.concatenate([unpacked(part) for part in parts])
