@@ -99,7 +99,7 @@ class Check:
         """
 
     def altered(self, variant: str, inputs: Mapping[str, Array], ranges: Mapping[str, Any], first: int) -> Any:
-        """Return the inputs of one variant, the same for the same arguments; `first` is the number of their first.
+        """Return the inputs [n, ...] of one variant, the same for the same arguments; `first` numbers the first sample.
 
         Raises:
             ConfigError: no input is of the sort that it alters.
@@ -107,7 +107,7 @@ class Check:
         raise NotImplementedError
 
     def craft(self, module: Any, inputs: Mapping[str, Array], labels: Array, outputs: Any, bounds: Any) -> Any:
-        """Return the altered inputs by variant, made from the source's module; only where it `needs_source`."""
+        """Return the altered inputs, [n, ...], by variant, from the source's module; only where it `needs_source`."""
         raise NotImplementedError
 
     def quantity(self, evidence: Any, rule: str) -> Any:

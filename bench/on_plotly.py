@@ -37,11 +37,12 @@ def latency_cdf(base: Array, candidate: Array) -> str:
 
 
 def latency_curve(values: Array) -> str:
-    """One run's latency distribution, drawn as `latency_cdf` draws two."""
+    """One run's latency distribution, [requests] in seconds, drawn as `latency_cdf` draws two."""
     return _distributions([("latency", values, CANDIDATE_COLOUR)])
 
 
 def _distributions(arms: Sequence[tuple[str, Array, str]]) -> str:
+    """Return the figure of the arms: name, latencies in seconds [requests], and colour of each."""
     figure = go.Figure()
     for name, values, colour in arms:
         x, y = thinned_tail(values)

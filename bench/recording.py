@@ -79,6 +79,7 @@ def read(path: Path) -> Recording:
 
 
 def _npz(path: Path) -> tuple[str, Floats]:
+    """Return the clock's name and the times of arrival in an npz file, [arrivals] in its unit."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:  # it leaves a broken file open
             name = _known(tuple(stored.files), path)
@@ -88,6 +89,7 @@ def _npz(path: Path) -> tuple[str, Floats]:
 
 
 def _csv(path: Path, content: bytes) -> tuple[str, Floats]:
+    """Return the clock's name and the times of arrival in a CSV file, [arrivals] in its unit."""
     try:
         rows = [row for row in csv.reader(content.decode("utf-8-sig").splitlines()) if row]
     except (UnicodeDecodeError, csv.Error) as error:

@@ -257,7 +257,7 @@ def replay(
 
 
 def _uniforms(seed: int, count: int) -> Iterator[Floats]:
-    """Blocks of uniform numbers in [0, 1) with 53 random bits each; the stream does not depend on the block's size.
+    """Blocks [count] of uniform numbers in [0, 1), 53 random bits each; the stream does not depend on the block's size.
 
     Raises:
         ConfigError: a negative seed.
@@ -270,7 +270,7 @@ def _uniforms(seed: int, count: int) -> Iterator[Floats]:
 
 
 def _until(end: float, gaps: Iterator[Floats]) -> Floats:
-    """Gaps summed up to arrivals before `end`."""
+    """Gaps in seconds, summed up to the arrivals before `end`, [arrivals]."""
     parts: list[Floats] = []
     reached = 0.0
     while reached < end:
@@ -296,7 +296,7 @@ def _gammas(uniform: Floats, shape: float) -> Floats:
 
 
 def _area(profile: Sequence[Sequence[float]], times: Floats) -> Floats:
-    """Area under a profile of rates up to each time; beyond its end the last rate goes on."""
+    """Area under a profile of rates (1/s) up to each of the times (s), [n]; beyond its end the last rate goes on."""
     ends, rates = np.array(profile, dtype=np.float64).T
     areas = np.concatenate([[0.0], np.cumsum(np.diff(ends) * (rates[1:] + rates[:-1]) / 2)])
     index = np.clip(np.searchsorted(ends, times, "right") - 1, 0, len(ends) - 1)
@@ -306,7 +306,7 @@ def _area(profile: Sequence[Sequence[float]], times: Floats) -> Floats:
 
 
 def _area_inverse(profile: Sequence[Sequence[float]], areas: Floats) -> Floats:
-    """The times at which the area under the profile reaches these values."""
+    """The times in seconds, [n], at which the area under the profile reaches these values, [n]."""
     ends, rates = np.array(profile, dtype=np.float64).T
     corners = np.concatenate([[0.0], np.cumsum(np.diff(ends) * (rates[1:] + rates[:-1]) / 2)])
     index = np.clip(np.searchsorted(corners, areas, "right") - 1, 0, len(ends) - 2)

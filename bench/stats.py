@@ -45,7 +45,7 @@ class Paired:
 
 
 def log_ratios(base: npt.ArrayLike, candidate: npt.ArrayLike, sign: int) -> Array:
-    """``sign * ln(candidate / base)`` for every pair; `sign` +1 where lower is better, -1 where higher is.
+    """``sign * ln(candidate / base)`` for every pair, [pairs]; `sign` +1 where lower is better, -1 where higher is.
 
     Raises:
         ValueError: lengths differ, or a value is not finite and positive.
@@ -98,7 +98,8 @@ def paired(differences: npt.ArrayLike, order: npt.ArrayLike, *, se_floor: float 
 def has_outlier(differences: Array, order: Array) -> bool:
     """Return whether a pair is an outlier by scaled MADs within its own order (Iglewicz and Hoaglin, small samples).
 
-    From medians and not from the fit, since an outlier distorts the fit of a few pairs and hides in it.
+    `differences` and `order` are [pairs]. From medians and not from the fit, since an outlier distorts the fit of a few
+    pairs and hides in it.
     """
     first, second = differences[order < 0], differences[order > 0]
     distance = np.abs(np.concatenate([first - np.median(first), second - np.median(second)]))
@@ -279,7 +280,7 @@ def paired_drop(base: npt.ArrayLike, candidate: npt.ArrayLike, margin: float, *,
 
 
 def is_binary(scores: Array) -> bool:
-    """Return whether every score is 0 or 1."""
+    """Return whether every score, [samples], is 0 or 1."""
     return bool(np.all((scores == 0) | (scores == 1)))
 
 
@@ -343,7 +344,7 @@ def _reach(alpha: float, n: int) -> float:
 
 
 def _walsh(values: Array) -> Array:
-    """All pairwise means (i <= j), sorted: their median is the Hodges-Lehmann estimate."""
+    """All pairwise means (i <= j) of values [n], sorted, [n (n + 1) / 2]; their median is Hodges and Lehmann's."""
     i, j = np.triu_indices(values.size)
     return np.sort((values[i] + values[j]) / 2)
 

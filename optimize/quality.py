@@ -1,7 +1,7 @@
 """Quality: the recipe's metric as one score per sample, higher is better; nothing is judged here.
 
-A metric is a name below or the user's ``metric(outputs, labels) -> [n]``. Scores per sample, not one mean, so that
-two models can be compared pair by pair on the same samples.
+A metric is one of `recipe.metrics` or the user's ``metric(outputs, labels) -> [n]``. Scores per sample, not one mean,
+so that two models can be compared pair by pair on the same samples.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from .errors import ConfigError, SourceError
+from .recipe.metrics import METRICS
 from .recipe.recipe import Recipe
 from .samples import Array, Samples
 from .sessions.session import Session
@@ -35,45 +36,8 @@ def scores(session: Session, samples: Samples, score: Score, *, batch: int = 64)
     return np.concatenate(list(parts)).astype(np.float64)
 
 
-def accuracy(output: Array, labels: Array | None) -> Array:
-    """1 where the argmax over the last axis is the label, else 0; [n, classes] and [n] give [n].
-
-    Raises:
-        SourceError: there are no labels, or they are not one class per sample.
-    """
-    return np.asarray(output.argmax(axis=-1) == _classes(output, labels), dtype=np.float64)
-
-
-def top5(output: Array, labels: Array | None) -> Array:
-    """1 where the label is among the five highest scores, else 0; [n, classes] and [n] give [n]."""
-    best = np.argsort(-output, axis=-1, kind="stable")[..., :5]
-    return np.asarray((best == _classes(output, labels)[:, None]).any(axis=-1), dtype=np.float64)
-
-
-def log_likelihood(output: Array, labels: Array | None) -> Array:
-    """Log of the label's softmax probability from logits [n, classes], [n]: changes before a decision flips."""
-    known, logits = _classes(output, labels), output.astype(np.float64)
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return np.asarray(shifted[np.arange(len(known)), known] - np.log(np.exp(shifted).sum(axis=-1)), dtype=np.float64)
-
-
-METRICS: Mapping[str, Callable[[Array, Array | None], Array]] = {
-    "accuracy": accuracy,
-    "top5": top5,
-    "log_likelihood": log_likelihood,
-}
-
-
-def _classes(output: Array, labels: Array | None) -> Array:
-    if labels is None or labels.shape != output.shape[:1] or labels.dtype.kind not in "iu":
-        raise SourceError(
-            f"this metric needs one integer label per sample, got {None if labels is None else labels.shape}",
-            next_step="return labels from the loader, or name another metric",
-        )
-    return labels
-
-
 def _chosen(outputs: Mapping[str, Array], output: str | None) -> Array:
+    """Return one output, [n, ...]: the named one, or the first."""
     if output is None:
         return next(iter(outputs.values()))
     if output not in outputs:
@@ -82,6 +46,7 @@ def _chosen(outputs: Mapping[str, Array], output: str | None) -> Array:
 
 
 def _checked(result: object, outputs: Mapping[str, Array], name: str) -> Array:
+    """Return the scores that a user's metric gave as float64 [n]; anything of another shape is refused."""
     rows = len(next(iter(outputs.values())))
     array = np.asarray(result, dtype=np.float64)
     if array.shape != (rows,):

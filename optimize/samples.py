@@ -47,7 +47,7 @@ class Samples:
             yield self.take(start, min(start + size, len(self)))
 
     def copied(self) -> dict[str, Array]:
-        """The inputs as memory of their own, for a model that may write into what it is given."""
+        """The inputs, [n, ...] each, as memory of their own, for a model that may write into what it is given."""
         return {name: array.copy() for name, array in self.inputs.items()}
 
     @property

@@ -81,7 +81,7 @@ def findings_of(run: GateRun, budget: Budget, limit: Limit) -> list[Finding]:
 
 
 def quality_scores(run: GateRun) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None:
-    """Per-sample scores of base and candidate over the whole evaluation set; None unless both answered all of it."""
+    """Scores of base and candidate, [samples] each, over the evaluation set; None unless both answered all of it."""
     pairs = sorted(complete_pairs(run), key=lambda pair: pair[0].quality_start)
     at = 0
     for b, c in pairs:

@@ -36,7 +36,7 @@ def random_inputs(
 
 
 def distinct_inputs(endpoint: Endpoint, batch: int, seed: int, *, protocol: Wire = "http") -> dict[str, Array]:
-    """Random samples for as many distinct requests of `batch` samples as a load sends in turn."""
+    """Random samples, [requests * batch, ...], for as many distinct requests as a load sends in turn."""
     return random_inputs(endpoint, DISTINCT * batch, seed, protocol=protocol)
 
 
@@ -45,6 +45,7 @@ def _row(shape: tuple[int | str, ...], dynamic: int) -> tuple[int, ...]:
 
 
 def _random(random: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+    """Return random values of that shape and dtype; bfloat16 as its bits."""
     if dtype == "object":
         return np.array([b"seatrial"] * int(np.prod(shape)), dtype=object).reshape(shape)
     if dtype == "bfloat16":

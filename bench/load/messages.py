@@ -76,14 +76,14 @@ def output_bytes(spec: TensorSpec, batch: int) -> int | None:
 
 
 def bfloat16(values: Array) -> Array:
-    """The bits of float32 values rounded to bfloat16 (ties to even), as uint16; NaN stays NaN."""
+    """The bits of float32 values rounded to bfloat16 (ties to even), as uint16 of the same shape; NaN stays NaN."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     rounded = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
     return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
 
 
 def from_bfloat16(bits: Array) -> Array:
-    """The float32 values of bfloat16 bits."""
+    """The float32 values of bfloat16 bits, in the same shape."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
@@ -108,6 +108,7 @@ def tensor_bytes(tensor: Array) -> bytes:
 
 
 def _values(name: str, tensor: Array) -> list[Any]:
+    """Return a tensor of any shape as the flat list of JSON values that a request carries."""
     if tensor.dtype == np.float16:
         raise ConfigError(f"JSON cannot carry half precision, which input {name!r} takes", next_step="use http or grpc")
     values = tensor.ravel().tolist()

@@ -224,13 +224,13 @@ class OpenLoop:
         return send
 
     def fresh(self) -> tuple[Floats, list[int]]:
-        """As `Loop.fresh`; from the intended send."""
+        """As `Loop.fresh`: seconds from the intended send, [requests]."""
         ended = self._ended.copy()
         self._ended.clear()
         return self._done[ended] - self._intended[ended] - self._start, self._status[ended].tolist()
 
     def recent(self, window: float) -> tuple[Floats, int]:
-        """As `Loop.recent`: arrivals that were due in the window."""
+        """As `Loop.recent`: seconds of the arrivals that were due in the window, [arrivals]."""
         at = now() - self._start
         first, last = np.searchsorted(self._intended, (at - window, at))
         done = self._done[first:last] - self._start
@@ -304,13 +304,13 @@ class ClosedLoop:
             index += step
 
     def fresh(self) -> tuple[Floats, list[int]]:
-        """As `Loop.fresh`; from the actual send, there is no other."""
+        """As `Loop.fresh`: seconds from the actual send, [requests]; there is no other."""
         first, self._told = self._told, len(self._status)
         part = slice(first, self._told)
         return np.array(self._done[part]) - np.array(self._sent[part]), self._status[part]
 
     def recent(self, window: float) -> tuple[Floats, int]:
-        """As `Loop.recent`: requests that ended in the window."""
+        """As `Loop.recent`: seconds of the requests that ended in the window, [requests]."""
         part = slice(bisect_left(self._done, now() - window), None)
         waits = np.array(self._done[part]) - np.array(self._sent[part])
         return waits, sum(code != OK for code in self._status[part])

@@ -9,7 +9,7 @@ from .messages import Array, described, tensor_bytes
 
 
 def message(endpoint: Endpoint, tensors: Mapping[str, Array]) -> bytes:
-    """A serialised ModelInferRequest with raw contents."""
+    """A serialised ModelInferRequest with raw contents; tensors have the shapes that they are sent with."""
     request = service_pb2.ModelInferRequest(model_name=endpoint.model, model_version=endpoint.version)
     for name, tensor in tensors.items():
         request.inputs.add(**described(endpoint, name, tensor))

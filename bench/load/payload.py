@@ -130,7 +130,7 @@ def too_large(each: int, count: int) -> ConfigError:
 
 
 def _as_bfloat16(array: Array, where: str) -> Array:
-    """Floats as the bits of bfloat16; uint16 is taken for such bits."""
+    """Floats as the bits of bfloat16, in the same shape; uint16 is taken for such bits."""
     if array.dtype == np.uint16:
         return array
     if array.dtype.kind != "f":
@@ -149,6 +149,7 @@ def _rows(array: Array, rows: Any, rank: int) -> Array:
 
 
 def _encoded(endpoint: Endpoint, cut: Sequence[Mapping[str, Array]], batch: int, protocol: Wire) -> dict[str, Any]:
+    """Return the requests of a payload, one for each cut of the samples, [batch, ...] by input."""
     match protocol:
         case "http":
             return {"requests": tuple(messages.binary(endpoint, tensors) for tensors in cut)}
@@ -187,6 +188,7 @@ def _checked(spec: TensorSpec, array: Array | None, batch: int) -> Array:
 
 
 def _converted(array: Array, spec: TensorSpec, where: str) -> Array:
+    """Return samples, [n, ...], in the input's dtype where that loses nothing."""
     if spec.dtype == "object":
         if array.dtype.kind not in "OSU" or not all(isinstance(each, str | bytes) for each in array.ravel().tolist()):
             raise ConfigError(f"samples must be strings or bytes, got {array.dtype}", where=where)

@@ -112,7 +112,7 @@ class LoadRun(
 
     @property
     def latency_bounds(self) -> Floats:
-        """`latency` and, for every censored arrival, the lower bound of what it would have been.
+        """`latency` in seconds, [answered], with the lower bound of what every censored arrival's would have been.
 
         Quantiles of `latency` alone flatter a server that was too slow to answer.
         """

@@ -125,7 +125,7 @@ def warm_up(intended: Floats, done: Floats, seconds: float) -> tuple[float, bool
 
 
 def mser(values: Floats) -> int:
-    """Return how many leading values to discard for the least standard error of the mean; at most half.
+    """Return how many leading values of [n] to discard for the least standard error of the mean; at most half.
 
     ``argmin_d sum_{i>=d} (z_i - mean_d)^2 / (n - d)^2``: White, Cobb and Spratt, Winter Simulation Conference 2000;
     over means of five values it is MSER-5.
@@ -141,14 +141,17 @@ def mser(values: Floats) -> int:
 
 
 def batch_means(values: Floats, size: int) -> Floats:
-    """Means of consecutive batches; what is left over at the end is not used."""
+    """Means of consecutive batches: [n] gives [n // size]; what is left over at the end is not used."""
     whole = len(values) // size
     means: Floats = values[: whole * size].reshape(whole, size).mean(axis=1)
     return means
 
 
 def in_flight(intended: Floats, done: Floats, edges: Floats) -> Floats:
-    """Mean number of requests in the server between each two edges: exact, by the area under the count."""
+    """Mean number of requests in the server between each two edges, [edges - 1]; exact, by the area under the count.
+
+    All times in seconds: `intended` and `done` [arrivals], `edges` [edges].
+    """
     area = _area(intended, edges) - _area(done, edges)
     means: Floats = np.diff(area) / np.diff(edges)
     return means
@@ -185,7 +188,7 @@ def second_half(latency: Floats) -> tuple[float, float, float]:
 
 
 def autocorrelation_time(values: Floats | np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> float:
-    """Integrated autocorrelation time, at least 1: n values are worth n / tau independent ones.
+    """Integrated autocorrelation time of a series [n], at least 1: n values are worth n / tau independent ones.
 
     Geyer's initial positive sequence (Statistical Science 7, 1992): sums of neighbouring autocorrelations are added up
     until the first that is not positive. 1 where all values are the same.
@@ -203,7 +206,7 @@ def autocorrelation_time(values: Floats | np.ndarray[tuple[int, ...], np.dtype[n
 
 
 def _area(times: Floats, edges: Floats) -> Floats:
-    """Integral up to each edge of the number of `times` that lie before."""
+    """Integral in seconds, [edges], up to each edge, of the number of `times` [n] that lie before."""
     ordered = np.sort(times)
     count = np.searchsorted(ordered, edges, "right")
     sums = np.concatenate([[0.0], np.cumsum(ordered)])

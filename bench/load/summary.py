@@ -110,6 +110,7 @@ def steady_lines(steady: SteadyState) -> list[tuple[str, str, str]]:
 
 
 def _quantile(values: np.ndarray[Any, np.dtype[np.float64]], q: float) -> float | None:
+    """Return the q-quantile of values [n] in their unit; None of none."""
     return float(np.quantile(values, q)) if len(values) else None
 
 

@@ -46,7 +46,7 @@ def digits(stats: Any) -> str:
 
 
 def rounded(milliseconds: Floats) -> dict[float, int]:
-    """Count the times by value, rounded to three significant digits."""
+    """Count the times [n] by value in milliseconds, rounded to three significant digits."""
     scale = 10.0 ** (2 - np.floor(np.log10(np.maximum(milliseconds, 1e-3))))
     values, counts = np.unique(np.rint(milliseconds * scale) / scale, return_counts=True)
     found: Counter[float] = Counter()

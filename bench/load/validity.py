@@ -85,7 +85,7 @@ def caveats(run: LoadRun) -> tuple[str, ...]:
 
 
 def feasible(run: LoadRun) -> Floats:
-    """Return the earliest send time of each arrival; simultaneous ones go one after the other (`BURST`)."""
+    """Return the earliest send time of each arrival, in seconds, [arrivals]; simultaneous ones go in turn (`BURST`)."""
     spacing = BURST / max(1, run.about.workers or 1)
     order = np.argsort(run.intended, kind="stable")
     steps = spacing * np.arange(len(run))
@@ -145,7 +145,7 @@ def arrival_distance(sent: Floats, schedule: Schedule, precision: float = PRECIS
 
 
 def kolmogorov_smirnov(values: Floats, law: Callable[[Floats], Floats], precision: float = 0.0) -> tuple[float, float]:
-    """The largest distance between the values' distribution and a law's, and its p; both sides forgive `precision`.
+    """The largest distance between values [n] and a law's distribution, and its p; both sides forgive `precision`.
 
     p by Stephens' approximation (JRSS B 32, 1970) of Kolmogorov's series, good to 1 % from 20 values on.
     """

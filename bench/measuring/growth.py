@@ -131,7 +131,7 @@ def theil_sen(x: Floats, rows: Floats) -> Floats:
 
 
 def _error(x: Floats, y: Floats, slope: float) -> tuple[float, float]:
-    """The slope's standard error, and its degrees of freedom.
+    """The standard error of the slope of `y` over `x`, [n] each, and its degrees of freedom.
 
     That of a least-squares slope through noise like the residuals, a little widened since a median of slopes scatters
     more; with the degrees of freedom of as many independent points as they are worth. The noise is a first-order

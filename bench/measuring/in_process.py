@@ -176,7 +176,7 @@ def _bound(opened: Opened, samples: Mapping[str, Array], batch: int, seconds: fl
 
 
 def fixed_batch(artifact: Artifact, samples: Mapping[str, Array]) -> int | None:
-    """The batch that the artifact's inputs prescribe; None where any will do, or where a run takes one sample."""
+    """The batch that the artifact's inputs prescribe; None for any, or where a run takes one sample of [n, ...]."""
     sizes = {spec.shape[0] if spec.shape else None for spec in artifact.inputs}
     whole = all(samples[spec.name].ndim > len(spec.shape) for spec in artifact.inputs if spec.name in samples)
     first = next(iter(sizes)) if len(sizes) == 1 and not whole else None

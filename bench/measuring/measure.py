@@ -69,7 +69,7 @@ def measure_artifact(
 ) -> Summary:
     """SingleStream and Offline on an artifact of the store, in a process of its own pinned to `cores`.
 
-    By default that is one core per thread, the last ones of this machine. `samples` are cycled through.
+    By default that is one core per thread, the last ones of this machine. `samples`, [n, ...], are cycled through.
 
     Raises:
         ConfigError: the samples are not the artifact's inputs, or the folder holds a run.
@@ -130,6 +130,8 @@ def measure_endpoint(
 ) -> Summary:
     """An endpoint under exactly these arrivals, open loop; memory and GPU too where the server runs on this machine.
 
+    `samples`, [n, ...] by input, are sent in turn, `batch` in a request.
+
     Raises:
         ConfigError: the samples do not fit, the hard caps of a load, or the folder holds a run.
         TargetError: the target is not on this machine and not said to be yours, or does not answer.
@@ -187,7 +189,7 @@ def local_server(endpoint: Endpoint) -> tuple[int, ...]:
 
 
 def fitting(artifact: Artifact, samples: Mapping[str, Array]) -> dict[str, Array]:
-    """The samples of the artifact's inputs, in their order and dtype.
+    """The samples, [n, ...], of the artifact's inputs, in their order and dtype.
 
     Raises:
         StageError: an input has no samples, or samples of another rank or fixed size, or numpy lacks its dtype.

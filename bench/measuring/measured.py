@@ -248,12 +248,12 @@ def _figure(measurement: Measurement) -> Figure:
 
 
 def harmonic_mean(rates: npt.NDArray[np.float64]) -> float:
-    """The rate over all of equally large pieces of work: work over time."""
+    """The rate over all of equally large pieces of work, whose rates [n] are in 1/s: work over time."""
     return float(rates.size / np.sum(1 / rates))
 
 
 def _rate_interval(rates: npt.NDArray[np.float64]) -> tuple[float, float] | None:
-    """A 95 % t interval of that rate from blocks of neighbours, which are nearly independent where batches are not."""
+    """A 95 % t interval of that rate, in 1/s, from blocks of `rates` [n], which are nearly independent."""
     if rates.size < 2 * _BLOCKS:
         return None
     from scipy import stats

@@ -68,13 +68,13 @@ def upper_bound(values: Floats, q: float, confidence: float, size: int | None = 
 
 
 def lower_bound(values: Floats, q: float, confidence: float, size: int | None = None) -> float | None:
-    """A value that the true q-quantile is not below, with that confidence: `upper_bound` of the mirrored values."""
+    """A value that the true q-quantile is not below, with that confidence: `upper_bound` of the mirrored values [n]."""
     mirrored = upper_bound(-values, 1 - q, confidence, size)
     return None if mirrored is None else -mirrored
 
 
 def effective_size(values: Floats, q: float) -> int:
-    """Return the effective number of independent values of a stream for its q-quantile: ``n / tau``.
+    """Return the effective number of independent values of a stream [n] for its q-quantile: ``n / tau``.
 
     tau is the integrated autocorrelation time of "above the quantile or not", summed over the initial positive sequence
     of pairs of lags (Geyer, Statistical Science 7:473-483, 1992); at least 1, so that nothing gains by it.

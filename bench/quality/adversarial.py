@@ -64,7 +64,7 @@ class AdversarialCheck(Check):
         outputs: tuple[str, ...],
         bounds: Mapping[str, tuple[float, float]],
     ) -> dict[str, dict[str, Array]]:
-        """Return the attacked inputs, by the gradients of the module."""
+        """Return the attacked inputs, [n, ...] as given, by the gradients of the module."""
         from .on_torch import attacked
 
         (variant,) = self.variants
@@ -121,7 +121,7 @@ def craft(
     samples: Samples,
     progress: Progress = lambda what, share: None,
 ) -> dict[str, dict[str, Array]]:
-    """The attacked inputs of every adversarial check, for the samples that a suite asks.
+    """The attacked inputs, [samples, ...], of every adversarial check by variant, for the samples that a suite asks.
 
     Raises:
         ConfigError: the source is not a torch module, the samples have no labels, or no input is a float.
@@ -154,4 +154,5 @@ def craft(
 
 
 def _float(array: Array) -> bool:
+    """Tell whether an input, of any shape, holds floats."""
     return array.dtype.kind == "f"

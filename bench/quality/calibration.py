@@ -143,6 +143,7 @@ def temperature(output: Array, known: Array) -> float:
 
 
 def _nll_at(logits: Array, known: Array, log_temperature: float) -> float:
+    """Return the mean negative log-likelihood, in nats, of logits [n, classes] and labels [n] at a temperature."""
     return float(negative_log_likelihood(softmax(logits / np.exp(log_temperature)), known).mean())
 
 

@@ -58,7 +58,7 @@ class Range:
 
     @classmethod
     def of(cls, array: Array) -> "Range":
-        """Measure it; zeros for inputs that are not numbers."""
+        """Measure an input of any shape; zeros for inputs that are not numbers."""
         if array.dtype.kind not in "iuf":
             return cls(low=0.0, high=0.0, mean=0.0, std=0.0)
         if array.dtype == np.uint8:
@@ -181,7 +181,7 @@ def corrupted(
 
 
 def applicable(inputs: Mapping[str, Array]) -> list[Corruption]:
-    """The corruptions that have something to change in these inputs."""
+    """The corruptions that have something to change in these inputs, [n, ...] each."""
     return [cast("Corruption", kind) for kind in STRENGTHS if any(applies(kind, array) for array in inputs.values())]
 
 
@@ -210,6 +210,7 @@ def _sides(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _blur(values: Array, strength: float, random: np.random.Generator, range_: Range, shape: tuple[int, ...]) -> Array:
+    """Blur along each side by a Gaussian of `strength` pixels; `values` and result are of `shape`."""
     from scipy.ndimage import gaussian_filter1d
 
     for axis in _sides(shape):
@@ -218,12 +219,13 @@ def _blur(values: Array, strength: float, random: np.random.Generator, range_: R
 
 
 def _contrast(values: Array, left: float, random: np.random.Generator, range_: Range, shape: tuple[int, ...]) -> Array:
+    """Keep the fraction `left` of each sample's contrast; `values` and result are of `shape`."""
     middle = values.mean(axis=_sides(shape), keepdims=True)
     return np.asarray((values - middle) * left + middle)
 
 
 def _pixelate(values: Array, left: float, random: np.random.Generator, range_: Range, shape: tuple[int, ...]) -> Array:
-    """Mean over blocks along each side, spread over the block again."""
+    """Mean over blocks along each side, spread over the block again; `values` and result are of `shape`."""
     for axis in _sides(shape):
         size = shape[axis]
         blocks = np.arange(size) * max(1, round(size * left)) // size
@@ -235,6 +237,7 @@ def _pixelate(values: Array, left: float, random: np.random.Generator, range_: R
 
 
 def _rounded(values: Array, bits: float, random: np.random.Generator, range_: Range, shape: tuple[int, ...]) -> Array:
+    """Round to `bits` bits of mantissa; `values` and result are of `shape`."""
     mantissa, exponent = np.frexp(values)
     return np.asarray(np.ldexp(np.rint(mantissa * 2 ** (bits + 1)) / 2 ** (bits + 1), exponent))
 
@@ -256,7 +259,7 @@ KINDS: Mapping[str, _Change] = {
 
 
 def _spoiled(kind: str, inputs: Mapping[str, Array], strength: float, random: np.random.Generator) -> dict[str, Array]:
-    """Tokens are cut together (ids and masks of one length alike); only ids, not masks, are garbled."""
+    """Cut tokens [n, length] together (ids and masks of one length alike), or garble only ids, not masks."""
     made = {}
     for name, array in inputs.items():
         if array.dtype.kind in "SUO":

@@ -98,7 +98,7 @@ class DriftCheck(Check):
 
 
 def _numbers(base: Array, candidate: Array, where: str) -> tuple[Array, Array]:
-    """Both arms' outputs without what is not finite, or stands for it, in both: 0 there."""
+    """Both arms' outputs, [n, ...] each, without what is not finite, or stands for it, in both: 0 there."""
     if base.shape != candidate.shape or not base.size:
         return base, candidate
     one, other = (array.reshape(len(array), -1) for array in (base, candidate))
@@ -115,6 +115,7 @@ def _numbers(base: Array, candidate: Array, where: str) -> tuple[Array, Array]:
 
 
 def _joint(name: str, rows: Array, text: str = "") -> SetStatistic:
+    """Return the statistic over both arms' indicators, `rows` [samples, 2 * bins], the base's first."""
     combine = {"ks": ks, "psi": psi, "jensen_shannon": jensen_shannon}[name]
     return SetStatistic(name=text or name, base=None, candidate=rows, combine=combine, higher_is_better=False)
 
@@ -135,7 +136,7 @@ def threshold_rows(base: Array, candidate: Array) -> Array:
 
 
 def ks(means: Array) -> Array:
-    """Kolmogorov-Smirnov distance over the thresholds: the largest difference of the distribution functions."""
+    """Kolmogorov-Smirnov distance, the largest over the thresholds: [..., 2 * thresholds] of both arms gives [...]."""
     one, other = np.split(means, 2, axis=-1)
     return np.asarray(np.abs(one - other).max(axis=-1))
 
@@ -148,7 +149,7 @@ def bin_rows(base: Array, candidate: Array) -> Array:
 
 
 def psi(means: Array) -> Array:
-    """Population stability index ``sum (q - p) ln(q / p)``; empty bins count as a ten-thousandth."""
+    """Population stability index ``sum (q - p) ln(q / p)``: [..., 2 * bins] gives [...]; empty bins count as 1e-4."""
     one, other = (np.maximum(each, 1e-4) for each in np.split(means, 2, axis=-1))
     return np.asarray(((other - one) * np.log(other / one)).sum(axis=-1))
 
@@ -160,7 +161,7 @@ def class_rows(base: Array, candidate: Array) -> Array:
 
 
 def jensen_shannon(means: Array) -> Array:
-    """Jensen-Shannon divergence of two distributions, base 2: 0 where equal, 1 where disjoint."""
+    """Jensen-Shannon divergence in bits, 0 where equal, 1 where disjoint: [..., 2 * bins] of both arms gives [...]."""
     one, other = np.split(means, 2, axis=-1)
     middle = (one + other) / 2
 

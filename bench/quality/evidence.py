@@ -100,7 +100,7 @@ class Evidence:
         return base, self.candidate.outputs[chosen].astype(np.float64)
 
     def scores(self, variant: str = CLEAN) -> tuple[Array | None, Array]:
-        """Both arms' per-sample scores in one variant of the inputs.
+        """Both arms' scores, [samples], in one variant of the inputs.
 
         Raises:
             ConfigError: that variant was not asked.
@@ -132,12 +132,12 @@ def class_labels(samples: Samples) -> bool:
 
 
 def named_arms(both: tuple[Array | None, Array]) -> dict[str, Array]:
-    """Return the values of both arms by name, without a base that is not there."""
+    """Return the values of both arms, [samples, ...], by name, without a base that is not there."""
     return {name: values for name, values in zip(("base", "candidate"), both, strict=True) if values is not None}
 
 
 def packed(array: Array) -> Packed:
-    """An array as it is stored; text becomes a list."""
+    """An array of any shape as it is stored; text becomes a list."""
     if array.dtype.kind in "US":
         return PackedText(
             text=tuple(each.decode() if isinstance(each, bytes) else str(each) for each in array.tolist())
@@ -148,7 +148,7 @@ def packed(array: Array) -> Packed:
 
 
 def unpacked(value: Packed) -> Array:
-    """Read what `packed` wrote.
+    """Read what `packed` wrote, in its shape.
 
     Raises:
         IntegrityError: it is not that.
@@ -205,8 +205,10 @@ def _answers(shares: Sequence[Share]) -> Answers:
 
 
 def _columns(parts: Sequence[Mapping[str, Packed]]) -> dict[str, Array]:
+    """Return each output of consecutive samples as one array, [samples, ...]."""
     return {name: _joined([part[name] for part in parts]) for name in parts[0]}
 
 
 def _joined(parts: Sequence[Packed]) -> Array:
+    """Return what `packed` wrote of consecutive samples as one array, [samples, ...]."""
     return np.concatenate([unpacked(part) for part in parts])

@@ -200,7 +200,7 @@ def groups(check: FairnessCheck, evidence: Evidence) -> list[Scores]:
 
 
 def _rates(check: FairnessCheck, evidence: Evidence) -> tuple[Array | None, Array, Array]:
-    """Per-sample values of the rate in both arms, and which samples count for it."""
+    """Values of the rate in both arms, [samples], and which samples count for it, [samples]."""
     everyone = np.ones(len(evidence.labels), dtype=bool)
     if check.rate == "score":
         base, candidate = evidence.scores()

@@ -128,7 +128,7 @@ def confusion_rows(chosen: Array, known: Array, classes: int) -> Array:
 
 
 def f1_macro(means: Array) -> Array:
-    """Unweighted mean of the classes' F1 ``2 tp / (chosen + present)``, over classes that occur at all."""
+    """Unweighted mean of F1, ``2 tp / (chosen + present)``, over classes that occur: [..., 3 * classes] gives [...]."""
     right, chosen, present = np.split(means, 3, axis=-1)
     whole = chosen + present
     each = np.divide(2 * right, whole, out=np.zeros_like(right), where=whole > 0)
@@ -143,12 +143,12 @@ def regression_rows(output: Array, labels: Array) -> Array:
 
 
 def rmse(means: Array) -> Array:
-    """Root mean squared error."""
+    """Root mean squared error, in the target's unit: [..., 1] of mean squares gives [...]."""
     return np.asarray(np.sqrt(means[..., 0]))
 
 
 def r2(means: Array) -> Array:
-    """Coefficient of determination: 1 minus squared error over the labels' variance."""
+    """Coefficient of determination: means [..., 3] of squared error, label and squared label give [...]."""
     variance = means[..., 2] - means[..., 1] ** 2
     return np.asarray(1 - means[..., 0] / np.maximum(variance, np.finfo(np.float64).tiny))
 

@@ -34,7 +34,7 @@ def attacked(
     steps: int,
     bounds: Mapping[str, tuple[float, float]],
 ) -> dict[str, Array]:
-    """The inputs moved up the loss by at most `epsilon` per element, within the data's own bounds.
+    """The inputs, [n, ...], moved up the loss by at most `epsilon` per element, within the data's own bounds.
 
     One step of size `epsilon` is FGSM; several of ``2.5 * epsilon / steps``, each projected back, are PGD. Classes
     (integer labels) are attacked through cross entropy, anything else through squared error; the first output counts.

@@ -160,20 +160,22 @@ class SetStatistic:
         return replace(found, base=base, candidate=value)
 
     def _value(self, rows: Array) -> float:
+        """Return the statistic of rows [samples, columns], in its own unit."""
         return float(self.combine(rows.mean(axis=0)))
 
     @cached_property
     def _drawn(self) -> Array:
-        """The candidate's statistic over the resamples."""
+        """The candidate's statistic over the resamples, [RESAMPLES]."""
         return _resampled(self.candidate, self.combine)
 
     @cached_property
     def _drawn_base(self) -> Array:
+        """The base's statistic over the same resamples, [RESAMPLES]; the candidate's where there is no base."""
         return _resampled(self.candidate if self.base is None else self.base, self.combine)
 
 
 def _resampled(rows: Array, combine: Callable[[Array], Array]) -> Array:
-    """A statistic on `RESAMPLES` draws of n samples with replacement; the same draws for every call."""
+    """A statistic on draws of n samples with replacement: rows [n, columns] give [RESAMPLES]; always the same draws."""
     counts, n = _counts(len(rows)), len(rows)
     size = max(1, _CHUNK // n)
     blocks = [counts[start : start + size] / n for start in range(0, RESAMPLES, size)]

@@ -124,7 +124,7 @@ def search_half(n: int) -> Array:
 def search(badness: Array, columns: Mapping[str, Array], check: SegmentsCheck) -> list[Segment]:
     """The `beam` segments whose members fare worst on the search half, at most `depth` conditions each.
 
-    Beam search: the best single conditions are extended by every other condition.
+    `badness` and every column are [samples]. Beam search: the best single conditions are extended by every other.
     """
     half = search_half(len(badness))
     large = [atom for atom in atoms(columns) if _large(atom.members, half, check.support)]
@@ -136,7 +136,7 @@ def search(badness: Array, columns: Mapping[str, Array], check: SegmentsCheck) -
 
 
 def atoms(columns: Mapping[str, Array]) -> Iterator[Segment]:
-    """Single conditions: each value of a category, each quarter of a number."""
+    """Single conditions on columns [samples]: each value of a category, each quarter of a number."""
     for name, values in columns.items():
         distinct = np.unique(values)
         if values.dtype.kind not in "iuf" or len(distinct) <= _DISTINCT:
@@ -164,11 +164,15 @@ def _joined(best: Sequence[Segment], large: Sequence[Segment]) -> Iterator[Segme
 
 
 def _large(members: Array, half: Array, support: int) -> bool:
+    """Tell whether a segment, a mask [samples], has `support` members in each half."""
     return bool((members & half).sum() >= support and (members & ~half).sum() >= support)
 
 
 def _best(segments: Sequence[Segment], badness: Array, half: Array, count: int) -> list[Segment]:
-    """The worst by how many standard errors their mean lies above everyone's, without those nearly the same."""
+    """The worst by how many standard errors their mean lies above everyone's, without those nearly the same.
+
+    `badness` is [samples], `half` the mask [samples] of the search half.
+    """
     everyone = badness[half]
     spread = float(everyone.std()) or 1.0
 
@@ -186,6 +190,7 @@ def _best(segments: Sequence[Segment], badness: Array, half: Array, count: int) 
 
 
 def _likeness(one: Array, other: Array) -> float:
+    """Return the Jaccard index of two masks, [samples] each: a ratio of 0 to 1."""
     return float((one & other).sum() / (one | other).sum())
 
 

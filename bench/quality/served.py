@@ -53,6 +53,8 @@ def answers(endpoint: Endpoint, inputs: Mapping[str, Array], batch: int) -> dict
 def warm_up(endpoint: Endpoint, inputs: Mapping[str, Array], batches: tuple[int, ...], requests: int) -> None:
     """Send `requests` requests, in turn of every batch size that will be measured; answers are read, not kept.
 
+    `inputs` are samples, [n, ...] by name.
+
     Raises: as `answers`.
     """
     fixed = fixed_batch(endpoint, inputs)
@@ -119,7 +121,7 @@ def _connection(endpoint: Endpoint) -> Iterator[socket.socket]:
 
 
 def _exchange(connection: socket.socket, request: bytes, endpoint: Endpoint) -> dict[str, Array]:
-    """Send a whole request and read its tensors."""
+    """Send a whole request and read its tensors, in the shapes that the reply states."""
     try:
         connection.sendall(request)
         reply = http.client.HTTPResponse(connection, method="POST")
@@ -144,7 +146,9 @@ def _exchange(connection: socket.socket, request: bytes, endpoint: Endpoint) -> 
 
 
 def decoded(body: bytes, header: str | None) -> dict[str, Array]:
-    """The tensors of a KServe v2 reply over HTTP; `header` is its Inference-Header-Content-Length, None for plain JSON.
+    """The tensors of a KServe v2 reply over HTTP, in the shapes that it states.
+
+    `header` is its Inference-Header-Content-Length, None for plain JSON.
 
     Raises:
         ValueError, KeyError, TypeError: it is no such reply.
@@ -173,6 +177,7 @@ def tensor(datatype: str, shape: tuple[int, ...], raw: bytes) -> Array:
 
 
 def _strings(raw: bytes) -> Array:
+    """Return the elements of a BYTES tensor, [n], each preceded by its length in four bytes."""
     elements, at = [], 0
     while at < len(raw):
         size = int.from_bytes(raw[at : at + 4], "little")

@@ -33,7 +33,7 @@ def attacks(checks: Sequence[Check]) -> list[Check]:
 
 
 def spread(n: int, count: int) -> Array:
-    """`count` of n samples, evenly spread over them; all where there are fewer."""
+    """Indices, [min(n, count)], of `count` of n samples, evenly spread over them; all where there are fewer."""
     return np.unique(np.linspace(0, n - 1, min(n, count)).astype(np.int64))
 
 
@@ -120,10 +120,11 @@ class Suite:
         return {name: Range.of(array) for name, array in self.samples.inputs.items()}
 
     def _rows(self, variant: str) -> Array:
+        """Indices, [rows], of the samples that a variant is made of."""
         return spread(len(self.samples), self._variants[variant][1])
 
     def _inputs(self, variant: str, chosen: Array) -> Mapping[str, Array]:
-        """The altered inputs of the samples `chosen`."""
+        """The altered inputs, [chosen, ...], of the samples at the indices `chosen`."""
         check, _ = self._variants[variant]
         if check.needs_source:
             at = np.searchsorted(self._rows(variant), chosen)
@@ -134,15 +135,17 @@ class Suite:
 
 
 def _plain(labels: Array) -> Array:
-    """Labels that can be kept: of arbitrary objects, their text."""
+    """Labels, [n], that can be kept: of arbitrary objects, their text."""
     return labels if labels.dtype.kind != "O" else np.array([str(each) for each in labels.ravel().tolist()], np.str_)
 
 
 def _packed(arrays: Mapping[str, Array]) -> dict[str, Packed]:
+    """Return arrays of any shape as they are stored, by name."""
     return {name: packed(array) for name, array in arrays.items()}
 
 
 def _bytes(array: Array) -> bytes:
+    """Return the bytes of an array of any shape, for a digest."""
     if array.dtype.kind == "O":
         return b"\0".join(each if isinstance(each, bytes) else str(each).encode() for each in array.ravel().tolist())
     return np.ascontiguousarray(array).tobytes()

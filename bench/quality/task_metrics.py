@@ -41,6 +41,7 @@ class Accuracy(TaskMetric):
     name: ClassVar[str] = "accuracy"
 
     def scores(self, check: MetricCheck, output: Array, evidence: Evidence) -> Array:
+        """Return 1 where the highest output is the label's, else 0: [n, classes] gives [n]."""
         known = evidence.classes()
         return np.asarray(predicted(output) == known, dtype=np.float64)
 
@@ -52,6 +53,7 @@ class TopK(TaskMetric):
     takes_k: ClassVar[bool] = True
 
     def scores(self, check: MetricCheck, output: Array, evidence: Evidence) -> Array:
+        """Return 1 where the label is among the `k` highest outputs, else 0: [n, classes] gives [n]."""
         known = evidence.classes()
         predicted(output)
         best = np.argsort(-output, axis=1, kind="stable")[:, : check.k]
@@ -115,6 +117,7 @@ class Mae(TaskMetric):
     higher_is_better: ClassVar[bool] = False
 
     def scores(self, check: MetricCheck, output: Array, evidence: Evidence) -> Array:
+        """Return the mean absolute error of each sample in the target's unit: [n, ...] gives [n]."""
         known, given = targets(output, evidence.labels)
         return np.asarray(np.abs(given - known).mean(axis=1))
 
@@ -126,6 +129,7 @@ class Retrieval(TaskMetric):
     takes_k: ClassVar[bool] = True
 
     def scores(self, check: MetricCheck, output: Array, evidence: Evidence) -> Array:
+        """Return 1 where one of the `k` nearest samples has the same label, else 0: [n, size] gives [n]."""
         known = evidence.classes()
         if len(known) <= check.k:
             raise ConfigError(f"{len(known)} samples are too few for {check.k} neighbours each", where=check.label)

@@ -37,7 +37,7 @@ def by_variant(check: Check, evidence: Evidence, arm: int) -> Array | None:
 
 
 def _rows(check: Check, evidence: Evidence) -> Array:
-    """The samples that every variant was asked on, in order."""
+    """Indices, [rows], of the samples that every variant was asked on, in order."""
     for name in check.variants:
         evidence.scores(name)
     rows = evidence.rows[CLEAN]

@@ -6,7 +6,7 @@ import ruptures
 
 
 def jumps(values: npt.NDArray[np.float64], penalty: float, least: int) -> list[int]:
-    """The indices at which a new level begins, each level at least `least` points long.
+    """The indices in a series [n] at which a new level begins, each level at least `least` points long.
 
     Exact minimum of the squared error about the levels plus `penalty` for each (Killick, Fearnhead and Eckley 2012).
     The linear kernel's cost is that squared error, and its PELT runs in C: a tenth of the time of the other one.

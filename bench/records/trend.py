@@ -80,7 +80,7 @@ def trend(values: Sequence[float]) -> Trend:
 
 
 def spread(logs: Array) -> float:
-    """The noise of one point from the differences of neighbours, which steps and drift hardly touch."""
+    """The noise of one of [n] logarithms, from differences of neighbours, which steps and drift hardly touch."""
     steps = np.diff(logs)
     return max(1.4826 * float(np.median(np.abs(steps - np.median(steps)))) / math.sqrt(2), _RESOLUTION)
 
@@ -93,14 +93,14 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def _calmed(logs: Array, noise: float) -> Array:
-    """The series with spikes cut to three spreads about the median of their neighbourhood of five."""
+    """The series, [n] logarithms, with spikes cut to three spreads about the median of their neighbourhood of five."""
     padded = np.pad(logs, 2, mode="edge")
     middle = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
     return np.asarray(np.clip(logs, middle - 3 * noise, middle + 3 * noise), np.float64)
 
 
 def _steps(logs: Array, calm: Array, noise: float) -> list[Step]:
-    """PELT's jumps, those taken out that both sides do not confirm, until all that are left stand."""
+    """PELT's jumps in logarithms [n], those taken out that both sides do not confirm, until all that are left stand."""
     from .on_ruptures import jumps
 
     places = jumps(calm, 3 * noise**2 * math.log(logs.size), LEAST)
@@ -115,6 +115,7 @@ def _steps(logs: Array, calm: Array, noise: float) -> list[Step]:
 
 
 def _step(logs: Array, start: int, at: int, stop: int, noise: float) -> Step | None:
+    """Return the step at index `at` of logarithms [n], between its neighbours `start` and `stop`; None for none."""
     before, after = logs[start:at], logs[at:stop]
     old, new = float(np.median(before)), float(np.median(after))
     shift, sign = abs(new - old), 1.0 if new > old else -1.0
@@ -127,12 +128,13 @@ def _step(logs: Array, start: int, at: int, stop: int, noise: float) -> Step | N
 
 
 def _rank_p(logs: Array, ends: Sequence[int], index: int) -> float:
+    """Return the p-value of the rank test between both sides of one of the `ends` of logarithms [n]."""
     start, at, stop = ends[index : index + 3]
     return float(_scipy().mannwhitneyu(logs[start:at], logs[at:stop]).pvalue)
 
 
 def _drift(calm: Array, places: Sequence[int]) -> float | None:
-    """The total of a straight drift (log scale), where a line explains the series better than its steps do (BIC)."""
+    """The total of a straight drift of logarithms [n], where a line explains them better than their steps do (BIC)."""
     n, at = calm.size, np.arange(calm.size, dtype=np.float64)
     if float(_scipy().kendalltau(at, calm).pvalue) > _ALPHA:
         return None
@@ -144,12 +146,13 @@ def _drift(calm: Array, places: Sequence[int]) -> float | None:
 
 
 def _bic(residual: Array, parameters: int) -> float:
+    """Return the Bayesian information criterion of residuals [n] under normal noise."""
     n = residual.size
     return n * math.log(max(float(residual @ residual) / n, _RESOLUTION**2)) + parameters * math.log(n)
 
 
 def _pending(calm: Array, start: int, noise: float) -> int | None:
-    """Return the index of the newest points that all lie beyond their predecessors but are too few for a step."""
+    """Return where the newest of logarithms [n] begin that all lie beyond their predecessors: too few for a step."""
     for newest in range(LEAST - 1, 1, -1):
         old, new = calm[start : calm.size - newest], calm[calm.size - newest :]
         if old.size < LEAST:

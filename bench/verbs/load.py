@@ -124,7 +124,7 @@ def _offer(
     abort: dict[str, float | None],
     json_: bool,
 ) -> None:
-    """Make the requests, send them, keep what came of it, and print it."""
+    """Make the requests from inputs [samples, ...], send them, keep what came of it, and print it."""
     payload = Payload.build(endpoint, inputs, scenario.batch, protocol=protocol)
     rules = AbortRules(**abort)  # type: ignore[arg-type]
     what = f"{scenario.name}, {schedule}" if scenario.name == "server" else scenario.name

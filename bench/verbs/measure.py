@@ -128,4 +128,5 @@ def _endpoint(
 
 
 def _evaluation(recipe: Path) -> dict[str, Array]:
+    """Return the recipe's evaluation samples by input, [n, ...]."""
     return dict(Data(load_recipe(recipe), store(), machine.environment()).samples("evaluation").inputs)

@@ -22,7 +22,7 @@ OwnTarget = Annotated[bool, typer.Option("--i-own-this-target", help="Allow a ta
 def inputs_for(
     endpoint: Endpoint, recipe: Path | None, *, batch: int, seed: int, protocol: Wire = "http"
 ) -> dict[str, Array]:
-    """Return the inputs for the endpoint, with enough distinct samples for a load's requests if they are random."""
+    """Return the inputs for the endpoint, [samples, ...]: distinct ones for a load's requests where they are random."""
     if recipe is None:
         return distinct_inputs(endpoint, batch, seed, protocol=protocol)
     return dict(Data(load_recipe(recipe), store(), machine.environment()).samples("evaluation").inputs)

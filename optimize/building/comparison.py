@@ -231,5 +231,6 @@ def _part(reference: Artifact, candidate: Artifact, samples: Samples, store: Sto
 
 
 def _reading(expected: Array, got: Array, limit: float) -> Reading:
+    """Return the relative error of `got` from `expected`, both of one shape, beside their largest finite magnitudes."""
     peaks = [float(np.abs(array[np.isfinite(array)]).max(initial=0.0)) for array in (expected, got)]
     return Reading(error=relative_error(expected, got), limit=limit, peak=peaks[0], candidate_peak=peaks[1])

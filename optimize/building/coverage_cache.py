@@ -62,7 +62,7 @@ def measured(
 
 
 def sizes(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
-    """Return how long the arrays are along the free axes after the batch, by input; those without any are left out."""
+    """Return the lengths of the free axes after the batch, by input; inputs [batch, ...] without any are left out."""
     found = {
         spec.name: tuple(
             inputs[spec.name].shape[axis] for axis, dim in enumerate(spec.shape) if axis and isinstance(dim, str)
@@ -74,7 +74,7 @@ def sizes(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> dict[str,
 
 
 def _inputs(artifact: Artifact, store: Store, length: int | None, recipe: Recipe | None) -> dict[str, Array]:
-    """One batch of samples, or an example of the length; of the fixed batch where the artifact has one."""
+    """One batch of samples [batch, ...], or an example of the length; of the fixed batch where there is one."""
     from ..sessions.on_ort_graph import example_inputs
 
     free = any(axis and isinstance(dim, str) for spec in artifact.inputs for axis, dim in enumerate(spec.shape))
@@ -97,6 +97,7 @@ def _inputs(artifact: Artifact, store: Store, length: int | None, recipe: Recipe
 
 
 def _run(path: Path, inputs: Mapping[str, Array], choice: EngineChoice = OWN) -> Coverage:
+    """Return the coverage of the graph at `path` on one batch of inputs, [batch, ...], with their shapes."""
     from ..sessions.on_ort_graph import executed
 
     engine = choice.engine_for("onnx")
@@ -112,18 +113,19 @@ def _run(path: Path, inputs: Mapping[str, Array], choice: EngineChoice = OWN) ->
 
 
 def _shapes(inputs: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each array."""
     return {name: tuple(map(int, array.shape)) for name, array in inputs.items()}
 
 
 def on_samples(artifact: Artifact, path: Path, store: Store, inputs: Mapping[str, Array]) -> Coverage:
-    """Measure the coverage of the artifact whose graph lies at `path`, on one batch; stored for `recalled`."""
+    """Measure the coverage of the artifact whose graph lies at `path`, on one batch [batch, ...]; for `recalled`."""
     found = _run(path, inputs)
     store.remember("coverage", _key(artifact), as_json(found))
     return found
 
 
 def recalled(artifact: Artifact, store: Store, inputs: Mapping[str, Array] | None = None) -> Coverage | None:
-    """Return the result of an earlier `on_samples` on this machine, at the sizes of `inputs` where given; else None."""
+    """Return an earlier result of `on_samples` on this machine, at the shapes of `inputs` where given; else None."""
     found = store.recall_as("coverage", _key(artifact), lambda note: decode(Coverage, note, where=""))
     return None if found is None or (inputs is not None and found.shapes != _shapes(inputs)) else found
 
@@ -139,7 +141,7 @@ def coverages(artifacts: Mapping[str, Artifact], store: Store) -> dict[str, Cove
 
 
 def _costs(artifact: Artifact, store: Store, inputs: Mapping[str, Array]) -> dict[str, int]:
-    """MACs of every node of the graph that the engine was built from, as far as this machine can run it."""
+    """MACs of every node of the engine's graph at the shapes of `inputs`, as far as this machine can run it."""
     from ..sessions.on_ort_graph import Exposed
 
     if not any(file.path == MODEL for file in artifact.files):

@@ -81,7 +81,7 @@ def sealed(path: Path, store: Store) -> Artifact:
 
 
 def tried_on(artifact: Artifact, rows: int, seed: int) -> dict[str, Array] | None:
-    """Return random samples of the kind that a finished file was tried on; None for other artifacts."""
+    """Return `rows` random samples, [rows, ...], as a finished file was tried on; None for other artifacts."""
     noted = artifact.made_by.notes.get(_TRIED)
     if not noted:
         return None

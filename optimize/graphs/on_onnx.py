@@ -182,12 +182,12 @@ def constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
 
 
 def array(tensor: onnx.TensorProto) -> Array:
-    """The values of an initializer, free to be changed."""
+    """The values of an initializer in its own shape, free to be changed."""
     return np.array(onnx.numpy_helper.to_array(tensor))
 
 
 def add_constant(model: onnx.ModelProto, name: str, values: Array) -> str:
-    """Add an initializer under a free name, which is returned."""
+    """Add an initializer of the shape of `values` under a free name, which is returned."""
     free = fresh(name, names(model))
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(values, order="C"), free))
     return free

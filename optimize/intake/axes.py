@@ -115,7 +115,7 @@ def free(inputs: Sequence[TensorSpec], samples: Mapping[str, Array]) -> Iterator
 
 
 def resized(inputs: Sequence[TensorSpec], samples: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
-    """Samples cut, or continued by repetition, along the free axes that `sizes` names."""
+    """Samples [n, ...] cut, or continued by repetition, along the free axes that `sizes` names, in elements."""
     arrays = dict(samples)
     for dim, name, axis in free(inputs, samples):
         if dim in sizes:
@@ -152,6 +152,7 @@ def sizes_of(inputs: Sequence[TensorSpec], arrays: Mapping[str, Array]) -> dict[
 
 
 def _check(declared: Sequence[TensorSpec], samples: Mapping[str, Array], where: str) -> None:
+    """Refuse samples whose names or ranks are not the inputs': [n, ...], or [n, 1, ...] of whole tensors."""
     names = [spec.name for spec in declared]
     if sorted(names) != sorted(samples):
         raise SourceError(
@@ -236,6 +237,7 @@ def _groups(names: Sequence[str], sizes: Mapping[str, int]) -> Iterator[tuple[st
 def _tried(
     run: _Trial, inputs: Sequence[TensorSpec], arrays: Mapping[str, Array], names: Sequence[str], size: int
 ) -> list[_Taken]:
+    """Return what the model took of the samples [n, ...] at other sizes of the named axes, at most `_VARIED`."""
     found = []
     for other in other_sizes(size):
         taken = run(inputs, resized(inputs, arrays, dict.fromkeys(names, other)))

@@ -126,7 +126,7 @@ def written(
 ) -> Written:
     """Write the model at `path` and its weights into `folder`, put right as far as that needs no run.
 
-    `samples` give their axes to inputs that declare none.
+    `samples`, [n, ...] by input, give their axes to inputs that declare none.
 
     Raises:
         MissingError, SourceError: as `read`, `external` and `prepared`.
@@ -145,7 +145,7 @@ def written(
 def take_in(
     path: Path, folder: Path, samples: Mapping[str, Array], outputs: Sequence[str] = (), threads: int = 1
 ) -> Taken:
-    """Write the model at `path` and its weights into `folder`, tried on `samples` at several sizes.
+    """Write the model at `path` and its weights into `folder`, tried on `samples` [n, ...] at several sizes.
 
     Raises:
         MissingError, SourceError: as `written`, or the model refuses the samples.

@@ -13,7 +13,7 @@ _ROWS = 4
 
 
 def refuse_dependence(session: Session, inputs: Mapping[str, Array], where: str) -> None:
-    """Run a few samples together and one by one.
+    """Run a few of the samples [n, ...] together and one by one.
 
     Raises:
         SourceError: a sample's output depends on the others or on chance, or a single sample is refused.

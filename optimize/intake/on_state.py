@@ -17,7 +17,7 @@ _SAME = 1e-5  # allowed difference between two runs of one module, relative to t
 
 
 def refuse_state(module: torch.nn.Module, session: TorchSession, inputs: Mapping[str, Array], where: str) -> None:
-    """Run the same samples three times, and refuse a module whose outputs or tensors change.
+    """Run the same samples [n, ...] three times, and refuse a module whose outputs or tensors change.
 
     The first run is free, since caches are filled in it.
 
@@ -67,6 +67,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _apart(one: Array, other: Array) -> bool:
+    """Tell outputs apart by shape, by where they are finite, or by a difference above `_SAME` of the largest value."""
     if one.shape != other.shape:
         return True
     first, second = one.astype(np.float64), other.astype(np.float64)

@@ -153,6 +153,7 @@ def _lost(found: Agreement) -> Agreement:
 
 
 def _measured(found: Agreement, expected: Array, got: Array, spread: Spread) -> Agreement:
+    """Return `found` with errors and decisions of one output of both models, each [rows, ...]."""
     numbers = expected.dtype.kind not in "OSU"
     if numbers:
         one, other = (array.astype(np.float64).reshape(len(array), -1) for array in (expected, got))
@@ -191,6 +192,7 @@ def _arithmetic(found: Agreement, one: Array, other: Array, ok: Array, spread: S
 
 
 def _decisions(found: Agreement, expected: Array, got: Array) -> Agreement:
+    """Return `found` with how many decisions of one output, [rows, ...], are the same in both models."""
     kind: Any = found.kind
     known, other = classes_of(expected, kind), classes_of(got, kind)
     if known is None or other is None or not known.size:
@@ -253,7 +255,7 @@ def _bound(rows: int, most: float) -> str:
 
 
 def _blind(found: Agreement, expected: Array, spread: Spread) -> bool:
-    """Return whether the contract passes an output that is the same for every sample, where the reference's varies."""
+    """Tell whether the contract passes an output that is the same in all rows, where `expected` [rows, ...] varies."""
     if spread.still or len(expected) < 2 or not spread.columns.size:
         return False
     if found.tolerance.spread_error is not None and "spread_error" in found.judged and found.tolerance.spread_error < 1:

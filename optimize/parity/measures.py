@@ -53,7 +53,7 @@ class Spread:
 
 
 def is_float(array: Array) -> bool:
-    """Tell floats from whole numbers, booleans and text; bfloat16 is of numpy's kind V."""
+    """Tell an array of floats, of any shape, from whole numbers, booleans and text; bfloat16 is of numpy's kind V."""
     return array.dtype.kind in "fV"
 
 

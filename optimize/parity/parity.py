@@ -133,6 +133,7 @@ def _at_point(
     contract: Mapping[str, Tolerance],
     whole: Mapping[str, Spread],
 ) -> Iterator[Agreement]:
+    """Yield the agreement of each output at one batch and length; `expected` are the reference's, [samples, ...]."""
     refused, got = "", {}
     try:
         got = answers(candidate, samples, point.batch)

@@ -169,6 +169,7 @@ def _shared(layers: Layers, units: Sequence[Units]) -> list[list[Units]]:
 
 
 def _cut(module: torch.nn.Module, stays: Sequence[tuple[Units, Array]]) -> None:
+    """Cut the module in place to the units that stay: for each group their indices, [kept]."""
     layers: Layers = dict(module.named_modules())
     slices: dict[str, dict[int, Array]] = {}
     known = {name: id(tensor) for name, tensor in tensors_of(module).items()}

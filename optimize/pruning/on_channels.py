@@ -101,7 +101,7 @@ def prune_channels(
 def _prove_all(
     module: torch.nn.Module, stays: Sequence[tuple[Group, Array]], tensors: Tensors, outputs: tuple[str, ...]
 ) -> None:
-    """Prove all removals at once; where that fails, find out which of them are at fault."""
+    """Prove all removals at once (indices [kept] of what stays); where that fails, find out which are at fault."""
     try:
         _prove(module, stays, tensors, outputs)
     except StageError as error:
@@ -121,6 +121,7 @@ def _prove_all(
 def _prove(
     module: torch.nn.Module, stays: Sequence[tuple[Group, Array]], tensors: Tensors, outputs: tuple[str, ...]
 ) -> None:
+    """Prove that a module without the removed channels computes what it does with them at 0; indices [kept] stay."""
     slices = _slices(module, stays)
     sinks = {(axis.tensor, axis.axis) for group, _ in stays for axis in group.sinks}
     off = {

@@ -220,6 +220,7 @@ class _Follower:
         return Flow(groups=tuple(group for group in groups if group.sources), stays=stays)
 
     def _group(self, axes: Sequence[Axis], units: Sequence[dict[Axis, Array]]) -> Group:
+        """Return the group of those axes; of each unit the indices along every axis, stacked to [units, indices]."""
         wanted = set(axes)
         order = [axis for axis in self._axes if axis in wanted]  # of first use
         return Group(

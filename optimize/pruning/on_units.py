@@ -43,6 +43,7 @@ class UnitSets:
         return torch.from_numpy(self._sets()[small.numpy()]).reshape(small.shape).expand(labels.shape)
 
     def _sets(self) -> Array:
+        """Return the representative of every element and of `NONE`, [elements + 1], all paths shortened."""
         if not len(self._table):
             table = np.array([*self._parent, NONE])
             while not np.array_equal(further := table[table], table):

@@ -113,7 +113,7 @@ class Histogram:
         return cls(**{**value, "counts": np.array(value["counts"], np.int64)})
 
     def _coarser(self, exponent: int) -> tuple[int, Array]:
-        """First index and counts on a grid of wider bins."""
+        """First index and counts [bins] on a grid of wider bins, of width ``2 ** exponent``."""
         shift = exponent - self.exponent
         indices = (self.first + np.arange(len(self.counts), dtype=np.int64)) >> min(shift, 63)
         return int(indices[0]), np.bincount(indices - indices[0], weights=self.counts).astype(np.int64)

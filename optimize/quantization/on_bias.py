@@ -46,7 +46,7 @@ def _mean_error(model: onnx.ModelProto, twin: Twin) -> str:
 
 
 def _shift(model: onnx.ModelProto, name: str, error: Array) -> bool:
-    """Subtract the error from the node's bias, from the Add behind it, or give it a bias; whether there was a place."""
+    """Subtract the error [channels] from the node's bias or the Add behind it, or give it one; whether done."""
     node = next(node for node in model.graph.node if node.name == name)
     known = constants(model)
     if node.op_type == "MatMul":
@@ -65,7 +65,7 @@ def _shift(model: onnx.ModelProto, name: str, error: Array) -> bool:
 
 
 def _subtract(model: onnx.ModelProto, node: onnx.NodeProto, slot: int, error: Array) -> bool:
-    """Give the node a bias of its own at that input, less the error."""
+    """Give the node a bias of its own at that input, less the error [channels]."""
     tensor = constants(model).get(node.input[slot])
     if tensor is None or list(tensor.dims) != [len(error)]:
         return False

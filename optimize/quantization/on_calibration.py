@@ -46,7 +46,7 @@ def collect(
 def means(
     model: onnx.ModelProto, tensors: Sequence[str], samples: Samples, *, folder: Path, threads: int
 ) -> dict[str, Array]:
-    """The mean over samples of small tensors that each hold a mean over their batch."""
+    """The mean over samples, [channels], of small tensors that each hold a mean over their batch."""
     session = _exposing(model, tensors, folder, threads)
     totals: dict[str, Array] = {}
     seen = 0
@@ -75,6 +75,7 @@ def _fixed_batch(model: onnx.ModelProto) -> int:
 
 
 def _observe(values: dict[str, Array], channels: Collection[str]) -> Statistics:
+    """Return each tensor's histogram, and of those in `channels` the largest magnitudes by channel, [channels]."""
     largest = {
         name: np.abs(array).max(axis=tuple(range(array.ndim - 1)), initial=0.0).astype(np.float64)
         for name, array in values.items()

@@ -119,7 +119,7 @@ class Rewriter:
         return fresh(name, self.taken)
 
     def constant(self, name: str, values: Array) -> str:
-        """Add a constant; returns its name."""
+        """Add a constant of the shape of `values`; returns its name."""
         made = add_constant(self.model, fresh(name, self.taken), values)
         self.taken.add(made)
         return made
@@ -225,7 +225,7 @@ class Rewriter:
         self.done.add(node.name)
 
     def restore(self, name: str, integers: Array, scale: Array, axis: int) -> str:
-        """A constant that is kept in integers and dequantized; returns the float tensor."""
+        """Keep a constant in integers of its shape, dequantized by `scale` along `axis`; return the float's name."""
         whole = self.constant(f"{name}_int8", integers)
         step = self.constant(f"{name}_step", scale)
         restored = self.tensor(f"{name}_restored")

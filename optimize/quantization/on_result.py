@@ -86,6 +86,7 @@ def prove(source: Path, model: onnx.ModelProto, samples: Samples, *, folder: Pat
 
 
 def _same(expected: Array, got: Array) -> bool:
+    """Return whether two outputs are of one shape and equal but for rounding, relative to the largest finite value."""
     if expected.shape != got.shape:
         return False
     first, second = expected.astype(np.float64), got.astype(np.float64)

@@ -18,7 +18,10 @@ from .smooth import divisors
 def smoothed(
     model: onnx.ModelProto, nodes: Collection[str], channels: Mapping[str, Array], strength: float
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """A copy of the model that computes the same with smoother activations, and the names of the Mul nodes added."""
+    """A copy of the model that computes the same with smoother activations, and the names of the Mul nodes added.
+
+    `channels` are the largest magnitudes of each tensor along its last axis, [channels].
+    """
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     sharing: dict[str, list[Product]] = {}
@@ -51,7 +54,7 @@ def _matrix(product: Product) -> Array:
 
 
 def _fold(model: onnx.ModelProto, tensor: str, readers: int, divisor: Array) -> bool:
-    """Divide the constants of the node that makes the tensor, if only these products read it; whether that was done."""
+    """Divide the constants of the tensor's node by `divisor` [channels] if only these products read it, and say so."""
     producer = next((node for node in model.graph.node if tensor in node.output), None)
     if producer is None or len(consumers(model)[tensor]) != readers:
         return False
@@ -86,7 +89,7 @@ def _divide(model: onnx.ModelProto, places: list[tuple[onnx.NodeProto, int]], di
 
 
 def _insert(model: onnx.ModelProto, tensor: str, group: list[Product], divisor: Array) -> str:
-    """An explicit Mul before these products; returns its name."""
+    """Insert a Mul by ``1 / divisor`` [channels] before these products; returns its name."""
     taken = names(model)
     name, output = fresh(f"{tensor}_smooth", taken), fresh(f"{tensor}_smoothed", taken)
     factor = add_constant(model, f"{tensor}_smooth_factor", np.float32(1.0) / divisor)

@@ -143,7 +143,7 @@ def _entropy(histogram: Histogram, symmetric: bool) -> Range:
 
 
 def _divergence(counts: Array, stop: int, levels: int) -> float:
-    """KL divergence of the clipped counts from the same counts in `levels` numbers; infinite where undefined."""
+    """KL divergence, in nats, of clipped counts [bins] from the same in `levels` numbers; infinite where undefined."""
     kept = counts[:stop]
     expected = kept.copy()
     expected[-1] += counts[stop:].sum()

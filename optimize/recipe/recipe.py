@@ -17,10 +17,10 @@ from ..record import as_json
 from ..user_code import Reference
 from .configs import Positive, StageConfig
 from .kinds import BY_KIND, STAGES, StageKind, kind_of
+from .metrics import METRICS
 from .space import Search
 
 _LATER = ("engine", "device")
-NAMED_METRICS = ("accuracy", "top5", "log_likelihood")  # `quality.METRICS` holds the functions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +87,11 @@ class Metric:
     output: str | None = None
 
     def __post_init__(self) -> None:
-        if ":" not in self.name and self.name not in NAMED_METRICS:
+        if ":" not in self.name and self.name not in METRICS:
             raise ConfigError(
                 f"unknown metric {self.name!r}",
                 where="metric.name",
-                next_step=f"use {', '.join(NAMED_METRICS)}, or file.py:function",
+                next_step=f"use {', '.join(METRICS)}, or file.py:function",
             )
 
 

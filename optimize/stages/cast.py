@@ -221,10 +221,12 @@ class _Probe:
         return why
 
     def _inputs(self, samples: Samples) -> Iterator[dict[str, Array]]:
+        """Yield the inputs of each batch of samples, [batch, ...] by name."""
         for batch in batches(self.graph.model, samples):
             yield dict(batch.inputs)
 
     def _run(self, inputs: Mapping[str, Array], model: onnx.ModelProto) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Return the float tensors of the exact graph and of `model` by name, on one batch [batch, ...]."""
         if not self._exact:
             self._exact.append(self._open(self.graph.model))
         exact = self._exact[0].run(inputs)
@@ -247,6 +249,7 @@ class _Probe:
 
 
 def _difference(exact: Array, rounded: Array) -> float:
+    """Return the largest absolute difference of arrays of one shape; infinite where only `rounded` is not finite."""
     finite = np.isfinite(exact)
     if not np.isfinite(rounded[finite]).all():
         return float("inf")

@@ -45,13 +45,14 @@ def guarded(graph: FloatGraph, largest: float) -> dict[str, str]:
 
 
 def _rounded(graph: FloatGraph, tensor: onnx.TensorProto) -> tuple[Array, Array]:
+    """Return an initializer's values and the same rounded to the graph's type, as float32 of its shape."""
     values = numpy_helper.to_array(tensor)
     with np.errstate(over="ignore"):
         return values, values.astype(graph.numpy).astype(np.float32)
 
 
 def _lost(node: onnx.NodeProto, slot: int, values: Array, rounded: Array) -> str:
-    """Return what becomes of the constant, where it is no longer the same; empty where it is."""
+    """Return what becomes of the constant, of any shape, where rounding changes it; empty where it does not."""
     finite = np.isfinite(values) & np.isfinite(rounded)
     values, rounded = values[finite].astype(np.float64), rounded[finite].astype(np.float64)
     if not values.size:
@@ -132,7 +133,7 @@ def stressed(inputs: Mapping[str, Array]) -> list[dict[str, Array]]:
 
 
 def broken(graph: FloatGraph, exact: Mapping[str, Array], rounded: Mapping[str, Array]) -> dict[str, str]:
-    """The first nodes at which the result becomes another, where an output of the model is another in the end."""
+    """The first nodes whose results, of any shape, become others, where an output of the model does in the end."""
     off = {name: _off(exact[name], rounded[name]) for name in exact}
     if not any(off.get(value.name) for value in graph.model.graph.output):
         return {}
@@ -148,7 +149,7 @@ def broken(graph: FloatGraph, exact: Mapping[str, Array], rounded: Mapping[str, 
 
 
 def _off(exact: Array, rounded: Array) -> str:
-    """Return how the rounded result is another; empty where it is near."""
+    """Return how the rounded result differs from the exact one of its shape; empty where it is near."""
     finite = np.isfinite(exact)
     if not np.isfinite(rounded[finite]).all():
         return "is not finite"

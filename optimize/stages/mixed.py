@@ -135,6 +135,7 @@ class _Trial:
         return open_onnx(path, threads=threads, engine=self.config.engine, device=self.config.device).session
 
     def _scores(self, session: Session) -> Array:
+        """Return one score per sample, [n]."""
         if self.context.score is None:
             raise StageError("this stage needs the recipe's metric", next_step="build it from a recipe")
         return scores(session, self.samples, self.context.score)

@@ -61,6 +61,7 @@ def paced(times: Array, batch: int) -> LatencyRatio:
 
 
 def _time(session: Session, inputs: Mapping[str, Array], loops: int) -> float:
+    """Return the mean seconds of a run on one batch, [batch, ...], over that many loops."""
     start = time.perf_counter()
     for _ in range(loops):
         session.run(inputs)
@@ -68,7 +69,7 @@ def _time(session: Session, inputs: Mapping[str, Array], loops: int) -> float:
 
 
 def _loops(session: Session, inputs: Mapping[str, Array]) -> int:
-    """Runs per timing so that one takes long enough; warms the session up on the way."""
+    """Runs of a batch [batch, ...] per timing so that one takes `_LEAST_SECONDS`; warms the session up on the way."""
     for _ in range(3):
         once = _time(session, inputs, 1)
     return max(1, int(np.ceil(_LEAST_SECONDS / max(once, 1e-7))))

@@ -22,9 +22,10 @@ from scipy import stats
 from seatrial.optimize.artifact import Artifact
 from seatrial.optimize.building.source import make_source
 from seatrial.optimize.environment import environment, now
-from seatrial.optimize.quality import accuracy, scores
+from seatrial.optimize.quality import scores
 from seatrial.optimize.recipe.configs import DistillConfig, Training
 from seatrial.optimize.recipe.data import Data
+from seatrial.optimize.recipe.metrics import accuracy
 from seatrial.optimize.recipe.recipe import Recipe, load_recipe
 from seatrial.optimize.samples import Samples, checked
 from seatrial.optimize.sessions.on_torch import TorchSession, build_module

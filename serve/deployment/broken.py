@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from seatrial.optimize.breach import Breach
 from seatrial.optimize.record import Record
 
 from ..errors import ConfigRuleError
 
 Severity = Literal["error", "warning"]
 Effect = Literal["refused", "loads", "hangs", "ends"]
+_EFFECTS = {"hangs": "Its load hangs", "ends": "It ends the server"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,19 @@ class Broken(Record):
     def at(self, file: str) -> "Broken":
         """Return the rule as broken in that file."""
         return replace(self, file=file)
+
+    @property
+    def breach(self) -> Breach:
+        """The rule as people are shown it, beside those of other rooms."""
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        return Breach(
+            rule=self.field,
+            severity=self.severity,
+            where=where,
+            found=self.rule,
+            why=_EFFECTS.get(self.effect, ""),
+            fix=self.fix,
+        )
 
     def error(self) -> ConfigRuleError:
         """The rule as an error to raise."""

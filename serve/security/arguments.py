@@ -7,7 +7,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from .finding import Finding
+from seatrial.optimize.breach import Breach
+
 from .rules import breach
 
 RESTRICTING = ("http-restricted-api", "grpc-restricted-protocol")
@@ -37,7 +38,7 @@ def flags(arguments: Sequence[str]) -> dict[str, list[str]]:
     return dict(found)
 
 
-def secrets(arguments: Sequence[str], where: str, *, exposed: bool) -> Iterator[Finding]:
+def secrets(arguments: Sequence[str], where: str, *, exposed: bool) -> Iterator[Breach]:
     """Keys and passwords that stand in the arguments; they are not repeated in the finding."""
     given = flags(arguments)
     for flag in RESTRICTING:
@@ -50,7 +51,7 @@ def secrets(arguments: Sequence[str], where: str, *, exposed: bool) -> Iterator[
             yield breach("secret-argument", where, f"{found[0].partition('=')[0]}=...", exposed=exposed)
 
 
-def settings(arguments: Sequence[str], where: str, *, exposed: bool) -> Iterator[Finding]:
+def settings(arguments: Sequence[str], where: str, *, exposed: bool) -> Iterator[Breach]:
     """Check which risky settings the flags enable or leave enabled."""
     given = flags(arguments)
     if not {"disable-auto-complete-config", "strict-model-config"} & set(given):

@@ -11,6 +11,7 @@ from pathlib import Path
 from seatrial.bench.errors import TargetError
 from seatrial.bench.load.guard import is_loopback
 from seatrial.bench.targets import split_url
+from seatrial.optimize.breach import Breach
 from seatrial.optimize.errors import MissingError
 from seatrial.optimize.store import Store
 
@@ -18,7 +19,7 @@ from ..errors import ServerError
 from ..triton.repository.entries import shown
 from ..triton.repository.placement import models
 from . import gateways, manifests, on_server, process, proxies, reading, repository
-from .finding import Audit, Finding, ordered
+from .finding import Audit, ordered
 from .rules import breach
 
 
@@ -26,7 +27,7 @@ from .rules import breach
 class _Notes:
     """Findings and notes that one audit has gathered so far."""
 
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Breach] = field(default_factory=list)
     looked: list[str] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
 

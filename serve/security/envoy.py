@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .finding import Finding
+from seatrial.optimize.breach import Breach
+
 from .reading import number, told
 from .rules import TRITON_HEADER_KB, breach
 
@@ -45,7 +46,7 @@ class _Parts:
     bootstraps: list[tuple[str, Object]] = field(default_factory=list)
 
 
-def audit(documents: list[tuple[str, Any]]) -> Iterator[Finding]:
+def audit(documents: list[tuple[str, Any]]) -> Iterator[Breach]:
     """Everything found in those documents that are Envoy's."""
     parts = _Parts()
     for where, document in documents:
@@ -67,7 +68,7 @@ def audit(documents: list[tuple[str, Any]]) -> Iterator[Finding]:
         yield from _safely(_table, table, where, exposed, parts)
 
 
-def _safely(part: Any, value: Object, where: str, *rest: Any) -> Iterator[Finding]:
+def _safely(part: Any, value: Object, where: str, *rest: Any) -> Iterator[Breach]:
     try:
         yield from list(part(value, where, *rest))
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
@@ -106,7 +107,7 @@ class _Door:
     header_kb: float
 
 
-def _bootstrap(document: Object, where: str, exposed: bool) -> Iterator[Finding]:
+def _bootstrap(document: Object, where: str, exposed: bool) -> Iterator[Breach]:
     admin = (document.get("admin") or {}).get("address") or {}
     host = (admin.get("socket_address") or {}).get("address")
     if host is not None and not _loopback(str(host)):
@@ -147,7 +148,7 @@ def _config(filter_: Object) -> Object:
     return dict(config)
 
 
-def _listener(listener: Object, where: str, doors: list[_Door]) -> Iterator[Finding]:
+def _listener(listener: Object, where: str, doors: list[_Door]) -> Iterator[Breach]:
     address = (listener.get("address") or {}).get("socket_address") or {}
     if not address:
         return  # a socket of this machine, or inside this proxy: callers come through another listener
@@ -175,7 +176,7 @@ def _listener(listener: Object, where: str, doors: list[_Door]) -> Iterator[Find
             yield breach("open-proxy", where, f"{told(address.get('address'))} without TLS or authentication")
 
 
-def _cluster(cluster: Object, where: str, exposed: bool, large: bool) -> Iterator[Finding]:
+def _cluster(cluster: Object, where: str, exposed: bool, large: bool) -> Iterator[Breach]:
     detection = cluster.get("outlier_detection")
     if not isinstance(detection, dict):
         return
@@ -195,7 +196,7 @@ def _counted(detection: Object, name: str, default: int, *, enforced: int) -> bo
     return bool(enforcing) and bool(number(detection.get(name, default)) or 0)
 
 
-def _table(table: Object, where: str, exposed: bool, parts: _Parts) -> Iterator[Finding]:
+def _table(table: Object, where: str, exposed: bool, parts: _Parts) -> Iterator[Breach]:
     for host in _list(table.get("virtual_hosts")):
         for policy in (host.get("retry_policy"), *(_action(each).get("retry_policy") for each in _routes(host))):
             yield from retries((policy or {}).get("retry_on"), where, exposed=exposed)
@@ -211,7 +212,7 @@ def _table(table: Object, where: str, exposed: bool, parts: _Parts) -> Iterator[
                 yield breach("wide-route", where, f"{told(prefix or match.get('safe_regex'))} to a Triton")
 
 
-def retries(conditions: object, where: str, *, exposed: bool = True) -> Iterator[Finding]:
+def retries(conditions: object, where: str, *, exposed: bool = True) -> Iterator[Breach]:
     """Return what a list of retry conditions, in Envoy's words, sends again although a server took it."""
     given = [each.strip() for each in str(conditions or "").split(",")]
     again = [each for each in given if each in _RESENDS]

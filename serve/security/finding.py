@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
+from seatrial.optimize.breach import Breach
 from seatrial.optimize.record import Record
 
 Severity = Literal["high", "medium", "low"]
@@ -25,18 +26,6 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding(Record):
-    """One breach: the rule's name, where, and what was seen there."""
-
-    rule: str
-    severity: Severity
-    where: str
-    seen: str
-    why: str
-    fix: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Audit(Record, schema=1, computed=("passed", "counts")):
     """An audit of `target`: worst findings first. `looked` says what was examined, `unseen` what could not be and why.
 
@@ -44,7 +33,7 @@ class Audit(Record, schema=1, computed=("passed", "counts")):
     """
 
     target: str
-    findings: tuple[Finding, ...]
+    findings: tuple[Breach, ...]
     looked: tuple[str, ...]
     unseen: tuple[str, ...] = field(default=())
 
@@ -60,7 +49,7 @@ class Audit(Record, schema=1, computed=("passed", "counts")):
         return {severity: counted[severity] for severity in SEVERITIES}
 
 
-def ordered(findings: list[Finding]) -> tuple[Finding, ...]:
+def ordered(findings: list[Breach]) -> tuple[Breach, ...]:
     """Worst first, then by rule and place; each once."""
-    unique = {(each.rule, each.where, each.seen): each for each in findings}
+    unique = {(each.rule, each.where, each.found): each for each in findings}
     return tuple(sorted(unique.values(), key=lambda each: (SEVERITIES.index(each.severity), each.rule, each.where)))

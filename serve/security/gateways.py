@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from seatrial.optimize.breach import Breach
+
 from .envoy import retries
-from .finding import Finding
 from .reading import number, told
 from .rules import breach
 
@@ -20,7 +21,7 @@ _STREAM = "ModelStreamInfer"
 _NGINX = "nginx.ingress.kubernetes.io/"
 
 
-def audit(document: Object, where: str, kinds: set[str]) -> Iterator[Finding]:
+def audit(document: Object, where: str, kinds: set[str]) -> Iterator[Breach]:
     """Return what one object lets through; `kinds` are those of all objects that are looked at."""
     judge = _JUDGES.get(document["kind"])
     if judge is not None:
@@ -44,7 +45,7 @@ def silent(documents: Sequence[tuple[str, Object]]) -> list[str]:
     return []
 
 
-def _http_route(route: Object, where: str) -> Iterator[Finding]:
+def _http_route(route: Object, where: str) -> Iterator[Breach]:
     for rule in route["spec"].get("rules", []):
         for match in rule.get("matches") or [{}]:
             path = match.get("path", {"type": "PathPrefix", "value": "/"})
@@ -58,7 +59,7 @@ def _http_route(route: Object, where: str) -> Iterator[Finding]:
             yield breach("retries-again", where, f"retry on {sorted(codes)}")
 
 
-def _grpc_route(route: Object, where: str) -> Iterator[Finding]:
+def _grpc_route(route: Object, where: str) -> Iterator[Breach]:
     for rule in route["spec"].get("rules", []):
         methods = [match.get("method", {}) for match in rule.get("matches") or [{}]]
         for method in methods:
@@ -73,7 +74,7 @@ def _grpc_route(route: Object, where: str) -> Iterator[Finding]:
             yield breach("stream-metadata", where, f"{_STREAM} passes with any metadata")
 
 
-def _backend_traffic(policy: Object, where: str) -> Iterator[Finding]:
+def _backend_traffic(policy: Object, where: str) -> Iterator[Breach]:
     """Envoy Gateway's policy for what happens behind it."""
     spec = policy["spec"]
     triggers = (spec.get("retry") or {}).get("retryOn", {}).get("triggers", [])
@@ -92,7 +93,7 @@ def _backend_traffic(policy: Object, where: str) -> Iterator[Finding]:
         yield breach("proxy-body-limit", where, "no requestBuffer.limit")
 
 
-def _client_traffic(policy: Object, where: str) -> Iterator[Finding]:
+def _client_traffic(policy: Object, where: str) -> Iterator[Breach]:
     """Envoy Gateway's policy for what callers may do."""
     spec = policy["spec"]
     if not ((spec.get("connection") or {}).get("connectionLimit") or {}).get("value"):
@@ -112,7 +113,7 @@ def _for_grpc_alone(spec: Object) -> bool:
     return all("grpc" in str(each.get("sectionName", "")) for each in targets)
 
 
-def _destination_rule(rule: Object, where: str) -> Iterator[Finding]:
+def _destination_rule(rule: Object, where: str) -> Iterator[Breach]:
     """Istio's, with its subsets."""
     spec = rule["spec"]
     for each in (spec, *(spec.get("subsets") or [])):
@@ -128,7 +129,7 @@ def _destination_rule(rule: Object, where: str) -> Iterator[Finding]:
         )
 
 
-def _virtual_service(service: Object, where: str) -> Iterator[Finding]:
+def _virtual_service(service: Object, where: str) -> Iterator[Breach]:
     """Istio's routes."""
     for route in service["spec"].get("http") or []:
         retry = route.get("retries") or {}
@@ -138,14 +139,14 @@ def _virtual_service(service: Object, where: str) -> Iterator[Finding]:
             yield breach("no-timeout", where, "an HTTP route has no timeout")
 
 
-def _ejection(where: str, *, most: float, counts: bool, seen: str) -> Iterator[Finding]:
+def _ejection(where: str, *, most: float, counts: bool, seen: str) -> Iterator[Breach]:
     if counts and most >= 100:
         yield breach("ejects-everybody", where, f"{seen}, maxEjectionPercent {most:g}")
     elif counts:
         yield breach("ejects-on-5xx", where, f"{seen} is not 0")
 
 
-def _ingress(ingress: Object, where: str) -> Iterator[Finding]:
+def _ingress(ingress: Object, where: str) -> Iterator[Breach]:
     """An Ingress, with the annotations of ingress-nginx."""
     for rule in ingress["spec"].get("rules") or []:
         for path in (rule.get("http") or {}).get("paths") or []:
@@ -164,7 +165,7 @@ def _ingress(ingress: Object, where: str) -> Iterator[Finding]:
         yield breach("retries-again", where, f"proxy-next-upstream {told(' '.join(again))}")
 
 
-_JUDGES: dict[str, Callable[[Object, str], Iterator[Finding]]] = {
+_JUDGES: dict[str, Callable[[Object, str], Iterator[Breach]]] = {
     "HTTPRoute": _http_route,
     "GRPCRoute": _grpc_route,
     "BackendTrafficPolicy": _backend_traffic,

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seatrial.optimize.breach import Breach
+
 from . import arguments, gateways, reading
-from .finding import Finding
 from .reading import told
 from .rules import CALM_RELEASE, FIXED_RELEASE, breach
 
@@ -38,7 +39,7 @@ def objects(documents: Sequence[tuple[str, Any]]) -> list[tuple[str, Object]]:
     return made
 
 
-def audit(documents: list[tuple[str, Object]]) -> Iterator[Finding]:
+def audit(documents: list[tuple[str, Object]]) -> Iterator[Breach]:
     """Everything found in those documents; one that is no such object is itself a finding."""
     pinned = {
         each.get("name", "")
@@ -58,7 +59,7 @@ def audit(documents: list[tuple[str, Object]]) -> Iterator[Finding]:
             yield breach("malformed", f"{where}: {document['kind']}", f"{type(error).__name__}: {told(error)}")
 
 
-def _document(document: Object, where: str, pinned: set[str], policies: list[Object]) -> Iterator[Finding]:
+def _document(document: Object, where: str, pinned: set[str], policies: list[Object]) -> Iterator[Breach]:
     kind = document["kind"]
     if kind in _WORKLOADS:
         template = document["spec"]["template"]
@@ -87,7 +88,7 @@ def _selects(policy: Object, labels: Object) -> bool:
     return bool(chosen.items() <= labels.items())
 
 
-def _pod(pod: Object, where: str, pinned: set[str]) -> Iterator[Finding]:
+def _pod(pod: Object, where: str, pinned: set[str]) -> Iterator[Breach]:
     security = pod.get("securityContext", {})
     if pod.get("automountServiceAccountToken") is not False:
         yield breach("token", where, "automountServiceAccountToken is not false")
@@ -105,7 +106,7 @@ def _pod(pod: Object, where: str, pinned: set[str]) -> Iterator[Finding]:
         yield from _models(container, pod, own)
 
 
-def _image(image: str, where: str, pinned: set[str]) -> Iterator[Finding]:
+def _image(image: str, where: str, pinned: set[str]) -> Iterator[Breach]:
     name, _, digest = image.partition("@")
     tagged = ":" in name.rpartition("/")[2]
     if digest == _ZEROS:
@@ -123,7 +124,7 @@ def _image(image: str, where: str, pinned: set[str]) -> Iterator[Finding]:
             yield breach("ending-request", where, image)
 
 
-def _rights(container: Object, pod: Object, where: str) -> Iterator[Finding]:
+def _rights(container: Object, pod: Object, where: str) -> Iterator[Breach]:
     own = container.get("securityContext", {})
 
     def either(key: str) -> Any:
@@ -146,7 +147,7 @@ def _rights(container: Object, pod: Object, where: str) -> Iterator[Finding]:
             yield breach("secret-in-manifest", where, f"the variable {variable['name']} contains its value")
 
 
-def _server(container: Object, where: str) -> Iterator[Finding]:
+def _server(container: Object, where: str) -> Iterator[Breach]:
     """Check the settings specific to Triton: its flags and probes."""
     given = [str(each) for each in [*container.get("command", []), *container.get("args", [])]]
     yield from arguments.secrets(given, where, exposed=True)
@@ -160,7 +161,7 @@ def _server(container: Object, where: str) -> Iterator[Finding]:
             yield breach("server-readiness", where, probe)
 
 
-def _models(container: Object, pod: Object, where: str) -> Iterator[Finding]:
+def _models(container: Object, pod: Object, where: str) -> Iterator[Breach]:
     """Volumes that outlive the pod and may be written; scratch of its own may be."""
     kept = {
         volume["name"]
@@ -172,7 +173,7 @@ def _models(container: Object, pod: Object, where: str) -> Iterator[Finding]:
             yield breach("writable-models", where, f"{mount['mountPath']} is writable")
 
 
-def _policy(policy: Object, where: str) -> Iterator[Finding]:
+def _policy(policy: Object, where: str) -> Iterator[Breach]:
     spec = policy["spec"]
     kinds = spec.get("policyTypes", ["Ingress"])
     for kind, key, side in (("Ingress", "ingress", "from"), ("Egress", "egress", "to")):
@@ -184,7 +185,7 @@ def _policy(policy: Object, where: str) -> Iterator[Finding]:
                 yield breach("open-network-policy", where, f"{key} {side} everywhere")
 
 
-def _overlay(document: Object, where: str) -> Iterator[Finding]:
+def _overlay(document: Object, where: str) -> Iterator[Breach]:
     """Check the image digests of prod, identified by its folder's name or its label."""
     labels = [each.get("pairs", {}).get("app.kubernetes.io/environment") for each in document.get("labels", [])]
     prod = "prod" in labels or Path(where.partition(": ")[0]).parent.name == "prod"

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .finding import Finding
+from seatrial.optimize.breach import Breach
+
 from .reading import number, told
 from .rules import TRITON_HEADER_KB, breach
 
@@ -81,7 +82,7 @@ def parse(text: str) -> Block:
     return root
 
 
-def audit(text: str, where: str) -> Iterator[Finding]:
+def audit(text: str, where: str) -> Iterator[Breach]:
     """Everything found in one file.
 
     Raises:
@@ -100,14 +101,14 @@ def _tritons(block: Block) -> Iterator[str]:
         yield from _tritons(each)
 
 
-def _block(block: Block, where: str, outer: tuple[Block, ...], tritons: frozenset[str]) -> Iterator[Finding]:
+def _block(block: Block, where: str, outer: tuple[Block, ...], tritons: frozenset[str]) -> Iterator[Breach]:
     if any(name in block.given for name in _PROXIES) and block.name.startswith(("location", "if", "limit_except")):
         yield from _location(block, f"{where}: {told(block.name)}", outer, tritons)
     for each in block.inside:
         yield from _block(each, where, (*outer, block), tritons)
 
 
-def _location(block: Block, where: str, outer: tuple[Block, ...], tritons: frozenset[str]) -> Iterator[Finding]:
+def _location(block: Block, where: str, outer: tuple[Block, ...], tritons: frozenset[str]) -> Iterator[Breach]:
     size = block.last("client_max_body_size", outer)
     if size and _bytes(size[0]) == 0:
         yield breach("proxy-body-limit", where, "client_max_body_size 0")

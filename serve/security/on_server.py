@@ -14,9 +14,10 @@ from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
+from seatrial.optimize.breach import Breach
+
 from ..errors import ServerError
 from ..triton.repository.entries import shown
-from .finding import Finding
 from .rules import FIXED_IN, FIXED_STREAM_IN, breach
 
 _SECONDS = 5.0
@@ -90,7 +91,7 @@ class Door:
         return body.decode(errors="replace") if status == 200 else None
 
 
-def over_http(door: Door, *, exposed: bool) -> Iterator[Finding]:
+def over_http(door: Door, *, exposed: bool) -> Iterator[Breach]:
     """Check what the HTTP endpoint leaves open."""
     where = f"http {door.address[0]}:{door.address[1]}"
     yield breach("plaintext", where, "HTTP without TLS", exposed=exposed)
@@ -111,7 +112,7 @@ def over_http(door: Door, *, exposed: bool) -> Iterator[Finding]:
         yield breach("no-body-limit", where, f"the server waits for a body of {_ANNOUNCED:.0e} bytes", exposed=exposed)
 
 
-def over_grpc(address: str, *, exposed: bool) -> Iterator[Finding]:
+def over_grpc(address: str, *, exposed: bool) -> Iterator[Breach]:
     """Check what the gRPC endpoint leaves open.
 
     Raises:
@@ -146,7 +147,7 @@ def over_grpc(address: str, *, exposed: bool) -> Iterator[Finding]:
         client.close()
 
 
-def over_metrics(address: tuple[str, int], *, exposed: bool) -> Iterator[Finding]:
+def over_metrics(address: tuple[str, int], *, exposed: bool) -> Iterator[Breach]:
     """Check whether the metrics are open to local clients."""
     status, body = Door(address).ask("GET", "/metrics")
     if status == 200 and b"nv_" in body:

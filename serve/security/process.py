@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seatrial.optimize.breach import Breach
+
 from . import arguments
-from .finding import Finding
 from .rules import breach
 
 
@@ -82,7 +83,7 @@ def _listening(connection: Any) -> list[tuple[str, int]]:
     return [(connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port)]
 
 
-def audit(seen: Seen, *, exposed: bool) -> Iterator[Finding]:
+def audit(seen: Seen, *, exposed: bool) -> Iterator[Breach]:
     """Check the process itself. `exposed` says whether other machines can reach it."""
     where = f"process {seen.pid}"
     for address, port in seen.listens:

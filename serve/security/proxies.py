@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml
 
+from seatrial.optimize.breach import Breach
+
 from . import envoy, nginx, reading
-from .finding import Finding
 from .reading import told
 
 _NGINX = (".conf", ".nginx", ".vhost")
@@ -21,7 +22,7 @@ _NGINX = (".conf", ".nginx", ".vhost")
 class Proxies:
     """Findings of the proxies, what was examined, and what could not be."""
 
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Breach] = field(default_factory=list)
     looked: list[str] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
 

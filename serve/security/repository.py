@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from seatrial.optimize.breach import Breach
 from seatrial.optimize.plain import is_plain
 from seatrial.optimize.store import Store
 
@@ -17,7 +18,6 @@ from ..triton.repository import configured, entries, vouching
 from ..triton.repository.contents import BYTECODE
 from ..triton.repository.doubt import Doubt
 from ..triton.repository.placement import version_directories
-from .finding import Finding
 from .rules import breach
 
 _PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt")
@@ -28,7 +28,7 @@ _PICKLE_PROTOCOLS = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 _CONFIG = "config.pbtxt"
 
 
-def audit(repository: Path, store: Store | None) -> Iterator[Finding]:
+def audit(repository: Path, store: Store | None) -> Iterator[Breach]:
     """Yield everything found in a repository."""
     yield from _told(entries.doubts(repository, repository))
     for path in sorted(entries.walk(repository)):
@@ -41,13 +41,13 @@ def audit(repository: Path, store: Store | None) -> Iterator[Finding]:
             yield from _told(entries.beside(model))
 
 
-def configuration(config: Any, where: str) -> Iterator[Finding]:
+def configuration(config: Any, where: str) -> Iterator[Breach]:
     """Yield what a ModelConfig says that it should not; `where` names it in findings."""
     yield from _told(configured.doubts(config, where))
     yield from _risks(config, where)
 
 
-def _told(doubts: Iterator[Doubt]) -> Iterator[Finding]:
+def _told(doubts: Iterator[Doubt]) -> Iterator[Breach]:
     return (breach(each.rule, each.where, each.seen) for each in doubts)
 
 
@@ -58,7 +58,7 @@ def _listed(folder: Path) -> list[Path]:
         return []  # reported as unreadable
 
 
-def _model(model: Path, store: Store | None) -> Iterator[Finding]:
+def _model(model: Path, store: Store | None) -> Iterator[Breach]:
     """Yield one model's names, versions and configuration, and the code of a foreign model."""
     config, unread = vouching.read(model)
     yield from _told(vouching.inside(model.parent, model.name, (config, unread), store))
@@ -75,7 +75,7 @@ def _model(model: Path, store: Store | None) -> Iterator[Finding]:
             yield from _code(version)
 
 
-def _code(version: Path) -> Iterator[Finding]:
+def _code(version: Path) -> Iterator[Breach]:
     """Yield the code of a version that was not placed."""
     if version.is_symlink():
         return
@@ -88,7 +88,7 @@ def _code(version: Path) -> Iterator[Finding]:
             )
 
 
-def _file(path: Path) -> Iterator[Finding]:
+def _file(path: Path) -> Iterator[Breach]:
     if path.suffix.lower() in _PICKLES or _is_pickle(path):
         yield breach("pickle", entries.shown(path), "a pickle, by its name or its first bytes")
     if _SECRETS.fullmatch(path.name):
@@ -106,7 +106,7 @@ def _is_pickle(path: Path) -> bool:
         return False
 
 
-def _risks(config: Any, where: str) -> Iterator[Finding]:
+def _risks(config: Any, where: str) -> Iterator[Breach]:
     """Yield what is risky and loaded all the same."""
     for agent in config.model_repository_agents.agents:
         yield breach("agent", where, f"model_repository_agents names {agent.name!r}")

@@ -3,8 +3,10 @@
 Only the table and the way from a rule to a finding; nothing is looked at here.
 """
 
+from seatrial.optimize.breach import Breach
+
 from .file_rules import FILES
-from .finding import Finding, Rule
+from .finding import Rule
 from .repository_rules import REPOSITORY
 from .server_rules import SERVER
 
@@ -22,8 +24,8 @@ TRITON_HEADER_KB = 8
 RULES: dict[str, Rule] = {**REPOSITORY, **SERVER, **FILES}
 
 
-def breach(rule: str, where: str, seen: str, *, exposed: bool = True) -> Finding:
+def breach(rule: str, where: str, seen: str, *, exposed: bool = True) -> Breach:
     """A finding of a rule; `exposed` says whether others than this machine's users can reach it."""
     broken = RULES[rule]
     severity = broken.exposed if exposed else broken.private or broken.exposed
-    return Finding(rule=rule, severity=severity, where=where, seen=seen, why=broken.why, fix=broken.fix)
+    return Breach(rule=rule, severity=severity, where=where, found=seen, why=broken.why, fix=broken.fix)

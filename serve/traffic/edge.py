@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.names import checked
+from seatrial.optimize.ranges import Range, check_ranges
 
 from .headers import CLIENT, INTERNAL, cookie_fault, header_fault, regex_fault, text_fault
 
@@ -29,14 +30,15 @@ def _refuse(wrong: bool, what: str, where: str, fix: str) -> None:
         raise ConfigError(what, where=where, next_step=fix)
 
 
-def _between(value: int | float, low: int, high: int, name: str, where: str, fix: str) -> None:
-    what = f"{name} must be between {low} and {high}, got {value}"
-    _refuse(not low <= value <= high, what.lstrip(), where, fix)
-
-
 def _legal(reason: str, what: str, where: str, fix: str = "use another value") -> None:
     """Refuse a value with the reason that a check of `headers` gave, if any."""
     _refuse(bool(reason), f"{what}: {reason}", where, fix)
+
+
+_MILLISECONDS = Range(at_least=1, at_most=_MOST, fix="give milliseconds")
+_SECONDS = Range(at_least=1, at_most=3600, fix="give seconds")
+_NUMBER = Range(at_least=1, at_most=_MOST, fix="choose a number in this range")
+_LONG = Range(above=0, below=10**9, fix="give seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +46,11 @@ class Variant:
     """One version of one model, as a place for requests to go: a smaller model for those that cannot wait."""
 
     model: str
-    version: int
+    version: Annotated[int, Range(at_least=1, fix="use a placed one")]
 
     def __post_init__(self) -> None:
         checked(self.model, "model name", where="variant")
-        _refuse(self.version < 1, f"version must be at least 1, got {self.version}", self.model, "use a placed one")
+        check_ranges(self, self.model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +95,8 @@ class Lane:
     header: str
     equals: str | None = None
     matches: str | None = None
-    below: int | None = None
-    timeout_ms: int | None = None
+    below: Annotated[int | None, Range(at_least=1, at_most=2**63 - 1, fix="give an upper bound above 0")] = None
+    timeout_ms: Annotated[int | None, _MILLISECONDS] = None
     variant: Variant | None = None
 
     def __post_init__(self) -> None:
@@ -112,10 +114,7 @@ class Lane:
         if self.matches is not None:
             reason = regex_fault(self.matches)
             _legal(reason, f"matches = {self.matches!r} is not a valid RE2 expression", where, "use RE2 syntax")
-        _between((self.below or 1), 1, 2**63 - 1, "below", where, "give an upper bound")
-        _refuse(self.below == 0, "below = 0 matches no value", where, "use a bound of at least 1")
-        timeout = 1 if self.timeout_ms is None else self.timeout_ms
-        _between(timeout, 1, _MOST, "timeout_ms", where, "give milliseconds")
+        check_ranges(self, where)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,20 +128,19 @@ class Model:
     """
 
     name: str
-    stable: int = 1
-    timeout_ms: int = 5000
+    stable: Annotated[int, Range(at_least=1, fix="name a placed version")] = 1
+    timeout_ms: Annotated[int, _MILLISECONDS] = 5000
     try_ms: int = 0
-    slo_ms: int = 0
+    slo_ms: Annotated[int, Range(at_least=0, at_most=_MOST, fix="give milliseconds, or omit it")] = 0
     fallback: Variant | None = None
     lanes: tuple[Lane, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"model {self.name}"
         checked(self.name, "model name", where="models")
-        _refuse(self.stable < 1, f"stable must be at least 1, got {self.stable}", where, "name a placed version")
-        _between(self.timeout_ms, 1, _MOST, "timeout_ms", where, "give milliseconds")
-        _between(self.try_ms, 0, self.timeout_ms, "try_ms", where, "reduce try_ms")
-        _between(self.slo_ms, 0, _MOST, "slo_ms", where, "give milliseconds, or omit it")
+        check_ranges(self, where)
+        tried = f"try_ms must be between 0 and {self.timeout_ms}, got {self.try_ms}"
+        _refuse(not 0 <= self.try_ms <= self.timeout_ms, tried, where, "reduce try_ms")
         _refuse(bool(self.slo_ms) and self.fallback is None, "slo_ms needs a fallback", where, "name a smaller model")
         _refuse(_twice(lane.name for lane in self.lanes), "two lanes have the same name", where, "rename one")
         for lane in self.lanes:
@@ -165,46 +163,27 @@ class Limits:
     `ejection_failures` connections in a row that failed, a server is left out for `ejection_seconds`; 0 never.
     """
 
-    connections: int = 2048
-    requests: int = 256
-    pending: int = 256
-    header_kb: int = 7
-    body_bytes: int = 64 << 20
-    json_bytes: int = 4 << 20
-    receive_seconds: int = 15
-    client_requests: int = 64
+    connections: Annotated[int, _NUMBER] = 2048
+    requests: Annotated[int, _NUMBER] = 256
+    pending: Annotated[int, _NUMBER] = 256
+    header_kb: Annotated[int, Range(at_least=1, at_most=7, fix="use 7 or less: Triton resets connections from 8")] = 7
+    body_bytes: Annotated[int, _NUMBER] = 64 << 20
+    json_bytes: Annotated[int, _NUMBER] = 4 << 20
+    receive_seconds: Annotated[int, _SECONDS] = 15
+    client_requests: Annotated[int, _NUMBER] = 64
     client_bytes: int = 0
-    memory_bytes: int = 1 << 30
-    idle_seconds: int = 60
-    retries: int = 1
-    retry_budget: float = 0.2
-    ejection_failures: int = 0
-    ejection_seconds: float = 5.0
-    shadow_requests: int = 16
+    memory_bytes: Annotated[int, Range(at_least=256 << 20, fix="give 256 MiB or more, in bytes")] = 1 << 30
+    idle_seconds: Annotated[int, _SECONDS] = 60
+    retries: Annotated[int, Range(at_least=0, at_most=5, fix="use fewer: more retries only add load")] = 1
+    retry_budget: Annotated[float, Range(at_least=0, at_most=1, fix="use a fraction of what is under way")] = 0.2
+    ejection_failures: Annotated[int, Range(at_least=0, fix="use 0 for none")] = 0
+    ejection_seconds: Annotated[float, _LONG] = 5.0
+    shadow_requests: Annotated[int, _NUMBER] = 16
 
     def __post_init__(self) -> None:
-        for key in (
-            "connections",
-            "requests",
-            "pending",
-            "body_bytes",
-            "json_bytes",
-            "client_requests",
-            "shadow_requests",
-        ):
-            _between(getattr(self, key), 1, 2**31 - 1, f"{key}", "limits", "choose a number in this range")
-        _between(self.header_kb, 1, 7, "header_kb", "limits", "use 7 or less: Triton resets connections from 8")
-        for key in ("receive_seconds", "idle_seconds"):
-            _between(getattr(self, key), 1, 3600, f"{key}", "limits", "give seconds")
+        check_ranges(self, "limits")
         least = f"use at least {self.body_bytes}"
         _refuse(0 != self.client_bytes < self.body_bytes, "client_bytes is less than body_bytes", "limits", least)
-        _refuse(self.memory_bytes < 256 << 20, "memory_bytes is below 256 MiB", "limits", "give at least 268435456")
-        _between(self.retries, 0, 5, "retries", "limits.retries", "use fewer: more retries only add load")
-        _between(
-            self.retry_budget, 0, 1, "", "limits.retry_budget", "use a fraction of the requests in flight, such as 0.2"
-        )
-        _refuse(self.ejection_failures < 0, "must not be negative", "limits.ejection_failures", "use 0 for none")
-        _refuse(not 0 < self.ejection_seconds < 1e9, "must be above 0", "limits.ejection_seconds", "give seconds")
 
     @property
     def unfinished_bytes(self) -> int:
@@ -217,7 +196,7 @@ class RateLimit:
     """Requests a second for each client (for all together without authentication), and the burst above it."""
 
     per_second: int
-    burst: int = 0
+    burst: Annotated[int, Range(at_least=0, at_most=_MOST, fix="use 0 for no burst")] = 0
     clients: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -226,7 +205,7 @@ class RateLimit:
             _refuse(wrong, f"must be at least 1 per second, got {rate}", f"rate_limit: {name}", "omit it for no limit")
         for name in self.clients:
             _legal(text_fault(name), f"invalid client name {name!r}", "rate_limit.clients")
-        _between(self.burst, 0, _MOST, "", "rate_limit.burst", "use 0 for no burst")
+        check_ranges(self, "rate_limit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,15 +256,13 @@ class Capturing:
     once nothing was added for `keep_seconds`.
     """
 
-    most_bytes: int = 64 << 10
+    most_bytes: Annotated[int, Range(at_least=1, fix="give the largest size to keep")] = 64 << 10
     bytes_per_minute: int = 64 << 20
-    keep_seconds: float = 86_400.0
+    keep_seconds: Annotated[float, _LONG] = 86_400.0
 
     def __post_init__(self) -> None:
-        where = "capture"
-        _refuse(self.most_bytes < 1, "most_bytes must be at least 1", where, "give the largest size to keep")
-        _refuse(self.bytes_per_minute < self.most_bytes, "bytes_per_minute is below most_bytes", where, "raise it")
-        _refuse(not 0 < self.keep_seconds < 1e9, "keep_seconds must be above 0", where, "give seconds")
+        check_ranges(self, "capture")
+        _refuse(self.bytes_per_minute < self.most_bytes, "bytes_per_minute is below most_bytes", "capture", "raise it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,8 +281,8 @@ class Edge:
     schema: int
     name: str = "edge"
     address: str = "127.0.0.1"
-    port: int = 8080
-    threads: int = 1
+    port: Annotated[int, Range(at_least=0, at_most=65535, fix="use 0 for a free port")] = 8080
+    threads: Annotated[int, Range(at_least=1, at_most=64, fix="use 1 for most cases")] = 1
     server: Server = Server()
     shadow: Server | None = None
     sticky: Sticky = Sticky()
@@ -321,8 +298,7 @@ class Edge:
     def __post_init__(self) -> None:
         _refuse(self.schema != SCHEMA, f"schema must be {SCHEMA}, got {self.schema}", "schema", f"write {SCHEMA}")
         checked(self.name, "edge name", where="name")
-        _between(self.port, 0, 65535, "", "port", "use 0 for a free port")
-        _between(self.threads, 1, 64, "", "threads", "use 1 for most cases")
+        check_ranges(self)
         _refuse(_twice(model.name for model in self.models), "two models have the same name", "models", "remove one")
         for header in self.client_headers:
             _legal(header_fault(header), f"clients must not send {header!r}", "client_headers", "remove it")

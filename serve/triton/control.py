@@ -208,7 +208,7 @@ class Control:
     def infer(
         self, name: str, version: int | str, inputs: Mapping[str, Array], *, outputs: tuple[str, ...] = ()
     ) -> dict[str, Array]:
-        """One request; answers by output name, all of them unless `outputs` names some.
+        """One request; answers by output name, all of them unless `outputs` names some; shapes as the request's.
 
         Raises:
             RequestError: refused or failed, with the HTTP status.

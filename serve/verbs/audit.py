@@ -7,14 +7,13 @@ from typing import Annotated
 import typer
 
 from seatrial.bench.verbs.samples import OwnTarget
-from seatrial.optimize.tables import table
-from seatrial.optimize.terminal import Json, emit, led, out, progress, store
+from seatrial.optimize.breach import breach_table
+from seatrial.optimize.terminal import Json, emit, out, progress, store
 
 from ..security.audit import audit_folder, audit_server
 from ..security.finding import Audit
 
 _URL = re.compile(r"\w+://.*|[^/]+:\d+(/.*)?|localhost")
-_COLOURS = {"high": "bold red", "medium": "yellow", "low": "dim"}
 
 
 def audit(
@@ -45,17 +44,7 @@ def audit(
 
 def _print(done: Audit) -> None:
     if done.findings:
-        head = ("severity", "rule", "seen", "fix")
-        rows = (
-            (
-                led(_COLOURS[each.severity], each.severity),
-                each.rule,
-                led("", f"{each.seen}\n").append_text(led("dim", each.where)),
-                f"{each.why}.\n→ {each.fix}",
-            )
-            for each in done.findings
-        )
-        out.print(table(head, rows, left=head, look="boxed", lines=True))
+        out.print(breach_table(done.findings))
     for line in done.looked:
         out.print(f"examined {line}", markup=False, highlight=False, soft_wrap=True)
     for line in done.unseen:

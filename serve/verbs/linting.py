@@ -4,13 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
+from seatrial.optimize.breach import breach_table
 from seatrial.optimize.errors import ConfigError
-from seatrial.optimize.tables import table
-from seatrial.optimize.terminal import Json, emit, led, out
+from seatrial.optimize.terminal import Json, emit, out
 
-from ..deployment import Broken
 from ..triton.lint import lint as linting
 from ..triton.repository.placement import models
 from ..triton_releases import DEFAULT, RELEASES, known
@@ -52,27 +50,8 @@ def lint(
         )
     else:
         if findings:
-            out.print(_table(findings))
+            out.print(breach_table(each.breach for each in findings))
         found = f"{errors} errors, {len(findings) - errors} warnings" if findings else "no findings"
         out.print(f"configurations: {len(models(repository))}; {found}")
     if errors:
         raise typer.Exit(1)
-
-
-_EFFECTS = {"hangs": ": its load hangs", "ends": ": ends the server"}
-
-
-def _table(findings: tuple[Broken, ...]) -> Table:
-    colours = {"error": "red", "warning": "yellow"}
-    head = ("", "file", "field", "rule", "fix")
-    rows = (
-        (
-            led(colours[each.severity], each.severity + _EFFECTS.get(each.effect, "")),
-            f"{each.file}:{each.line}" if each.line else each.file,
-            each.field,
-            each.rule,
-            each.fix,
-        )
-        for each in findings
-    )
-    return table(head, rows, left=head, look="boxed", lines=True)

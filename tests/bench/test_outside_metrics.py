@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 
 from seatrial.bench.budget import Budget, Limit, load_budget
-from seatrial.bench.checks import CHECKS
 from seatrial.bench.gating.judge import judge
 from seatrial.bench.gating.pairs import GateRun
-from seatrial.bench.metrics import METRICS
-from seatrial.bench.quality.metrics import TASK_METRICS
 from seatrial.bench.report.advice import next_steps
 from seatrial.optimize.errors import ConfigError
+from tests.support.commands import within
 from tests.support.installed import command, distribution, install, seen
 from tests.support.linear_recipe import linear_recipe
 
@@ -42,7 +40,7 @@ at_least = 0.3
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The installed package, which this process sees."""
     folder = install(tmp_path / "site")
-    seen(monkeypatch, folder, METRICS, CHECKS, TASK_METRICS)
+    seen(monkeypatch, folder)
     return folder
 
 
@@ -50,6 +48,13 @@ def written(folder: Path, text: str = BUDGET) -> Path:
     path = folder / "budget.toml"
     path.write_text(text)
     return path
+
+
+def refused(*words: str) -> str:
+    """The message, on one line, with which the command refuses what is given to it."""
+    done = within(*words)
+    assert done.exit_code == 2, done.output
+    return " ".join(done.stderr.split())
 
 
 def test_a_gate_limits_a_metric_of_another_package(
@@ -101,10 +106,10 @@ def test_a_check_survives_the_file(site: Path, tmp_path: Path) -> None:
     assert Budget.from_json(json.loads(json.dumps(budget.to_json()))).checks == budget.checks
 
 
-def test_quality_asks_a_check_of_another_package(tmp_path: Path) -> None:
-    site, recipe = install(tmp_path / "site"), linear_recipe(tmp_path / "mine")
+def test_quality_asks_a_check_of_another_package(tmp_path: Path, site: Path) -> None:
+    recipe = linear_recipe(tmp_path / "mine")
     budget, page = written(tmp_path), tmp_path / "page.html"
-    command("build", str(recipe), path=site)
+    assert within("build", str(recipe)).exit_code == 0
     words = ("quality", "linear", "--recipe", str(recipe), "--budget", str(budget))
     done = command(*words, "--json", "--html", str(page), path=site)
     found = {each["metric"]: each for each in json.loads(done.stdout)["findings"]}
@@ -113,19 +118,21 @@ def test_quality_asks_a_check_of_another_package(tmp_path: Path) -> None:
     assert found["margin"]["reason"].endswith("Seen from outside.")
     assert "<p>400 margins</p>" in page.read_text()
     written(tmp_path, BUDGET.replace("at_least = 0.5", "at_least = 500.0"))
-    command(*words, path=site, expect=1)
+    assert within(*words).exit_code == 1
 
 
-def test_a_package_that_is_broken_or_clashes_is_an_error_that_names_it(tmp_path: Path) -> None:
-    recipe, site = linear_recipe(tmp_path / "mine"), tmp_path / "site"
-    command("build", str(recipe))
+def test_a_package_that_is_broken_or_clashes_is_an_error_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = linear_recipe(tmp_path / "mine")
+    assert within("build", str(recipe)).exit_code == 0
     budget = written(tmp_path, BUDGET.replace('"p90"', '"p99"'))
     words = ("quality", "linear", "--recipe", str(recipe), "--budget", str(budget))
     points = "[seatrial.checks]\nmargin = nowhere.at:All\n[seatrial.metrics]\np99 = json:loads\n"
-    distribution(site, "broken-checks", "0.3", points)
-    told = " ".join(command(*words, path=site, expect=2).stderr.split())
+    seen(monkeypatch, distribution(tmp_path / "site", "broken-checks", "0.3", points))
+    told = refused(*words)
     assert "metric 'p99' is defined more than once: by seatrial and by broken-checks 0.3" in told
     written(tmp_path, BUDGET.replace('"p90"', '"p50"'))
-    told = " ".join(command(*words, path=site, expect=2).stderr.split())
+    told = refused(*words)
     assert "check 'margin' cannot be imported: ModuleNotFoundError" in told
     assert "broken-checks 0.3" in told

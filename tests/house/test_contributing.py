@@ -13,13 +13,11 @@ from typing import Any
 import pytest
 
 from seatrial.bench.budget import Budget, Design, Limit
-from seatrial.bench.checks import CHECKS
 from seatrial.bench.gating.findings import slot_value
 from seatrial.bench.gating.pairs import Slot, SlotRecord
-from seatrial.bench.metrics import METRICS
-from seatrial.bench.quality.metrics import TASK_METRICS
 from tests.house.test_floors import ROOT
-from tests.support.installed import answer, command, install, seen
+from tests.support.commands import within
+from tests.support.installed import answer, install, seen
 from tests.support.linear_recipe import linear_recipe
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
@@ -86,22 +84,23 @@ def site(tmp_path: Path) -> Path:
 
 
 def test_the_stage_is_built_from_the_package_and_from_beside_the_recipe(tmp_path: Path, site: Path) -> None:
-    for kind in ("stamp", "stamping.py:stamp"):
-        recipe = linear_recipe(tmp_path / kind.replace(":", "-"), STAGES.format(kind=kind))
-        (recipe.parent / "stamping.py").write_text(blocks("Add a stage", "python")[0])
-        found = answer("build", str(recipe), path=site)
-        assert kind in json.dumps(found)
+    installed = linear_recipe(tmp_path / "installed", STAGES.format(kind="stamp"))
+    assert "stamp" in json.dumps(answer("build", str(installed), path=site)["steps"])
+    beside = linear_recipe(tmp_path / "beside", STAGES.format(kind="stamping.py:stamp"))
+    (beside.parent / "stamping.py").write_text(blocks("Add a stage", "python")[0])
+    done = within("build", str(beside), "--json")
+    assert "stamping.py:stamp" in json.dumps(json.loads(done.stdout)["steps"])
 
 
 def test_the_metrics_and_the_check_judge(tmp_path: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, budget = linear_recipe(tmp_path / "mine"), tmp_path / "budget.toml"
     budget.write_text(BUDGET)
-    command("build", str(recipe), path=site)
+    assert within("build", str(recipe)).exit_code == 0
     words = ("quality", "linear", "--recipe", str(recipe), "--budget", str(budget))
     findings = answer(*words, path=site)["findings"]
     assert [each["metric"] for each in findings] == ["margin", "metric balanced"]
     assert {each["outcome"] for each in findings} == {"PASS"}
-    seen(monkeypatch, site, METRICS, CHECKS, TASK_METRICS)
+    seen(monkeypatch, site)
     slot = SlotRecord(slot=Slot(index=0, pair=0, arm="base", position=0, seed=1), attempt=0)
     assert slot_value(slot, "p90", 1.0) is None
     assert slot_value(replace(slot, latency=slot.latency.__class__((11,))), "p90", 1.0) is not None

@@ -10,6 +10,7 @@ import pytest
 
 from seatrial.bench.capacity.slo import Slo
 from seatrial.optimize.artifact import canonical
+from seatrial.optimize.breach import Breach
 from seatrial.optimize.errors import IntegrityError
 from seatrial.serve.deployment import Broken
 from seatrial.serve.plan.choose import BatchPlan
@@ -22,7 +23,6 @@ from seatrial.serve.plan.tune import Tuned
 from seatrial.serve.plan.verify import Verified
 from seatrial.serve.release.record import Release, read_release, record_bytes
 from seatrial.serve.security.finding import Audit
-from seatrial.serve.security.finding import Finding as Breach
 from seatrial.serve.traffic.envoy.proxy import Proxy
 from seatrial.serve.traffic.rollout.blocks import Arm, Block, Thresholds
 from seatrial.serve.traffic.rollout.machine import Event, Phase
@@ -130,7 +130,7 @@ WRITTEN: dict[str, Any] = {
     "tuned": Tuned(start=SETTING, state=standing(SETTING, [TRIAL]), stopped="spent"),
     "audit": Audit(
         target="t",
-        findings=(Breach(rule="r", severity="high", where="w", seen="s", why="y", fix="m"),),
+        findings=(Breach(rule="r", severity="high", where="w", found="s", why="y", fix="m"),),
         looked=("l",),
         unseen=("u",),
     ),

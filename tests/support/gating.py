@@ -22,7 +22,7 @@ from seatrial.bench.targets import Endpoint
 from seatrial.bench.verdict import Verdict
 from seatrial.optimize.artifact import Artifact, File, Provenance, TensorSpec
 from seatrial.optimize.errors import SeatrialError
-from seatrial.optimize.quality import accuracy
+from seatrial.optimize.recipe.metrics import accuracy
 from seatrial.optimize.samples import Samples
 
 INPUTS = (TensorSpec(name="x", dtype="float32", shape=("batch", 4)),)

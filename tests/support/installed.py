@@ -11,10 +11,16 @@ from typing import Any
 
 import pytest
 
+from seatrial.bench.checks import CHECKS
+from seatrial.bench.metrics import METRICS
+from seatrial.bench.quality.metrics import TASK_METRICS
+from seatrial.optimize.recipe.kinds import STAGES
 from seatrial.optimize.registry import Registry
+from seatrial.optimize.sessions.engine import ENGINES
 from tests.house.test_floors import ROOT
 
 OUTSIDE = Path(__file__).parent / "outside"
+REGISTRIES: tuple[Registry[Any], ...] = (STAGES, ENGINES, METRICS, CHECKS, TASK_METRICS)
 
 
 def install(folder: Path, source: Path = OUTSIDE) -> Path:
@@ -37,12 +43,12 @@ def distribution(folder: Path, name: str, version: str, points: str) -> Path:
     return folder
 
 
-def seen(monkeypatch: pytest.MonkeyPatch, folder: Path, *registries: Registry[Any]) -> None:
-    """Let this process see the packages installed in `folder`, in these registries, until the test ends."""
-    before = [registry._outside for registry in registries]  # read now: what this process sees without the folder
-    assert not any(set(outside) - set(registry.built_in) for outside, registry in zip(before, registries, strict=True))
+def seen(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let this process see the packages installed in `folder`, in every registry, until the test ends."""
+    for registry in REGISTRIES:  # read now: what this process sees without the folder
+        assert not set(registry._outside) - set(registry.built_in)
     monkeypatch.syspath_prepend(str(folder))
-    for registry in registries:
+    for registry in REGISTRIES:
         fresh = Registry(registry.what, registry.group, registry.built_in, registry._form)
         monkeypatch.setattr(registry, "_outside", fresh._outside)
         monkeypatch.setattr(registry, "_entries", {})

@@ -1,29 +1,15 @@
 """The command itself: exit codes, messages without tracebacks, JSON, help that teaches."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.built import ROOT, TINY, Built
+from tests.support.built import TINY, Built
+from tests.support.commands import seatrial, within
 
 pytestmark = pytest.mark.system
-
-
-def seatrial(*arguments: str, home: Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"SEATRIAL_HOME": str(home), "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", "seatrial.serve.cli", *arguments],
-        env=environment,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 def recipe(tmp_path: Path, old: str = "", new: str = "") -> Path:
@@ -31,6 +17,13 @@ def recipe(tmp_path: Path, old: str = "", new: str = "") -> Path:
     shutil.copy(TINY.parent / "tiny.py", tmp_path)
     (tmp_path / "tiny.toml").write_text(TINY.read_text().replace(old, new, 1))
     return tmp_path / "tiny.toml"
+
+
+@pytest.mark.parametrize("arguments", [["sail"], ["build", "gone.toml"], ["rollout", "pause", "../x"]])
+def test_a_process_ends_with_the_verb_s_message_and_exit_code(tmp_path: Path, arguments: list[str]) -> None:
+    done, same = seatrial(*arguments, home=tmp_path / "home"), within(*arguments, home=tmp_path / "home")
+    assert (done.returncode, done.stderr, done.stdout) == (2, same.stderr, "")
+    assert same.exit_code == 2
 
 
 @pytest.mark.parametrize(
@@ -85,10 +78,10 @@ def recipe(tmp_path: Path, old: str = "", new: str = "") -> Path:
     ],
 )
 def test_wrong_usage_is_one_message_and_exit_code_2(tmp_path: Path, arguments: list[str], said: str) -> None:
-    done = seatrial(*arguments, home=tmp_path / "home")
-    assert done.returncode == 2, done.stderr
+    done = within(*arguments, home=tmp_path / "home")
+    assert done.exit_code == 2, done.stderr
     assert said in done.stderr.replace("\n", " ")
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.output
     assert not (tmp_path / "home" / "store").exists()
 
 
@@ -102,8 +95,8 @@ def test_wrong_usage_is_one_message_and_exit_code_2(tmp_path: Path, arguments: l
     ],
 )
 def test_a_wrong_recipe_names_place_and_next_step(tmp_path: Path, old: str, new: str, said: str) -> None:
-    done = seatrial("build", str(recipe(tmp_path, old, new)), home=tmp_path / "home")
-    assert done.returncode == 2, done.stderr
+    done = within("build", str(recipe(tmp_path, old, new)), home=tmp_path / "home")
+    assert done.exit_code == 2, done.stderr
     assert said in done.stderr
     assert "where:" in done.stderr
     assert "next:" in done.stderr
@@ -133,30 +126,30 @@ def test_json_is_one_document_and_tables_are_for_people(tiny: Built) -> None:
         ["history", "tiny"],
         ["verify", "tiny"],
     ):
-        done = seatrial(*arguments, "--json", home=tiny.home)
-        assert done.returncode == 0, done.stderr
+        done = within(*arguments, "--json", home=tiny.home)
+        assert done.exit_code == 0, done.stderr
         assert isinstance(json.loads(done.stdout), dict)
-        done = seatrial(*arguments, home=tiny.home)
-        assert done.returncode == 0, done.stderr
+        done = within(*arguments, home=tiny.home)
+        assert done.exit_code == 0, done.stderr
         assert done.stdout.strip()
         assert not done.stdout.lstrip().startswith("{")
-    assert "nothing to do" in seatrial("build", str(TINY), home=tiny.home).stdout
+    assert "nothing to do" in within("build", str(TINY), home=tiny.home).stdout
 
 
 def test_parity_of_two_artifacts(tiny: Built) -> None:
     export = tiny.build.steps[-2].artifact.digest
-    done = seatrial("parity", export, "tiny", "--recipe", str(TINY), "--json", home=tiny.home)
-    assert done.returncode == 0, done.stderr
+    done = within("parity", export, "tiny", "--recipe", str(TINY), "--json", home=tiny.home)
+    assert done.exit_code == 0, done.stderr
     rows = json.loads(done.stdout)["agreements"]
     assert {row["batch"] for row in rows} == {1, 2, 32}
     assert all(row["agreement"] > 0.8 for row in rows)
-    other = seatrial("parity", "tiny.fp32", "tiny", home=tiny.home)  # pruned and distilled: another function
-    assert other.returncode == 1
+    other = within("parity", "tiny.fp32", "tiny", home=tiny.home)  # pruned and distilled: another function
+    assert other.exit_code == 1
     assert "beyond tolerance" in other.stdout
 
 
 def test_help_teaches_every_verb(tmp_path: Path) -> None:
-    whole = seatrial("--help", home=tmp_path).stdout
+    whole = within("--help", home=tmp_path).stdout
     assert "Exit codes" in whole
     for verb in (
         "build",
@@ -197,4 +190,4 @@ def test_help_teaches_every_verb(tmp_path: Path) -> None:
         "rollout",
     ):
         assert f" {verb} " in whole
-        assert len(seatrial(verb, "--help", home=tmp_path).stdout.splitlines()) > 5
+        assert len(within(verb, "--help", home=tmp_path).stdout.splitlines()) > 5

@@ -5,7 +5,7 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from scripts.benchmarks.teller import Grpc, Http, telling, upstream
+from scripts.benchmarks.teller import Grpc, Http, upstream
 from seatrial.serve.errors import RouterError
 from seatrial.serve.processes import free_ports, send, start_ticks, wait
 from seatrial.serve.traffic.edge import Edge, Jwt, Keys, Lane, Limits, Model, RateLimit, Server, Tls, Variant
@@ -30,6 +30,7 @@ from seatrial.serve.traffic.envoy.router import EnvoyRouter
 from seatrial.serve.traffic.envoy.routes import is_copied
 from seatrial.serve.traffic.relief import PATIENCE
 from seatrial.serve.traffic.routes import Routes
+from seatrial.serve.triton.server import Server as Triton
 from tests.support.certificates import certificate, token
 from tests.support.edge_callers import opened, seen, split, versions
 
@@ -42,13 +43,9 @@ TELLER = Model(name="teller", timeout_ms=3000, lanes=(HURRY, BETA))
 Opened = Callable[..., AbstractContextManager[tuple[Proxy, Http, Grpc]]]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("teller")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SEATRIAL_HOME", str(folder / "home"))
-        with telling(folder) as triton:
-            yield upstream(triton)
+@pytest.fixture
+def server(teller_server: Triton) -> Server:
+    return upstream(teller_server)
 
 
 @pytest.fixture

@@ -2,19 +2,20 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
-from scripts.benchmarks.teller import Grpc, Http, Told, telling, upstream
+from scripts.benchmarks.teller import Grpc, Http, Told, upstream
 from seatrial.serve.processes import wait
 from seatrial.serve.traffic.edge import Edge, Lane, Model, Server, Sticky, Variant
 from seatrial.serve.traffic.envoy import access_log, on_envoy
 from seatrial.serve.traffic.envoy.relieving import Reliever
 from seatrial.serve.traffic.envoy.router import EnvoyRouter
 from seatrial.serve.traffic.routes import Routes
+from seatrial.serve.triton.server import Server as Triton
 
 pytestmark = pytest.mark.system
 
@@ -22,13 +23,9 @@ EUROPE = Lane(name="europe", header="x-region", matches="eu-[a-z]+", variant=Var
 HALF = Routes(model="teller", stable=1, candidate=2, share=0.5)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("teller")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SEATRIAL_HOME", str(folder / "home"))
-        with telling(folder) as triton:
-            yield upstream(triton)
+@pytest.fixture
+def server(teller_server: Triton) -> Server:
+    return upstream(teller_server)
 
 
 def edge(server: Server, *, cookie: str = "", lanes: tuple[Lane, ...] = ()) -> Edge:

@@ -17,8 +17,8 @@ from seatrial.bench.load import shared_memory
 from seatrial.bench.targets import Endpoint, endpoint_of
 from seatrial.serve.processes import wait
 from seatrial.serve.sweeping import sweep
+from seatrial.serve.triton.server import Server
 from tests.support.built import ROOT, Built
-from tests.support.echo import echoing
 
 pytestmark = pytest.mark.system
 DEPLOYMENT = 'schema = 1\nname = "tiny"\nmax_batch_size = 4\n'
@@ -108,10 +108,9 @@ def test_place_that_is_ended_during_its_proof_leaves_no_orphan(
     assert not (tmp_path / "models").exists()
 
 
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    with echoing(tmp_path_factory.mktemp("served")) as server:
-        yield endpoint_of(f"http://{server.url}", "echo")
+@pytest.fixture
+def endpoint(echo_server: Server) -> Endpoint:
+    return endpoint_of(f"http://{echo_server.url}", "echo")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

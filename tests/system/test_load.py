@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +29,8 @@ from seatrial.bench.targets import Endpoint, endpoint_of
 from seatrial.optimize.artifact import TensorSpec
 from seatrial.optimize.errors import ConfigError
 from seatrial.serve.cli import app
-from tests.support.echo import echoing, samples
+from seatrial.serve.triton.server import Server
+from tests.support.echo import samples
 
 pytestmark = pytest.mark.system
 
@@ -37,11 +38,10 @@ ROOT = Path(__file__).parents[2]
 SHARED = LoadLimits(lag=0.05, arrival_distance=0.15)  # a test machine has neighbours; what is tested here is not quiet
 
 
-@pytest.fixture(scope="module")
-def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """``host:port`` of a real server with two models that return their input and refuse negative values."""
-    with echoing(tmp_path_factory.mktemp("triton")) as server:
-        yield f"127.0.0.1:{server.http_port}"
+@pytest.fixture
+def triton(echo_server: Server) -> str:
+    """``host:port`` of the real server."""
+    return f"127.0.0.1:{echo_server.http_port}"
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +36,7 @@ from seatrial.bench.targets import Endpoint, endpoint_of
 from seatrial.optimize.artifact import TensorSpec
 from seatrial.serve.cli import app
 from seatrial.serve.triton.server import Server
-from tests.support.echo import echoing, samples
+from tests.support.echo import samples
 
 pytestmark = pytest.mark.system
 
@@ -45,15 +44,9 @@ ROOT = Path(__file__).parents[2]
 SHM = Path("/dev/shm")
 
 
-@pytest.fixture(scope="module")
-def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with echoing(tmp_path_factory.mktemp("triton")) as server:
-        yield server
-
-
 @pytest.fixture
-def endpoint(triton: Server) -> Endpoint:
-    return replace(endpoint_of(triton.url, "echo"), grpc_url=triton.grpc_url)
+def endpoint(echo_server: Server) -> Endpoint:
+    return replace(endpoint_of(echo_server.url, "echo"), grpc_url=echo_server.grpc_url)
 
 
 def ask(endpoint: Endpoint, path: str) -> Any:

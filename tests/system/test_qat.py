@@ -12,7 +12,7 @@ import torch
 from seatrial.optimize.building.build import build
 from seatrial.optimize.environment import environment
 from seatrial.optimize.errors import ConfigError, StageError
-from seatrial.optimize.quality import accuracy
+from seatrial.optimize.recipe.metrics import accuracy
 from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.recipe.targets import TARGETS, resolve
 from seatrial.optimize.samples import Samples

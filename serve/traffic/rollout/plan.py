@@ -7,11 +7,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from seatrial.bench.budget import load_budget
 from seatrial.optimize import config
 from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.ranges import Range, check_ranges
 
 from ..shadow.agreement import AgreementLimits
 
@@ -20,18 +21,11 @@ METRICS: tuple[Metric, ...] = ("mean", "p95", "p99", "errors", "refused")
 SCHEMA = 1
 
 
-def _share(value: float, where: str) -> None:
-    if not 0 < value <= 1:
-        raise ConfigError(
-            f"share must be above 0 and at most 1, got {value}", where=where, next_step="use a fraction: 0.05 is 5 %"
-        )
-
-
-def _positive(value: float, where: str) -> None:
-    if not 0 < value < math.inf:
-        raise ConfigError(
-            f"a time must be positive and finite, got {value} seconds", where=where, next_step="give a positive number"
-        )
+_FRACTION = "use a fraction: 0.05 is 5 %"
+_MARGIN = Range(above=0, below=1, fix="use a positive margin: 0.05 is 5 %, and with 0 nothing can be shown")
+_ALPHA = Range(above=0, below=0.5, fix="use a small chance of a false alarm: 0.01 is 1 %")
+_TIME = Range(above=0, below=math.inf, fix="give a positive number of seconds")
+_COUNT = Range(at_least=0, below=math.inf, fix="use 0 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,21 +37,14 @@ class Margins:
     stable version takes is broken too. None takes the budget's value where there is one, else the usual one.
     """
 
-    mean: float | None = None
-    p95: float | None = None
-    p99: float | None = None
-    errors: float | None = None
-    refused: float | None = None
+    mean: Annotated[float | None, _MARGIN] = None
+    p95: Annotated[float | None, _MARGIN] = None
+    p99: Annotated[float | None, _MARGIN] = None
+    errors: Annotated[float | None, _MARGIN] = None
+    refused: Annotated[float | None, _MARGIN] = None
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if value is not None and not (math.isfinite(value) and 0 < value < 1):
-                raise ConfigError(
-                    f"{each.name} must be between 0 and 1, got {value}",
-                    where=f"margins.{each.name}",
-                    next_step="use a positive margin: 0.05 is 5 %, and with 0 nothing can be shown",
-                )
+        check_ranges(self, "margins")
 
     def of(self, metric: Metric) -> float:
         """The margin of one metric."""
@@ -76,20 +63,15 @@ class Alphas:
     of the intervals that must lie below their margins. It needs no correction, for all of them must pass.
     """
 
-    mean: float = 0.002
-    p95: float = 0.001
-    p99: float = 0.006
-    errors: float = 0.010
-    refused: float = 0.001
-    passing: float = 0.05
+    mean: Annotated[float, _ALPHA] = 0.002
+    p95: Annotated[float, _ALPHA] = 0.001
+    p99: Annotated[float, _ALPHA] = 0.006
+    errors: Annotated[float, _ALPHA] = 0.010
+    refused: Annotated[float, _ALPHA] = 0.001
+    passing: Annotated[float, _ALPHA] = 0.05
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            if not 0 < getattr(self, each.name) < 0.5:
-                raise ConfigError(
-                    f"an error rate must be between 0 and 1, got {getattr(self, each.name)}",
-                    where=f"alphas.{each.name}",
-                )
+        check_ranges(self, "alphas")
 
     def of(self, metric: Metric) -> float:
         """The chance of a false alarm spent on one metric."""
@@ -110,19 +92,13 @@ class Shadow:
     whose answers must have been compared.
     """
 
-    mirror: float = 0.1
-    dwell: float = 86_400.0
+    mirror: Annotated[float, Range(at_least=0, at_most=1, fix=_FRACTION)] = 0.1
+    dwell: Annotated[float, _TIME] = 86_400.0
     outputs: Mapping[str, AgreementLimits] = field(default_factory=dict)
-    compared_at_least: float = 0.9
+    compared_at_least: Annotated[float, Range(at_least=0, at_most=1, fix="use 0.9, the usual value")] = 0.9
 
     def __post_init__(self) -> None:
-        if self.mirror:
-            _share(self.mirror, "shadow.mirror")
-        _positive(self.dwell, "shadow.dwell")
-        if not 0 <= self.compared_at_least <= 1:
-            raise ConfigError(
-                "compared_at_least must be between 0 and 1", where="shadow", next_step="use 0.9, the usual value"
-            )
+        check_ranges(self, "shadow")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,20 +110,13 @@ class Step:
     catastrophes, and would need days for more). `dwell` is the longest stay in seconds, after which the rollout pauses.
     """
 
-    share: float
-    requests: int = 500
+    share: Annotated[float, Range(above=0, at_most=1, fix=_FRACTION)]
+    requests: Annotated[int, Range(at_least=1, fix="use a positive number of requests")] = 500
     needs: Literal["evidence", "requests"] = "evidence"
-    dwell: float = 86_400.0
+    dwell: Annotated[float, _TIME] = 86_400.0
 
     def __post_init__(self) -> None:
-        _share(self.share, "steps.share")
-        _positive(self.dwell, "steps.dwell")
-        if self.requests < 1:
-            raise ConfigError(
-                f"requests must be at least 1, got {self.requests}",
-                where="steps.requests",
-                next_step="use a positive number of requests",
-            )
+        check_ranges(self, "steps")
         if self.share == 1 and self.needs == "evidence":
             raise ConfigError(
                 "at a share of 1 no baseline is left to compare with",
@@ -175,14 +144,14 @@ class Plan:
     budget: str = ""
     margins: Margins = Margins()
     alphas: Alphas = Alphas()
-    memory: int = 0
-    server_restarts: int = 1
-    load: float = 300.0
-    warmup: float = 15.0
-    drain: float = 5.0
-    interval: float = 5.0
-    block: float = 10.0
-    block_requests: int = 5
+    memory: Annotated[int, _COUNT] = 0
+    server_restarts: Annotated[int, _COUNT] = 1
+    load: Annotated[float, _TIME] = 300.0
+    warmup: Annotated[float, _COUNT] = 15.0
+    drain: Annotated[float, _COUNT] = 5.0
+    interval: Annotated[float, _TIME] = 5.0
+    block: Annotated[float, _TIME] = 10.0
+    block_requests: Annotated[int, Range(at_least=1, fix="use 5, the usual value")] = 5
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
@@ -196,15 +165,7 @@ class Plan:
                 where="steps",
                 next_step="order them, each once",
             )
-        for name in ("load", "interval", "block"):
-            _positive(getattr(self, name), name)
-        for name in ("warmup", "drain", "memory", "server_restarts"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} must be a number and not negative, got {getattr(self, name)}", where=name)
-        if self.block_requests < 1:
-            raise ConfigError(
-                "a block needs at least one request", where="block_requests", next_step="use 5, the usual value"
-            )
+        check_ranges(self)
 
     @property
     def compared(self) -> int:

@@ -188,7 +188,7 @@ def blocks_needed(shift: Shift, margin: float, *, alpha: float, most: int = 100_
 
 
 def _moments(d: Floats) -> tuple[Floats, Floats, Floats]:
-    """Of the first 1, 2, ... values: mean, sum of squared deviations, and the factor on variances for autocorrelation.
+    """Of the first 1, 2, ... of n values: mean, sum of squared deviations, and the factor on variances; each [n].
 
     The factor is ``(1+r)/(1-r)`` for a positive lag-1 autocorrelation r, as a first-order process has it.
     """
@@ -203,7 +203,10 @@ def _moments(d: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def _dispersion(c: Floats, b: Floats, share: Floats) -> Floats:
-    """Return the dispersion relative to Poisson of the first 1, 2, ... blocks; at least 1."""
+    """Return the dispersion relative to Poisson of the first 1, 2, ... of n blocks, [n]; a ratio, at least 1.
+
+    `c` and `b` [n] are events of candidate and baseline, `share` [n] the candidate's fraction of the requests.
+    """
     factor = share / (1 - share)
     expected = np.cumsum(c + factor**2 * b)
     _, squares, inflation = _moments(c - factor * b)
@@ -214,6 +217,7 @@ def _dispersion(c: Floats, b: Floats, share: Floats) -> Floats:
 
 
 def _bayes_factor(t: Floats, n: NDArray[np.int64]) -> Floats:
+    """Return the Bayes factor of a t statistic for each look, [n]; `n` is the number of values behind each."""
     v, r = n - 1, 1 + n * PRIOR
     logs = -0.5 * np.log(r) + n / 2 * (np.log1p(t**2 / v) - np.log1p(t**2 / (v * r)))
     return np.asarray(np.exp(np.minimum(logs, 700.0)), dtype=np.float64)
@@ -227,6 +231,7 @@ def _critical(n: int, alpha: float) -> float:
 
 
 def _candidate_probability(share: Floats, odds: float) -> Floats:
+    """Return the probability, [n], that an event is the candidate's at its `share` of requests and those odds."""
     return share * odds / (share * odds + 1 - share)
 
 

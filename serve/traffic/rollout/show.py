@@ -1,8 +1,9 @@
 """A rollout as tables for a terminal and as JSON values. Reads records; computes no verdict of its own."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from rich.table import Table
 
@@ -32,14 +33,33 @@ def status_json(rollout: Rollout, log: Log, *, acted_on: bool) -> dict[str, Any]
         "reason": rollout.reason,
         "waiting_for": last.decision.reason if last is not None and not rollout.ended else "",
         "controller": acted_on,
-        "steps": steps(rollout, log),
+        "steps": as_json(steps(rollout, log)),
         "verdict": evidence and evidence.outcome,
         "forecast": evidence.forecast if evidence is not None else "",
         "findings": as_json(evidence.findings) if evidence is not None else [],
     }
 
 
-def steps(rollout: Rollout, log: Log) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepProgress:
+    """One part of a rollout and what was counted there; `asked` and `needs` are None where it takes no live traffic.
+
+    `share` is that of live traffic, or of the copies before. The others are numbers of requests: of each arm, and of
+    the candidate those that failed, and those that no log confirms.
+    """
+
+    phase: Phase
+    share: float
+    state: Literal["done", "now", "pending", "not reached"]
+    asked: int | None
+    needs: Literal["evidence", "requests"] | None
+    candidate: int
+    baseline: int
+    errors: int
+    unconfirmed: int
+
+
+def steps(rollout: Rollout, log: Log) -> list[StepProgress]:
     """Golden, shadow and each share: state, and what was counted there."""
     reached = _reached(rollout, log)
     stages: list[tuple[Phase, int, float]] = [(Phase.GOLDEN, 0, 0.0)]
@@ -51,19 +71,18 @@ def steps(rollout: Rollout, log: Log) -> list[dict[str, Any]]:
         here = (_ORDER.index(phase), index)
         now = (rollout.active, rollout.step) == (phase, index) and not rollout.ended
         blocks = [block for block in log.blocks if phase is Phase.STEP and block.step == index]
-        state = "now" if now else "done" if here < reached else "not reached" if rollout.ended else "pending"
         told.append(
-            {
-                "phase": phase,
-                "share": share,
-                "state": state,
-                "asked": rollout.plan.steps[index].requests if phase is Phase.STEP else None,
-                "needs": rollout.plan.steps[index].needs if phase is Phase.STEP else None,
-                "candidate": sum(block.candidate.requests for block in blocks),
-                "baseline": sum(block.baseline.requests for block in blocks),
-                "errors": sum(block.candidate.errors for block in blocks),
-                "unconfirmed": sum(block.candidate.unconfirmed for block in blocks),
-            }
+            StepProgress(
+                phase=phase,
+                share=share,
+                state="now" if now else "done" if here < reached else "not reached" if rollout.ended else "pending",
+                asked=rollout.plan.steps[index].requests if phase is Phase.STEP else None,
+                needs=rollout.plan.steps[index].needs if phase is Phase.STEP else None,
+                candidate=sum(block.candidate.requests for block in blocks),
+                baseline=sum(block.baseline.requests for block in blocks),
+                errors=sum(block.candidate.errors for block in blocks),
+                unconfirmed=sum(block.candidate.unconfirmed for block in blocks),
+            )
         )
     return told
 
@@ -73,14 +92,14 @@ def status_table(rollout: Rollout, log: Log) -> Table:
     head = ("step", "share", "state", "requests", "of at least", "baseline", "errors", "unconfirmed")
     rows = (
         (
-            "live" if (live := each["phase"] is Phase.STEP) else str(each["phase"]),
-            f"{each['share']:.0%}" if live else f"{each['share']:.0%} mirrored" if each["share"] else "",
-            (each["state"], _COLOURS[each["state"]]),
-            f"{each['candidate']:,}" if each["candidate"] else "",
-            f"{each['asked']:,}" if live else "",
-            f"{each['baseline']:,}" if each["baseline"] else "",
-            f"{each['errors']:,}" if each["candidate"] else "",
-            f"{each['unconfirmed']:,}" if each["unconfirmed"] else "",
+            "live" if (live := each.phase is Phase.STEP) else str(each.phase),
+            f"{each.share:.0%}" if live else f"{each.share:.0%} mirrored" if each.share else "",
+            (each.state, _COLOURS[each.state]),
+            f"{each.candidate:,}" if each.candidate else "",
+            "" if each.asked is None else f"{each.asked:,}",
+            f"{each.baseline:,}" if each.baseline else "",
+            f"{each.errors:,}" if each.candidate else "",
+            f"{each.unconfirmed:,}" if each.unconfirmed else "",
         )
         for each in steps(rollout, log)
     )

@@ -64,7 +64,7 @@ class Tally:
         return self.steps.size
 
     def columns(self, name: str) -> tuple[Floats, Floats]:
-        """One field of both arms, candidate first."""
+        """One field of both arms, candidate first: [blocks] each, in the field's unit."""
         index = FIELDS.index(name)
         return self.candidate[:, index], self.baseline[:, index]
 
@@ -74,7 +74,7 @@ class Tally:
         return int(candidate.sum()), int(baseline.sum())
 
     def differences(self) -> Floats:
-        """Of the blocks in which both arms answered like requests: the difference of their mean log latencies."""
+        """Differences of mean log latency (of seconds), [n]: of the n blocks whose arms both answered like requests."""
         both = self._where(np.logical_and(*(column > 0 for column in self.columns("matched"))))
         means = [logs / of for logs, of in zip(both.columns("log_seconds"), both.columns("answered"), strict=True)]
         return means[0] - means[1]
@@ -89,6 +89,7 @@ class Tally:
         return Counts(candidate, chosen.columns(beyond)[0], baseline, *chosen.columns(asked))
 
     def _where(self, chosen: NDArray[np.bool_]) -> "Tally":
+        """Return the tally of the blocks that `chosen`, [blocks], says."""
         groups = {name: (rows[0][chosen], rows[1][chosen]) for name, rows in self.groups.items()}
         return Tally(self.candidate[chosen], self.baseline[chosen], self.steps[chosen], self.tails[chosen], groups)
 
@@ -126,6 +127,7 @@ class Counts:
 
 
 def _grouped(blocks: Sequence[Block]) -> Mapping[str, tuple[Floats, Floats]]:
+    """Return by group the candidate's and the baseline's rows, each [blocks, len(BY_GROUP)]."""
     names = sorted({name for block in blocks for arm in (block.candidate, block.baseline) for name in arm.groups})
     none = (0,) * len(BY_GROUP)
     return {

@@ -58,7 +58,7 @@ def values_needed(values: npt.ArrayLike, limit: float, *, alpha: float, most: in
 
 
 def _counted(values: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """Distinct values and how often each came: bets that never change do not care for the order."""
+    """Distinct values [n] and how often each came [n]: bets that never change do not care for the order."""
     x = np.asarray(values, dtype=np.float64).ravel()
     if not ((x >= 0.0) & (x <= 1.0)).all():
         raise ValueError("values from 0 to 1 are needed")
@@ -67,7 +67,7 @@ def _counted(values: npt.ArrayLike) -> tuple[Floats, Floats]:
 
 
 def _low(x: Floats, counts: Floats, alpha: float) -> float:
-    """The largest mean that is refuted from below, 0 where none is."""
+    """The largest mean that is refuted from below, 0 where none is; `x` [n] in [0, 1], `counts` [n] times each."""
     wanted = math.log(1.0 / alpha)
     low, high = 0.0, float(np.average(x, weights=counts)) if x.size else 0.0
     if high == 0.0:
@@ -79,11 +79,12 @@ def _low(x: Floats, counts: Floats, alpha: float) -> float:
 
 
 def _log_capitals(x: Floats, counts: Floats, mean: float) -> Floats:
-    """The log of each bet's capital against "the mean is at most `mean`"; one that lost everything is at -inf."""
+    """The log of each bet's capital against "the mean is at most `mean`", [bets]; -inf where it lost everything."""
     with np.errstate(divide="ignore", over="ignore"):
         return np.asarray(np.log1p(BETS[:, None] * (x / mean - 1.0)) @ counts, dtype=np.float64)
 
 
 def _log_mean_exp(logs: Floats) -> float:
+    """Return the log of the mean of ``exp(logs)``, `logs` [n], without overflow."""
     top = float(logs.max())
     return top if not math.isfinite(top) else top + math.log(float(np.exp(logs - top).mean()))

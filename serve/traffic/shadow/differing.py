@@ -50,13 +50,14 @@ def differing(
     at: float = 0.0,
     client: str = "",
 ) -> tuple[Differing, ...]:
-    """Every output of either arm, held against the other's."""
+    """Every output of either arm, held against the other's: arrays of one request, samples along the first axis."""
     names = dict.fromkeys([*stable, *candidate])
     found = (_output(Differing(output=name, rows=0), stable.get(name), candidate.get(name)) for name in names)
     return tuple(replace(each, request=request, at=at, client=client) for each in found)
 
 
 def _output(found: Differing, one: Array | None, other: Array | None) -> Differing:
+    """Return `found` with the difference of one output of both arms, [rows, ...] or one sample without that axis."""
     if one is None or other is None:
         return replace(found, broken=f"only the {'candidate' if one is None else 'stable version'} returns this output")
     if one.dtype != other.dtype:
@@ -77,6 +78,7 @@ def _output(found: Differing, one: Array | None, other: Array | None) -> Differi
 
 
 def _floats(found: Differing, one: Array, other: Array) -> Differing:
+    """Return `found` with the difference of two float64 arrays of one shape, [rows, ...]."""
     flat = [each.reshape(found.rows, -1) for each in (one, other)]
     numbers = np.where(np.isnan(flat[0]), np.nan, flat[1])  # a number where the stable version has none is no fault
     bad, ok = misplaced(flat[0], numbers, beyond(flat[0]))
@@ -115,12 +117,15 @@ def _classes(found: Differing, one: Array, other: Array) -> Differing:
 
 
 def _apart(one: Array, other: Array) -> float:
+    """Return the largest absolute difference of two arrays of one shape, in the output's own unit."""
     return float(np.abs(one.astype(np.float64) - other.astype(np.float64)).max())
 
 
 def _confidence(output: Array) -> Array:
+    """Return the probability of each row's chosen class: [rows, classes] gives [rows]."""
     return np.asarray(probabilities(output).max(axis=1).clip(0, 1))
 
 
 def _finite(values: Array) -> Array:
+    """Return the values, of any shape, with 0 where one is not finite."""
     return np.asarray(np.where(np.isfinite(values), values, 0.0))

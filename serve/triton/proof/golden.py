@@ -291,7 +291,7 @@ def _measure(
     spread: Spread | None,
     tolerance: GoldenTolerance,
 ) -> Difference:
-    """The largest difference of one output, and the sample it is in."""
+    """The largest difference of one output, and the sample it is in; arrays are [len(rows), ...]."""
 
     def wrong(largest: float, why: str, sample: int = rows[0]) -> Difference:
         return Difference(batch=len(rows), sample=sample, output=name, largest=largest, why=why)
@@ -317,7 +317,7 @@ def _measure(
 def _distances(
     expected: Array, answer: Array, spread: Spread | None, tolerance: GoldenTolerance
 ) -> tuple[Array, Array]:
-    """Return how far each value is from the expected one, and by how much that is more than the tolerance.
+    """Return each value's distance from the expected one, and its excess over the tolerance; of `expected`'s shape.
 
     Both parts of `tolerance` are allowed together, and never more than the output's own spread can tell: a tenth of it,
     of which rounding is always allowed. Whole numbers and texts are equal or 1 apart at least.

@@ -120,7 +120,7 @@ def golden(config: Mapping[str, Any]) -> Golden | None:
 
 
 def _unlike(array: Array) -> Array:
-    """An input of that form which the cache has hardly seen: floats near zero, ids 0 or 1, a random text.
+    """An input of that shape and type which the cache has hardly seen: floats near zero, ids 0 or 1, a random text.
 
     A model whose inputs are a few integers and nothing else has few such requests; the cache then answers for it.
     """
@@ -148,7 +148,7 @@ def misfit(asked: Golden, answer: Mapping[str, Array]) -> str:
 
 
 def not_finite(answer: Mapping[str, Array]) -> tuple[str, ...]:
-    """Names of outputs that hold NaN or an infinity."""
+    """Names of outputs, of any shape, that hold NaN or an infinity."""
     floats = {name: array for name, array in answer.items() if np.issubdtype(array.dtype, np.floating)}
     return tuple(sorted(name for name, array in floats.items() if not np.isfinite(array).all()))
 

@@ -24,7 +24,7 @@ from seatrial.bench.gating.noise import Trial
 from seatrial.bench.load.run import LoadRun
 from seatrial.bench.quality import served
 from seatrial.optimize.errors import ConfigError, ContractError, MachineError, SeatrialError, SourceError
-from seatrial.optimize.quality import accuracy
+from seatrial.optimize.recipe.metrics import accuracy
 from seatrial.optimize.samples import Samples
 from seatrial.optimize.store import write_atomically
 from tests.support.gating import (

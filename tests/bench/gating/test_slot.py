@@ -18,7 +18,7 @@ from seatrial.bench.measuring.usage import Memory
 from seatrial.bench.targets import Endpoint
 from seatrial.optimize.artifact import Artifact
 from seatrial.optimize.environment import environment
-from seatrial.optimize.quality import accuracy
+from seatrial.optimize.recipe.metrics import accuracy
 from seatrial.optimize.samples import Samples
 from tests.support.gating import BASE, CANDIDATE, INPUTS, OUTPUTS, Clock, good
 

@@ -19,7 +19,7 @@ from seatrial.bench.measuring.usage import GpuMemory, State
 from seatrial.bench.report.advice import next_steps
 from seatrial.bench.targets import Endpoint
 from seatrial.optimize.artifact import Artifact
-from seatrial.optimize.quality import accuracy
+from seatrial.optimize.recipe.metrics import accuracy
 from seatrial.optimize.samples import Samples
 from tests.support.gating import BASE, CANDIDATE, INPUTS, OUTPUTS, Clock, good
 from tests.support.nvml_card import CARD, GIB, Card, installed

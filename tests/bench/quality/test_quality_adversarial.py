@@ -13,7 +13,7 @@ from seatrial.bench.quality import adversarial
 from seatrial.bench.quality.adversarial import AdversarialCheck
 from seatrial.bench.quality.on_torch import attacked
 from seatrial.optimize.errors import ConfigError, SourceError
-from seatrial.optimize.quality import accuracy
+from seatrial.optimize.recipe.metrics import accuracy
 from seatrial.optimize.samples import Samples
 from seatrial.optimize.store import Store
 

@@ -18,7 +18,7 @@ from seatrial.bench.quality.evidence import Share
 from seatrial.bench.quality.fairness import FairnessCheck
 from seatrial.bench.quality.metrics import MetricCheck
 from seatrial.bench.quality.suite import Suite, shares
-from seatrial.optimize.quality import accuracy
+from seatrial.optimize.recipe.metrics import accuracy
 from seatrial.optimize.samples import Samples
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -27,7 +27,7 @@ from seatrial.bench.quality.segments import SegmentsCheck
 from seatrial.bench.quality.suite import Ask, Suite, shares, spread
 from seatrial.bench.verdict import Finding
 from seatrial.optimize.errors import ConfigError, IntegrityError
-from seatrial.optimize.quality import accuracy
+from seatrial.optimize.recipe.metrics import accuracy
 from seatrial.optimize.samples import Samples
 
 Array = np.ndarray[Any, np.dtype[Any]]

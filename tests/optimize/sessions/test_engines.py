@@ -14,7 +14,8 @@ from seatrial.optimize.import_closure import own_tree
 from seatrial.optimize.sessions.engine import ENGINES, Engine, ModelFiles, Opened, engine_of, opened
 from seatrial.optimize.sessions.session import open_artifact, open_session
 from seatrial.optimize.store import Store
-from tests.support.installed import answer, command, distribution, install
+from tests.support.commands import within
+from tests.support.installed import answer, distribution, install, seen
 from tests.support.linear import linear
 
 X = np.random.default_rng(3).normal(size=(5, 8)).astype(np.float32)
@@ -89,18 +90,23 @@ def test_an_engine_of_another_package_measures(tmp_path: Path) -> None:
     assert '"name": "reference"' in text
 
 
-def test_a_broken_engine_is_an_error_that_names_the_distribution(tmp_path: Path) -> None:
+def test_a_broken_engine_is_an_error_that_names_the_distribution(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site, file = tmp_path / "site", str(linear(tmp_path / "linear.onnx"))
     distribution(site, "broken-engines", "0.3", "[seatrial.engines]\ngone = nowhere.at:All\nold = json:loads\n")
     distribution(site, "clashing", "1", "[seatrial.engines]\ntorch = json:loads\n")
+    seen(monkeypatch, site)
     for name, what in (
         ("gone", "engine 'gone' cannot be imported: ModuleNotFoundError"),
         ("old", "engine 'old' has the wrong form: it is of type function"),
     ):
-        done = command("measure", file, "--engine", name, path=site, expect=2)
+        done = within("measure", file, "--engine", name)
+        assert done.exit_code == 2, done.output
         assert what in " ".join(done.stderr.split())
         assert "broken-engines 0.3" in " ".join(done.stderr.split())
-    done = command("measure", file, "--engine", "torch", path=site, expect=2)
+    done = within("measure", file, "--engine", "torch")
+    assert done.exit_code == 2, done.output
     assert "defined more than once: by seatrial and by clashing 1" in " ".join(done.stderr.split())
 
 

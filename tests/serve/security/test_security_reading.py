@@ -63,7 +63,7 @@ def test_what_is_no_regular_file_or_too_large_is_unseen(tmp_path: Path) -> None:
 def test_keys_that_stand_twice_and_documents_one_after_another(tmp_path: Path) -> None:
     text = yaml.safe_dump(ROUTE) + "metadata: {name: again}\n---\n" + yaml.safe_dump(GRPC)
     found = audit_folder_of(tmp_path, text)
-    assert [(each.rule, each.seen) for each in found.findings] == [
+    assert [(each.rule, each.found) for each in found.findings] == [
         ("malformed", "metadata occurs twice in one mapping")
     ]
     assert "2 Kubernetes documents" in found.looked

@@ -1,5 +1,6 @@
 """The supervisor of a server that is gone: it tries again for ever, and its own shortages are no attempts."""
 
+import gc
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,12 @@ from seatrial.serve.triton.supervision.healing import Backoff
 from seatrial.serve.triton.supervision.supervisor import Pace, Supervisor, standing, supervise
 
 PACE = Pace(period=0.001, backoff=Backoff(limit=2, pause=0.01, ceiling=0.04))
+
+
+@pytest.fixture(autouse=True)
+def no_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Freeing takes seconds in the process of all tests, which holds much; a supervisor's own holds little."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)
 
 
 @pytest.fixture

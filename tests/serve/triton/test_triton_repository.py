@@ -5,10 +5,10 @@ import multiprocessing
 import os
 import resource
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +24,6 @@ from seatrial.serve.triton.repository.placement import models, placements
 from seatrial.serve.triton.repository.placing import choose, chosen, place, retire
 from tests.support.made_by import MADE_BY
 
-ROOT = Path(__file__).resolve().parents[3]
 DEPLOYMENT = Deployment(schema=1, name="scenes", max_batch_size=8)
 
 
@@ -223,33 +222,33 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from seatrial.optimize.store import Store
-from seatrial.serve.deployment import Deployment
-from seatrial.serve.triton.repository import placing
-root, step = Path(sys.argv[1]), int(sys.argv[2])
-calls = 0
-def counted(real):
-    def call(*arguments, **named):
-        global calls
-        calls += 1
-        if calls == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*arguments, **named)
-    return call
-for name in ("rename", "replace"):
-    setattr(placing.os, name, counted(getattr(os, name)))
-placing._fsync_one = counted(placing._fsync_one)
-store = Store(root / "store")
-newest = list(store.all())[-1]
-placing.place(newest, Deployment(schema=1, name="scenes", max_batch_size=8), store=store, repository=root / "models")
-print(calls)
-"""
+def killed(step: int, artifact: Artifact, store: Store, repo: Path) -> int:
+    """Place in a process that SIGKILL ends before that rename or fsync; return its exit code, 0 at its end."""
+    calls = 0
+
+    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **named)
+
+        return call
+
+    def work() -> None:
+        for owner, name in ((os, "rename"), (os, "replace"), (placing, "_fsync_one")):
+            setattr(owner, name, counted(getattr(owner, name)))
+        place(artifact, DEPLOYMENT, store=store, repository=repo)
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join(60)
+    assert process.exitcode is not None
+    return process.exitcode
 
 
-def test_a_kill_at_any_step_leaves_a_repository_that_reads_and_heals(store: Store, repo: Path, tmp_path: Path) -> None:
+def test_a_kill_at_any_step_leaves_a_repository_that_reads_and_heals(store: Store, repo: Path) -> None:
     """SIGKILL before every rename and every fsync in turn; each time what is there is whole, and placing goes on."""
     place(make(store), DEPLOYMENT, store=store, repository=repo)
     step, ended = 0, signal.SIGKILL * -1
@@ -257,15 +256,8 @@ def test_a_kill_at_any_step_leaves_a_repository_that_reads_and_heals(store: Stor
         step += 1
         artifact = make(store, f"{step:08d}".encode())
         before = served(repo)
-        done = subprocess.run(
-            [sys.executable, "-c", KILLED, str(tmp_path), str(step)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        ended = done.returncode
-        assert ended in (0, -signal.SIGKILL), done.stderr
+        ended = killed(step, artifact, store, repo)
+        assert ended in (0, -signal.SIGKILL)
         assert set(before) <= set(served(repo))
         for placement in placements(repo, "scenes"):
             assert {"model.onnx", "model.onnx.data", "model.py"} <= {path.name for path in placement.path.iterdir()}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from seatrial.optimize.errors import SourceError
-from seatrial.optimize.quality import METRICS, accuracy, log_likelihood, top5
+from seatrial.optimize.recipe.metrics import METRICS, accuracy, log_likelihood, top5
 
 SCORES = np.array([[3.0, 1, 0, 0, 0, 0], [0, 1, 2, 3, 4, 5]], np.float32)
 
