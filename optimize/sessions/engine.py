@@ -87,11 +87,17 @@ ENGINES: Registry[Engine] = Registry(
         "openvino": "seatrial.optimize.sessions.on_openvino:OpenVino",
         "openvino-bf16": "seatrial.optimize.sessions.on_openvino:OpenVinoBf16",
         "torch": "seatrial.optimize.sessions.on_torch:Torch",
+        "torch-export": "seatrial.optimize.sessions.on_exported:Exported",
         "tensorrt": "seatrial.optimize.sessions.on_tensorrt:TensorRT",
     },
     instance_of(Engine),
 )
-_DEFAULTS: Mapping[Format, str] = {"torch": "torch", "onnx": "onnxruntime-cpu", "tensorrt": "tensorrt"}
+_DEFAULTS: Mapping[Format, str] = {
+    "torch": "torch",
+    "onnx": "onnxruntime-cpu",
+    "tensorrt": "tensorrt",
+    "torch-export": "torch-export",
+}
 
 
 def engine_of(format_: Format, name: str = "") -> Engine:
