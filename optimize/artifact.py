@@ -17,8 +17,8 @@ from .errors import ConfigError, IntegrityError
 from .record import Record
 from .record import canonical as canonical
 
-Format = Literal["torch", "onnx", "tensorrt"]
-FORMATS: tuple[Format, ...] = ("torch", "onnx", "tensorrt")
+Format = Literal["torch", "onnx", "tensorrt", "torch-export"]
+FORMATS: tuple[Format, ...] = ("torch", "onnx", "tensorrt", "torch-export")
 _CHUNK = 1 << 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 

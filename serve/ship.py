@@ -218,7 +218,12 @@ def _sail(work: _Workspace, server: on_pytriton.Server, made: Build, placement: 
             made.artifact,
             work.data.samples("golden"),
             store=work.store,
-            model=ServedModel(name=deployment.name, version=version, max_batch_size=deployment.max_batch_size),
+            model=ServedModel(
+                name=deployment.name,
+                version=version,
+                max_batch_size=deployment.max_batch_size,
+                engine=placement.engine,
+            ),
             threads=deployment.threads,
         )
         progress("golden", 1.0, "done")

@@ -173,11 +173,17 @@ ENGINES: Registry[Engine] = Registry(
         "torch": "seatrial.optimize.sessions.on_torch:Torch",
         "torch-compile": "seatrial.optimize.sessions.on_torch_compile:TorchCompile",
         "torch-cuda-graph": "seatrial.optimize.sessions.on_torch_graph:TorchCudaGraph",
+        "torch-export": "seatrial.optimize.sessions.on_exported:Exported",
         "tensorrt": "seatrial.optimize.sessions.on_tensorrt:TensorRT",
     },
     instance_of(Engine),
 )
-_DEFAULTS: Mapping[Format, str] = {"torch": "torch", "onnx": "onnxruntime-cpu", "tensorrt": "tensorrt"}
+_DEFAULTS: Mapping[Format, str] = {
+    "torch": "torch",
+    "onnx": "onnxruntime-cpu",
+    "tensorrt": "tensorrt",
+    "torch-export": "torch-export",
+}
 
 
 def engine_of(format_: Format, name: str = "") -> Engine:

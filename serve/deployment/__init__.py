@@ -2,7 +2,7 @@
 
 Only says and checks itself; what the file means to Triton is `serve.triton.compiler`'s business. Every rule here is one
 that Triton would break silently or refuse without a reason ("failed to poll from model repository"), so it is checked
-before a server sees it. The one document yields both flavours: the python backend (ONNX Runtime in our model.py, runs
+before a server sees it. The one document yields both flavours: the python backend (an engine in our model.py, runs
 where only the python backend is installed) and the native backends of a full Triton.
 """
 
@@ -14,11 +14,14 @@ from seatrial.optimize.artifact import Artifact
 from ..caching import Cache as Cache
 from ..triton_releases import DEFAULT
 from .broken import Broken as Broken
+from .engines import KINDS
 from .engines import Engine as Engine
 from .engines import OnnxCpu as OnnxCpu
 from .engines import OnnxCuda as OnnxCuda
 from .engines import OnnxTensorrt as OnnxTensorrt
 from .engines import TensorrtPlan as TensorrtPlan
+from .python_engines import OpenVino as OpenVino
+from .python_engines import Torch as Torch
 from .rules import FLAVOURS as FLAVOURS
 from .rules import SCHEMA as SCHEMA
 from .rules import broken_rules as broken_rules
@@ -44,10 +47,11 @@ class Deployment:
     """Deployment of one model.
 
     `name` is the model's name in Triton, `release` its name in the registry (default: the same). `triton` is the
-    release that is to read the configuration. `threads` are ONNX Runtime's threads inside one operator, for each
+    release that is to read the configuration. `threads` are the engine's threads inside one operator, for each
     instance. `max_batch_size` 0 means that the model does not batch: its tensors' first axis is its own. `engine` says
-    what executes the native flavour (None: ONNX Runtime or TensorRT with its own defaults). Versions are always served
-    by number: nothing goes live by being copied into a folder.
+    what executes the model (None: in the python flavour the engine that the artifact was measured in, else ONNX
+    Runtime; in the native one ONNX Runtime or TensorRT with its own defaults). Versions are always served by number:
+    nothing goes live by being copied into a folder.
 
     Raises:
         ConfigRuleError: a field breaks a rule; names field, rule and fix.
@@ -77,8 +81,11 @@ class Deployment:
             raise broken.error()
 
     def flavoured(self, flavour: Flavour | None) -> "Deployment":
-        """The same deployment in the other flavour; None leaves it as it is."""
-        return self if flavour is None or flavour == self.flavour else replace(self, flavour=flavour)
+        """The same deployment in the other flavour, without an engine that it lacks; None leaves it as it is."""
+        if flavour is None or flavour == self.flavour:
+            return self
+        kept = self.engine is not None and self.engine.kind in KINDS[flavour]
+        return replace(self, flavour=flavour, engine=self.engine if kept else None)
 
 
 def default_deployment(artifact: Artifact, name: str) -> Deployment:

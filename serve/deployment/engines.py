@@ -1,8 +1,9 @@
-"""Engines of flavour "native" with their options; flavour "python" ignores them.
+"""Engines with their options: what executes a model, in the native backends or in the python flavour.
 
 Types and the rules that an engine breaks by itself; what it needs of a tensor is `serve.triton.compiler`'s
-business. Those for GPUs are experimental (`optimize.experimental.GPU`): checked against Triton's protocol and its
-backends' source.
+business. `onnx-cpu` and `onnx-cuda` exist in both flavours, the TensorRT engines in the native backends, `openvino` and
+`torch` in the python flavour (`python_engines`). Those for GPUs are experimental (`optimize.experimental.GPU`): checked
+against Triton's protocol and its backends' source.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from pydantic import Field
 from seatrial.optimize.recipe.configs import Profile
 
 from .broken import Broken
+from .python_engines import OpenVino, Outputs, Torch
 
 Graph = Literal["all", "extended", "basic", "off"]
 
@@ -33,6 +35,8 @@ class OnnxCuda:
 
     `conv_search` "exhaustive" is ONNX Runtime's own default and times every algorithm at each new shape, seconds during
     live requests; "heuristic" asks cuDNN. `memory_bytes` bounds the arena of one instance (None: all of the GPU's).
+    In the python flavour `cuda_graph` captures each batch size at its first run, for models without free axes, and
+    `outputs` "device" leaves outputs on the GPU for the next step of an ensemble.
     """
 
     kind: Literal["onnx-cuda"]
@@ -41,6 +45,8 @@ class OnnxCuda:
     memory_bytes: int | None = None
     arena: Literal["next-power-of-two", "same-as-requested"] = "same-as-requested"
     copy_in_default_stream: bool = True
+    cuda_graph: bool = False
+    outputs: Outputs = "host"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,13 +97,16 @@ class TensorrtPlan:
     cuda_graphs: bool = False
 
 
-Engine = Annotated[OnnxCpu | OnnxCuda | OnnxTensorrt | TensorrtPlan, Field(discriminator="kind")]
+AnyEngine = OnnxCpu | OnnxCuda | OnnxTensorrt | TensorrtPlan | OpenVino | Torch
+Engine = Annotated[AnyEngine, Field(discriminator="kind")]
+KINDS = {"python": ("onnx-cpu", "onnx-cuda", "openvino", "torch")}
+KINDS["native"] = ("onnx-cpu", "onnx-cuda", "onnx-tensorrt", "tensorrt")
 
 
-def broken_rules(engine: OnnxCpu | OnnxCuda | OnnxTensorrt | TensorrtPlan, instances: str) -> Iterator[Broken]:
-    """Every rule that the engine breaks by itself on instances of that kind."""
-    wanted = "cpu" if isinstance(engine, OnnxCpu) else "gpu"
-    if instances != wanted:
+def broken_rules(engine: AnyEngine, instances: str, flavour: str) -> Iterator[Broken]:
+    """Every rule that the engine breaks by itself on instances of that kind, in that flavour."""
+    wanted = "cpu" if isinstance(engine, OnnxCpu | OpenVino) else "gpu"
+    if instances != wanted and not isinstance(engine, Torch):
         yield Broken(
             field="instances.kind",
             rule=f"engine {engine.kind} runs on the {wanted.upper()}, not on instances of kind {instances!r}",
@@ -109,6 +118,14 @@ def broken_rules(engine: OnnxCpu | OnnxCuda | OnnxTensorrt | TensorrtPlan, insta
             rule=f"must be large enough for a model, got {engine.memory_bytes} bytes",
             fix="give bytes (4 GiB is 4294967296), or omit the field for no limit",
         )
+    if isinstance(engine, OnnxCuda) and flavour == "native":
+        for field in ("cuda_graph", "outputs"):
+            if getattr(engine, field) not in (False, "host"):
+                yield Broken(
+                    field=f"engine.{field}",
+                    rule='only our model.py reads it, which flavour = "native" does not have',
+                    fix='remove it, or write flavour = "python"',
+                )
     if isinstance(engine, OnnxTensorrt):
         yield from _provider(engine)
         yield from _profile("engine.profile", engine.profile)
@@ -123,6 +140,13 @@ def broken_rules(engine: OnnxCpu | OnnxCuda | OnnxTensorrt | TensorrtPlan, insta
                     rule=f"{file!r} is not a file at the artifact's top level",
                     fix="name a file at the top level",
                 )
+    if engine.kind not in KINDS.get(flavour, (engine.kind,)):
+        other = "native" if flavour == "python" else "python"
+        yield Broken(
+            field="engine.kind",
+            rule=f'flavour = "{flavour}" has no engine {engine.kind}; it has {", ".join(KINDS[flavour])}',
+            fix=f'write flavour = "{other}", or one of those engines',
+        )
 
 
 def _provider(engine: OnnxTensorrt) -> Iterator[Broken]:

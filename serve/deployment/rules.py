@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from seatrial.optimize.names import LONGEST, fault
 
 from ..triton_releases import RELEASES, known
-from . import engines, sequences
+from . import engines, python_engines, sequences
 from .broken import Broken, outside, repeated
 from .scheduling import Queue
 
@@ -46,7 +46,8 @@ def broken_rules(deployment: "Deployment") -> Iterator[Broken]:
             fix="remove the table, or write [response_cache] for Triton's own cache",
         )
     if deployment.engine is not None:
-        yield from engines.broken_rules(deployment.engine, deployment.instances.kind)
+        yield from engines.broken_rules(deployment.engine, deployment.instances.kind, deployment.flavour)
+        yield from python_engines.broken_rules(deployment)
 
 
 def identity(schema: int, wanted: int, names: Mapping[str, str]) -> Iterator[Broken]:

@@ -3,7 +3,7 @@
 Types only; how a stage does its work is the business of its function, which is imported when it runs (`recipe.kinds`).
 """
 
-from .exporting import CastConfig, CompileConfig, ExportConfig, Range
+from .exporting import CastConfig, CompileConfig, ExportConfig, PackageConfig, Range
 from .pruning import PruneConfig
 from .quantizing import MixedConfig, Override, QuantizeConfig
 from .teaching import Attention, DistillConfig, Features, QatConfig, Relations, Training
@@ -34,6 +34,7 @@ __all__ = [
     "Features",
     "MixedConfig",
     "Override",
+    "PackageConfig",
     "Positive",
     "Profile",
     "PruneConfig",

@@ -10,7 +10,7 @@ from ...artifact import Format, TensorSpec
 from ...environment import Environment
 from ...errors import ConfigError
 from ...samples import Split
-from .terms import CAST, ENGINE, Positive, Profile, Shapes, StageConfig, Tolerance
+from .terms import CAST, ENGINE, EXACT, Positive, Profile, Shapes, StageConfig, Tolerance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,18 @@ class ExportConfig(StageConfig):
     kind: Literal["export"]
     opset: Annotated[int, Field(ge=18, le=23)] = 20
     parity: Mapping[str, Tolerance] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageConfig(StageConfig):
+    """To one file of `torch.export`, which runs in torch without the module's source; served by the python flavour."""
+
+    takes: ClassVar[Format] = "torch"
+    makes: ClassVar[Format] = "torch-export"
+    libraries: ClassVar[tuple[str, ...]] = ("torch",)
+
+    kind: Literal["package"]
+    parity: Mapping[str, Tolerance] = field(default_factory=lambda: EXACT)
 
 
 Range = tuple[int, int, int]

@@ -39,8 +39,7 @@ def check(deployment: Deployment, artifact: Artifact, *, flavour: Flavour | None
     found = [*broken_rules(artifact, deployment, deployment.flavour)]
     if deployment.sequence is not None:
         found += sequencing.broken_rules(artifact, deployment.sequence)
-    if deployment.flavour == "native":
-        found += engine_rules.broken_rules(artifact, deployment)
+    found += engine_rules.broken_rules(artifact, deployment)
     for broken in found:
         raise broken.error()
     if not (isinstance(deployment.engine, TensorrtPlan) and deployment.engine.by_gpu):

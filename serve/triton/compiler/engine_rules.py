@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from seatrial.optimize.artifact import Artifact, TensorSpec
 from seatrial.optimize.recipe.configs import Profile
 
-from ...deployment import Broken, Deployment, OnnxTensorrt, TensorrtPlan
+from ...deployment import Broken, Deployment, OnnxCuda, OnnxTensorrt, OpenVino, TensorrtPlan
 
 _FORMATS = {"onnx-cpu": "onnx", "onnx-cuda": "onnx", "onnx-tensorrt": "onnx", "tensorrt": "tensorrt"}
+_FORMATS |= {"openvino": "onnx", "torch": "torch-export"}
 
 
 def broken_rules(artifact: Artifact, deployment: Deployment) -> Iterator[Broken]:
@@ -25,6 +26,20 @@ def broken_rules(artifact: Artifact, deployment: Deployment) -> Iterator[Broken]
             field="engine.kind",
             rule=f"{engine.kind} runs {_FORMATS[engine.kind]}, but {artifact.short} is {artifact.format}",
             fix="use the engine of the artifact's format",
+        )
+    texts = [spec.name for spec in (*artifact.inputs, *artifact.outputs) if spec.dtype == "object"]
+    if isinstance(engine, OpenVino) and texts:
+        yield Broken(
+            field="engine.kind",
+            rule=f"openvino does not run tensors of strings here, but {texts[0]} is one",
+            fix='use kind = "onnx-cpu"',
+        )
+    free = [spec.name for spec in artifact.inputs if any(isinstance(size, str) for size in spec.shape[1:])]
+    if isinstance(engine, OnnxCuda) and engine.cuda_graph and free:
+        yield Broken(
+            field="engine.cuda_graph",
+            rule=f"a captured graph has fixed shapes, but {free[0]} has free axes beside the batch",
+            fix="remove it, or export with fixed sizes",
         )
     if isinstance(engine, OnnxTensorrt):
         yield from _profile("engine.profile", engine.profile, artifact.inputs)

@@ -31,7 +31,9 @@ DATA_TYPES = {
     "object": "TYPE_STRING",
 }
 _NATIVE_ONLY = ("bfloat16",)
-_SUFFIXES = {"onnx": ".onnx", "tensorrt": ".plan"}
+_SUFFIXES = {"onnx": ".onnx", "tensorrt": ".plan", "torch-export": ".pt2"}
+_FORMATS = {"python": ("onnx", "torch-export"), "native": ("onnx", "tensorrt")}
+_FIXES = {"tensorrt": 'write flavour = "native"', "torch-export": 'write flavour = "python"'}
 _RESERVED = (*PLACED_CODE, "placement.json", "__pycache__")
 _INT64 = 2**63 - 1
 
@@ -77,11 +79,13 @@ def broken_versions(versions: tuple[int, ...]) -> Iterator[Broken]:
 
 
 def _format(artifact: Artifact, deployment: Deployment, flavour: Flavour) -> Iterator[Broken]:
-    if artifact.format == "torch" or (flavour == "python" and artifact.format != "onnx"):
+    if artifact.format not in _FORMATS[flavour]:
         yield Broken(
             field="flavour",
             rule=f'flavour = "{flavour}" cannot serve a {artifact.format} artifact ({artifact.short})',
-            fix='export to onnx first, or for an engine write flavour = "native"',
+            fix=_FIXES.get(
+                artifact.format, 'export it to onnx first, or make a package of it (stage kind = "package")'
+            ),
         )
     if artifact.format == "tensorrt" and deployment.instances.kind != "gpu":
         yield Broken(field="instances.kind", rule="a TensorRT engine runs only on GPUs", fix='write kind = "gpu"')

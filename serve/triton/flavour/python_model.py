@@ -1,9 +1,9 @@
-"""The generic model.py of the python flavour: ONNX Runtime behind Triton's python backend.
+"""The generic model.py of the python flavour: an engine behind Triton's python backend.
 
 Copied with the other ``python_*.py`` here into each placed version and run inside the server's stub process, so it
 imports nothing of ours but those. Triton hands `execute` the requests that it chose for one batch but does not join
 them; without the joining done here, dynamic batching gains nothing. It must not decide anything that the configuration
-decides (names, batch size, threads, providers, the cache's bounds).
+decides (names, batch size, threads, the cache's bounds), nor what the version's record does (its engine).
 
 Inputs are views of the server's shared memory and answers are views of one run's outputs; the one copy in between is
 the joining. What was tried and gained nothing is listed in docs/benchmarks.md.
@@ -24,10 +24,11 @@ import json
 import os
 from typing import Any
 
+import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from .python_remembering import Columns, Remembering, Wanted, part
-from .python_session import Session, Unusable, plain, shape
+from .python_session import Opening, Unusable, opened, plain, shape
 
 
 class TritonPythonModel:
@@ -44,10 +45,13 @@ class TritonPythonModel:
         self.varied = not self.batching or any(-1 in map(int, tensor["dims"]) for tensor in config["input"])
         gpu = args["model_instance_kind"] == "GPU"
         folder = os.path.join(args["model_repository"], args["model_version"])
+        device = args["model_instance_device_id"] if gpu else None
         try:
-            self.session = Session(folder, parameters, device=args["model_instance_device_id"] if gpu else None)
+            self.session = opened(Opening.of(folder, config, device=device))
         except Unusable as error:
             raise pb_utils.TritonModelException(str(error)) from error
+        for note in self.session.notes:
+            pb_utils.Logger.log_warn(note)
         for side, wanted, held in (
             ("inputs", set(self.inputs), self.session.inputs),
             ("outputs", set(self.outputs), self.session.outputs),
@@ -69,7 +73,7 @@ class TritonPythonModel:
             answers = self._computed(columns, wanted)
         else:
             answers = self.cache.answered(requests, columns, wanted, self._computed)
-        response, tensor = pb_utils.InferenceResponse, pb_utils.Tensor
+        response, tensor = pb_utils.InferenceResponse, _tensor if self.session.stays else pb_utils.Tensor
         if len(self.outputs) == 1:
             name = self.outputs[0]
             return [
@@ -154,7 +158,13 @@ class TritonPythonModel:
 
     def _failed(self, error: Exception) -> Any:
         pb_utils.Logger.log_error(f"request failed: {error}")
-        refused = type(error).__name__ in ("InvalidArgument", "UnicodeDecodeError")
-        code = pb_utils.TritonError.INVALID_ARG if refused else pb_utils.TritonError.INTERNAL
+        blamed = self.session.caused_by_input(error)
+        code = pb_utils.TritonError.INVALID_ARG if blamed else pb_utils.TritonError.INTERNAL
         said = pb_utils.TritonError(f"inference failed: {plain(error)}", code)
         return pb_utils.InferenceResponse(output_tensors=[], error=said)
+
+
+def _tensor(name: str, array: Any) -> Any:
+    """An output as the server takes it: a host array, or a tensor that stays on its device."""
+    kinds = pb_utils.Tensor
+    return kinds(name, array) if isinstance(array, np.ndarray) else kinds.from_dlpack(name, array)

@@ -1,24 +1,31 @@
-"""ONNX Runtime inside the python flavour: opens the session as the configuration says, runs it, words its refusals.
+"""One interface for every engine of the python flavour, and the choice of the engine that a version was placed with.
 
-Copied beside model.py into each placed version and run inside the server's stub process, so it imports nothing of ours.
-Knows tensors by name; knows nothing of requests, batches or Triton.
-
-Host arrays go through an ordinary run. A tensor that already lies on a GPU goes through I/O binding, where it lies; the
-answers come to the host either way, since that is where the server sends them from.
+Copied beside model.py into each placed version and run inside the server's stub process, so it imports nothing of ours
+but its neighbours. Knows tensors by name; knows nothing of requests, batches or Triton. An engine's library is imported
+only where a version names that engine, and nothing falls back to another one.
 """
 
+import importlib
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# ONNX Runtime's exceptions have no common root of their own.
-_REFUSALS: tuple[str, ...] = ("EPFail", "EngineError", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf")
-_REFUSALS += ("ModelLoaded", "NoModel", "NoSuchFile", "NotImplemented", "RuntimeException")
+RECORD = "placement.json"
+_DEFAULT = {"kind": "onnx-cpu"}
+_ON_GPU = {"kind": "onnx-cuda"}
+_ENGINES = {
+    "onnx-cpu": ("python_onnxruntime", "OnnxRuntime"),
+    "onnx-cuda": ("python_onnxruntime", "OnnxRuntime"),
+    "openvino": ("python_openvino", "OpenVino"),
+    "torch": ("python_torch", "Torch"),
+}
 _PATH = re.compile(r"(?:[\w.+-]+)?(?:/[\w.+-]+){2,}/?")
 
 
@@ -26,96 +33,127 @@ class Unusable(Exception):
     """The session cannot be opened; the text may be shown to a client."""
 
 
-class Session:
-    """One model, loaded. `refusals` are the exceptions with which a run says no."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """Settings of one session: the model's file, the engine's options, and what the configuration says.
 
-    def __init__(self, folder: str, parameters: Mapping[str, str], *, device: str | None = None) -> None:
-        """Load ``parameters["model_file"]`` in `folder` on the providers named; `device` is a GPU's number.
+    `inputs` and `outputs` are the names that the configuration has, `largest` is the largest batch (0: no batching),
+    `shapes` are those of the warm-up by input and without the batch axis, `device` is a GPU's number or None.
+    """
+
+    path: str
+    options: Mapping[str, Any] = field(default_factory=lambda: _DEFAULT)
+    threads: int = 1
+    inputs: Sequence[str] = ()
+    outputs: Sequence[str] = ()
+    largest: int = 0
+    shapes: Sequence[Mapping[str, Sequence[int]]] = ()
+    device: str | None = None
+
+    @property
+    def file(self) -> str:
+        """The model file's own name."""
+        return os.path.basename(self.path)
+
+    @classmethod
+    def of(cls, folder: str, config: Mapping[str, Any], *, device: str | None) -> "Opening":
+        """Read the version in `folder` and the model's configuration as Triton hands it on.
 
         Raises:
-            Unusable: onnxruntime or the first provider is not to be had, or the model is refused.
+            Unusable: the version's record is missing or damaged, or the engine is none of ours.
         """
+        parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         try:
-            import onnxruntime
-            from onnxruntime.capi import onnxruntime_pybind11_state as state
-        except ImportError as error:
-            raise Unusable(
-                f"the server's Python cannot import onnxruntime ({plain(error)}); put the environment that has it "
-                "first on the server's PATH"
-            ) from error
-        known = (getattr(state, name) for name in _REFUSALS if hasattr(state, name))
-        self.refusals: tuple[type[Exception], ...] = (ValueError, RuntimeError, MemoryError, *known)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = int(parameters["threads"])
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # instances share the cores
-        options.log_severity_level = 3
-        names = parameters["providers"].split(",")
-        numbered = {"CUDAExecutionProvider": {"device_id": device}} if device is not None else {}
-        providers = [(name, numbered[name]) if name in numbered else name for name in names]
-        path = os.path.join(folder, parameters["model_file"])
-        try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=providers)
-        except self.refusals as error:
-            raise Unusable(f"{parameters['model_file']} cannot be loaded: {plain(error)}") from error
-        if names[0] not in self._session.get_providers():  # ONNX Runtime falls back to the CPU with a warning only
-            raise Unusable(f"{names[0]} is not to be had here; there are {self._session.get_providers()}")
-        self._from_dlpack = onnxruntime.OrtValue.from_dlpack
-        # ONNX Runtime tells no input of unknown rank from a scalar; taken in, a model has none of those.
-        self._scalars = {each.name for each in self._session.get_inputs() if not each.shape}
-        self._text = {each.name for each in self._session.get_inputs() if each.type == "tensor(string)"}
+            with open(os.path.join(folder, RECORD)) as stream:
+                options = json.load(stream).get("engine") or (_DEFAULT if device is None else _ON_GPU)
+                kind = options["kind"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Unusable(f"{RECORD} of the version cannot be read ({plain(error)}); place the model again") from error
+        if kind not in _ENGINES:
+            raise Unusable(f"{RECORD} names the engine {kind!r}; known are {', '.join(sorted(_ENGINES))}")
+        warmed = [
+            {name: tuple(map(int, each["dims"])) for name, each in sample["inputs"].items()}
+            for sample in config.get("model_warmup", ())
+        ]
+        return cls(
+            path=os.path.join(folder, parameters["model_file"]),
+            options=options,
+            threads=int(parameters["threads"]),
+            inputs=[tensor["name"] for tensor in config["input"]],
+            outputs=[tensor["name"] for tensor in config["output"]],
+            largest=int(config["max_batch_size"]),
+            shapes=[shapes for place, shapes in enumerate(warmed) if shapes not in warmed[:place]],
+            device=device,
+        )
 
-    @property
-    def inputs(self) -> list[str]:
-        """Names of the model's inputs."""
-        return [each.name for each in self._session.get_inputs()]
 
-    @property
-    def outputs(self) -> list[str]:
-        """Names of the model's outputs."""
-        return [each.name for each in self._session.get_outputs()]
+class Session:
+    """Base of all engines' sessions: one model, loaded.
+
+    `inputs` and `outputs` are the model's own names, `refusals` the exceptions with which a run refuses its inputs.
+    `scalars` and `text` are inputs of rank 0 and of strings, `notes` are lines for the server's log. `stays` says that
+    outputs are tensors that stay on the device.
+    """
+
+    refusals: tuple[type[Exception], ...] = (ValueError, RuntimeError, MemoryError)
+
+    def __init__(self) -> None:
+        self.inputs: list[str] = []
+        self.outputs: list[str] = []
+        self.scalars: set[str] = set()
+        self.text: set[str] = set()
+        self.notes: list[str] = []
+        self.stays = False
 
     def on_device(self, tensor: Any) -> Any:
-        """A tensor that offers DLPack as one of ONNX Runtime's, where it lies; no byte is copied."""
-        return self._from_dlpack(tensor)
+        """Return a tensor that offers DLPack as one of the engine's, where it lies; no byte is copied."""
+        raise NotImplementedError
 
-    def run(self, names: Sequence[str], parts: Mapping[str, Sequence[Any]]) -> list[Array]:
-        """Join the parts of each input along the first axis, run, and return the outputs named, on the host.
+    def run(self, names: Sequence[str], parts: Mapping[str, Sequence[Any]]) -> list[Any]:
+        """Join the parts of each input along the first axis, run, and return the outputs named.
+
+        They are host arrays that no later run changes, or tensors on the device where the engine leaves them there.
 
         Raises:
-            refusals: what this session refuses a run with.
+            refusals: the engine refused the inputs.
         """
-        feed = {name: self._joined(name, arrays) for name, arrays in parts.items()}
-        if all(isinstance(each, np.ndarray) for each in feed.values()):
-            results: list[Array] = self._session.run(names, feed)
-            return results
-        # On a GPU this path has never run; tests run it with DLPack tensors in the host's memory.
-        binding = self._session.io_binding()
-        for name, given in feed.items():
-            if isinstance(given, np.ndarray):
-                binding.bind_cpu_input(name, given)
-            else:
-                binding.bind_ortvalue_input(name, given)
-        for name in names:
-            binding.bind_output(name, "cpu")
-        self._session.run_with_iobinding(binding)
-        bound: list[Array] = binding.copy_outputs_to_cpu()
-        return bound
+        return self.infer(names, {name: self.joined(name, arrays) for name, arrays in parts.items()})
 
-    def _joined(self, name: str, parts: Sequence[Any]) -> Any:
-        """One tensor of several; a single one is passed on as it is, and tensors on a device meet on the host."""
-        if name in self._text:  # the server hands on bytes, ONNX Runtime takes text
+    def infer(self, names: Sequence[str], feed: Mapping[str, Any]) -> list[Any]:
+        """Run once on one tensor for each input; see `run`."""
+        raise NotImplementedError
+
+    def caused_by_input(self, error: Exception) -> bool:
+        """Return whether a refusal is the request's fault rather than the server's."""
+        return isinstance(error, UnicodeDecodeError)
+
+    def joined(self, name: str, parts: Sequence[Any]) -> Any:
+        """Return one tensor of several; a single one is passed on, and tensors on a device meet on the host."""
+        if name in self.text:  # the server hands on bytes, engines take text
             parts = [_decoded(part) for part in parts]
-        if name in self._scalars and len(parts) == 1 and isinstance(parts[0], np.ndarray) and parts[0].size == 1:
+        if name in self.scalars and len(parts) == 1 and isinstance(parts[0], np.ndarray) and parts[0].size == 1:
             return parts[0].reshape(())  # the server has none: it is [1] outside
         if len(parts) == 1:
             return parts[0]
         return np.concatenate([part if isinstance(part, np.ndarray) else part.numpy() for part in parts])
 
 
+def opened(opening: Opening) -> Session:
+    """Open the model in the engine that its version names.
+
+    Raises:
+        Unusable: the engine or what it needs is missing here, or it refuses the model.
+    """
+    module, name = _ENGINES[opening.options["kind"]]
+    kind = getattr(importlib.import_module(f".{module}", __package__), name)
+    session: Session = kind(opening)
+    return session
+
+
 def shape(tensor: Any) -> tuple[int, ...]:
     """The shape of a host array or of a tensor on a device."""
-    return tensor.shape if isinstance(tensor, np.ndarray) else tuple(tensor.shape())
+    found = tensor.shape
+    return tuple(found() if callable(found) else found)
 
 
 def plain(error: Exception) -> str:

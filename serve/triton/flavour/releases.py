@@ -45,6 +45,15 @@ RELEASES: tuple[Mapping[str, str], ...] = (
         "python_remembering.py": _REMEMBERING,
         "python_session.py": "sha256:d34981750608fc5a1d1e7a9e3703bb61d6e402bf9d060b2694a5b3e67f5b0b59",
     },
+    {
+        "model.py": "sha256:c205e6a746db6d9fcfdcd3c76d872bb40c25e1518527ddee1f238bf7452827b0",
+        "python_cache.py": _CACHE,
+        "python_onnxruntime.py": "sha256:bc8052b79cb983af05014942249eba1fc6c4abe1912785cd55e27746e446032e",
+        "python_openvino.py": "sha256:18d93167aa9be698389715476f3ee2184093510db6f72f76e620418b1ef893e1",
+        "python_remembering.py": _REMEMBERING,
+        "python_session.py": "sha256:b562014273fb80cd97935b8fc93969459f984d8693242f76ba64f7f15eb3900f",
+        "python_torch.py": "sha256:84ab6aa24de4ddb522312c140fbc64918139b33b3e59f1179ef51ad0f8c34a40",
+    },
 )
 """Code of each release by its name in a version, oldest first; the last is the current release."""
 NAMES = frozenset(name for release in RELEASES for name in release)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...deployment import Broken
 from ...deployment.broken import Effect, Severity
+from .. import engines
 
 _CONFIG = "config.pbtxt"
 _MODEL = "model.py"
@@ -30,6 +31,7 @@ def findings(model: Path, config: Any, served: Collection[int]) -> Iterator[Brok
         return  # its Python may read what this one does not
     for version in sorted(served):
         yield from _code(model / str(version) / name, f"{model.name}/{version}/{name}")
+        yield from _engine(model / str(version), f"{model.name}/{version}")
 
 
 def _names(model: str, config: Any) -> Iterator[Broken]:
@@ -137,6 +139,14 @@ def _code(path: Path, file: str) -> Iterator[Broken]:
             f"it defines no class {_CLASS}; Triton refuses the model",
             f"name the class {_CLASS}, with initialize and execute",
         )
+
+
+def _engine(version: Path, file: str) -> Iterator[Broken]:
+    """Yield what a version placed by seatrial needs for its engine and a server on this machine lacks."""
+    found, options = engines.recorded(version)
+    if found and (lacking := engines.missing(options)) is not None:
+        rule = f"{lacking.what}: a server on this machine refuses the version"
+        yield _finding(f"{file}/{engines.RECORD}", rule, lacking.next_step, field="engine")
 
 
 def _may_bind(module: ast.Module, name: str) -> bool:

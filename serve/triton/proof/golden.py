@@ -7,6 +7,7 @@ server runs these very bytes as they were meant: right version, rows of a batch 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -17,9 +18,11 @@ from seatrial.optimize.errors import ConfigError, SeatrialError
 from seatrial.optimize.intake.axes import free, mismatch, other_sizes, resized, sizes_of
 from seatrial.optimize.parity.measures import Spread, is_float, spread_of
 from seatrial.optimize.samples import Array, Samples
+from seatrial.optimize.sessions.engine import ModelFiles, Session, engine_of, opened
 from seatrial.optimize.store import Store
 
 from ...errors import RequestError
+from .. import engines
 from ..compiler.rules import model_file
 from ..control import Control
 
@@ -44,15 +47,23 @@ class GoldenTolerance:
 
 
 TOLERANCE = GoldenTolerance()
+BF16 = GoldenTolerance(relative=2e-2, absolute=1e-2)
+"""For an engine that computes in bfloat16 (8 bits of mantissa): sums in another order differ by more. Chosen."""
+ANSWERING = ("onnx", "torch-export")
+"""Formats of artifacts whose answers this process can compute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
-    """A version of a model as the server has it; `max_batch_size` is 0 where it does not batch."""
+    """A version of a model as the server has it; `max_batch_size` is 0 where it does not batch.
+
+    `engine` are the options of the engine that serves it (`Placement.engine`).
+    """
 
     name: str
     version: int | str
     max_batch_size: int
+    engine: engines.Options | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,25 +130,26 @@ def replay(
     model: ServedModel,
     threads: int = 1,
     between: tuple[int, ...] = (),
-    tolerance: GoldenTolerance = TOLERANCE,
+    tolerance: GoldenTolerance | None = None,
 ) -> GoldenReport:
-    """Every sample at batch 1 and all of them at the largest, through the server and through ONNX Runtime here.
+    """Every sample at batch 1 and all of them at the largest, through the server and through the same engine here.
 
-    `between` are further batch sizes, for a model that batches.
+    `between` are further batch sizes, for a model that batches. `tolerance` is by default that of the engine.
 
     Raises:
         IntegrityError: the store's bytes are damaged.
         ServerError: the server went away.
-        ConfigError: the artifact is none that ONNX Runtime runs (an engine: replay against its ONNX parent's session
-            with `compare`), or an input of it is not among the samples.
+        ContractError: the engine is not installed here.
+        ConfigError: the artifact is none that this process runs (a TensorRT engine: replay against its ONNX parent's
+            session with `compare`), or an input of it is not among the samples.
     """
-    if artifact.format != "onnx":
+    if artifact.format not in ANSWERING:
         raise ConfigError(
-            f"golden answers come from ONNX Runtime, but {artifact.short} is {artifact.format}",
+            f"golden answers come from {' or '.join(ANSWERING)} artifacts, but {artifact.short} is {artifact.format}",
             where=model.name,
             next_step="replay against the ONNX artifact that it was compiled from",
         )
-    from seatrial.optimize.sessions.on_ort import OrtSession
+    allowed = tolerance or (BF16 if engines.in_process(model.engine).endswith("bf16") else TOLERANCE)
 
     def serve(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         scalar = 1 if model.max_batch_size > 0 else 0  # the rank of what Triton shows with an axis of one more
@@ -146,18 +158,30 @@ def replay(
 
     with scratch.folder("golden", home() / "work") as folder:  # weights outside the graph are found by their names
         store.materialize(artifact, folder)
-        session = OrtSession(folder / model_file(artifact), threads=threads)
+        session = _session(artifact, folder, threads, engines.in_process(model.engine))
         sizes = _sizes(artifact.inputs, samples, model.max_batch_size, between)
 
         def compared(batch: int, held: Samples = samples) -> Compared:
             declared = artifact.outputs
-            return compare(serve, session.run, held, artifact.inputs, batch, tolerance, declared=declared)
+            return compare(serve, session.run, held, artifact.inputs, batch, allowed, declared=declared)
 
         others = lengths(artifact.inputs, samples, session.run, sizes[0])
         report = gathered(model.name, model.version, sizes, compared)
         for held in others.values():
             report = report.joined(gathered(model.name, model.version, sizes[:1], partial(compared, held=held)))
         return replace(report, lengths=tuple(others))
+
+
+def _session(artifact: Artifact, folder: Path, threads: int, engine: str) -> Session:
+    """Open the artifact's files in `folder` in the engine of that name, or its format's own."""
+    files = ModelFiles(
+        format=artifact.format,
+        file=lambda name: folder / model_file(artifact),
+        names=frozenset(file.path for file in artifact.files),
+        inputs=artifact.inputs,
+        outputs=artifact.outputs,
+    )
+    return opened(engine_of(artifact.format, engine), files, threads=threads).session
 
 
 def gathered(

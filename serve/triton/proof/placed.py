@@ -78,7 +78,7 @@ def prove(
     recipe: Recipe | None = None,
     progress: Progress = lambda label, share, text: None,
 ) -> Proof:
-    """Load the artifact under the deployment in a throwaway server, and compare its answers with ONNX Runtime's here.
+    """Load the artifact under the deployment in a throwaway server, and compare its answers with its engine's here.
 
     Samples are the golden ones of `recipe`, else of the recipe that the store recorded for the artifact, else seeded
     random numbers.
@@ -116,6 +116,7 @@ def prove(
                         name=deployment.name,
                         version=placement.version,
                         max_batch_size=deployment.max_batch_size,
+                        engine=placement.engine,
                     ),
                     threads=deployment.threads,
                     between=(optimal_batch(deployment),),

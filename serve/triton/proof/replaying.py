@@ -1,6 +1,6 @@
 """Golden replay of a version that already serves: its answers against the artifact's own, for a rollout's first look.
 
-Asks one server and compares; places and loads nothing. A version whose artifact ONNX Runtime cannot run here, or that
+Asks one server and compares; places and loads nothing. A version whose artifact this process cannot run, or that
 was placed without one, has nothing to be compared with, and the caller is told so.
 """
 
@@ -9,20 +9,22 @@ from seatrial.optimize.errors import SeatrialError
 from seatrial.optimize.store import Store
 
 from ..control import Control
+from ..engines import in_process, missing
 from ..repository.placement import Placement
 from ..server import Server
 from ..supervision.probe import warm_shapes
-from .golden import GoldenReport, ServedModel, replay
+from .golden import ANSWERING, GoldenReport, ServedModel, replay
 from .placed import golden_samples
 
 
 def reference(placement: Placement, store: Store) -> Artifact | None:
-    """The artifact whose answers are right for that version; None where ONNX Runtime has none to run."""
+    """The artifact whose answers are right for that version; None where this process cannot compute them."""
     try:
         artifact = store.find(placement.digest)
     except SeatrialError:  # a store that cannot be read holds no reference
         return None
-    return artifact if artifact is not None and artifact.format == "onnx" else None
+    here = not in_process(placement.engine) or missing(placement.engine) is None
+    return artifact if artifact is not None and artifact.format in ANSWERING and here else None
 
 
 def replayed(server: Server, placement: Placement, artifact: Artifact, store: Store) -> GoldenReport:
@@ -43,5 +45,10 @@ def replayed(server: Server, placement: Placement, artifact: Artifact, store: St
             artifact,
             samples,
             store=store,
-            model=ServedModel(name=placement.name, version=placement.version, max_batch_size=largest),
+            model=ServedModel(
+                name=placement.name,
+                version=placement.version,
+                max_batch_size=largest,
+                engine=placement.engine,
+            ),
         )

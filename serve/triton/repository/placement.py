@@ -16,26 +16,31 @@ from seatrial.optimize.record import Record
 
 from ...deployment import Flavour
 from .. import plain
+from ..engines import RECORD as RECORD
 from .entries import is_there, is_version
 
-RECORD = "placement.json"
 JOURNAL = ".seatrial.json"
 T = TypeVar("T", bound=Record)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Version `version` of model `name` holds the artifact of that `digest`; `path` is the version's directory."""
+    """Version `version` of model `name` holds the artifact of that `digest`; `path` is the version's directory.
+
+    `engine` are the options of the engine that serves it; None: ONNX Runtime on the CPU, or a native backend.
+    """
 
     name: str
     version: int
     digest: str
     flavour: Flavour
     path: Path
+    engine: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON values of its record that say what it is; the path follows from its location."""
-        return {"schema": 1} | {name: getattr(self, name) for name in ("name", "version", "digest", "flavour")}
+        engine = {} if self.engine is None else {"engine": dict(self.engine)}
+        return {"schema": 1} | {name: getattr(self, name) for name in ("name", "version", "digest", "flavour")} | engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +50,11 @@ class PlacementRecord(
     what="the record of a placed version",
     next_step="move that version's directory away and place the artifact again",
 ):
-    """Record in a version's directory; `artifact` names for people what it holds, `files` are their digests."""
+    """Record in a version's directory; `artifact` names for people what it holds, `files` are their digests.
+
+    `engine` is read by the code that serves the version, so that each version keeps the engine it was proven in while
+    all share one configuration.
+    """
 
     name: str
     version: int
@@ -54,6 +63,7 @@ class PlacementRecord(
     artifact: str = ""
     at: str = ""
     files: Mapping[str, str] | None = None
+    engine: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,4 +140,11 @@ def _read(path: Path) -> Placement:
             where=str(path / RECORD),
             next_step=PlacementRecord.record_next_step,
         )
-    return Placement(name=record.name, version=record.version, digest=record.digest, flavour=record.flavour, path=path)
+    return Placement(
+        name=record.name,
+        version=record.version,
+        digest=record.digest,
+        flavour=record.flavour,
+        path=path,
+        engine=record.engine,
+    )

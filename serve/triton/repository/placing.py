@@ -26,11 +26,12 @@ from seatrial.optimize.store import Store
 from ...deployment import Deployment, Flavour
 from ...deployment.ensemble import Ensemble
 from ...errors import PlacementError
-from .. import plain
+from .. import engines, plain
 from ..compiler.config import check, parse, read_text, render, with_versions, without_cache
 from ..compiler.ensembles import members, render_ensemble
 from ..flavour import PLACED_CODE
 from . import journal
+from .alike import check_alike
 from .placement import JOURNAL, RECORD, Placement, PlacementRecord, UsedNumbers, placements, stored, version_directories
 from .version_files import digests
 
@@ -54,13 +55,13 @@ def place(
     A model that was ever switched has a journal; there config.pbtxt goes on listing what is served, and `switch` brings
     the new version in.
 
-    The same artifact in the same flavour is placed once: a second call brings config.pbtxt up to date and returns the
-    version that is there. Versions that the configuration serves stay served. A kill at any moment leaves a repository
-    that loads; what it left half-made is swept away by the next call. `elsewhere` says that the server runs on another
-    machine, so that this one's hardware is not held against the artifact's contract.
+    The same artifact in the same flavour and engine is placed once: a second call brings config.pbtxt up to date and
+    returns the version that is there. Versions that the configuration serves stay served. A kill at any moment leaves a
+    repository that loads; what it left half-made is swept away by the next call. `elsewhere` says that the server runs
+    on another machine, so that neither the artifact's contract nor the engine's needs are held against this one.
 
     Raises:
-        ContractError: this machine breaks what the artifact requires of its hardware.
+        ContractError: this machine breaks what the artifact requires of its hardware, or lacks what its engine needs.
         ConfigRuleError: artifact and deployment do not go together.
         PlacementError: the version is taken or was used before, or the model there is of another kind.
         IntegrityError: the store's bytes are damaged, or the model's journal of switches is.
@@ -68,12 +69,14 @@ def place(
     """
     deployment = deployment.flavoured(flavour)
     check(deployment, artifact)
+    engine = engines.served_in(artifact, deployment, store)
     if not elsewhere:
-        targets.check(artifact.requires, environment(), artifact.short)
+        _check_machine(artifact, deployment, engine)
     with _workshop(repository) as shop:
         placed = placements(shop.repository, deployment.name)
         _check_owner(shop, deployment.name, deployment.flavour, placed)
-        there = [each for each in placed if (each.digest, each.flavour) == (artifact.digest, deployment.flavour)]
+        wanted = (artifact.digest, deployment.flavour, engine)
+        there = [each for each in placed if (each.digest, each.flavour, each.engine) == wanted]
         there = [each for each in there if version in (None, each.version)]
         number = there[-1].version if there else shop.next_version(deployment.name, version)
         model = shop.repository / deployment.name
@@ -82,7 +85,7 @@ def place(
         switched = bool(served) and journal.read(shop.repository, deployment.name) is not None
         text = render(deployment, artifact, versions=tuple(sorted(served if switched else {*served, number})))
         if served:
-            _check_same_tensors(model / _CONFIG, text, deployment.name)
+            check_alike(model / _CONFIG, text, deployment.name)
         if there:
             _check_bytes(there[-1], artifact)
             shop.replace(model / _CONFIG, text.encode())
@@ -93,9 +96,17 @@ def place(
             digest=artifact.digest,
             flavour=deployment.flavour,
             path=model / str(number),
+            engine=engine,
         )
         shop.put(placement, partial(_fill, store, artifact, deployment.flavour), text, artifact.short)
         return placement
+
+
+def _check_machine(artifact: Artifact, deployment: Deployment, engine: engines.Options | None) -> None:
+    """Refuse what this machine cannot run: the artifact's contract, and in the python flavour its engine."""
+    targets.check(artifact.requires, environment(), artifact.short)
+    if deployment.flavour == "python":
+        engines.check(engine, artifact.short)
 
 
 def _fill(store: Store, artifact: Artifact, flavour: Flavour | None, version: Path) -> None:
@@ -254,6 +265,7 @@ class _Workshop:
             artifact=artifact,
             at=now(),
             files=digests(version),
+            engine=placement.engine,
         )
         (version / RECORD).write_bytes(canonical(record.to_json()))
         model = self.repository / placement.name
@@ -361,21 +373,6 @@ def _check_owner(shop: _Workshop, name: str, flavour: Flavour, placed: tuple[Pla
             where=str(model),
             next_step=f'use another repository or another name for flavour = "{flavour}"',
         )
-
-
-def _check_same_tensors(config: Path, text: str, name: str) -> None:
-    """A configuration on disk that serves other tensors or another backend cannot serve this artifact as well."""
-    old, new = parse(read_text(config)), parse(text)
-    for field in ("input", "output", "backend", "platform"):
-        before, after = getattr(old, field), getattr(new, field)
-        batching = (old.max_batch_size > 0) == (new.max_batch_size > 0)
-        if before != after or not batching:
-            raise PlacementError(
-                f"the artifact's {field} differs from that of the served versions of {name}, and all versions "
-                "share one configuration",
-                where=str(config),
-                next_step="give the deployment another name; clients must adapt to the change anyway",
-            )
 
 
 def _fsync(folder: Path) -> None:

@@ -353,7 +353,12 @@ def test_a_gap_between_profiles_is_found() -> None:
         config.render(replace(LEGAL, flavour="native", instances=GPU, engine=plan), ENGINE, versions=(1,))
 
 
-def test_the_python_flavour_reads_nothing_of_the_engine() -> None:
+def test_the_other_flavour_drops_an_engine_that_it_does_not_have() -> None:
     made = compiled("scenes-trt-provider.toml", SCENES, "python")
     assert made.backend == "python"
     assert not made.HasField("optimization")
+    told = load(DEPLOYMENTS / "scenes-trt-provider.toml", Deployment)
+    with pytest.raises(ConfigRuleError, match='flavour = "python" has no engine onnx-tensorrt'):
+        replace(told, flavour="python")
+    kept = load(DEPLOYMENTS / "detector-cuda.toml", Deployment).flavoured("python").engine
+    assert isinstance(kept, OnnxCuda)
