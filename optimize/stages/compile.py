@@ -13,7 +13,7 @@ from .. import experimental
 from ..artifact import Artifact, digest_file
 from ..errors import StageError
 from ..recipe.configs import CompileConfig
-from ..sessions import on_tensorrt
+from ..sessions import on_tensorrt_builder
 from ..tensorrt.legality import check, enforce
 from ..tensorrt.on_onnx import describe
 from ..tensorrt.plan import MODEL, PLAN, EnginePlan, plan_engine
@@ -41,9 +41,9 @@ def run(config: CompileConfig, parent: Artifact, context: Context) -> Made:
     notes: dict[str, Any] = {"planned": True}
     requires: dict[str, Any] = {"tensorrt": VERSIONS}
     made = (*files, PLAN)
-    if on_tensorrt.at_hand():
+    if on_tensorrt_builder.at_hand():
         context.progress(0.2, "building the engine")
-        carried = on_tensorrt.carry_out(plan, model, context.folder)
+        carried = on_tensorrt_builder.carry_out(plan, model, context.folder)
         made = (*made, *carried.files)
         notes, requires = {"planned": False, "tensorrt": carried.version}, _requires(plan, carried.version, context)
     return Made(

@@ -1,6 +1,6 @@
 """The build plan of a TensorRT engine: all settings of the builder, as one document and as trtexec calls.
 
-Pure; `sessions.on_tensorrt` carries a plan out. The plan names flags and settings as TensorRT does and holds no
+Pure; `sessions.on_tensorrt_builder` carries a plan out. The plan names flags and settings as TensorRT does and holds no
 precision: types come from the graph. Command lines follow the documented options of trtexec. Experimental
 (`optimize.experimental.TENSORRT`).
 """

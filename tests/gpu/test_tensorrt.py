@@ -10,7 +10,7 @@ from seatrial.optimize.building.build import build
 from seatrial.optimize.building.figures import figures
 from seatrial.optimize.environment import environment
 from seatrial.optimize.recipe.recipe import load_recipe
-from seatrial.optimize.sessions.on_tensorrt import at_hand
+from seatrial.optimize.sessions.on_tensorrt_builder import at_hand
 from seatrial.optimize.store import Store
 from seatrial.optimize.tensorrt.plan import ENGINE, LAYERS, TIMING
 from tests.support.built import TINY

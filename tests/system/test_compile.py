@@ -15,7 +15,7 @@ from seatrial.optimize.building.figures import figures
 from seatrial.optimize.errors import ContractError, StageError
 from seatrial.optimize.recipe.configs import Shapes
 from seatrial.optimize.recipe.recipe import load_recipe
-from seatrial.optimize.sessions.on_tensorrt import at_hand
+from seatrial.optimize.sessions.on_tensorrt_builder import at_hand
 from seatrial.optimize.sessions.session import open_session
 from seatrial.optimize.store import Store
 from seatrial.optimize.tensorrt.legality import check

@@ -18,7 +18,8 @@ from seatrial.optimize.environment import Environment, GpuSettings, environment
 from seatrial.optimize.errors import ConfigError, ContractError, IntegrityError, MachineError, StageError
 from seatrial.optimize.recipe.configs import CompileConfig, Shapes
 from seatrial.optimize.recipe.targets import broken
-from seatrial.optimize.sessions.on_tensorrt import EngineSession, at_hand, carry_out, within
+from seatrial.optimize.sessions.on_tensorrt import EngineSession, within
+from seatrial.optimize.sessions.on_tensorrt_builder import at_hand, carry_out
 from seatrial.optimize.stages.compile import _requires
 from seatrial.optimize.tensorrt.plan import ENGINE, LAYERS, MODEL, PLAN, TIMING, EnginePlan, plan_engine, trtexec
 from tests.support.made_by import MADE_BY

@@ -12,7 +12,8 @@ import torch
 from seatrial.optimize.artifact import TensorSpec, digest_file
 from seatrial.optimize.errors import MachineError, StageError
 from seatrial.optimize.recipe.configs import CompileConfig
-from seatrial.optimize.sessions.on_tensorrt import EngineSession, carry_out
+from seatrial.optimize.sessions.on_tensorrt import EngineSession
+from seatrial.optimize.sessions.on_tensorrt_builder import carry_out
 from seatrial.optimize.tensorrt.plan import MODEL, PLAN, TIMING, plan_engine
 from tests.support.recorder import VERSIONS, Member, Recorder, Thing
 
