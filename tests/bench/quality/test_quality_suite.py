@@ -27,7 +27,9 @@ from seatrial.bench.quality.segments import SegmentsCheck
 from seatrial.bench.quality.suite import Ask, Suite, shares, spread
 from seatrial.bench.verdict import Finding
 from seatrial.optimize.errors import ConfigError, IntegrityError
+from seatrial.optimize.reading import decode
 from seatrial.optimize.recipe.metrics import accuracy
+from seatrial.optimize.record import as_json
 from seatrial.optimize.samples import Samples
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -265,7 +267,7 @@ def test_a_regression_is_judged_by_its_errors() -> None:
 @given(st.sampled_from(["<f4", "<i8", "|b1", "|u1"]), st.integers(0, 30))
 def test_arrays_survive_being_packed(dtype: str, size: int) -> None:
     array = np.random.default_rng(size).integers(0, 2, (size, 2)).astype(dtype)
-    back = unpacked(json.loads(json.dumps(packed(array))))
+    back = unpacked(decode(PackedNumbers, json.loads(json.dumps(as_json(packed(array)))), where=""))
     assert back.dtype == array.dtype
     assert np.array_equal(back, array)
     with pytest.raises(IntegrityError):
