@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from .breach import Breach
+
 Look = Literal["ruled", "plain", "boxed"]
+_SEVERITIES = {"error": "red", "warning": "yellow", "high": "bold red", "medium": "yellow", "low": "dim"}
 _MARKS = re.compile(r"[\\|`*\[\]]")
 
 
@@ -47,6 +50,23 @@ def table(
         pairs = ((cell, "") if isinstance(cell, str) else cell for cell in row)
         made.add_row(*(Text(visible(cell[0]), cell[1]) if isinstance(cell, tuple) else cell for cell in pairs))
     return made
+
+
+def breach_table(breaches: "Iterable[Breach]") -> "Table":
+    """Return broken rules as a table for a terminal: severity, rule, what was found and where, why, and the fix."""
+    from rich.text import Text
+
+    head = ("severity", "rule", "found", "fix")
+    rows = (
+        (
+            (each.severity, _SEVERITIES[each.severity]),
+            each.rule,
+            Text(visible(each.found)).append(visible(f"\n{each.where}"), "dim"),
+            f"{each.why}.\n→ {each.fix}" if each.why else each.fix,
+        )
+        for each in breaches
+    )
+    return table(head, rows, left=head, look="boxed", lines=True)
 
 
 def markdown_table(

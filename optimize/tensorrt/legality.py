@@ -10,6 +10,7 @@ necessary, not sufficient: only a build proves a build.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..breach import Breach
 from ..errors import StageError
 from ..recipe.configs import Profile
 
@@ -80,16 +81,6 @@ class Description:
     functions: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Breach:
-    """One reason why TensorRT would refuse: the rule, the node (or tensor) that breaks it, why, and the fix."""
-
-    rule: str
-    node: str
-    reason: str
-    fix: str
-
-
 def check(description: Description, profiles: Sequence[Profile], serves: Sequence[int] = ()) -> tuple[Breach, ...]:
     """Return every breach, in the order of the graph; empty where the rules allow a build.
 
@@ -111,7 +102,7 @@ def enforce(breaches: Sequence[Breach], where: str) -> None:
         StageError: rule, node, reason and fix of each.
     """
     if breaches:
-        lines = [f"  {breach.rule} at {breach.node}: {breach.reason}; fix: {breach.fix}" for breach in breaches]
+        lines = [f"  {breach}" for breach in breaches]
         count = f"{len(breaches)} reason" + ("s" if len(breaches) > 1 else "")
         raise StageError(
             "\n".join([f"TensorRT would refuse this graph, {count}:", *lines]), where=where, next_step=breaches[0].fix
@@ -144,7 +135,7 @@ class _Graph:
 def _opset(description: Description) -> Iterator[Breach]:
     if not LEAST_OPSET <= description.opset <= MOST_OPSET:
         reason = f"the parser reads opsets {LEAST_OPSET} to {MOST_OPSET}, the graph has opset {description.opset}"
-        yield Breach(rule="opset", node="the graph", reason=reason, fix="export with another opset")
+        yield Breach(rule="opset", where="the graph", found=reason, fix="export with another opset")
 
 
 def _tensors(graph: _Graph) -> Iterator[Breach]:
@@ -152,10 +143,10 @@ def _tensors(graph: _Graph) -> Iterator[Breach]:
     for tensor in graph.description.tensors.values():
         if tensor.missing:
             reason = f"its values are stored in {tensor.stored!r}, a file that is not beside the model"
-            yield Breach(rule="weights", node=tensor.name, reason=reason, fix="keep external data with the model")
+            yield Breach(rule="weights", where=tensor.name, found=reason, fix="keep external data with the model")
         if tensor.dtype and not _dtype_fits(tensor, borders, graph):
             reason = _dtype_reason(tensor)
-            yield Breach(rule="dtype", node=tensor.name, reason=reason, fix="cast it to a type that TensorRT has")
+            yield Breach(rule="dtype", where=tensor.name, found=reason, fix="cast it to a type that TensorRT has")
 
 
 def _dtype_fits(tensor: Tensor, borders: set[str], graph: _Graph) -> bool:
@@ -191,21 +182,21 @@ def _node(node: Node, graph: _Graph) -> Iterator[Breach]:
     if node.domain not in PARSER_DOMAINS and f"{node.domain}:{node.operator}" not in graph.description.functions:
         reason = f"{node.domain}.{node.operator} is not an ONNX operator"
         yield Breach(
-            rule="operator", node=node.name, reason=reason, fix="export the graph without runtime-specific fusions"
+            rule="operator", where=node.name, found=reason, fix="export the graph without runtime-specific fusions"
         )
     elif node.operator in UNSUPPORTED:
         reason = f"the parser does not support {node.operator}"
-        yield Breach(rule="operator", node=node.name, reason=reason, fix="replace it by supported operators")
+        yield Breach(rule="operator", where=node.name, found=reason, fix="replace it by supported operators")
     if node.operator in FIRST_OUTPUT_ONLY and any(node.outputs[1:]):
         reason = f"only the first output of {node.operator} is supported"
-        yield Breach(rule="outputs", node=node.name, reason=reason, fix="do not use the other outputs")
+        yield Breach(rule="outputs", where=node.name, found=reason, fix="do not use the other outputs")
     if node.operator == "Attention" and "softmax_precision" in node.attributes:
         reason = "the precision of its softmax cannot be chosen (softmax_precision)"
-        yield Breach(rule="attribute", node=node.name, reason=reason, fix="remove the attribute")
+        yield Breach(rule="attribute", where=node.name, found=reason, fix="remove the attribute")
     axes = node.inputs[1] if node.operator in CONSTANT_AXES and len(node.inputs) > 1 else ""
     if axes and not graph.tensor(axes).constant:
         reason = "its axes must be a constant"
-        yield Breach(rule="axes", node=node.name, reason=reason, fix="fold constants, or fix the axes")
+        yield Breach(rule="axes", where=node.name, found=reason, fix="fold constants, or fix the axes")
     if node.operator == "TopK":
         yield from _top(node, graph)
     if _is_quantizer(node):
@@ -220,11 +211,11 @@ def _unquantized(node: Node, graph: _Graph) -> Iterator[Breach]:
         dtype = graph.tensor(name).dtype if name else ""
         if dtype == "uint8" and _is_border(name, graph) and node.operator not in UINT8_MOVES:
             reason = f"it computes on uint8 {name!r}; uint8 is only moved and cast"
-            yield Breach(rule="dtype", node=node.name, reason=reason, fix="cast it before, or after for an output")
+            yield Breach(rule="dtype", where=node.name, found=reason, fix="cast it before, or after for an output")
         allowed = node.operator == "Constant" or (dtype == "int8" and node.operator in INT8_ARITHMETIC)
         if dtype in QUANTIZED and not allowed:
             reason = f"it works on {graph.tensor(name).dtype} {name!r}; only Q/DQ nodes may use quantized types"
-            yield Breach(rule="placement", node=node.name, reason=reason, fix="move it behind the DequantizeLinear")
+            yield Breach(rule="placement", where=node.name, found=reason, fix="move it behind the DequantizeLinear")
 
 
 def _is_border(name: str, graph: _Graph) -> bool:
@@ -236,12 +227,12 @@ def _top(node: Node, graph: _Graph) -> Iterator[Breach]:
     count = graph.tensor(node.inputs[1]).greatest if len(node.inputs) > 1 else node.attributes.get("k")
     if count is not None and count > MOST_TOP:
         reason = f"it takes the top {count:g}, the layer at most {MOST_TOP}"
-        yield Breach(rule="top", node=node.name, reason=reason, fix="take fewer, or sort outside the network")
+        yield Breach(rule="top", where=node.name, found=reason, fix="take fewer, or sort outside the network")
     rank = len(graph.tensor(node.inputs[0]).shape or ())
     axis = node.attributes.get("axis", -1)
     if rank > 4 and axis % rank < rank - 4:
         reason = f"axis {axis} of {rank} is not among the last four"
-        yield Breach(rule="top", node=node.name, reason=reason, fix="transpose the axis to the end before it")
+        yield Breach(rule="top", where=node.name, found=reason, fix="transpose the axis to the end before it")
 
 
 def _quantizer(node: Node, graph: _Graph) -> Iterator[Breach]:
@@ -251,22 +242,22 @@ def _quantizer(node: Node, graph: _Graph) -> Iterator[Breach]:
     if bias or dtype == "int32":
         whose = f"the bias of {bias[0].name}" if bias else "an int32 tensor"
         fix = "leave biases in float (QuantizeBias = False in ONNX Runtime's quantizer)"
-        yield Breach(rule="bias", node=node.name, reason=f"it quantizes {whose}", fix=fix)
+        yield Breach(rule="bias", where=node.name, found=f"it quantizes {whose}", fix=fix)
         return
     if dtype and dtype not in QUANTIZER_TYPES:
         reason = f"it quantizes to {dtype}; TensorRT has {', '.join(QUANTIZER_TYPES)}"
-        yield Breach(rule="quantized type", node=node.name, reason=reason, fix="quantize for signed 8 bit")
+        yield Breach(rule="quantized type", where=node.name, found=reason, fix="quantize for signed 8 bit")
     elif dtype and graph.description.opset < QUANTIZER_TYPES[dtype]:
         reason = f"{dtype} needs opset {QUANTIZER_TYPES[dtype]}, this is {graph.description.opset}"
-        yield Breach(rule="opset", node=node.name, reason=reason, fix="export with a newer opset")
+        yield Breach(rule="opset", where=node.name, found=reason, fix="export with a newer opset")
     point = node.inputs[2] if len(node.inputs) > 2 else ""
     if point and not graph.tensor(point).zero:
         known = "is not zero" if graph.tensor(point).constant else "is not a constant, so it cannot be proven zero"
         fix = "quantize symmetrically (ActivationSymmetric and WeightSymmetric)"
-        yield Breach(rule="zero point", node=node.name, reason=f"its zero point {point!r} {known}", fix=fix)
+        yield Breach(rule="zero point", where=node.name, found=f"its zero point {point!r} {known}", fix=fix)
     if graph.tensor(node.inputs[1]).constant and not graph.tensor(node.inputs[1]).positive:
         reason = f"its scale {node.inputs[1]!r} is not positive throughout"
-        yield Breach(rule="scale", node=node.name, reason=reason, fix="calibrate on samples that reach this tensor")
+        yield Breach(rule="scale", where=node.name, found=reason, fix="calibrate on samples that reach this tensor")
     yield from _channels(node, graph)
 
 
@@ -288,7 +279,7 @@ def _channels(node: Node, graph: _Graph) -> Iterator[Breach]:
         source = maker.inputs[0]
     if not graph.tensor(source).constant:
         fix = "quantize activations per tensor"
-        yield Breach(rule="channels", node=node.name, reason="activations have one scale per tensor", fix=fix)
+        yield Breach(rule="channels", where=node.name, found="activations have one scale per tensor", fix=fix)
         return
     rank = len(graph.tensor(source).shape or ())
     axis = node.attributes.get("axis", 1)
@@ -297,7 +288,7 @@ def _channels(node: Node, graph: _Graph) -> Iterator[Breach]:
         if wanted is not None and axis % max(rank, 1) != wanted:
             reason = f"scales run along axis {axis}, {user.operator} {user.name} has its output channels on {wanted}"
             fix = f"quantize these weights along axis {wanted}"
-            yield Breach(rule="channels", node=node.name, reason=reason, fix=fix)
+            yield Breach(rule="channels", where=node.name, found=reason, fix=fix)
 
 
 def _output_axis(user: Node, index: int, rank: int) -> int | None:
@@ -317,16 +308,16 @@ def _profiles(description: Description, profiles: Sequence[Profile], serves: Seq
     dynamic = {name: shape for name, shape in shapes.items() if any(isinstance(dim, str) for dim in shape)}
     if dynamic and not profiles:
         fix = "give batch = [min, opt, max], or profiles"
-        yield Breach(rule="profile", node=next(iter(dynamic)), reason="no profile covers its dynamic axes", fix=fix)
+        yield Breach(rule="profile", where=next(iter(dynamic)), found="no profile covers its dynamic axes", fix=fix)
     for number, profile in enumerate(profiles):
         for name in [*(name for name in dynamic if name not in profile), *profile]:
             if why := _profile_reason(profile, name, shapes):
                 fix = f"correct profile {number} of this stage"
-                yield Breach(rule="profile", node=name, reason=f"profile {number}: {why}", fix=fix)
+                yield Breach(rule="profile", where=name, found=f"profile {number}: {why}", fix=fix)
     for size in serves:
         if dynamic and profiles and not any(_holds(profile, dynamic, size) for profile in profiles):
             reason = f"no profile covers the batch size {size} that will be served"
-            yield Breach(rule="batch", node=next(iter(dynamic)), reason=reason, fix="widen a profile")
+            yield Breach(rule="batch", where=next(iter(dynamic)), found=reason, fix="widen a profile")
 
 
 def _profile_reason(profile: Profile, name: str, shapes: Mapping[str, tuple[int | str, ...]]) -> str:

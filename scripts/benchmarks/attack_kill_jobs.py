@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from seatrial.optimize.errors import MachineError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,6 +74,14 @@ dropped = 100
 [[limits]]
 metric = "errors"
 at_most = 0.0
+"""
+MONITOR = """
+schema = 1
+model = "small"
+[features.a]
+kind = "number"
+[features.b]
+kind = "number"
 """
 DEPLOYMENT = """
 schema = 1
@@ -165,6 +175,8 @@ JOBS: tuple[Job, ...] = (
     Job(text="render small.deploy.toml --out manifests --repository models --cluster cluster.toml", share=4),
     Job(text=f"tune small.deploy.toml --rate 5 --slo p99<=5000ms {CLIMB} --write", codes=(0, 1, 3, 4), share=0.1),
     Job(text=f"ship small.toml {GATED} --repository models", codes=NOISY, share=0.1),
+    Job(text="learn monitor.toml traffic.csv", share=1),
+    Job(text="watch monitor.toml traffic.csv", share=1),
     Job(text=UP, lane="up", undo=("down",), again=(4,), share=6),
     Job(text="down", lane="up", undo=("down", UP), share=4),
     Job(text="load {url} --rate 20 --seconds 1", lane="served", codes=NOISY, share=4),
@@ -276,6 +288,11 @@ def seed(folder: Path) -> None:
     (work / "budget.toml").write_text(BUDGET)
     (work / "small.deploy.toml").write_text(DEPLOYMENT)
     (work / "plan.toml").write_text(PLAN)
+    (work / "monitor.toml").write_text(MONITOR)
+    rows = np.random.default_rng(1).normal(size=(60 * 120, 2))
+    times = np.arange(len(rows)) * 30.0 + 1.7e9
+    lines = (f"{time},{one},{other}" for time, (one, other) in zip(times, rows, strict=True))
+    (work / "traffic.csv").write_text("\n".join(["time,a,b", *lines]))
     cluster = (ROOT / "serve" / "clusters" / "example.toml").read_text()
     (work / "cluster.toml").write_text(cluster.replace("schema = 1", 'schema = 1\nimage = "registry.test/triton"', 1))
     gate = ("gate", "small.fp32", "small", "--budget", "budget.toml", "--deployment", "small.deploy.toml")
@@ -284,6 +301,7 @@ def seed(folder: Path) -> None:
         (*gate, "--out", str(folder / "home" / "runs" / "passed")),
         ("register", "small", "--run", str(folder / "home" / "runs" / "passed")),
         ("place", "small.deploy.toml", "--repository", "models"),
+        ("learn", "monitor.toml", "traffic.csv"),
     ):
         code, said = done(words, folder)
         if code:

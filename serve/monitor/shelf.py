@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from seatrial.optimize.artifact import digest_file
 from seatrial.optimize.errors import IntegrityError, MissingError
 from seatrial.optimize.plain import write_atomically
 from seatrial.optimize.reading import decode, parse_json, read_bytes
@@ -66,10 +67,11 @@ class Shelf:
         arrays |= {f"waiting{at}": each.sums for at, each in enumerate(waiting)}
         rest = [{name: getattr(each, name) for name in ("start", "seconds", "rows", "faults")} for each in waiting]
         head = {"at": state.at, "since": state.since, "watched": watched.to_json(), "waiting": rest}
+        head |= {"baseline": digest_file(self._baseline)}
         write_atomically(self._state, _packed(head, arrays))
 
     def state(self) -> tuple[State, Watched, tuple[Window, ...]] | None:
-        """Return how far the traffic was judged; None before the first window.
+        """Return how far the traffic was judged by this baseline; None before the first window.
 
         Raises:
             IntegrityError: the file is damaged.
@@ -78,7 +80,8 @@ class Shelf:
             content = read_bytes(self._state, next_step=LEARN)
         except FileNotFoundError:
             return None
-        return _read(self._state, content, _state)
+        made, baseline = _read(self._state, content, _state)
+        return made if baseline == digest_file(self._baseline) else None  # a kill came between the two files
 
     @property
     def _baseline(self) -> Path:
@@ -166,7 +169,9 @@ def _learned(head: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> tuple[Lea
     return learned, str(head["plan"])
 
 
-def _state(head: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> tuple[State, Watched, tuple[Window, ...]]:
+def _state(
+    head: dict[str, Any], arrays: dict[str, NDArray[Any]]
+) -> tuple[tuple[State, Watched, tuple[Window, ...]], str]:
     waiting = tuple(
         Window(
             start=float(each["start"]),
@@ -178,4 +183,4 @@ def _state(head: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> tuple[State
         for at, each in enumerate(head["waiting"])
     )
     state = State(at=head["at"], since=int(head["since"]), **arrays)
-    return state, decode(Watched, head["watched"], where="state"), waiting
+    return (state, decode(Watched, head["watched"], where="state"), waiting), str(head["baseline"])

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from seatrial.bench.verbs.samples import OwnTarget
-from seatrial.optimize.breach import breach_table
+from seatrial.optimize.tables import breach_table
 from seatrial.optimize.terminal import Json, emit, out, progress, store
 
 from ..security.audit import audit_folder, audit_server

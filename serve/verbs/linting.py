@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from seatrial.optimize.breach import breach_table
 from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.tables import breach_table
 from seatrial.optimize.terminal import Json, emit, out
 
 from ..triton.lint import lint as linting

@@ -13,27 +13,8 @@ from seatrial.bench.gating.pairs import GateRun
 from seatrial.bench.report.advice import next_steps
 from seatrial.optimize.errors import ConfigError
 from tests.support.commands import within
-from tests.support.installed import command, distribution, install, seen
+from tests.support.installed import BUDGET, command, distribution, install, seen
 from tests.support.linear_recipe import linear_recipe
-
-BUDGET = """
-[design]
-rate = 120.0
-seconds = 9.0
-
-[[limits]]
-metric = "p90"
-max_regression = 0.10
-
-[[checks]]
-kind = "margin"
-at_least = 0.5
-
-[[checks]]
-kind = "metric"
-metric = "balanced"
-at_least = 0.3
-"""
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from seatrial.optimize.errors import ConfigError
 @pytest.mark.parametrize(
     ("quantile", "floors"),
     [
-        (0.99, {0: 459, 1: 662, 2: 838, 5: 1307, 10: 2010, 20: 3304}),
-        (0.90, {0: 44, 1: 64, 2: 81, 5: 127, 10: 197}),
-        (0.999, {0: 4603, 1: 6636, 2: 8403}),
+        (0.99, {0: 459, 1: 662, 2: 838, 5: 1307, 10: 2010, 20: 3304, 50: 6898, 100: 12571}),
+        (0.90, {0: 44, 1: 64, 2: 81, 5: 127, 10: 197, 20: 325, 50: 681, 100: 1246}),
+        (0.999, {0: 4603, 1: 6636, 2: 8403, 5: 13105, 10: 20140}),
     ],
 )
 def test_exceedances_are_loadgens(quantile: float, floors: dict[int, int]) -> None:
@@ -27,6 +27,10 @@ def test_exceedances_are_loadgens(quantile: float, floors: dict[int, int]) -> No
     for allowed, n in floors.items():
         assert exceedances(n, quantile) == allowed
         assert exceedances(n - 1, quantile) == (allowed - 1 if allowed else None)
+
+
+def test_what_a_number_of_requests_allows() -> None:
+    assert [exceedances(n, 0.99) for n in (100, 1000, 5000, 10_000, 30_000, 270_336)] == [None, 2, 33, 77, 260, 2583]
 
 
 @given(n=st.integers(1, 20_000), quantile=st.floats(0.5, 0.999))

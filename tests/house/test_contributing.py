@@ -17,30 +17,12 @@ from seatrial.bench.gating.findings import slot_value
 from seatrial.bench.gating.pairs import Slot, SlotRecord
 from tests.house.test_floors import ROOT
 from tests.support.commands import within
-from tests.support.installed import answer, install, seen
+from tests.support.installed import BUDGET, answer, install, seen
 from tests.support.linear_recipe import linear_recipe
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
 BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 STAGES = '[[stages]]\nkind = "{kind}"\ntext = "sea"\n'
-BUDGET = """
-[design]
-rate = 120.0
-seconds = 9.0
-
-[[limits]]
-metric = "p90"
-max_regression = 0.10
-
-[[checks]]
-kind = "margin"
-at_least = 0.5
-
-[[checks]]
-kind = "metric"
-metric = "balanced"
-at_least = 0.3
-"""
 
 
 def section(title: str) -> str:

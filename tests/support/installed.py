@@ -20,6 +20,25 @@ from seatrial.optimize.sessions.engine import ENGINES
 from tests.house.test_floors import ROOT
 
 OUTSIDE = Path(__file__).parent / "outside"
+BUDGET = """
+[design]
+rate = 120.0
+seconds = 9.0
+
+[[limits]]
+metric = "p90"
+max_regression = 0.10
+
+[[checks]]
+kind = "margin"
+at_least = 0.5
+
+[[checks]]
+kind = "metric"
+metric = "balanced"
+at_least = 0.3
+"""
+"""A budget that names a metric, a check and a task metric of the package, and of the one in CONTRIBUTING.md."""
 REGISTRIES: tuple[Registry[Any], ...] = (STAGES, ENGINES, METRICS, CHECKS, TASK_METRICS)
 
 

@@ -96,10 +96,7 @@ def test_a_float_graph_becomes_a_planned_artifact_that_says_how_to_carry_it_out(
     assert [step.artifact is not None for step in plan(loaded, store)] == [True, True]
 
 
-def test_the_command_shows_a_planned_artifact_and_fails_on_an_illegal_one(
-    tmp_path: Path, exported: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path / "home"))
+def test_the_command_shows_a_planned_artifact_and_fails_on_an_illegal_one(tmp_path: Path, exported: Path) -> None:
     path = recipe(tmp_path, exported)
     done = CliRunner().invoke(app, ["build", str(path)])
     assert done.exit_code == 0, done.output

@@ -219,8 +219,7 @@ def noise(store: Store, folder: Path) -> Artifact:
     return make(store, folder, "noise", graph, tensors)
 
 
-def test_the_verb_places_what_it_proved_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path / "home"))
+def test_the_verb_places_what_it_proved_and_nothing_else(tmp_path: Path) -> None:
     store = Store(tmp_path / "home" / "store")
     steady, moody = pictures(store, tmp_path / "pictures"), noise(store, tmp_path / "noise")
     (tmp_path / "a.toml").write_text('schema = 1\nname = "a"\nmax_batch_size = 8\n[warmup]\nbatch_sizes = [8]\n')

@@ -24,10 +24,7 @@ HALF = Routes(model="teller", stable=1, candidate=2, share=0.5)
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_a_client_that_names_one_versions_users_alone_gets_its_share(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
-) -> None:
-    monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path / "home"))
+def test_a_client_that_names_one_versions_users_alone_gets_its_share(tmp_path: Path, protocol: str) -> None:
     keys = tmp_path / "keys"
     keys.write_text("evil key-of-evil\nbob key-of-bob\n")
     keys.chmod(0o600)

@@ -297,7 +297,6 @@ def test_unfinished_bodies_of_one_client_do_not_fill_the_memory(server: Server, 
 def test_a_body_that_killed_a_server_is_refused_from_then_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from scripts.benchmarks import teller
 
-    monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(
         teller, "MODEL", teller.MODEL.replace("os._exit(1)", "os.kill(os.getppid(), 11); time.sleep(2)")
     )

@@ -323,10 +323,7 @@ def test_a_second_version_beside_the_first_and_back(site: Site, control: Control
     assert control.ready_versions("pictures") == {1}, "a plain load served what was placed but never switched to"
 
 
-def test_host_serves_one_artifact_and_leaves_nothing(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path / "home"))
+def test_host_serves_one_artifact_and_leaves_nothing(site: Site, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     seen: list[Endpoint] = []
     with host(site.store, PICTURES, scratch=scratch)(site.artifacts["pictures"]) as endpoint:

@@ -32,12 +32,6 @@ DEPLOYMENT = Deployment(schema=1, name=NAME, max_batch_size=8)
 INPUTS = {"image": np.zeros((1, 3, 8, 8), np.float32), "gain": np.ones((1, 1), np.float32)}
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
 @pytest.fixture
 def marker(tmp_path: Path) -> Path:
     """Return what planted code makes when it runs."""

@@ -18,7 +18,6 @@ from seatrial.bench.capacity.search import Plan, search
 from seatrial.bench.capacity.slo import Slo, needed, share_bounds
 from seatrial.bench.load.run import LoadRun
 from seatrial.bench.load_limits import LoadLimits
-from seatrial.bench.scenarios import exceedances
 from seatrial.bench.schedule import poisson
 from seatrial.optimize.errors import ConfigError, IntegrityError
 
@@ -101,23 +100,10 @@ def test_what_is_no_objective_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("quantile", "table"),
-    [
-        (0.99, {0: 459, 1: 662, 2: 838, 5: 1307, 10: 2010, 20: 3304, 50: 6898, 100: 12571}),
-        (0.9, {0: 44, 1: 64, 2: 81, 5: 127, 10: 197, 20: 325, 50: 681, 100: 1246}),
-        (0.999, {0: 4603, 1: 6636, 2: 8403, 5: 13105, 10: 20140}),
-    ],
+    ("quantile", "over", "n"), [(0.99, 0, 459), (0.99, 100, 12571), (0.9, 20, 325), (0.999, 10, 20140)]
 )
-def test_the_exact_test_has_loadgen_s_own_numbers(quantile: float, table: dict[int, int]) -> None:
-    for over, n in table.items():
-        assert needed(over, quantile) == n
-        assert exceedances(n, quantile) == over
-        fewer = exceedances(n - 1, quantile)
-        assert (-1 if fewer is None else fewer) < over
-
-
-def test_what_a_number_of_requests_allows() -> None:
-    assert [exceedances(n, 0.99) for n in (100, 1000, 5000, 10_000, 30_000, 270_336)] == [None, 2, 33, 77, 260, 2583]
+def test_the_least_number_of_requests_is_loadgen_s(quantile: float, over: int, n: int) -> None:
+    assert needed(over, quantile) == n
 
 
 def test_bounds_of_a_share_agree_with_the_exact_test() -> None:

@@ -56,6 +56,7 @@ def test_one_look_of_many_is_not_enough_and_an_unused_card_does_not_count() -> N
     assert breaches(Unavailable(unavailable="no GPU")) == ()
 
 
+@pytest.mark.usefixtures("steady_machine")
 @pytest.mark.parametrize(
     ("bits", "outcome"), [(0x40, "INVALID"), (0x200, "INVALID"), (0x400, "INVALID"), (0x4, "PASS")]
 )

@@ -165,6 +165,16 @@ def test_what_is_wrong_is_said_and_nothing_is_lost(plan: Path, tmp_path: Path) -
     assert "at least 48" in run("learn", plan, few).output.replace("\n", " ")
 
 
+def test_a_state_of_another_baseline_counts_for_nothing(plan: Path, reference: Path, tmp_path: Path) -> None:
+    good, state = table(tmp_path / "a.parquet", STREAM, 0, 3), tmp_path / "home" / "watch" / "shop" / "state.npz"
+    watched(plan, good, code=0)
+    before = state.read_bytes()
+    plan.write_text(PLAN.replace("[features.f2]", "[features.f2]\ntolerance = { location = 0.1 }"))
+    assert run("learn", plan, reference).exit_code == 0
+    state.write_bytes(before)  # as after a kill between the two files
+    assert len(watched(plan, good, code=0)["judged"]) == 3
+
+
 def test_a_damaged_record_is_named(plan: Path, tmp_path: Path) -> None:
     good = table(tmp_path / "a.parquet", STREAM, 0, 3)
     watched(plan, good, code=0)

@@ -24,9 +24,8 @@ def no_collection(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+def gone(tmp_path: Path) -> Server:
     """A server whose process is no more."""
-    monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path / "home"))
     return Server(
         pid=2**22 + 1,
         started=1,

@@ -42,8 +42,7 @@ def nothing(rollout: Rollout) -> int:
 
 
 @pytest.fixture
-def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path / "home"))
+def plan(tmp_path: Path) -> list[str]:
     (tmp_path / "plan.toml").write_text(PLAN)
     return ["--plan", str(tmp_path / "plan.toml")]
 
