@@ -66,7 +66,7 @@ class Shelf:
         arrays = {name: getattr(state, name) for name in ("up", "down", "common", "error")}
         arrays |= {f"waiting{at}": each.sums for at, each in enumerate(waiting)}
         rest = [{name: getattr(each, name) for name in ("start", "seconds", "rows", "faults")} for each in waiting]
-        head = {"at": state.at, "since": state.since, "watched": watched.to_json(), "waiting": rest}
+        head: dict[str, Any] = {"at": state.at, "since": state.since, "watched": watched.to_json(), "waiting": rest}
         head |= {"baseline": digest_file(self._baseline)}
         write_atomically(self._state, _packed(head, arrays))
 
