@@ -1,6 +1,16 @@
 """Every row about serving, in one command; the rows themselves stand in ``serve_*.py``."""
 
-from . import serve_control, serve_edge, serve_kills, serve_peers, serve_plan, serve_python, serve_rollout, serve_shadow
+from . import (
+    serve_control,
+    serve_edge,
+    serve_engines,
+    serve_kills,
+    serve_peers,
+    serve_plan,
+    serve_python,
+    serve_rollout,
+    serve_shadow,
+)
 from .rows import Rows
 from .rows import main as run_rows
 
@@ -11,6 +21,7 @@ ROWS: Rows = {
     **serve_kills.ROWS,
     **serve_shadow.ROWS,
     **serve_python.ROWS,
+    **serve_engines.ROWS,
     **serve_peers.ROWS,
     **serve_plan.ROWS,
 }
