@@ -89,7 +89,7 @@ def step(baseline: Baseline, state: State, window: Window) -> tuple[State, Evide
     if baseline.rare.any():
         up[:, baseline.rare], down[:, baseline.rare] = _rare(baseline, window), 0.0
     up, down = (np.minimum((before + 1) * bet, _LARGEST) for before, bet in ((state.up, up), (state.down, down)))
-    common = np.minimum((state.common + 1) * _all_together(baseline, surprise), _LARGEST)
+    common = np.minimum((state.common + 1) * _all_together(baseline, surprise, allowed), _LARGEST)
     statistic = 0.5 * (up.mean(axis=0) + down.mean(axis=0))
     after = State(up=up, down=down, common=common, error=difference, at=middle, since=state.since + 1)
     together = float(common.mean())
@@ -145,10 +145,14 @@ def _rare(baseline: Baseline, window: Window) -> Floats:
     return found
 
 
-def _all_together(baseline: Baseline, surprise: Floats) -> Floats:
-    """Return the bets on all locations at once, shape [bets]: many small changes add up."""
+def _all_together(baseline: Baseline, surprise: Floats, allowed: Floats) -> Floats:
+    """Return the bets on all locations at once, shape [bets]: many small changes add up.
+
+    A surprise that is off by as much as is `allowed` (both in spreads) has a mean square of ``1 + allowed^2``.
+    """
     if not len(baseline.locations):
         return np.zeros(len(BETS))
     middle, spread = baseline.common
-    value = np.log(max(float((surprise[baseline.locations] ** 2).mean()), 1e-9))
+    usual = 1 + float((allowed[baseline.locations] ** 2).mean())
+    value = np.log(max(float((surprise[baseline.locations] ** 2).mean()) / usual, 1e-9))
     return bet(np.array([0.9 * ((value - middle) / spread - 0.5)]))[:, 0]

@@ -92,7 +92,7 @@ def test_many_small_changes_add_up() -> None:
 
 @pytest.mark.parametrize("rows", [500, 5_000])
 def test_a_change_within_tolerance_is_no_news_at_any_size(rows: int) -> None:
-    stream = Stream(features=5, rows=rows, mode="iid", seed=8)
+    stream = Stream(features=8, rows=rows, mode="iid", seed=8)
     sketch = learn_sketch(stream.plan(), sample(stream))
     baseline = learn_baseline(stream.plan(), sketch.quantities, windows(stream, sketch, -200, 200))
     state = fresh(baseline)
