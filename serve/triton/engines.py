@@ -4,7 +4,6 @@ Reads records and looks for libraries without importing them. Options of an engi
 values, as the deployment's table has them; without any, ONNX Runtime serves it on the CPU.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +14,7 @@ from typing import Any
 from seatrial.optimize.artifact import Artifact
 from seatrial.optimize.environment import environment
 from seatrial.optimize.errors import ContractError, SeatrialError
+from seatrial.optimize.reading import read_object
 from seatrial.optimize.record import as_json
 from seatrial.optimize.store import Store
 
@@ -130,10 +130,11 @@ def recorded(version: Path) -> tuple[bool, Options | None]:
     A record that cannot be read counts as none; whoever reads all of it says so.
     """
     try:
-        record = json.loads((version / RECORD).read_bytes())
-        return record["flavour"] == "python", record.get("engine")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        record = read_object(version / RECORD)
+    except (OSError, SeatrialError):
         return False, None
+    engine = record.get("engine")
+    return record.get("flavour") == "python", engine if isinstance(engine, Mapping) else None
 
 
 def in_process(options: Options | None) -> str:
