@@ -123,7 +123,6 @@ def test_int8_for_the_cpu_is_refused_and_int8_for_tensorrt_is_planned(tmp_path: 
     cpu = recipe(tmp_path / "cpu", exported, '[[stages]]\nkind = "quantize"\n' + COMPILE)
     with pytest.raises(StageError) as caught:
         build(load_recipe(cpu), store)
-    assert "quantized type at" in caught.value.what
     assert "zero point at" in caught.value.what
     assert "bias at" in caught.value.what
     assert caught.value.exit_code == 1
