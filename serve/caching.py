@@ -1,6 +1,6 @@
 """Caching of answers: what a deployment asks for, and whether Triton's own response cache would be safe for it.
 
-Only says and checks; the python flavour's cache itself is `serve.triton.flavour.python_cache`.
+Only says and checks; the Python backend's cache itself is `serve.triton.backend.python_cache`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ class Cache:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """Return the parameters that model.py of flavour "python" reads."""
+        """Return the parameters that model.py of backend "python" reads."""
         return {"cache_bytes": str(self.megabytes << 20), "cache_ttl_seconds": repr(float(self.ttl_seconds))}
 
 

@@ -1,7 +1,7 @@
 """Programs of `torch.export`: opens a package (``model.pt2``) and runs it on the CPU; writes one.
 
 A package is deterministic: no example inputs, no stack traces. It holds the names, types and ranks of its tensors in
-``seatrial.json``, which the python flavour reads too. One with pickled objects is refused, since unpickling runs code.
+``seatrial.json``, which the Python backend reads too. One with pickled objects is refused, since unpickling runs code.
 """
 
 import json

@@ -86,7 +86,7 @@ kind = "number"
 DEPLOYMENT = """
 schema = 1
 name = "small"
-flavour = "python"
+backend = "python"
 max_batch_size = 8
 threads = 1
 [instances]

@@ -55,7 +55,7 @@ at_most = 0.5
 name = "tiny"
 at_most = { p50 = 9.0 }
 """
-DEPLOYMENT = 'schema = 1\nname = "tiny"\nrelease = "tiny"\nflavour = "python"\nmax_batch_size = 32\n'
+DEPLOYMENT = 'schema = 1\nname = "tiny"\nrelease = "tiny"\nbackend = "python"\nmax_batch_size = 32\n'
 PLAN = """\
 schema = 1
 memory = 1073741824

@@ -189,7 +189,7 @@ def put(folder: Path) -> Path:
             (at / "model.py").write_text(text)
             (at / "__pycache__").write_bytes(b"no bytecode\n")
             digest = digest_bytes(f"{name} {version}".encode() + text.encode())
-            record = {"schema": 1, "name": name, "version": version, "flavour": "python", "digest": digest}
+            record = {"schema": 1, "name": name, "version": version, "backend": "python", "digest": digest}
             (at / RECORD).write_bytes(canonical({**record, "files": digests(at)}))
         (repository / name / "config.pbtxt").write_text(CONFIG.format(name=name))
     return repository

@@ -1,4 +1,4 @@
-"""One real server on one core with our python flavour and other model.py files under the same configuration.
+"""One real server on one core with our Python backend and other model.py files under the same configuration.
 
 Places, starts and asks; judges nothing. The client has the other core. Processor time is read from /proc for the server
 and for each model's stub process, so that a row can say where a request's time goes.

@@ -1,4 +1,4 @@
-"""The python flavour in the raw Triton against four other servers: same model, same client, windows in turns.
+"""The Python backend in the raw Triton against four other servers: same model, same client, windows in turns.
 
 Each peer is installed once, into an environment of its own under SEATRIAL_HOME, with pip's configured index. One that
 does not install or start says so in the row and leaves the bar unmet.
@@ -203,4 +203,4 @@ def _await(address: str, requests: list[bytes]) -> None:
 ROWS: Rows = {"peers-tiny": tiny, "peers-memory": memory}
 
 if __name__ == "__main__":
-    sys.exit(main("Hold the python flavour in the raw Triton against PyTriton, MLServer, LitServe and BentoML.", ROWS))
+    sys.exit(main("Hold the Python backend in the raw Triton against PyTriton, MLServer, LitServe and BentoML.", ROWS))

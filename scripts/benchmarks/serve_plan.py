@@ -1,6 +1,6 @@
 """The batch plan and the search around it, held against a full grid, on the real Triton: a memory-bound model.
 
-Every configuration is measured alike: a fresh server, the python flavour, one climb of Poisson load, the largest rate
+Every configuration is measured alike: a fresh server, the Python backend, one climb of Poisson load, the largest rate
 up to which the objective held ("sustained"). The grid is visited once, in random order, and those that looked best are
 measured again, which names the grid's best. That one and the search's winner are then measured side by side, pair after
 pair in turning order, and only those pairs are compared: what looked best of thirty looked too good.

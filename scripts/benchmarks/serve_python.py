@@ -1,4 +1,4 @@
-"""The python flavour against what it could be: ONNX Runtime alone, a plain model.py, and itself without the cache.
+"""The Python backend against what it could be: ONNX Runtime alone, a plain model.py, and itself without the cache.
 
 All rates come from windows taken in turns in one run, and only their ratios count.
 """
@@ -34,7 +34,7 @@ def compute(folder: Path, pairs: int = 6, seconds: float = 8.0) -> Row:
     rate = statistics.median(rate for rate, _ in alone)
     return Row(
         name="python-compute",
-        claim="python flavour at concurrency 32 against a raw ONNX Runtime batch loop, compute-bound model, one "
+        claim="Python backend at concurrency 32 against a raw ONNX Runtime batch loop, compute-bound model, one "
         f"thread, server on one core and client on the other ({pairs} interleaved pairs)",
         value=f"{share:.2f} [{shares[0]:.2f}, {shares[-1]:.2f}] of {rate:.0f} samples/s; processor time a request: "
         f"{times(windows)}, of it {own:.0f} us in a raw batch",
@@ -67,7 +67,7 @@ def tiny(folder: Path, rounds: int = 8, seconds: float = 2.0) -> Row:
     )
     return Row(
         name="python-tiny",
-        claim="python flavour against a plain model.py in the same Triton, tiny model, concurrency 32 "
+        claim="Python backend against a plain model.py in the same Triton, tiny model, concurrency 32 "
         f"({rounds} interleaved rounds)",
         value=f"{gain[0]:.2f}x [{gain[1]:.2f}, {gain[2]:.2f}]; processor time a request: {times(found['ours'])} "
         f"(plain: {times(found['plain'])}){reason}",
@@ -99,7 +99,7 @@ def cache(folder: Path, rounds: int = 6, seconds: float = 2.0) -> Row:
     unique = ratios(found["unique"], found["unique_bare"])
     return Row(
         name="cache",
-        claim="the python flavour with its cache against without: a memory-bound model where every request repeats, "
+        claim="the Python backend with its cache against without: a memory-bound model where every request repeats, "
         f"and a tiny one where none does ({rounds} interleaved rounds)",
         value=f"repeats {repeats[0]:.2f}x [{repeats[1]:.2f}, {repeats[2]:.2f}]; none {unique[0]:.2f}x "
         f"[{unique[1]:.2f}, {unique[2]:.2f}], {'switched off by itself' if rests else 'never switched off'}; processor "
@@ -112,4 +112,4 @@ def cache(folder: Path, rounds: int = 6, seconds: float = 2.0) -> Row:
 ROWS: Rows = {"python-compute": compute, "python-tiny": tiny, "cache": cache}
 
 if __name__ == "__main__":
-    sys.exit(main("Hold the python flavour against ONNX Runtime alone, a plain model.py, and no cache.", ROWS))
+    sys.exit(main("Hold the Python backend against ONNX Runtime alone, a plain model.py, and no cache.", ROWS))

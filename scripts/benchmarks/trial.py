@@ -103,7 +103,7 @@ def put(repository: Path, versions: Sequence[int] = tuple(ANSWERS), *, loading: 
         text = MODEL.replace("ANSWER", answer).replace("SLEEP", sleep).replace("LOADING", str(loading))
         (folder / "model.py").write_text(text)
         (folder / "__pycache__").write_bytes(b"no bytecode\n")
-        record = {"schema": 1, "name": NAME, "version": version, "flavour": "python"}
+        record = {"schema": 1, "name": NAME, "version": version, "backend": "python"}
         digest = digest_bytes(text.encode())
         (folder / RECORD).write_bytes(canonical({**record, "digest": digest, "files": digests(folder)}))
     (repository / NAME / "config.pbtxt").write_text(CONFIG)

@@ -51,7 +51,7 @@ def put(repository: Path, version: int, *, before: str = "", initialize: str = "
     text = MODEL.replace("BEFORE", before).replace("INITIALIZE", initialize or "pass")
     (folder / "model.py").write_text(text.replace("EXECUTE", execute or "pass"))
     (folder / "__pycache__").write_bytes(b"no bytecode\n")
-    record = {"schema": 1, "name": NAME, "version": version, "flavour": "python"}
+    record = {"schema": 1, "name": NAME, "version": version, "backend": "python"}
     digest = digest_bytes((folder / "model.py").read_bytes() + str(version).encode())
     (folder / RECORD).write_bytes(canonical({**record, "digest": digest, "files": digests(folder)}))
     return folder

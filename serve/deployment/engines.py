@@ -1,8 +1,8 @@
-"""Engines with their options: what executes a model, in the native backends or in the python flavour.
+"""Engines with their options: what executes a model, in the native backends or in the Python backend.
 
 Types and the rules that an engine breaks by itself; what it needs of a tensor is `serve.triton.compiler`'s
-business. `onnx-cpu` and `onnx-cuda` exist in both flavours, the TensorRT engines in the native backends, `openvino` and
-`torch` in the python flavour (`python_engines`). Those for GPUs are experimental (`optimize.experimental.GPU`): checked
+business. `onnx-cpu` and `onnx-cuda` exist in both backends, the TensorRT engines in the native backends, `openvino` and
+`torch` in the Python backend (`python_engines`). Those for GPUs are experimental (`optimize.experimental.GPU`): checked
 against Triton's protocol and its backends' source.
 """
 
@@ -35,7 +35,7 @@ class OnnxCuda:
 
     `conv_search` "exhaustive" is ONNX Runtime's own default and times every algorithm at each new shape, seconds during
     live requests; "heuristic" asks cuDNN. `memory_bytes` bounds the arena of one instance (None: all of the GPU's).
-    In the python flavour `cuda_graph` captures each batch size at its first run, for models without free axes, and
+    In the Python backend `cuda_graph` captures each batch size at its first run, for models without free axes, and
     `outputs` "device" leaves outputs on the GPU for the next step of an ensemble.
     """
 
@@ -103,8 +103,8 @@ KINDS = {"python": ("onnx-cpu", "onnx-cuda", "openvino", "torch")}
 KINDS["native"] = ("onnx-cpu", "onnx-cuda", "onnx-tensorrt", "tensorrt")
 
 
-def broken_rules(engine: AnyEngine, instances: str, flavour: str) -> Iterator[Broken]:
-    """Every rule that the engine breaks by itself on instances of that kind, in that flavour."""
+def broken_rules(engine: AnyEngine, instances: str, backend: str) -> Iterator[Broken]:
+    """Every rule that the engine breaks by itself on instances of that kind, in that backend."""
     wanted = "cpu" if isinstance(engine, OnnxCpu | OpenVino) else "gpu"
     if instances != wanted and not isinstance(engine, Torch):
         yield Broken(
@@ -118,13 +118,13 @@ def broken_rules(engine: AnyEngine, instances: str, flavour: str) -> Iterator[Br
             rule=f"must be large enough for a model, got {engine.memory_bytes} bytes",
             fix="give bytes (4 GiB is 4294967296), or omit the field for no limit",
         )
-    if isinstance(engine, OnnxCuda) and flavour == "native":
+    if isinstance(engine, OnnxCuda) and backend == "native":
         for field in ("cuda_graph", "outputs"):
             if getattr(engine, field) not in (False, "host"):
                 yield Broken(
                     field=f"engine.{field}",
-                    rule='only our model.py reads it, which flavour = "native" does not have',
-                    fix='remove it, or write flavour = "python"',
+                    rule='only our model.py reads it, which backend = "native" does not have',
+                    fix='remove it, or write backend = "python"',
                 )
     if isinstance(engine, OnnxTensorrt):
         yield from _provider(engine)
@@ -140,12 +140,12 @@ def broken_rules(engine: AnyEngine, instances: str, flavour: str) -> Iterator[Br
                     rule=f"{file!r} is not a file at the artifact's top level",
                     fix="name a file at the top level",
                 )
-    if engine.kind not in KINDS.get(flavour, (engine.kind,)):
-        other = "native" if flavour == "python" else "python"
+    if engine.kind not in KINDS.get(backend, (engine.kind,)):
+        other = "native" if backend == "python" else "python"
         yield Broken(
             field="engine.kind",
-            rule=f'flavour = "{flavour}" has no engine {engine.kind}; it has {", ".join(KINDS[flavour])}',
-            fix=f'write flavour = "{other}", or one of those engines',
+            rule=f'backend = "{backend}" has no engine {engine.kind}; it has {", ".join(KINDS[backend])}',
+            fix=f'write backend = "{other}", or one of those engines',
         )
 
 

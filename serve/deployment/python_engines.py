@@ -1,4 +1,4 @@
-"""Engines that only the python flavour has, with their options: OpenVINO and PyTorch in our model.py.
+"""Engines that only the Python backend has, with their options: OpenVINO and PyTorch in our model.py.
 
 Types and the rules that they break by themselves. What a library lacks on a machine is `serve.triton.engines`' matter.
 """

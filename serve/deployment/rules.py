@@ -16,7 +16,7 @@ from .scheduling import Queue
 if TYPE_CHECKING:
     from . import Deployment
 
-FLAVOURS = ("python", "native")
+BACKENDS = ("python", "native")
 SCHEMA = 1
 
 # A Triton model's name is its directory's name, and stands in URLs and metric labels.
@@ -39,14 +39,14 @@ def broken_rules(deployment: "Deployment") -> Iterator[Broken]:
         yield from outside(
             "response_cache.size_bytes", deployment.response_cache.size_bytes, 1 << 20, 1 << 40, "give bytes"
         )
-    if deployment.cache is not None and deployment.flavour != "python":
+    if deployment.cache is not None and deployment.backend != "python":
         yield Broken(
             field="cache",
-            rule='the cache of answers lives in model.py, which only flavour = "python" has',
+            rule='the cache of answers lives in model.py, which only backend = "python" has',
             fix="remove the table, or write [response_cache] for Triton's own cache",
         )
     if deployment.engine is not None:
-        yield from engines.broken_rules(deployment.engine, deployment.instances.kind, deployment.flavour)
+        yield from engines.broken_rules(deployment.engine, deployment.instances.kind, deployment.backend)
         yield from python_engines.broken_rules(deployment)
 
 
@@ -88,9 +88,9 @@ def release(triton: str) -> Iterator[Broken]:
 def _identity(deployment: "Deployment") -> Iterator[Broken]:
     yield from identity(deployment.schema, SCHEMA, {"name": deployment.name, "release": deployment.release})
     yield from release(deployment.triton)
-    if deployment.flavour not in FLAVOURS:
+    if deployment.backend not in BACKENDS:
         yield Broken(
-            field="flavour", rule=f"unknown flavour {deployment.flavour!r}", fix=f"use one of {', '.join(FLAVOURS)}"
+            field="backend", rule=f"unknown backend {deployment.backend!r}", fix=f"use one of {', '.join(BACKENDS)}"
         )
     fix = "divide the cores among the instances; 1 is right for small models"
     note = " (0 would give every core to every instance)"
@@ -259,11 +259,11 @@ def _sequence(deployment: "Deployment") -> Iterator[Broken]:
     if deployment.sequence is None:
         return
     yield from sequences.broken_rules(deployment.sequence, deployment.max_batch_size)
-    if deployment.flavour == "python":
+    if deployment.backend == "python":
         yield Broken(
-            field="flavour",
-            rule='flavour = "python" has no implicit state: its model.py answers each request independently',
-            fix='write flavour = "native"',
+            field="backend",
+            rule='backend = "python" has no implicit state: its model.py answers each request independently',
+            fix='write backend = "native"',
         )
     if deployment.batching != type(deployment.batching)() or deployment.queue is not None or deployment.priorities:
         yield Broken(

@@ -40,7 +40,7 @@ def newest(repository: Path, model: str) -> int:
         raise MissingError(
             f"no version of {model!r} is placed there",
             where=str(repository),
-            next_step="place one first: seatrial place DEPLOYMENT --flavour native --elsewhere --repository DIR",
+            next_step="place one first: seatrial place DEPLOYMENT --backend native --elsewhere --repository DIR",
         )
     return placed[-1].version
 
@@ -66,9 +66,9 @@ def read_source(repository: Path, model: str, version: int, *, image: str) -> So
     config = "".join(line for line in lines if not line.startswith("#"))  # comments tell of other versions
     if parse(config).backend == "python" and image.rpartition("/")[2] == _STOCK:
         raise ConfigRuleError(
-            'flavour = "python" needs ONNX Runtime in the server\'s Python, which the stock image lacks',
+            'backend = "python" needs ONNX Runtime in the server\'s Python, which the stock image lacks',
             where=f"{model} version {version}, image {image}",
-            next_step="place it with --flavour native, or name your own image with ONNX Runtime (cluster file, image)",
+            next_step="place it with --backend native, or name your own image with ONNX Runtime (cluster file, image)",
         )
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = tuple((str(path.relative_to(folder)), digest_file(path).removeprefix("sha256:")) for path in paths)

@@ -50,12 +50,12 @@ class Lacking:
 
 
 def served_in(artifact: Artifact, deployment: Deployment, store: Store) -> Options | None:
-    """Return the options of the engine that serves the artifact; None for the native flavour and for the default.
+    """Return the options of the engine that serves the artifact; None for the native backend and for the default.
 
     It is the deployment's, or the one of the artifact's format or instances, or the one that the artifact was measured
     in, by its own provenance or the nearest ancestor's.
     """
-    if deployment.flavour != "python":
+    if deployment.backend != "python":
         return None
     engine: AnyEngine | None = deployment.engine
     if engine is None and artifact.format == "torch-export":
@@ -125,7 +125,7 @@ def missing(options: Options | None) -> Lacking | None:
 
 
 def recorded(version: Path) -> tuple[bool, Options | None]:
-    """Return whether a version's directory holds a record of the python flavour, and the engine that it names.
+    """Return whether a version's directory holds a record of the Python backend, and the engine that it names.
 
     A record that cannot be read counts as none; whoever reads all of it says so.
     """
@@ -134,7 +134,7 @@ def recorded(version: Path) -> tuple[bool, Options | None]:
     except (OSError, SeatrialError):
         return False, None
     engine = record.get("engine")
-    return record.get("flavour") == "python", engine if isinstance(engine, Mapping) else None
+    return record.get("backend", record.get("flavour")) == "python", engine if isinstance(engine, Mapping) else None
 
 
 def in_process(options: Options | None) -> str:

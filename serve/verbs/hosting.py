@@ -17,11 +17,11 @@ def hosting(deployment: Path | None, scratch: Path, slow: float = 0.0) -> tuple[
     `slow` is the fraction by which they are slowed down, for a drill.
     """
     chosen = config.load(deployment, Deployment) if deployment is not None else None
-    if slow and chosen is not None and chosen.flavour != "python":
+    if slow and chosen is not None and chosen.backend != "python":
         raise ConfigError(
-            'only flavour = "python" can be slowed down',
+            'only backend = "python" can be slowed down',
             where=str(deployment),
-            next_step='use a deployment with flavour = "python"',
+            next_step='use a deployment with backend = "python"',
         )
     largest = LARGEST_BATCH if chosen is None else chosen.max_batch_size or None
     return host(store(), chosen, scratch=scratch, slow=slow), largest

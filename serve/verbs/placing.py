@@ -55,9 +55,10 @@ def place(
     artifact: Annotated[
         str, typer.Option(help="Place an unreleased artifact of the store or an ONNX file, for trials.")
     ] = "",
-    flavour: Annotated[
-        Literal["python", "native"] | None, typer.Option(help="Override the deployment's flavour (python or native).")
+    backend: Annotated[
+        Literal["python", "native"] | None, typer.Option(help="Override the deployment's backend (python or native).")
     ] = None,
+    flavour: Annotated[Literal["python", "native"] | None, typer.Option(hidden=True)] = None,
     elsewhere: Annotated[
         bool, typer.Option("--elsewhere", help="The server runs on other hardware: skip the checks of this machine.")
     ] = False,
@@ -85,7 +86,7 @@ def place(
         shown = _placed_ensemble(deployment, repository, tuple(allow_foreign or ()), unproven=unproven)
         _show_placed(*shown, json_=json_)
         return
-    found, chosen = _wanted(deployment, release, artifact, flavour)
+    found, chosen = _wanted(deployment, release, artifact, backend or flavour)
     if elsewhere and not unproven:
         raise UnprovenError(
             "a server on other hardware cannot be proven here, and nothing was placed",
@@ -98,13 +99,13 @@ def place(
 
 
 def _wanted(
-    path: Path, release: str, artifact: str, flavour: Literal["python", "native"] | None
+    path: Path, release: str, artifact: str, backend: Literal["python", "native"] | None
 ) -> tuple[Artifact, Deployment]:
     """Return what to place, and how: by a deployment file, or an ONNX file as it is."""
     if path.suffix == ".onnx":
         found = named(artifact or str(path))
-        return found, default_deployment(found, found.name).flavoured(flavour)
-    chosen = config.load(path, Deployment).flavoured(flavour)
+        return found, default_deployment(found, found.name).with_backend(backend)
+    chosen = config.load(path, Deployment).with_backend(backend)
     return named(artifact or Registry(machine.home() / "releases").get(release or chosen.release).digest), chosen
 
 
@@ -128,5 +129,5 @@ def _show_placed(placement: Placement, proof: Proof | None, *, json_: bool) -> N
     if json_:
         emit(placement.to_json() | {"path": str(placement.path), "proof": proof})
         return
-    out.print(f"{placement.name} version {placement.version} ({placement.flavour}): {placement.path}", soft_wrap=True)
+    out.print(f"{placement.name} version {placement.version} ({placement.backend}): {placement.path}", soft_wrap=True)
     out.print(f"proven: {proof}" if proof else "NOT proven (--unproven)", soft_wrap=True, markup=False)

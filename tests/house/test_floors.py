@@ -31,7 +31,7 @@ HEAVY = {
 }
 SLOW = {"numpy", "scipy", "pydantic", "http.client", "importlib.metadata"}  # 10 to 60 ms each, before --help is printed
 # Rooms whose very subject is the library: a leaf named for it, a stage, a file that another process runs.
-LEAVES = ("on_", "stages/", "load/locustfile.py", "flavour/python_")
+LEAVES = ("on_", "stages/", "load/locustfile.py", "backend/python_")
 
 
 @cache

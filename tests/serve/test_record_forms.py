@@ -223,11 +223,13 @@ def test_a_rollout_of_an_earlier_version_is_read(tmp_path: Path) -> None:
         assert [json.loads(line) for line in lines[0]] == [json.loads(line) for line in lines[1]]
 
 
-def test_a_placement_without_its_files_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["backend", "flavour"])
+def test_a_placement_without_its_files_is_read(tmp_path: Path, key: str) -> None:
     version = tmp_path / "net" / "3"
     version.mkdir(parents=True)
-    record = {"schema": 1, "name": "net", "version": 3, "digest": "sha256:" + "a" * 64, "flavour": "native"}
+    record = {"schema": 1, "name": "net", "version": 3, "digest": "sha256:" + "a" * 64, key: "native"}
     (version / "placement.json").write_text(json.dumps(record))
-    assert stored(PlacementRecord, version / "placement.json").files is None
+    read = stored(PlacementRecord, version / "placement.json")
+    assert (read.files, read.backend) == (None, "native")
     (tmp_path / ".seatrial.json").write_text('{"schema":1,"highest":{"net":3}}')
     assert dict(stored(UsedNumbers, tmp_path / ".seatrial.json").highest) == {"net": 3}

@@ -1,4 +1,4 @@
-"""A store and a repository with one placed model of each flavour, and ways of spoiling what was placed."""
+"""A store and a repository with one placed model of each backend, and ways of spoiling what was placed."""
 
 import hashlib
 import json
@@ -32,8 +32,8 @@ def put(folder: Path) -> None:
         made_by=MADE_BY,
     )
     store.put(made, folder / "made")
-    for flavour in ("python", "native"):
-        deployment = Deployment(schema=1, name=flavour, flavour=flavour, max_batch_size=8)
+    for backend in ("python", "native"):
+        deployment = Deployment(schema=1, name=backend, backend=backend, max_batch_size=8)
         place(made, deployment, store=store, repository=folder / "models", elsewhere=True)
     steps = (
         Step(model="python", version=1, inputs={"x": "x"}, outputs={"y": "between"}),

@@ -104,7 +104,7 @@ def put(repository: Path, name: str, text: str) -> None:
 
 def put_native(repository: Path, name: str, deployment: Deployment, model: Artifact) -> None:
     """The native configuration of an example, with files that no backend will get to read."""
-    put(repository, name, config.render(replace(deployment, name=name, flavour="native"), model, versions=(1,)))
+    put(repository, name, config.render(replace(deployment, name=name, backend="native"), model, versions=(1,)))
     for file in model.files:
         (repository / name / "1" / file.path).write_text("some model")
 
@@ -232,7 +232,7 @@ def test_the_verb_places_what_it_proved_and_nothing_else(tmp_path: Path) -> None
     code, said = placing(moody)
     assert (code, "answers differ" in " ".join(said.split())) == (1, True)
     assert placements(tmp_path / "models", "a") == ()
-    code, said = placing(steady, "--flavour", "native")
+    code, said = placing(steady, "--backend", "native")
     assert (code, "cannot be proven here" in " ".join(said.split())) == (3, True)
     assert placements(tmp_path / "models", "a") == ()
     code, said = placing(steady, "--json")

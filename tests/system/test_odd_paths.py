@@ -20,7 +20,7 @@ DEPLOYMENT = """\
 schema = 1
 name = "fixed"
 release = "fixed"
-flavour = "python"
+backend = "python"
 max_batch_size = 0
 """
 

@@ -1,4 +1,4 @@
-"""The python flavour in every engine on the real server: golden replies, cache, batching and errors are alike."""
+"""The Python backend in every engine on the real server: golden replies, cache, batching and errors are alike."""
 
 import json
 import time

@@ -46,7 +46,7 @@ KEY = "a-key-that-nobody-may-see"
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """A store and a repository with one placed model of the python flavour."""
+    """A store and a repository with one placed model of the Python backend."""
 
     folder: Path
     store: Store

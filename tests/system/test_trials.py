@@ -88,7 +88,7 @@ def test_only_what_can_be_slowed_is_drilled(tiny: Built, tmp_path: Path, budget:
     home = tmp_path / "home"
     shutil.copytree(tiny.home / "store", home / "store")
     native = tmp_path / "native.toml"
-    native.write_text('schema = 1\nname = "tiny"\nflavour = "native"\nmax_batch_size = 32\n')
+    native.write_text('schema = 1\nname = "tiny"\nbackend = "native"\nmax_batch_size = 32\n')
     done = within("drill", "tiny", "--budget", str(budget), "--slow", "0.1", "--deployment", str(native), home=home)
     assert done.exit_code == 2, done.stdout
     assert "can be slowed down" in done.stderr.replace("\n", " ")

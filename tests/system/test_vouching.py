@@ -40,7 +40,7 @@ def marker(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def models(tmp_path: Path, home: Path) -> Path:
-    """A repository with one placed version of the python flavour."""
+    """A repository with one placed version of the Python backend."""
     store = Store(home / "store")
     place(pictures(store, tmp_path / "made"), DEPLOYMENT, store=store, repository=tmp_path / "models")
     return tmp_path / "models"

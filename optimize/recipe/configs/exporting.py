@@ -32,7 +32,7 @@ class ExportConfig(StageConfig):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageConfig(StageConfig):
-    """To one file of `torch.export`, which runs in torch without the module's source; served by the python flavour."""
+    """To one file of `torch.export`, which runs in torch without the module's source; served by the Python backend."""
 
     takes: ClassVar[Format] = "torch"
     makes: ClassVar[Format] = "torch-export"

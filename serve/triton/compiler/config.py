@@ -16,7 +16,7 @@ from typing import Any
 from seatrial.optimize import experimental
 from seatrial.optimize.artifact import Artifact, TensorSpec
 
-from ...deployment import Deployment, Flavour, Queue, TensorrtPlan
+from ...deployment import Backend, Deployment, Queue, TensorrtPlan
 from ...errors import ConfigRuleError
 from .. import pbtxt, plain
 from ..lint import broken_config
@@ -29,14 +29,14 @@ CACHE_BYTES = "seatrial_response_cache_bytes"
 """The parameter with the size of the response cache; Triton has one for all models."""
 
 
-def check(deployment: Deployment, artifact: Artifact, *, flavour: Flavour | None = None) -> None:
+def check(deployment: Deployment, artifact: Artifact, *, backend: Backend | None = None) -> None:
     """Refuse what Triton would refuse, or would accept and not do.
 
     Raises:
         ConfigRuleError: the first rule that is broken; names field, rule and fix.
     """
-    deployment = deployment.flavoured(flavour)
-    found = [*broken_rules(artifact, deployment, deployment.flavour)]
+    deployment = deployment.with_backend(backend)
+    found = [*broken_rules(artifact, deployment, deployment.backend)]
     if deployment.sequence is not None:
         found += sequencing.broken_rules(artifact, deployment.sequence)
     found += engine_rules.broken_rules(artifact, deployment)
@@ -47,14 +47,14 @@ def check(deployment: Deployment, artifact: Artifact, *, flavour: Flavour | None
 
 
 def render(
-    deployment: Deployment, artifact: Artifact, *, versions: tuple[int, ...], flavour: Flavour | None = None
+    deployment: Deployment, artifact: Artifact, *, versions: tuple[int, ...], backend: Backend | None = None
 ) -> str:
     """The text of config.pbtxt for serving `versions`, the newest of which is `artifact`.
 
     Raises:
         ConfigRuleError: the pair breaks a rule.
     """
-    deployment = deployment.flavoured(flavour)
+    deployment = deployment.with_backend(backend)
     if deployment.instances.kind == "gpu":
         experimental.used(experimental.GPU)
     if artifact.format == "tensorrt":
@@ -150,7 +150,7 @@ def _model_config(deployment: Deployment, artifact: Artifact, versions: tuple[in
 
     batching = deployment.max_batch_size > 0
     config = pb.ModelConfig(name=deployment.name, max_batch_size=deployment.max_batch_size)
-    if deployment.flavour == "python":
+    if deployment.backend == "python":
         config.backend = "python"
         for name, value in _python_parameters(deployment, artifact).items():
             config.parameters[name].string_value = value
@@ -190,7 +190,7 @@ def _instances(config: Any, deployment: Deployment) -> None:
     instances = deployment.instances
     kind = pb.ModelInstanceGroup.KIND_GPU if instances.kind == "gpu" else pb.ModelInstanceGroup.KIND_CPU
     group = config.instance_group.add(count=instances.count, kind=kind, gpus=instances.gpus)
-    if deployment.flavour == "native":
+    if deployment.backend == "native":
         group.profile.extend(native.profile_names(deployment))
     for each in instances.resources:
         resource = group.rate_limiter.resources.add(name=each.name, count=each.count)

@@ -19,7 +19,7 @@ _ARENA = {"next-power-of-two": "0", "same-as-requested": "1"}
 
 
 def fill(config: Any, deployment: Deployment, artifact: Artifact) -> None:
-    """Write backend, files, accelerators and parameters of the native flavour."""
+    """Write backend, files, accelerators and parameters of the native backend."""
     config.backend, config.platform = PLATFORMS[artifact.format]
     engine = deployment.engine
     if isinstance(engine, TensorrtPlan) and engine.by_gpu:

@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 from seatrial.optimize.artifact import Artifact, TensorSpec
 
 from ...caching import response_cache_risks
-from ...deployment import Broken, Deployment, Flavour
-from ..flavour import PLACED_CODE
+from ...deployment import Backend, Broken, Deployment
+from ..backend import PLACED_CODE
 
 # numpy dtype name -> Triton data type. bfloat16 has no place in the arrays that our model.py hands on.
 DATA_TYPES = {
@@ -33,7 +33,7 @@ DATA_TYPES = {
 _NATIVE_ONLY = ("bfloat16",)
 _SUFFIXES = {"onnx": ".onnx", "tensorrt": ".plan", "torch-export": ".pt2"}
 _FORMATS = {"python": ("onnx", "torch-export"), "native": ("onnx", "tensorrt")}
-_FIXES = {"tensorrt": 'write flavour = "native"', "torch-export": 'write flavour = "python"'}
+_FIXES = {"tensorrt": 'write backend = "native"', "torch-export": 'write backend = "python"'}
 _RESERVED = (*PLACED_CODE, "placement.json", "__pycache__")
 _INT64 = 2**63 - 1
 
@@ -55,10 +55,10 @@ def model_file(artifact: Artifact) -> str:
     return fits[0]
 
 
-def broken_rules(artifact: Artifact, deployment: Deployment, flavour: Flavour) -> Iterator[Broken]:
+def broken_rules(artifact: Artifact, deployment: Deployment, backend: Backend) -> Iterator[Broken]:
     """Every rule that this artifact breaks under this deployment."""
-    yield from _format(artifact, deployment, flavour)
-    yield from _tensors(artifact, deployment, flavour)
+    yield from _format(artifact, deployment, backend)
+    yield from _tensors(artifact, deployment, backend)
     yield from _warmup(artifact, deployment)
     yield from _cache(artifact, deployment)
 
@@ -78,11 +78,11 @@ def broken_versions(versions: tuple[int, ...]) -> Iterator[Broken]:
             )
 
 
-def _format(artifact: Artifact, deployment: Deployment, flavour: Flavour) -> Iterator[Broken]:
-    if artifact.format not in _FORMATS[flavour]:
+def _format(artifact: Artifact, deployment: Deployment, backend: Backend) -> Iterator[Broken]:
+    if artifact.format not in _FORMATS[backend]:
         yield Broken(
-            field="flavour",
-            rule=f'flavour = "{flavour}" cannot serve a {artifact.format} artifact ({artifact.short})',
+            field="backend",
+            rule=f'backend = "{backend}" cannot serve a {artifact.format} artifact ({artifact.short})',
             fix=_FIXES.get(
                 artifact.format, 'export it to onnx first, or make a package of it (stage kind = "package")'
             ),
@@ -98,7 +98,7 @@ def _format(artifact: Artifact, deployment: Deployment, flavour: Flavour) -> Ite
             )
 
 
-def _tensors(artifact: Artifact, deployment: Deployment, flavour: Flavour) -> Iterator[Broken]:
+def _tensors(artifact: Artifact, deployment: Deployment, backend: Backend) -> Iterator[Broken]:
     batch = next((spec.shape[0] for spec in artifact.inputs if spec.shape), 0)
     for side, specs in (("inputs", artifact.inputs), ("outputs", artifact.outputs)):
         if not specs:
@@ -111,28 +111,28 @@ def _tensors(artifact: Artifact, deployment: Deployment, flavour: Flavour) -> It
                 fix="rename them at export",
             )
         for spec in specs:
-            yield from _tensor(spec, f"artifact.{side}.{spec.name}", deployment, flavour, batch)
+            yield from _tensor(spec, f"artifact.{side}.{spec.name}", deployment, backend, batch)
 
 
 def _tensor(
-    spec: TensorSpec, field: str, deployment: Deployment, flavour: Flavour, batch: int | str
+    spec: TensorSpec, field: str, deployment: Deployment, backend: Backend, batch: int | str
 ) -> Iterator[Broken]:
     if spec.dtype not in DATA_TYPES:
         yield Broken(field=field, rule=f"Triton has no data type for {spec.dtype}", fix="cast it in the model")
-    elif flavour == "python" and spec.dtype in _NATIVE_ONLY:
+    elif backend == "python" and spec.dtype in _NATIVE_ONLY:
         yield Broken(
             field=field,
-            rule=f'flavour = "python" does not support {spec.dtype} tensors',
-            fix='cast it in the model, or write flavour = "native"',
+            rule=f'backend = "python" does not support {spec.dtype} tensors',
+            fix='cast it in the model, or write backend = "native"',
         )
     fixed = [size for size in spec.shape if isinstance(size, int)]
     if any(not 1 <= size <= _INT64 for size in fixed):
         yield Broken(field=field, rule=f"shape {list(spec.shape)} has a size below 1", fix="export with real sizes")
-    if deployment.max_batch_size == 0 and not spec.shape and flavour == "native":
+    if deployment.max_batch_size == 0 and not spec.shape and backend == "native":
         yield Broken(
             field=field,
             rule="Triton has no rank-0 tensors",
-            fix='write flavour = "python", which presents it as [1], or add an axis of 1 at export',
+            fix='write backend = "python", which presents it as [1], or add an axis of 1 at export',
         )
     if deployment.max_batch_size > 0 and (not spec.shape or spec.shape[0] != batch or isinstance(batch, int)):
         yield Broken(
@@ -187,7 +187,7 @@ def _cache(artifact: Artifact, deployment: Deployment) -> Iterator[Broken]:
         yield Broken(
             field="response_cache",
             rule=f"{risk}; Triton's key contains neither shapes nor outputs",
-            fix='remove it; flavour = "python" can cache inside model.py under the full key ([cache])',
+            fix='remove it; backend = "python" can cache inside model.py under the full key ([cache])',
         )
 
 

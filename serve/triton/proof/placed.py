@@ -158,13 +158,13 @@ def check_provable(name: str, backend: str) -> None:
             ),
             where=name,
             next_step=(
-                'place with --unproven and replay golden inputs on the target machine, or use flavour = "python"'
+                'place with --unproven and replay golden inputs on the target machine, or use backend = "python"'
             ),
         )
 
 
 def _backend(artifact: Artifact, deployment: Deployment) -> str:
-    return "python" if deployment.flavour == "python" else PLATFORMS.get(artifact.format, ("none", ""))[0]
+    return "python" if deployment.backend == "python" else PLATFORMS.get(artifact.format, ("none", ""))[0]
 
 
 def _samples(artifact: Artifact, deployment: Deployment, store: Store, recipe: Recipe | None) -> tuple[Samples, str]:

@@ -74,15 +74,15 @@ def doubts(config: Any, where: str) -> Iterator[Doubt]:
             yield from _parameter(field, key, value, where)
 
 
-def unlike_ours(config: Any, flavour: str, files: frozenset[str] | None, where: str) -> Iterator[Doubt]:
-    """Yield what a configuration that seatrial writes for that flavour never says; `files` are the artifact's."""
+def unlike_ours(config: Any, backend: str, files: frozenset[str] | None, where: str) -> Iterator[Doubt]:
+    """Yield what a configuration that seatrial writes for that backend never says; `files` are the artifact's."""
 
     def other(field: str, value: str) -> Doubt:
         return Doubt(rule="other-backend", where=where, seen=f"{field} is {value!r}, which seatrial never writes")
 
-    if config.backend not in _BACKENDS[flavour]:
+    if config.backend not in _BACKENDS[backend]:
         yield other("backend", config.backend)
-    if config.platform not in _PLATFORMS[flavour]:
+    if config.platform not in _PLATFORMS[backend]:
         yield other("platform", config.platform)
     if (config.backend, config.platform) == ("", "") and not config.HasField("ensemble_scheduling"):
         yield other("backend", "")
@@ -90,9 +90,9 @@ def unlike_ours(config: Any, flavour: str, files: frozenset[str] | None, where: 
         yield other("runtime", config.runtime)
     for agent in config.model_repository_agents.agents:
         yield other("model_repository_agents", agent.name)
-    if flavour == "python" and config.default_model_filename not in ("", "model.py"):
+    if backend == "python" and config.default_model_filename not in ("", "model.py"):
         yield other("default_model_filename", config.default_model_filename)
-    named = [] if flavour == "python" else [config.default_model_filename, *config.cc_model_filenames.values()]
+    named = [] if backend == "python" else [config.default_model_filename, *config.cc_model_filenames.values()]
     named += [config.parameters[_MODEL_FILE].string_value] if _MODEL_FILE in config.parameters else []
     for name in named:
         if files is not None and name and name not in files:

@@ -12,7 +12,7 @@ from seatrial.optimize.errors import IntegrityError, SeatrialError
 from seatrial.optimize.plain import digest_settled
 from seatrial.optimize.store import Store
 
-from ..flavour.releases import NAMES, RELEASES
+from ..backend.releases import NAMES, RELEASES
 from .doubt import Doubt
 from .entries import CODE, shown, walk
 from .placement import RECORD, Placement
@@ -26,8 +26,8 @@ def doubts(placed: Placement, store: Store | None) -> Iterator[Doubt]:
     there = {str(path.relative_to(placed.path)): path for path in walk(placed.path)}
     yield from _bytecode(placed.path, there)
     files = {name: path for name, path in there.items() if name not in (RECORD, BYTECODE) and not _inside_cache(name)}
-    code = {name: path for name, path in files.items() if placed.flavour == "python" and name in NAMES}
-    if placed.flavour == "python":
+    code = {name: path for name, path in files.items() if placed.backend == "python" and name in NAMES}
+    if placed.backend == "python":
         yield from _code(placed.path, code)
     expected, unverified = artifact_files(placed, store)
     if unverified:
@@ -49,7 +49,7 @@ def artifact_files(placed: Placement, store: Store | None) -> tuple[Mapping[str,
         told = None
     if told is None:
         return None, f"neither the store nor the record has digests of {placed.digest[:19]}"
-    files = {name: digest for name, digest in told.items() if not (placed.flavour == "python" and name in NAMES)}
+    files = {name: digest for name, digest in told.items() if not (placed.backend == "python" and name in NAMES)}
     # An ensemble has no files: its digest is that of its configuration.
     return (
         files,

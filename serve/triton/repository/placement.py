@@ -14,7 +14,7 @@ from seatrial.optimize.errors import IntegrityError, SeatrialError
 from seatrial.optimize.plain import read_plain
 from seatrial.optimize.record import Record
 
-from ...deployment import Flavour
+from ...deployment import Backend
 from .. import plain
 from ..engines import RECORD as RECORD
 from .entries import is_there, is_version
@@ -33,14 +33,14 @@ class Placement:
     name: str
     version: int
     digest: str
-    flavour: Flavour
+    backend: Backend
     path: Path
     engine: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON values of its record that say what it is; the path follows from its location."""
         engine = {} if self.engine is None else {"engine": dict(self.engine)}
-        return {"schema": 1} | {name: getattr(self, name) for name in ("name", "version", "digest", "flavour")} | engine
+        return {"schema": 1} | {name: getattr(self, name) for name in ("name", "version", "digest", "backend")} | engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,7 @@ class PlacementRecord(
     schema=1,
     what="the record of a placed version",
     next_step="move that version's directory away and place the artifact again",
+    was={"flavour": "backend"},
 ):
     """Record in a version's directory; `artifact` names for people what it holds, `files` are their digests.
 
@@ -59,7 +60,7 @@ class PlacementRecord(
     name: str
     version: int
     digest: str
-    flavour: Flavour
+    backend: Backend
     artifact: str = ""
     at: str = ""
     files: Mapping[str, str] | None = None
@@ -144,7 +145,7 @@ def _read(path: Path) -> Placement:
         name=record.name,
         version=record.version,
         digest=record.digest,
-        flavour=record.flavour,
+        backend=record.backend,
         path=path,
         engine=record.engine,
     )

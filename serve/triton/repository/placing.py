@@ -23,13 +23,13 @@ from seatrial.optimize.locking import locked
 from seatrial.optimize.recipe import targets
 from seatrial.optimize.store import Store
 
-from ...deployment import Deployment, Flavour
+from ...deployment import Backend, Deployment
 from ...deployment.ensemble import Ensemble
 from ...errors import PlacementError
 from .. import engines, plain
+from ..backend import PLACED_CODE
 from ..compiler.config import check, parse, read_text, render, with_versions, without_cache
 from ..compiler.ensembles import members, render_ensemble
-from ..flavour import PLACED_CODE
 from . import journal
 from .alike import check_alike
 from .placement import JOURNAL, RECORD, Placement, PlacementRecord, UsedNumbers, placements, stored, version_directories
@@ -47,7 +47,7 @@ def place(
     store: Store,
     repository: Path,
     version: int | None = None,
-    flavour: Flavour | None = None,
+    backend: Backend | None = None,
     elsewhere: bool = False,
 ) -> Placement:
     """Put an artifact into the repository as a version of the deployment's model, and list it in config.pbtxt.
@@ -55,7 +55,7 @@ def place(
     A model that was ever switched has a journal; there config.pbtxt goes on listing what is served, and `switch` brings
     the new version in.
 
-    The same artifact in the same flavour and engine is placed once: a second call brings config.pbtxt up to date and
+    The same artifact in the same backend and engine is placed once: a second call brings config.pbtxt up to date and
     returns the version that is there. Versions that the configuration serves stay served. A kill at any moment leaves a
     repository that loads; what it left half-made is swept away by the next call. `elsewhere` says that the server runs
     on another machine, so that neither the artifact's contract nor the engine's needs are held against this one.
@@ -67,16 +67,16 @@ def place(
         IntegrityError: the store's bytes are damaged, or the model's journal of switches is.
         MachineError: the disk refused, or another process is placing.
     """
-    deployment = deployment.flavoured(flavour)
+    deployment = deployment.with_backend(backend)
     check(deployment, artifact)
     engine = engines.served_in(artifact, deployment, store)
     if not elsewhere:
         _check_machine(artifact, deployment, engine)
     with _workshop(repository) as shop:
         placed = placements(shop.repository, deployment.name)
-        _check_owner(shop, deployment.name, deployment.flavour, placed)
-        wanted = (artifact.digest, deployment.flavour, engine)
-        there = [each for each in placed if (each.digest, each.flavour, each.engine) == wanted]
+        _check_owner(shop, deployment.name, deployment.backend, placed)
+        wanted = (artifact.digest, deployment.backend, engine)
+        there = [each for each in placed if (each.digest, each.backend, each.engine) == wanted]
         there = [each for each in there if version in (None, each.version)]
         number = there[-1].version if there else shop.next_version(deployment.name, version)
         model = shop.repository / deployment.name
@@ -94,25 +94,25 @@ def place(
             name=deployment.name,
             version=number,
             digest=artifact.digest,
-            flavour=deployment.flavour,
+            backend=deployment.backend,
             path=model / str(number),
             engine=engine,
         )
-        shop.put(placement, partial(_fill, store, artifact, deployment.flavour), text, artifact.short)
+        shop.put(placement, partial(_fill, store, artifact, deployment.backend), text, artifact.short)
         return placement
 
 
 def _check_machine(artifact: Artifact, deployment: Deployment, engine: engines.Options | None) -> None:
-    """Refuse what this machine cannot run: the artifact's contract, and in the python flavour its engine."""
+    """Refuse what this machine cannot run: the artifact's contract, and in the Python backend its engine."""
     targets.check(artifact.requires, environment(), artifact.short)
-    if deployment.flavour == "python":
+    if deployment.backend == "python":
         engines.check(engine, artifact.short)
 
 
-def _fill(store: Store, artifact: Artifact, flavour: Flavour | None, version: Path) -> None:
-    """The files of a version: the artifact's, and in the python flavour the code that serves it."""
+def _fill(store: Store, artifact: Artifact, backend: Backend | None, version: Path) -> None:
+    """The files of a version: the artifact's, and in the Python backend the code that serves it."""
     store.materialize(artifact, version)
-    if flavour == "python":
+    if backend == "python":
         for name, source in PLACED_CODE.items():
             shutil.copyfile(source, version / name)
         (version / "__pycache__").write_bytes(_NO_BYTECODE)
@@ -142,7 +142,7 @@ def place_ensemble(ensemble: Ensemble, *, repository: Path) -> Placement:
             shop.replace(model / _CONFIG, text.encode())
             return there[-1]
         placement = Placement(
-            name=ensemble.name, version=number, digest=digest, flavour="native", path=model / str(number)
+            name=ensemble.name, version=number, digest=digest, backend="native", path=model / str(number)
         )
         shop.put(placement, lambda version: None, text, ensemble.name)
         return placement
@@ -261,7 +261,7 @@ class _Workshop:
             name=placement.name,
             version=placement.version,
             digest=placement.digest,
-            flavour=placement.flavour,
+            backend=placement.backend,
             artifact=artifact,
             at=now(),
             files=digests(version),
@@ -355,8 +355,8 @@ def _check_bytes(placement: Placement, artifact: Artifact) -> None:
             )
 
 
-def _check_owner(shop: _Workshop, name: str, flavour: Flavour, placed: tuple[Placement, ...]) -> None:
-    """One model directory is ours alone, and of one flavour: all its versions share one configuration."""
+def _check_owner(shop: _Workshop, name: str, backend: Backend, placed: tuple[Placement, ...]) -> None:
+    """One model directory is ours alone, and of one backend: all its versions share one configuration."""
     model = shop.repository / name
     foreign = {path.name for path in version_directories(shop.repository, name)}
     foreign -= {str(placement.version) for placement in placed}
@@ -366,12 +366,12 @@ def _check_owner(shop: _Workshop, name: str, flavour: Flavour, placed: tuple[Pla
             where=str(model),
             next_step="give the deployment another name, or move that model away",
         )
-    others = {placement.flavour for placement in placed} - {flavour}
+    others = {placement.backend for placement in placed} - {backend}
     if others:
         raise PlacementError(
-            f'{name} is placed there with flavour = "{others.pop()}", and all versions share one configuration',
+            f'{name} is placed there with backend = "{others.pop()}", and all versions share one configuration',
             where=str(model),
-            next_step=f'use another repository or another name for flavour = "{flavour}"',
+            next_step=f'use another repository or another name for backend = "{backend}"',
         )
 
 

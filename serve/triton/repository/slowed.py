@@ -7,7 +7,7 @@ from ...errors import ConfigRuleError
 
 
 def slow_down(version: Path, share: float) -> None:
-    """Let every execution of a version of the python flavour take that share longer than it does.
+    """Let every execution of a version of the Python backend take that share longer than it does.
 
     Measured inside the server at each execution, so a batch is slowed as much as a single request.
 
@@ -19,9 +19,9 @@ def slow_down(version: Path, share: float) -> None:
         raise ConfigRuleError(
             f"the slow-down must be positive and finite, got {share:.0%}"
             if model.is_file()
-            else 'only flavour = "python" can be slowed down',
+            else 'only backend = "python" can be slowed down',
             where=str(version),
-            next_step='use a deployment with flavour = "python" and a slow-down above 0, for instance 0.10',
+            next_step='use a deployment with backend = "python" and a slow-down above 0, for instance 0.10',
         )
     model.rename(version / "served_model.py")
     shutil.copyfile(Path(__file__).with_name("slowed_model.py"), model)

@@ -223,4 +223,4 @@ def _configuration(config: Any, placement: Placement, store: Store | None) -> It
         return
     files, _ = contents.artifact_files(placement, store)
     where = entries.shown(placement.path.parent / _CONFIG)
-    yield from configured.unlike_ours(config, placement.flavour, None if files is None else frozenset(files), where)
+    yield from configured.unlike_ours(config, placement.backend, None if files is None else frozenset(files), where)

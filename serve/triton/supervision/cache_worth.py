@@ -1,6 +1,6 @@
 """Benefit of Triton's own response cache for a model, from the server's counters.
 
-Pure: judges counters and changes nothing; the supervisor acts on it. The python flavour's cache judges itself.
+Pure: judges counters and changes nothing; the supervisor acts on it. The Python backend's cache judges itself.
 """
 
 from dataclasses import dataclass, field, replace

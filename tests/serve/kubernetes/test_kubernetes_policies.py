@@ -121,7 +121,7 @@ def test_connections_are_bounded_by_listener_and_streams_are_not_cut() -> None:
 )
 def test_what_is_rendered_has_no_finding_and_says_what_is_left(tmp_path: Path, cluster: Cluster) -> None:
     sources = [Source(model="scenes", version=each, config=CONFIG, files=()) for each in (3, 4)]
-    deployment = Deployment(schema=1, name="scenes", flavour="native", max_batch_size=8)
+    deployment = Deployment(schema=1, name="scenes", backend="native", max_batch_size=8)
     files = rendering.render(deployment, sources, SPLIT, cluster)
     rendering.write(files, tmp_path / "out")
     found = audit_folder(tmp_path / "out", None)
@@ -135,7 +135,7 @@ def test_what_is_rendered_has_no_finding_and_says_what_is_left(tmp_path: Path, c
 
 
 def test_a_decoupled_model_behind_routes_without_streams_is_told(tmp_path: Path) -> None:
-    deployment = Deployment(schema=1, name="scenes", flavour="native", max_batch_size=8)
+    deployment = Deployment(schema=1, name="scenes", backend="native", max_batch_size=8)
     config = CONFIG + "model_transaction_policy { decoupled: true }\n"
     sources = [Source(model="scenes", version=3, config=config, files=())]
     assert any("decoupled" in line for line in rendering.left_to_do(deployment, sources, CLUSTER))

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.experimental("Kubernetes")
 
 KUBERNETES = ("1.29", "1.33", "1.37")
 CUSTOM = {"HTTPRoute", "GRPCRoute", "InferenceService", "Rollout", "AnalysisTemplate"}
-DEPLOYMENT = Deployment(schema=1, name="Pictures_8", flavour="native", max_batch_size=16)
+DEPLOYMENT = Deployment(schema=1, name="Pictures_8", backend="native", max_batch_size=16)
 CLUSTER = Cluster(schema=1, hostname="models.example.com", grpc_hostname="grpc.models.example.com")
 ROUTES = Routes(model=DEPLOYMENT.name, stable=1, candidate=2, share=0.05, mirror=0.25)
 PINNED = "sha256:" + "5" * 64
@@ -259,8 +259,8 @@ def test_the_verifier_refuses_changed_added_and_linked_files(
 
 
 def test_python_models_need_an_image_that_can_run_them(repository: Path, tmp_path: Path) -> None:
-    store, flavoured = Store(tmp_path / "store"), replace(DEPLOYMENT, flavour="python")
-    place(pictures(store, tmp_path / "made"), flavoured, store=store, repository=tmp_path / "models")
+    store, other = Store(tmp_path / "store"), replace(DEPLOYMENT, backend="python")
+    place(pictures(store, tmp_path / "made"), other, store=store, repository=tmp_path / "models")
     routes = Routes(model=DEPLOYMENT.name, stable=1)
     with pytest.raises(ConfigRuleError, match="ONNX Runtime"):
         rendering.sources(tmp_path / "models", routes, CLUSTER)

@@ -17,7 +17,7 @@ from seatrial.optimize.errors import IntegrityError
 from seatrial.optimize.store import Store
 from seatrial.serve.deployment import Deployment
 from seatrial.serve.security.audit import audit_folder
-from seatrial.serve.triton.flavour import PLACED_CODE
+from seatrial.serve.triton.backend import PLACED_CODE
 from seatrial.serve.triton.repository.placing import place
 from seatrial.serve.triton.repository.vouching import check
 from tests.support.made_by import MADE_BY
@@ -37,7 +37,7 @@ def artifact(store: Store, folder: Path, width: int | str = 4) -> Artifact:
 
 @pytest.fixture(scope="module")
 def placed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store and a repository with the same model in both flavours, as seatrial places it."""
+    """A store and a repository with the same model in both backends, as seatrial places it."""
     return placed_in(tmp_path_factory.mktemp("placed"))
 
 
@@ -45,8 +45,8 @@ def placed_in(folder: Path) -> Path:
     """Fill the folder: ``store`` and ``models``."""
     store = Store(folder / "store")
     made = artifact(store, folder / "made")
-    for flavour in ("python", "native"):
-        deployment = Deployment(schema=1, name=flavour, flavour=flavour, max_batch_size=8)
+    for backend in ("python", "native"):
+        deployment = Deployment(schema=1, name=backend, backend=backend, max_batch_size=8)
         place(made, deployment, store=store, repository=folder / "models", elsewhere=True)
     return folder
 
@@ -69,7 +69,7 @@ def test_what_seatrial_places_has_nothing_but_notes(site: tuple[Path, Store]) ->
 
 
 @pytest.mark.parametrize("name", sorted(PLACED_CODE.keys() - {"model.py"}))
-def test_each_file_that_serves_the_python_flavour_is_vouched_for(site: tuple[Path, Store], name: str) -> None:
+def test_each_file_that_serves_the_python_backend_is_vouched_for(site: tuple[Path, Store], name: str) -> None:
     (path,) = site[0].glob(f"*/1/{name}")
     assert "foreign-code" not in rules(audit_folder(*site))
     path.write_text(path.read_text() + "# more")
@@ -187,17 +187,17 @@ PLANTED: list[tuple[str, str, Callable[[Path], object]]] = [
 
 
 @pytest.mark.parametrize(("rule", "severity", "plant"), PLANTED)
-@pytest.mark.parametrize("flavour", ["python", "native"])
+@pytest.mark.parametrize("backend", ["python", "native"])
 def test_a_breach_in_a_repository_is_found(
-    site: tuple[Path, Store], flavour: str, rule: str, severity: str, plant: Callable[[Path], object]
+    site: tuple[Path, Store], backend: str, rule: str, severity: str, plant: Callable[[Path], object]
 ) -> None:
-    plant(site[0] / flavour / "1")
+    plant(site[0] / backend / "1")
     found = audit_folder(*site)
     assert rule in rules(found, severity)
     assert found.passed == (severity != "high" and rule != "agent")  # seatrial writes no agent
     elsewhere = ("unbounded-queue", "missing-step", "hard-link")
     assert all(
-        str(site[0] / flavour) in each.where for each in found.findings if each.rule not in (*elsewhere, "unverified")
+        str(site[0] / backend) in each.where for each in found.findings if each.rule not in (*elsewhere, "unverified")
     )
 
 

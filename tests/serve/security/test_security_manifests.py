@@ -31,7 +31,7 @@ def placed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rendered(placed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     cluster = Cluster(schema=1, hostname="m.example.com", grpc_hostname="g.example.com", digest="sha256:" + "5" * 64)
     routes = Routes(model="native", stable=1)
-    deployment = Deployment(schema=1, name="native", flavour="native", max_batch_size=8)
+    deployment = Deployment(schema=1, name="native", backend="native", max_batch_size=8)
     versions = rendering.sources(placed / "models", routes, cluster)
     files = rendering.render(deployment, versions, routes, cluster, extras=("argo", "kserve"))
     folder = tmp_path_factory.mktemp("rendered") / "out"

@@ -28,5 +28,5 @@ def test_a_new_rollout_follows_the_log_from_its_end_and_a_resumed_one_from_its_b
 
 
 def test_a_version_whose_artifact_is_not_in_the_store_has_no_reference(tmp_path: Path) -> None:
-    placement = Placement(name="m", version=1, digest="sha256:" + "0" * 64, flavour="python", path=tmp_path)
+    placement = Placement(name="m", version=1, digest="sha256:" + "0" * 64, backend="python", path=tmp_path)
     assert reference(placement, Store(tmp_path / "store")) is None

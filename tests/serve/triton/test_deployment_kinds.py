@@ -39,8 +39,8 @@ GPU = Instances(kind="gpu", gpus=(0,))
 RANGE = {"image": Shapes(min=(1, 3, 64, 64), opt=(8, 3, 64, 64), max=(32, 3, 64, 64))}
 
 
-def compiled(name: str, model: Artifact, flavour: Any = None) -> Any:
-    return config.parse(config.render(load(DEPLOYMENTS / name, Deployment), model, versions=(3,), flavour=flavour))
+def compiled(name: str, model: Artifact, backend: Any = None) -> Any:
+    return config.parse(config.render(load(DEPLOYMENTS / name, Deployment), model, versions=(3,), backend=backend))
 
 
 @pytest.mark.experimental("GPU")
@@ -120,7 +120,7 @@ def test_oldest_and_ids_are_written_too() -> None:
         controls=(ControlInput(name="START", control="start"), ControlInput(name="ID", control="id")),
         states=(State(input="memory_in", output="memory_out", initial="start.bin"),),
     )
-    deployment = Deployment(schema=1, name="t", flavour="native", max_batch_size=4, sequence=sequence)
+    deployment = Deployment(schema=1, name="t", backend="native", max_batch_size=4, sequence=sequence)
     part = config.parse(config.render(deployment, named, versions=(1,))).sequence_batching
     assert (part.oldest.max_candidate_sequences, list(part.oldest.preferred_batch_size)) == (4, [2])
     assert part.state[0].initial_state[0].data_file == "start.bin"
@@ -167,13 +167,13 @@ def test_flags_are_read_from_the_models_to_be_served_and_what_an_ensemble_takes_
 
 
 @pytest.mark.experimental("GPU")
-def test_the_python_flavour_takes_tensors_where_they_are_on_a_gpu() -> None:
+def test_the_python_backend_takes_tensors_where_they_are_on_a_gpu() -> None:
     """The text alone: no test has run it on a GPU."""
     on_gpu = Deployment(schema=1, name="a", max_batch_size=4, instances=GPU)
     for deployment, wanted in ((on_gpu, "no"), (replace(on_gpu, instances=Instances()), "")):
         made = config.parse(config.render(deployment, SCENES, versions=(1,)))
         assert made.parameters["FORCE_CPU_ONLY_INPUT_TENSORS"].string_value == wanted
-    native = replace(on_gpu, flavour="native", engine=OnnxCuda(kind="onnx-cuda"))
+    native = replace(on_gpu, backend="native", engine=OnnxCuda(kind="onnx-cuda"))
     assert "FORCE_CPU" not in config.render(native, SCENES, versions=(1,))
 
 
@@ -184,11 +184,11 @@ LEGAL = Deployment(schema=1, name="a", max_batch_size=32)
 
 def sequence(**changes: Any) -> dict[str, Any]:
     assert SEQUENCE.sequence is not None
-    return {"flavour": "native", "max_batch_size": 8, "sequence": replace(SEQUENCE.sequence, **changes)}
+    return {"backend": "native", "max_batch_size": 8, "sequence": replace(SEQUENCE.sequence, **changes)}
 
 
 def provider(**changes: Any) -> dict[str, Any]:
-    return {"flavour": "native", "instances": GPU, "engine": replace(PROVIDER, **changes)}
+    return {"backend": "native", "instances": GPU, "engine": replace(PROVIDER, **changes)}
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def provider(**changes: Any) -> dict[str, Any]:
         (provider(profile={"image": Shapes(min=(4,), opt=(2,), max=(8,))}), "engine.profile.image"),
         ({"engine": TensorrtPlan(kind="tensorrt", by_gpu={"9.0": "a/b.plan"}), "instances": GPU}, "engine.by_gpu"),
         ({"engine": TensorrtPlan(kind="tensorrt", by_gpu={"sm90": "b.plan"}), "instances": GPU}, "engine.by_gpu"),
-        (sequence() | {"flavour": "python"}, "flavour"),
+        (sequence() | {"backend": "python"}, "backend"),
         (sequence() | {"queue": Queue()}, "sequence"),
         (sequence() | {"batching": Batching(max_queue_delay_us=1)}, "sequence"),
         (sequence() | {"response_cache": ResponseCache()}, "response_cache"),
@@ -277,14 +277,14 @@ def test_each_rule_of_a_kind_has_its_own_refusal(changes: dict[str, Any], field:
             artifact((spec("x", "n", 2),), (spec("y", "n"), spec("z", "n"))),
             "response_cache",
         ),
-        ({"flavour": "native", "engine": OnnxCpu(kind="onnx-cpu")}, ENGINE, "instances.kind"),
+        ({"backend": "native", "engine": OnnxCpu(kind="onnx-cpu")}, ENGINE, "instances.kind"),
         (
-            {"flavour": "native", "instances": GPU, "engine": TensorrtPlan(kind="tensorrt", profiles=(RANGE,))},
+            {"backend": "native", "instances": GPU, "engine": TensorrtPlan(kind="tensorrt", profiles=(RANGE,))},
             SCENES,
             "engine.kind",
         ),
         (
-            {"flavour": "native", "instances": GPU, "engine": TensorrtPlan(kind="tensorrt", by_gpu={"9.0": "x.plan"})},
+            {"backend": "native", "instances": GPU, "engine": TensorrtPlan(kind="tensorrt", by_gpu={"9.0": "x.plan"})},
             ENGINE,
             "engine.by_gpu",
         ),
@@ -350,15 +350,15 @@ def test_a_gap_between_profiles_is_found() -> None:
     high = {"image": Shapes(min=(6, 3, 64, 64), opt=(8, 3, 64, 64), max=(32, 3, 64, 64))}
     plan = TensorrtPlan(kind="tensorrt", profiles=(high, low), by_gpu={"9.0": PLANS[1]})
     with pytest.raises(ConfigRuleError, match="no profile accepts a batch of 5"):
-        config.render(replace(LEGAL, flavour="native", instances=GPU, engine=plan), ENGINE, versions=(1,))
+        config.render(replace(LEGAL, backend="native", instances=GPU, engine=plan), ENGINE, versions=(1,))
 
 
-def test_the_other_flavour_drops_an_engine_that_it_does_not_have() -> None:
+def test_the_other_backend_drops_an_engine_that_it_does_not_have() -> None:
     made = compiled("scenes-trt-provider.toml", SCENES, "python")
     assert made.backend == "python"
     assert not made.HasField("optimization")
     told = load(DEPLOYMENTS / "scenes-trt-provider.toml", Deployment)
-    with pytest.raises(ConfigRuleError, match='flavour = "python" has no engine onnx-tensorrt'):
-        replace(told, flavour="python")
-    kept = load(DEPLOYMENTS / "detector-cuda.toml", Deployment).flavoured("python").engine
+    with pytest.raises(ConfigRuleError, match='backend = "python" has no engine onnx-tensorrt'):
+        replace(told, backend="python")
+    kept = load(DEPLOYMENTS / "detector-cuda.toml", Deployment).with_backend("python").engine
     assert isinstance(kept, OnnxCuda)

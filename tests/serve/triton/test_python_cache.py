@@ -1,4 +1,4 @@
-"""The python flavour's cache: keys that tell apart whatever differs, bounds in bytes and age, off where it costs."""
+"""The Python backend's cache: keys that tell apart whatever differs, bounds in bytes and age, off where it costs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from seatrial.serve.triton.flavour.python_cache import REST, WINDOW, Keys, Memory, Worth
+from seatrial.serve.triton.backend.python_cache import REST, WINDOW, Keys, Memory, Worth
 
 KEYS = Keys("sha256:a")
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -1,4 +1,4 @@
-"""The python flavour's sessions: each engine joins what comes, runs it, and refuses in words that may be shown."""
+"""The Python backend's sessions: each engine joins what comes, runs it, and refuses in words that may be shown."""
 
 import json
 from importlib.util import find_spec
@@ -12,9 +12,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from seatrial.optimize.store import Store
-from seatrial.serve.triton.flavour import python_onnxruntime, python_session
-from seatrial.serve.triton.flavour.python_onnxruntime import Graphs, OnnxRuntime, cuda_options
-from seatrial.serve.triton.flavour.python_session import Opening, Session, Unusable, opened, plain, shape
+from seatrial.serve.triton.backend import python_onnxruntime, python_session
+from seatrial.serve.triton.backend.python_onnxruntime import Graphs, OnnxRuntime, cuda_options
+from seatrial.serve.triton.backend.python_session import Opening, Session, Unusable, opened, plain, shape
 from tests.support.exported import program
 from tests.support.graphs import make, pictures, value, words
 
@@ -239,7 +239,7 @@ def test_a_refusal_keeps_only_its_first_line_and_no_path() -> None:
 
 def test_each_engine_has_a_file_of_its_own_that_is_placed() -> None:
     from seatrial.serve.deployment.engines import KINDS
-    from seatrial.serve.triton.flavour import PLACED_CODE
+    from seatrial.serve.triton.backend import PLACED_CODE
 
     assert set(python_session._ENGINES) == set(KINDS["python"])
     assert {f"{module}.py" for module, _ in python_session._ENGINES.values()} <= PLACED_CODE.keys()

@@ -54,8 +54,8 @@ def measured(store: Store, folder: Path, engine: str, **more: Any) -> Artifact:
 @pytest.mark.parametrize(
     ("engine", "more", "where", "says"),
     [
-        (OPENVINO, {"flavour": "native"}, "engine.kind", 'flavour = "native" has no engine openvino'),
-        (Torch(kind="torch"), {"flavour": "native"}, "engine.kind", "has no engine torch"),
+        (OPENVINO, {"backend": "native"}, "engine.kind", 'backend = "native" has no engine openvino'),
+        (Torch(kind="torch"), {"backend": "native"}, "engine.kind", "has no engine torch"),
         (OPENVINO, {"instances": GPU}, "instances.kind", "runs on the CPU"),
         (replace(OPENVINO, buckets=(1, 4)), {}, "engine.buckets", "no bucket holds a batch of 8"),
         (replace(OPENVINO, buckets=(1, 16)), {}, "engine.buckets", "must be between 1 and max_batch_size = 8"),
@@ -69,7 +69,7 @@ def measured(store: Store, folder: Path, engine: str, **more: Any) -> Artifact:
         ),
         (
             OnnxCuda(kind="onnx-cuda", cuda_graph=True),
-            {"instances": GPU, "flavour": "native"},
+            {"instances": GPU, "backend": "native"},
             "engine.cuda_graph",
             "only our model.py reads it",
         ),
@@ -89,7 +89,7 @@ def test_an_engine_that_a_deployment_cannot_have_is_refused(engine: Any, more: A
         (OPENVINO, TEXT, {}, "openvino does not run tensors of strings"),
         (OnnxCuda(kind="onnx-cuda", cuda_graph=True), FREE, {"instances": GPU}, "a captured graph has fixed shapes"),
         (None, replace(SCENES, format="torch"), {}, "cannot serve a torch artifact"),
-        (None, replace(SCENES, format="torch-export"), {"flavour": "native"}, "cannot serve a torch-export artifact"),
+        (None, replace(SCENES, format="torch-export"), {"backend": "native"}, "cannot serve a torch-export artifact"),
     ],
 )
 def test_an_engine_that_an_artifact_cannot_run_in_is_refused(engine: Any, made: Artifact, more: Any, says: str) -> None:
@@ -114,7 +114,7 @@ def test_the_engine_is_the_deployments_or_the_one_that_the_artifact_was_measured
         "axes": axes,
     }
     assert engines.served_in(inside, deployment(engine=OnnxCpu(kind="onnx-cpu")), store) is None, "the deployment wins"
-    assert engines.served_in(inside, deployment(flavour="native"), store) is None
+    assert engines.served_in(inside, deployment(backend="native"), store) is None
     halves = engines.served_in(measured(store, tmp_path / "halves", "openvino-bf16"), deployment(), store)
     assert halves is not None
     assert (halves["precision"], engines.in_process(halves)) == ("bf16", "openvino-bf16")

@@ -23,7 +23,7 @@ def options_of(**changes: Any) -> dict[str, str]:
     engine = replace(PROVIDER, **changes)
     triton = "2.73" if engine.precision == "bf16" else DEFAULT
     sizes = 1 if engine.cuda_graph else LEGAL.max_batch_size
-    told = replace(LEGAL, flavour="native", instances=GPU, engine=engine, triton=triton, max_batch_size=sizes)
+    told = replace(LEGAL, backend="native", instances=GPU, engine=engine, triton=triton, max_batch_size=sizes)
     made = config.parse(config.render(told, SCENES, versions=(1,)))
     (accelerator,) = made.optimization.execution_accelerators.gpu_execution_accelerator
     return dict(accelerator.parameters)
@@ -57,7 +57,7 @@ def test_timings_lie_with_the_engines_of_the_same_artifact_gpu_and_version() -> 
 @pytest.mark.experimental("GPU")
 @pytest.mark.parametrize(("release", "legal"), [("2.51", False), ("2.65", False), ("2.73", True), ("2.80", True)])
 def test_bf16_is_refused_for_a_server_whose_backend_refuses_it(release: str, legal: bool) -> None:
-    told = replace(LEGAL, flavour="native", instances=GPU, engine=replace(PROVIDER, precision="bf16"), triton=release)
+    told = replace(LEGAL, backend="native", instances=GPU, engine=replace(PROVIDER, precision="bf16"), triton=release)
     if legal:
         assert "BF16" in config.render(told, SCENES, versions=(1,))
     else:

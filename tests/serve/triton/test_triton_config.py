@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from seatrial.optimize.artifact import Artifact, File, TensorSpec
 from seatrial.optimize.config import load, parse
 from seatrial.optimize.errors import ConfigError
-from seatrial.serve.deployment import Batching, Deployment, Flavour, Instances, Queue, Warmup, default_deployment
+from seatrial.serve.deployment import Backend, Batching, Deployment, Instances, Queue, Warmup, default_deployment
 from seatrial.serve.errors import ConfigRuleError
 from seatrial.serve.triton.compiler import config
 from seatrial.serve.triton.compiler.rules import DATA_TYPES, model_file
@@ -38,10 +38,10 @@ def artifact(**changes: Any) -> Artifact:
     return Artifact(**values | changes)
 
 
-def test_the_example_deployment_is_legal_in_both_flavours() -> None:
+def test_the_example_deployment_is_legal_in_both_backends() -> None:
     deployment = load(ROOT / "serve" / "deployments" / "scenes.toml", Deployment)
     python = config.parse(config.render(deployment, artifact(), versions=(1,)))
-    native = config.parse(config.render(deployment, artifact(), versions=(1,), flavour="native"))
+    native = config.parse(config.render(deployment, artifact(), versions=(1,), backend="native"))
     assert (python.backend, python.platform) == ("python", "")
     assert (native.backend, native.platform) == ("onnxruntime", "onnxruntime_onnx")
     assert native.parameters["intra_op_thread_count"].string_value == "1"
@@ -52,6 +52,11 @@ def test_the_example_deployment_is_legal_in_both_flavours() -> None:
         assert rendered.HasField("dynamic_batching")
         assert not rendered.dynamic_batching.HasField("default_queue_policy")
     assert deployment.release == "scenes"
+
+
+def test_deployments_that_say_flavour_for_backend_are_read() -> None:
+    text = 'schema = 1\nname = "a"\nmax_batch_size = 4\nflavour = "native"\n'
+    assert parse(text, Deployment, Path("some.toml")).backend == "native"
 
 
 def test_a_broken_rule_in_a_file_names_the_file() -> None:
@@ -95,7 +100,7 @@ def test_a_scalar_of_a_model_that_does_not_batch_is_one_number_outside_and_pytho
     assert [list(tensor.dims) for tensor in made.input] == [[-1, 512], [1]]
     assert not any(tensor.HasField("reshape") for tensor in made.input)
     with pytest.raises(ConfigRuleError, match="rank-0") as refused:
-        config.render(deployment, whole, versions=(1,), flavour="native")
+        config.render(deployment, whole, versions=(1,), backend="native")
     assert "python" in refused.value.next_step
 
 
@@ -110,16 +115,16 @@ def test_a_first_axis_that_is_no_batch_is_not_taken_for_one() -> None:
         config.render(Deployment(schema=1, name="m", max_batch_size=8), mixed, versions=(1,))
 
 
-def test_an_engine_needs_a_gpu_and_the_native_flavour() -> None:
+def test_an_engine_needs_a_gpu_and_the_native_backend() -> None:
     engine = artifact(format="tensorrt")
-    on_gpus = replace(LEGAL, flavour="native", instances=Instances(kind="gpu", gpus=(0, 1), count=2))
+    on_gpus = replace(LEGAL, backend="native", instances=Instances(kind="gpu", gpus=(0, 1), count=2))
     made = config.parse(config.render(on_gpus, engine, versions=(1,)))
     assert (made.backend, made.platform, made.default_model_filename) == ("tensorrt", "tensorrt_plan", "model.plan")
     assert (made.instance_group[0].count, list(made.instance_group[0].gpus)) == (2, [0, 1])
     with pytest.raises(ConfigRuleError, match=r"instances\.kind"):
-        config.render(replace(LEGAL, flavour="native"), engine, versions=(1,))
-    with pytest.raises(ConfigRuleError, match="flavour"):
-        config.render(replace(on_gpus, flavour="python"), engine, versions=(1,))
+        config.render(replace(LEGAL, backend="native"), engine, versions=(1,))
+    with pytest.raises(ConfigRuleError, match="backend"):
+        config.render(replace(on_gpus, backend="python"), engine, versions=(1,))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +172,7 @@ def test_each_rule_of_a_deployment_has_its_own_refusal(changes: dict[str, Any], 
         ({"inputs": (replace(IMAGE, dtype="bfloat16"),)}, "artifact.inputs.image"),
         ({"inputs": ()}, "artifact.inputs"),
         ({"outputs": (SCORES, SCORES)}, "artifact.outputs"),
-        ({"format": "torch"}, "flavour"),
+        ({"format": "torch"}, "backend"),
         ({"files": ()}, "artifact.files"),
         ({"files": (File(path="model.py", digest="sha256:" + "0" * 64, size=1),)}, "artifact.files"),
     ],
@@ -231,7 +236,7 @@ DTYPES = st.sampled_from([name for name in DATA_TYPES if name not in ("object", 
 
 
 @st.composite
-def pairs(draw: st.DrawFn) -> tuple[Deployment, Artifact, Flavour]:
+def pairs(draw: st.DrawFn) -> tuple[Deployment, Artifact, Backend]:
     """A legal deployment and an artifact that fits it."""
     limit = draw(st.integers(0, 4096))
     fitting = st.integers(1, max(limit, 1))
@@ -251,7 +256,7 @@ def pairs(draw: st.DrawFn) -> tuple[Deployment, Artifact, Flavour]:
     deployment = Deployment(
         schema=1,
         name=draw(NAMES),
-        flavour=draw(st.sampled_from(["python", "native"])),
+        backend=draw(st.sampled_from(["python", "native"])),
         max_batch_size=limit,
         threads=draw(st.integers(1, 64)),
         batching=Batching(max_queue_delay_us=delay, preferred_sizes=tuple(preferred)),
@@ -263,13 +268,13 @@ def pairs(draw: st.DrawFn) -> tuple[Deployment, Artifact, Flavour]:
         ),
         warmup=Warmup(batch_sizes=tuple(sizes)),
     )
-    return deployment, artifact(inputs=inputs, outputs=(tensor("result", symbolic=True),)), deployment.flavour
+    return deployment, artifact(inputs=inputs, outputs=(tensor("result", symbolic=True),)), deployment.backend
 
 
 @settings(max_examples=150, deadline=None)
 @given(pairs(), st.lists(st.integers(1, 2**63 - 1), min_size=1, max_size=4, unique=True))
-def test_whatever_is_legal_reads_back_equal(pair: tuple[Deployment, Artifact, Flavour], versions: list[int]) -> None:
-    deployment, made, flavour = pair
+def test_whatever_is_legal_reads_back_equal(pair: tuple[Deployment, Artifact, Backend], versions: list[int]) -> None:
+    deployment, made, backend = pair
     text = config.render(deployment, made, versions=tuple(versions))
     read = config.parse(text)
     assert config.parse(str(read)) == read
@@ -285,7 +290,7 @@ def test_whatever_is_legal_reads_back_equal(pair: tuple[Deployment, Artifact, Fl
     assert read.dynamic_batching.HasField("default_queue_policy") == (deployment.queue is not None)
     assert deployment.queue is None or policy.default_timeout_microseconds == deployment.queue.timeout_ms * 1000
     assert read.HasField("dynamic_batching") == (deployment.max_batch_size > 0 or deployment.queue is not None)
-    assert (read.backend == "python") == (flavour == "python")
+    assert (read.backend == "python") == (backend == "python")
 
 
 @settings(max_examples=200, deadline=None)

@@ -145,4 +145,4 @@ def test_what_needs_a_gpu_or_another_backend_is_unproven_here(tmp_path: Path) ->
     with pytest.raises(UnprovenError, match="need GPUs"):
         prove(SCENES, on_gpus, store=store)
     with pytest.raises(UnprovenError, match="no backend 'onnxruntime'"):
-        prove(SCENES, replace(on_gpus, flavour="native"), store=store)
+        prove(SCENES, replace(on_gpus, backend="native"), store=store)

@@ -17,8 +17,8 @@ from seatrial.optimize.errors import ContractError, IntegrityError, MachineError
 from seatrial.optimize.store import Store
 from seatrial.serve.deployment import Batching, Deployment
 from seatrial.serve.errors import PlacementError
+from seatrial.serve.triton.backend import PLACED_CODE
 from seatrial.serve.triton.compiler import config
-from seatrial.serve.triton.flavour import PLACED_CODE
 from seatrial.serve.triton.repository import journal, placing
 from seatrial.serve.triton.repository.placement import models, placements
 from seatrial.serve.triton.repository.placing import choose, chosen, place, retire
@@ -91,7 +91,7 @@ def test_a_placed_version_holds_the_artifact_and_its_record(store: Store, repo: 
 
 
 def test_native_needs_no_code_of_ours(store: Store, repo: Path) -> None:
-    placement = place(make(store), DEPLOYMENT, store=store, repository=repo, flavour="native")
+    placement = place(make(store), DEPLOYMENT, store=store, repository=repo, backend="native")
     assert not (placement.path / "model.py").exists()
     assert config.parse((repo / "scenes" / "config.pbtxt").read_text()).backend == "onnxruntime"
 
@@ -161,15 +161,15 @@ def test_a_placed_version_that_was_edited_is_not_taken_for_the_artifact(store: S
         place(artifact, DEPLOYMENT, store=store, repository=repo)
 
 
-def test_other_tensors_or_another_flavour_need_another_name(store: Store, repo: Path) -> None:
+def test_other_tensors_or_another_backend_need_another_name(store: Store, repo: Path) -> None:
     place(make(store), DEPLOYMENT, store=store, repository=repo)
     with pytest.raises(PlacementError, match="input differs"):
         place(make(store, width=5), DEPLOYMENT, store=store, repository=repo)
-    with pytest.raises(PlacementError, match="flavour"):
-        place(make(store, b"others"), DEPLOYMENT, store=store, repository=repo, flavour="native")
+    with pytest.raises(PlacementError, match="backend"):
+        place(make(store, b"others"), DEPLOYMENT, store=store, repository=repo, backend="native")
     assert [each.version for each in placements(repo, "scenes")] == [1]
     other = replace(DEPLOYMENT, name="native-scenes")
-    assert place(make(store), other, store=store, repository=repo, flavour="native").version == 1
+    assert place(make(store), other, store=store, repository=repo, backend="native").version == 1
 
 
 def test_a_model_that_somebody_else_put_there_is_left_alone(store: Store, repo: Path) -> None:

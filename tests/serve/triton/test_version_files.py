@@ -17,7 +17,7 @@ def version(tmp_path: Path) -> Path:
     (folder / "weights").mkdir(parents=True)
     (folder / "model.py").write_text("pass\n")
     (folder / "weights" / "w").write_bytes(b"1234")
-    record = {"schema": 1, "name": "model", "version": 1, "digest": "sha256:0", "flavour": "native"}
+    record = {"schema": 1, "name": "model", "version": 1, "digest": "sha256:0", "backend": "native"}
     (folder / RECORD).write_bytes(canonical(record | {"files": digests(folder)}))
     return folder
 

@@ -111,7 +111,7 @@ REFUSED: dict[str, Callable[[Path], object]] = {
     "a record of lists": lambda version: (version / "placement.json").write_text("[[1]]"),
     "a deep record": lambda version: (version / "placement.json").write_text("[" * 200_000),
     "an infinite version": lambda version: record(version, lambda told: told.update(version=float("inf"))),
-    "an unknown flavour": lambda version: record(version, lambda told: told.update(flavour="evil")),
+    "an unknown backend": lambda version: record(version, lambda told: told.update(backend="evil")),
     "a link": lambda version: instead(version / "model.onnx", lambda path: path.symlink_to("/etc/hostname")),
     "a link to nothing": lambda version: (version / "x").symlink_to("gone"),
     "a hard link": lambda version: os.link(version / "model.onnx", version.parents[2] / "name"),
@@ -258,8 +258,8 @@ def test_what_is_placed_under_any_umask_may_be_loaded(tmp_path: Path, placed: Pa
     made = next(iter(store.all()))
     before = os.umask(0)
     try:
-        for flavour in ("python", "native"):
-            deployment = Deployment(schema=1, name=flavour, flavour=flavour, max_batch_size=8)
+        for backend in ("python", "native"):
+            deployment = Deployment(schema=1, name=backend, backend=backend, max_batch_size=8)
             place(made, deployment, store=store, repository=tmp_path / "any", elsewhere=True)
     finally:
         os.umask(before)
@@ -307,7 +307,7 @@ def test_whatever_lies_there_is_refused_or_passed_and_never_a_traceback(
         elif kind != "gone":
             at = data.draw(st.integers(0, max(len(was) - 1, 0)))
             flipped = was[:at] + bytes([was[at] ^ 255]) + was[at + 1 :] if was else b"x"
-            json_ = b'{"schema":1,"name":"python","version":1,"digest":[],"flavour":{},"files":[1]}'
+            json_ = b'{"schema":1,"name":"python","version":1,"digest":[],"backend":{},"files":[1]}'
             path.write_bytes({"bytes": data.draw(st.binary()), "cut": was[:at], "flip": flipped, "json": json_}[kind])
     with suppress(SeatrialError):
         check(models, ("python",), store)

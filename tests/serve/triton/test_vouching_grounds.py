@@ -17,7 +17,7 @@ from seatrial.optimize.plain import digest_settled, read_plain
 from seatrial.optimize.store import Store
 from seatrial.serve.kubernetes.source import read_source
 from seatrial.serve.security.rules import RULES
-from seatrial.serve.triton.flavour import PLACED_CODE, releases
+from seatrial.serve.triton.backend import PLACED_CODE, releases
 from seatrial.serve.triton.plain import RECORD_BYTES
 from seatrial.serve.triton.repository import configured, journal
 from seatrial.serve.triton.repository.doubt import NEXT
@@ -57,7 +57,7 @@ def test_a_version_of_an_earlier_release_serves_on_and_releases_are_not_mixed(
     earlier = releases.current() | {name: digest(version / name) for name in ("model.py", "python_cache.py")}
     with pytest.raises(IntegrityError, match="not code of any release"):
         check(models, ("python",), store)
-    for module in ("seatrial.serve.triton.flavour.releases", "seatrial.serve.triton.repository.contents"):
+    for module in ("seatrial.serve.triton.backend.releases", "seatrial.serve.triton.repository.contents"):
         monkeypatch.setattr(import_module(module), "RELEASES", (earlier, releases.current()))
     check(models, ("python",), store)
     shutil.copyfile(PLACED_CODE["model.py"], version / "model.py")
@@ -76,7 +76,7 @@ def test_no_code_that_was_ever_shipped_is_missing_from_the_table() -> None:
     def git(*words: str) -> bytes:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, check=True).stdout
 
-    folders = ("serve/triton", "serve/triton/flavour")
+    folders = ("serve/triton", "serve/triton/flavour", "serve/triton/backend")
     try:
         commits = git("log", "--format=%H", "HEAD", "--", *(f"{each}/python_*.py" for each in folders)).decode().split()
     except (OSError, subprocess.CalledProcessError):

@@ -142,7 +142,7 @@ def test_an_engine_is_not_asked_of_a_server(tmp_path: Path, verb: str) -> None:
 def test_a_gate_for_a_gpu_is_refused_before_a_server_starts(tmp_path: Path) -> None:
     deployment = tmp_path / "deployment.toml"
     deployment.write_text(
-        'schema = 1\nname = "linear"\nflavour = "native"\ntriton = "2.51"\nmax_batch_size = 8\n'
+        'schema = 1\nname = "linear"\nbackend = "native"\ntriton = "2.51"\nmax_batch_size = 8\n'
         '[instances]\ncount = 1\nkind = "gpu"\ngpus = [0]\n[engine]\nkind = "onnx-cuda"\n'
     )
     words = ("gate", onnx(tmp_path), onnx(tmp_path), "--budget", budget(tmp_path), "--recipe", recipe(tmp_path))

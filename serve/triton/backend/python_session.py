@@ -1,4 +1,4 @@
-"""One interface for every engine of the python flavour, and the choice of the engine that a version was placed with.
+"""One interface for every engine of the Python backend, and the choice of the engine that a version was placed with.
 
 Copied beside model.py into each placed version and run inside the server's stub process, so it imports nothing of ours
 but its neighbours. Knows tensors by name; knows nothing of requests, batches or Triton. An engine's library is imported

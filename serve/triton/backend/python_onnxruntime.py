@@ -1,4 +1,4 @@
-"""ONNX Runtime inside the python flavour, on the CPU or on a GPU.
+"""ONNX Runtime inside the Python backend, on the CPU or on a GPU.
 
 Copied beside model.py into each placed version and run inside the server's stub process.
 

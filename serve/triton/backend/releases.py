@@ -1,9 +1,9 @@
-"""Digests of the code that each release of seatrial shipped into placed versions of the python flavour.
+"""Digests of the code that each release of seatrial shipped into placed versions of the Python backend.
 
 What serves is compared with this table and not with the record beside it: a user who can change the code can change the
 record as well. A version's code must be that of one release as a whole, so that old helpers cannot be mixed in.
 
-A change of ``python_*.py`` here appends its set: ``python -m seatrial.serve.triton.flavour.releases`` prints it. No set
+A change of ``python_*.py`` here appends its set: ``python -m seatrial.serve.triton.backend.releases`` prints it. No set
 is removed, since versions that were placed with it go on serving; remove one only to withdraw a release whose code must
 not run any more, and say so in the changelog. Tests hold that the last set is the code in this folder and that no set
 of the repository's history is missing.
@@ -53,6 +53,15 @@ RELEASES: tuple[Mapping[str, str], ...] = (
         "python_remembering.py": _REMEMBERING,
         "python_session.py": "sha256:b562014273fb80cd97935b8fc93969459f984d8693242f76ba64f7f15eb3900f",
         "python_torch.py": "sha256:84ab6aa24de4ddb522312c140fbc64918139b33b3e59f1179ef51ad0f8c34a40",
+    },
+    {
+        "model.py": "sha256:0f0bfea610b9b89079734d94b6211bccba73403daf12e8c3ce3fd49a55e3e70e",
+        "python_cache.py": "sha256:266624e2354cb10488b6845049d99ea50befe3489959e4e33fd6e57afebd7032",
+        "python_onnxruntime.py": "sha256:769009eab23380b78fba42668abbff4142f1c8cd99fc48d3706b78cf64e781d1",
+        "python_openvino.py": "sha256:a2aa5f8010304781a112fc44134ffe01686d6dec2618a1d74c1b9121216d2d01",
+        "python_remembering.py": _REMEMBERING,
+        "python_session.py": "sha256:d42b748ea40fcb276a172cc1242efc658fea2c87008db9912df3c98fe239b5da",
+        "python_torch.py": "sha256:0252abae8fc4923a8014b1bde23a9e467052847ac7c99ae265bc7547958b1a13",
     },
 )
 """Code of each release by its name in a version, oldest first; the last is the current release."""

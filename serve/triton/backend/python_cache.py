@@ -1,4 +1,4 @@
-"""The python flavour's memory of answers: a key that says everything, bounded in bytes and age, off where it costs.
+"""The Python backend's memory of answers: a key that says everything, bounded in bytes and age, off where it costs.
 
 Copied beside model.py into each placed version and run inside the server's stub process, so it imports nothing of ours.
 Lives in one process of one version, so another version starts empty. Knows no Triton; the clock is handed in.

@@ -1,4 +1,4 @@
-"""The generic model.py of the python flavour: an engine behind Triton's python backend.
+"""The generic model.py of the Python backend: an engine behind Triton's python backend.
 
 Copied with the other ``python_*.py`` here into each placed version and run inside the server's stub process, so it
 imports nothing of ours but those. Triton hands `execute` the requests that it chose for one batch but does not join

@@ -1,4 +1,4 @@
-"""OpenVINO inside the python flavour, on the CPU.
+"""OpenVINO inside the Python backend, on the CPU.
 
 Copied beside model.py into each placed version and run inside the server's stub process.
 

@@ -1,4 +1,4 @@
-"""The python flavour's cache and its text on the real server: nobody gets another's answer, metrics say what it did."""
+"""The Python backend's cache and its text on the real server: nobody gets another's answer, metrics say what it did."""
 
 import re
 import time
@@ -17,8 +17,8 @@ from seatrial.optimize.artifact import Artifact, TensorSpec
 from seatrial.optimize.store import Store
 from seatrial.serve.caching import Cache
 from seatrial.serve.deployment import Batching, Deployment
+from seatrial.serve.triton.backend.python_cache import WINDOW
 from seatrial.serve.triton.control import Control
-from seatrial.serve.triton.flavour.python_cache import WINDOW
 from seatrial.serve.triton.repository.placing import place
 from seatrial.serve.triton.running.on_pytriton import Server, serving
 from tests.support.graphs import constant, make, pictures, value
@@ -85,7 +85,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("flavour")
+    folder = tmp_path_factory.mktemp("backend")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEATRIAL_HOME", str(folder / "home"))
         store, repository = Store(folder / "store"), folder / "models"

@@ -1,4 +1,4 @@
-"""PyTorch inside the python flavour: a program that `torch.export` saved, on the CPU or on a GPU.
+"""PyTorch inside the Python backend: a program that `torch.export` saved, on the CPU or on a GPU.
 
 Copied beside model.py into each placed version and run inside the server's stub process.
 
