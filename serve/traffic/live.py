@@ -28,6 +28,7 @@ from .rollout.steady import SteadyClock
 from .seen import Seen
 from .shadow.agreement import ANY, UNSAID
 from .shadow.joining import Shadow
+from .trailed import trailed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,10 @@ class LiveSite:
             )
         return known[version]
 
+    def digests(self, model: str) -> dict[int, str]:
+        """Return the artifact of each placed version of the model."""
+        return {each.version: each.digest for each in placements(self.server.repository, model)}
+
 
 def find(edge: str = "") -> LiveSite:
     """The server that is up and the edge of that name (default: the only one), also while either is being brought back.
@@ -94,8 +99,10 @@ def find(edge: str = "") -> LiveSite:
     return LiveSite(proxy=proxy, server=server)
 
 
-def world(place: LiveSite, rollout: Rollout, store: Store) -> RolloutPorts:
-    """Everything that a controller of this rollout reaches.
+def world(
+    place: LiveSite, rollout: Rollout, store: Store, *, complain: Callable[[str], None] = lambda text: None
+) -> RolloutPorts:
+    """Everything that a controller of this rollout reaches. `complain` is told why routes are not in the trail.
 
     Raises:
         ConfigError: on this edge the rollout could not be judged; says why.
@@ -107,7 +114,7 @@ def world(place: LiveSite, rollout: Rollout, store: Store) -> RolloutPorts:
     log, clock = place.proxy.places.access_log, SteadyClock(after=max(rollout.started, rollout.entered, rollout.routed))
     comparing = _Comparing(place, rollout, clock)
     return RolloutPorts(
-        router=EnvoyRouter(place.proxy),
+        router=EnvoyRouter(place.proxy, applied=trailed(place.digests, complain)),
         fleet=TritonFleet(on_pytriton.status, load=rollout.plan.load),
         seen=Following(log, _from(log, rollout, clock), clock),
         golden=_replaying(placement, rollout, store),

@@ -22,6 +22,7 @@ from ..traffic.envoy.router import EnvoyRouter
 from ..traffic.envoy.routes import RouteTable
 from ..traffic.envoy.watching import LOOK_SECONDS, Watcher
 from ..traffic.routes import Routes
+from ..traffic.trailed import trailed
 from ..triton.running.crashes import crashed_since
 
 edge = typer.Typer(
@@ -168,11 +169,24 @@ def set_(
     """
     wanted = Routes(model=model, stable=stable, candidate=candidate, share=share, mirror=mirror)
     proxy = _up(at)
-    EnvoyRouter(proxy).apply(wanted)
+    EnvoyRouter(proxy, applied=trailed(_digests, _complain)).apply(wanted)
     if json_:
         emit(wanted)
     else:
         _table([wanted])
+
+
+def _complain(text: str) -> None:
+    err.print(text, markup=False, soft_wrap=True)
+
+
+def _digests(model: str) -> dict[int, str]:
+    """Return the artifact of each version that lies in the running server's repository."""
+    from ..triton.repository.placement import placements
+    from ..triton.running import on_pytriton
+
+    server = on_pytriton.wanted()
+    return {} if server is None else {each.version: each.digest for each in placements(server.repository, model)}
 
 
 def _load(file: Path) -> Edge:

@@ -10,9 +10,10 @@ import typer
 from seatrial.optimize import environment as machine
 from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.reading import damage
-from seatrial.optimize.terminal import Json, emit, led, out, progress, store
+from seatrial.optimize.terminal import Json, emit, err, led, out, progress, store
 from seatrial.optimize.user_code import Reference
 
+from ..release.entering import enter
 from ..shipped import shipped
 from ..traffic import live
 from ..traffic.rollout import explain as explaining
@@ -93,6 +94,8 @@ def start(
     reached = _world(world, made, at)  # before anything is written down
     records = _records(model)
     records.start(made)
+    details = {"phase": "started", "stable": made.stable, "candidate": made.candidate}
+    enter("rollout", model=model, subject=made.digest, details=details)
     _run(records, reached, json_)
 
 
@@ -201,9 +204,13 @@ def _records(model: str) -> Records:
     return Records(machine.home() / "rollouts", model)
 
 
+def _complain(text: str) -> None:
+    err.print(text, markup=False, soft_wrap=True)
+
+
 def _world(text: str, rollout: Rollout, edge: str) -> RolloutPorts:
     if not text:
-        return live.world(live.find(edge), rollout, store())
+        return live.world(live.find(edge), rollout, store(), complain=_complain)
     made = Reference.parse(text, Path.cwd()).call(rollout)
     if not isinstance(made, RolloutPorts):
         raise ConfigError(
@@ -221,6 +228,8 @@ def _run(records: Records, world: RolloutPorts, json_: bool) -> None:
             report("rollout", (rollout.step + 1) / (len(rollout.plan.steps) + 1), f"{rollout.label}: {rollout.reason}")
 
         ended = moving(records, world, look=look)
+    details = {"phase": ended.phase.value, "stable": ended.stable, "candidate": ended.candidate, "reason": ended.reason}
+    enter("rollout", model=records.model, subject=ended.digest, details=details)
     if json_:
         emit(showing.status_json(ended, records.log(), acted_on=False))
     else:

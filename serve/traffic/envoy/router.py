@@ -5,7 +5,7 @@ would start from. It starts and stops nothing.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +29,16 @@ from .routes import read as ways_in
 class EnvoyRouter:
     """Makes routes true through an Envoy's files; one change at a time, from any process."""
 
-    def __init__(self, proxy: Proxy, *, extras: Extras | None = None, timeout: float = 10.0) -> None:
-        self._started, self._extras, self._timeout = proxy, extras, timeout
+    def __init__(
+        self,
+        proxy: Proxy,
+        *,
+        extras: Extras | None = None,
+        timeout: float = 10.0,
+        applied: Callable[[Routes], None] = lambda routes: None,
+    ) -> None:
+        """`applied` is called with routes once they are in force."""
+        self._started, self._extras, self._timeout, self._applied = proxy, extras, timeout, applied
         self._places: Places = proxy.places
         self._edge: Edge = proxy.edge
 
@@ -61,6 +69,7 @@ class EnvoyRouter:
             if before.routes.get(routes.model) == routes:
                 return
             self._change(before, replace(before, routes={**before.routes, routes.model: routes}))
+            self._applied(routes)
 
     def relieve(self, model: str, share: float) -> None:
         """Have the model's fallback take that share of its requests, whatever its routes; 0 ends it.
