@@ -15,6 +15,8 @@
     ├── RolloutError                 exit 2   not now: one is on its way, another controller acts, a digest is blocked
     ├── RequestError                 exit 1   the server refused or failed one inference request
     ├── ObjectiveError               exit 1   no way of serving meets the objective at that rate
+    ├── InUseError                   exit 2   what is to go is in use; names who uses it, and nothing was removed
+    ├── UnapprovedError              exit 1   a release that a protected environment does not allow yet
     └── RegistryError                exit 1   a release that its verdict does not allow (3, 4: the verdict's own code)
 
 A model whose answers differ from the reference is no error: it is a report that did not pass
@@ -94,3 +96,13 @@ class RegistryError(SeatrialError):
     def __init__(self, what: str, *, where: str = "", next_step: str = "", exit_code: int = 1) -> None:
         super().__init__(what, where=where, next_step=next_step)
         self.exit_code = exit_code
+
+
+class UnapprovedError(SeatrialError):
+    """A release lacks the approvals of a protected environment; nothing was placed."""
+
+    exit_code = 1
+
+
+class InUseError(SeatrialError):
+    """What is to be retired or removed is in use; `what` says by whom, and nothing was removed."""
