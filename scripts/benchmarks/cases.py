@@ -41,7 +41,6 @@ _REFUSED = (
         for name in (
             "int8-zp",
             "uint8",
-            "no-zp",
             "zero-scale",
             "zero-wscale",
             "axis",
@@ -51,7 +50,10 @@ _REFUSED = (
         )
     ),
 )
-"""Recipes that must be refused, because they request something impossible."""
+"""Recipes that must be refused, because they request something impossible.
+
+``16-trt-lint/no-zp`` is none: without a zero point a Q/DQ pair is uint8 with 0, which TensorRT's builder takes.
+"""
 _PROBES = {"08-fp16-eps": "zeros", "02b-if-smooth-inner": "tail", "07-exclude-fused": "head", "tagdyn": "lengths"}
 """Cases that go wrong where the samples do not show it, and what shows it."""
 _TRAINED = frozenset({"prune", "qat", "distill"})  # their numbers differ from the source's on purpose
