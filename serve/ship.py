@@ -34,6 +34,7 @@ from seatrial.optimize.store import Store
 
 from .deployment import Deployment
 from .errors import ServerError
+from .release.entering import enter, entered
 from .release.registry import Registry, Release
 from .triton.control import Control, ModelStatistics
 from .triton.proof.golden import GoldenReport, ServedModel, replay
@@ -147,10 +148,8 @@ def ship(
 
     release = Registry(home / "releases").register(deployment.release, made.artifact, verdict, run=run)
     accepted.accept(home, *gating.read_gate(run))
-    # Placed unproven: no server has it yet, and its golden replies follow at once in the very server that will.
-    placement = place(made.artifact, deployment, store=store, repository=repository)
-    choose(repository, deployment.name, (placement.version,))
-    check(repository, (deployment.name,), store)
+    entered(release)
+    placement = _placed(work, made, release)
     with _server(repository, deployment.name, keep_up=keep_up) as server:
         served = _sail(work, server, made, placement, budget)
     _report(report, recipe, made, rows, verdict, run, served.load)
@@ -173,6 +172,20 @@ def _more_pairs(made: Build, budget: Budget, run: Path, pairs: int | None) -> tu
     wanted = pairs_for(measured, verdict) if pairs is None else pairs
     arms = {"base": made.reference.artifact, "candidate": made.artifact}
     return measured, continued(measured, verdict, budget, wanted, arms, made.data.samples("evaluation"))
+
+
+def _placed(work: _Workspace, made: Build, release: Release) -> Placement:
+    """Place the release as the one version that is served.
+
+    Unproven: no server has it yet, and its golden replies follow at once in the very server that will.
+    """
+    name, repository = work.deployment.name, work.folders.repository
+    placement = place(made.artifact, work.deployment, store=work.store, repository=repository)
+    choose(repository, name, (placement.version,))
+    check(repository, (name,), work.store)
+    details = {"version": placement.version, "digest": placement.digest}
+    enter("placed", model=placement.name, subject=release.label, details=details)
+    return placement
 
 
 def _judged(work: _Workspace, made: Build, budget: Budget, going_on: GateRun | None) -> Verdict:

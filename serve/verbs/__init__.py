@@ -17,6 +17,11 @@ VERBS = {
     "edge": "edge:edge",
     "routes": "edge:routes",
     "rollout": "rollout:app",
+    "approve": "governing:approve",
+    "review": "governing:review",
+    "catalogue": "retiring:catalogue",
+    "retire": "retiring:retire",
+    "trail": "governing:trail",
     "learn": "monitoring:learn",
     "watch": "monitoring:watch",
 }

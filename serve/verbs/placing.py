@@ -18,30 +18,46 @@ from seatrial.optimize.terminal import Json, Ref, emit, named, out, progress, st
 from ..deployment import Deployment, default_deployment
 from ..deployment.ensemble import Ensemble, is_ensemble
 from ..errors import UnprovenError
+from ..release.assessing import assessed
+from ..release.entering import enter, entered
+from ..release.guarded import check_approved, check_unprotected
+from ..release.record import Release
 from ..release.registry import Registry
 from ..triton.proof.ensemble import prove_ensemble
 from ..triton.proof.placed import Proof, prove
 from ..triton.repository.placement import Placement
 from ..triton.repository.placing import place as placing
 from ..triton.repository.placing import place_ensemble
-from .options import DEFAULT_REPOSITORY, Repository
+from .options import DEFAULT_REPOSITORY, DEFAULT_ROLES, Repository, Roles
 
 
 def register(
     ref: Ref,
     run: Annotated[Path, typer.Option(help="The folder of the gate's run with the verdict.")],
     name: Annotated[str, typer.Option(help="The release's name; default: the artifact's.")] = "",
+    criteria: Annotated[
+        Path | None,
+        typer.Option(help="Release criteria (TOML); default: serve/criteria/NAME.toml where that is there."),
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Make an artifact a numbered release. Refused unless the run, judged again from its raw values, is a PASS."""
+    """Make an artifact a numbered release. Refused unless the run, judged again from its raw values, is a PASS.
+
+    Where there are criteria, the verdict must meet them too: 1 one failed, 3 one was not checked or could not tell.
+    """
     artifact = named(ref)
     chosen = checked(name or artifact.name, "release name", where="--name")
-    release = Registry(machine.home() / "releases").register(chosen, artifact, rejudge(run), run=run)
+    verdict = rejudge(run)
+    assessment = assessed(chosen, verdict, criteria, home=machine.home())
+    release = Registry(machine.home() / "releases").register(chosen, artifact, verdict, run=run)
     accepted.accept(machine.home(), *read_gate(run))
+    entered(release, open_=assessment.open if assessment else ())
     if json_:
-        emit(asdict(release))
-    else:
-        out.print(f"{release.label} is {artifact.short}")
+        emit(asdict(release) | ({"criteria": assessment} if assessment else {}))
+        return
+    out.print(f"{release.label} is {artifact.short}")
+    if assessment and assessment.open:
+        out.print(f"open until traffic or realised figures decide: {', '.join(assessment.open)}", soft_wrap=True)
 
 
 def place(
@@ -73,6 +89,7 @@ def place(
         typer.Option(help="Let an ensemble's proof run this foreign model; you vouch for its code."),
     ] = None,
     repository: Repository = DEFAULT_REPOSITORY,
+    roles: Roles = DEFAULT_ROLES,
     json_: Json = False,
 ) -> None:
     r"""Write a proven release into the model repository as a new version, with its checked config.pbtxt.
@@ -80,13 +97,16 @@ def place(
     Proven means: a throwaway server loaded that configuration and answered golden inputs at batch 1, opt and max like
     ONNX Runtime on this machine. Otherwise nothing is placed. Exit codes: 1 the server refused it or gave other
     answers, 3 this machine cannot prove it. A file with \[\[steps]] is an ensemble over placed models: it must answer
-    as its steps do. Instances of kind "gpu" are configured and checked, but have not served yet (experimental).
+    as its steps do. A repository of a protected environment (--roles) takes approved releases only. Instances of kind
+    "gpu" are configured and checked, but have not served yet (experimental).
     """
     if deployment.suffix != ".onnx" and is_ensemble(config.read_text(deployment)):
+        check_unprotected(repository, roles)
         shown = _placed_ensemble(deployment, repository, tuple(allow_foreign or ()), unproven=unproven)
         _show_placed(*shown, json_=json_)
         return
-    found, chosen = _wanted(deployment, release, artifact, backend or flavour)
+    found, chosen, of = _wanted(deployment, release, artifact, backend or flavour)
+    environment = check_approved(repository, of, found, roles=roles, home=machine.home())
     if elsewhere and not unproven:
         raise UnprovenError(
             "a server on other hardware cannot be proven here, and nothing was placed",
@@ -95,18 +115,23 @@ def place(
         )
     proof = None if unproven else _proven(found, chosen, recipe)
     placement = placing(found, chosen, store=store(), repository=repository, elsewhere=elsewhere)
+    details = {"version": placement.version, "digest": placement.digest, "environment": environment}
+    enter("placed", model=placement.name, subject=of.label if of else placement.digest, details=details)
     _show_placed(placement, proof, json_=json_)
 
 
 def _wanted(
     path: Path, release: str, artifact: str, backend: Literal["python", "native"] | None
-) -> tuple[Artifact, Deployment]:
-    """Return what to place, and how: by a deployment file, or an ONNX file as it is."""
+) -> tuple[Artifact, Deployment, Release | None]:
+    """Return what to place, how, by a deployment file or an ONNX file as it is, and as which release."""
     if path.suffix == ".onnx":
         found = named(artifact or str(path))
-        return found, default_deployment(found, found.name).with_backend(backend)
+        return found, default_deployment(found, found.name).with_backend(backend), None
     chosen = config.load(path, Deployment).with_backend(backend)
-    return named(artifact or Registry(machine.home() / "releases").get(release or chosen.release).digest), chosen
+    if artifact:
+        return named(artifact), chosen, None
+    of = Registry(machine.home() / "releases").get(release or chosen.release)
+    return named(of.digest), chosen, of
 
 
 def _proven(artifact: Artifact, deployment: Deployment, recipe: Path | None) -> Proof:

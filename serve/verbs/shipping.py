@@ -23,9 +23,10 @@ from seatrial.optimize.units import format_milliseconds
 
 from .. import ship as shipping
 from ..deployment import Deployment
+from ..release.guarded import check_unprotected
 from ..ship import Shipment
 from ..shipped import shipped
-from .options import DEFAULT_REPOSITORY, Repository
+from .options import DEFAULT_REPOSITORY, DEFAULT_ROLES, Repository
 
 
 def ship(
@@ -56,6 +57,7 @@ def ship(
         raise ConfigError(
             "--pairs needs --continue", next_step="set design.pairs in the budget, or name a run with --continue"
         )
+    check_unprotected(repository, DEFAULT_ROLES)
     loaded = load_recipe(recipe)
     model = loaded.name.partition("-")[0]
     folder = going_on or run_folder("ship")
