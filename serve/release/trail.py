@@ -124,14 +124,19 @@ def entry_of(line: bytes, where: str = "") -> Entry:
     return Entry.parse(line, where=where)
 
 
+def needle(model: str) -> bytes:
+    """Return the bytes that stand in every line of a model."""
+    return b'"model":' + json.dumps(model).encode()
+
+
 def served_at(lines: Iterable[bytes], model: str, at: datetime) -> Served | None:
     """Return what `lines`, newest first, say was serving at that time; None where no switch came before.
 
     The first switch at or before that time decides. A clock that was set back is followed as it stood.
     """
-    needle = json.dumps(model).encode()
+    wanted = needle(model)
     for line in lines:
-        if b'"switched"' not in line or needle not in line:
+        if wanted not in line or b'"switched"' not in line:
             continue
         values = parse_json(line)
         if values.get("event") != "switched" or values.get("model") != model:

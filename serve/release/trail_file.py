@@ -25,7 +25,7 @@ from seatrial.optimize.plain import opened, read_plain, write_atomically
 from seatrial.optimize.record import Record
 
 from . import on_cryptography as keys
-from .trail import LINE_LIMIT, Entry, Event, Served, checked_chain, line_of, served_at
+from .trail import LINE_LIMIT, Entry, Event, Served, checked_chain, line_of, needle, served_at
 
 _HEAD_LIMIT = 4 * LINE_LIMIT
 _BLOCK = 1 << 16
@@ -186,7 +186,7 @@ class TrailFile:
 
     def served(self, model: str, at: datetime) -> Served | None:
         """Return which digests answered a model's live requests at that time, and at which share; None if unknown."""
-        return served_at(self._backwards(), model, at)
+        return served_at(self._backwards(needle(model)), model, at)
 
     def _lines_checked(self, head: Head | None) -> Iterator[Damage]:
         lines, size, last = self._lines(), 0, b""
@@ -272,8 +272,8 @@ class TrailFile:
         except FileNotFoundError:
             return 0
 
-    def _backwards(self) -> Iterator[bytes]:
-        """Yield whole lines, newest first, in blocks."""
+    def _backwards(self, holding: bytes = b"") -> Iterator[bytes]:
+        """Yield whole lines, newest first, in blocks; blocks without `holding` may be passed over."""
         try:
             stream = self.path.open("rb")
         except FileNotFoundError:
@@ -283,9 +283,14 @@ class TrailFile:
             while at:
                 start = max(0, at - _BLOCK)
                 stream.seek(start)
-                lines = (stream.read(at - start) + rest).split(b"\n")
-                rest, at = lines[0], start
-                yield from (line for line in reversed(lines[1:]) if line)
+                block = stream.read(at - start) + rest
+                first, end, others = block.partition(b"\n")
+                if not end:
+                    rest, at = block, start
+                    continue
+                rest, at = first, start
+                if holding in others:
+                    yield from (line for line in reversed(others.split(b"\n")) if line)
             if rest:
                 yield rest
 
