@@ -36,7 +36,7 @@ class Contract:
     quantized where the recipe names nothing (empty: whatever the quantizer can); `float_outputs` operators whose
     outputs are not quantized; `own_pairs` means a Q/DQ pair for each consumer of a tensor, `residuals` one before an
     Add that a convolution is fused with; `opset` is the lowest ONNX opset whose Q/DQ the target reads; `methods` are
-    those it has kernels for.
+    those it has kernels for, `fp8` whether static ones multiply in E4M3 too.
     """
 
     activations: Activations
@@ -53,6 +53,7 @@ class Contract:
     architecture: tuple[str, ...] = ()
     flags_any: tuple[str, ...] = ()
     gpu: bool = False
+    fp8: bool = False
 
     def requires(self) -> dict[str, Any]:
         """Return the requirements of an artifact for this target on the machine that runs it (`check` reads them)."""
@@ -103,6 +104,7 @@ TARGETS: Mapping[str, Contract] = {
         residuals=True,
         methods=("static",),
         gpu=True,
+        fp8=True,
     ),
 }
 

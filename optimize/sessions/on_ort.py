@@ -13,6 +13,7 @@ from ..samples import Array
 from .device import HOST, Device
 from .engine import Bound, Engine, ModelFiles, Opened, Provider
 from .on_ort_binding import OrtBound
+from .on_ort_opening import inference_session
 from .on_ort_providers import CPU, hold, left_to_cpu, names_of, refusal
 from .rows import in_runs
 
@@ -66,7 +67,7 @@ class OrtSession:
         if not optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=list(providers), enable_fallback=0)
+            self._session = inference_session(str(path), options, providers)
         except Exception as error:  # ONNX Runtime's exceptions share no base below Exception
             if path.exists() and (refused := refusal(names_of(providers)[0], device)) is not None:
                 raise refused from error

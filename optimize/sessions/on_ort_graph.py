@@ -23,6 +23,7 @@ from ..samples import Array
 from .device import HOST, Device
 from .engine import Provider
 from .on_ort import spec_of
+from .on_ort_opening import inference_session
 from .on_ort_providers import CPU, hold, names_of, refusal
 from .rows import first_run, in_runs
 
@@ -80,7 +81,7 @@ class Exposed:
             inner = {name for node in self._model.graph.node for name in node.output if name} - set(self.outputs)
             self._model.graph.output.extend([onnx.ValueInfoProto(name=name) for name in sorted(inner)])
             data = _rounded(self._model).SerializeToString()
-            self._session = ort.InferenceSession(data, options, providers=list(providers), enable_fallback=0)
+            self._session = inference_session(data, options, providers)
         except Exception as error:  # neither ONNX Runtime's nor protobuf's exceptions share a base
             raise refusal(names_of(providers)[0], device) or _refused(error, path) from error
         hold(self._session, providers, device)

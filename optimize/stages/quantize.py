@@ -14,6 +14,7 @@ from ..globs import check, check_operators, fits_any
 from ..quantization import (
     on_calibration,
     on_dynamic,
+    on_fp8,
     on_graph,
     on_noise,
     on_origin,
@@ -56,6 +57,7 @@ def run(config: QuantizeConfig, parent: Artifact, context: Context) -> Made:
     contract = TARGETS[target]
     context.progress(0.1, f"preparing for {target}")
     opset = max(contract.opset, 21 if any(_new_types(override) for override in config.overrides) else 0)
+    opset = max(opset, on_fp8.OPSET if config.precision == "fp8" else 0)
     work = _Work(config, contract, context, context.store.path(parent, FILE), opset)
     method = {"static": work.static, "dynamic": work.dynamic, "weight-only": work.weight_only}[config.method]
     made, notes = method()
@@ -70,9 +72,16 @@ def run(config: QuantizeConfig, parent: Artifact, context: Context) -> Made:
         files=(FILE,),
         inputs=parent.inputs,
         outputs=parent.outputs,
-        requires={} if config.method == "weight-only" and not contract.gpu else contract.requires(),
-        notes={"target": target, "method": config.method, **notes, **count},
+        requires=_requires(config, contract),
+        notes={"target": target, "method": config.method, "precision": config.precision, **notes, **count},
     )
+
+
+def _requires(config: QuantizeConfig, contract: Contract) -> dict[str, Any]:
+    """Return what the artifact needs of its hardware."""
+    if config.method == "weight-only" and not contract.gpu:
+        return {}
+    return contract.requires() | ({"compute_capability_least": "8.9"} if config.precision == "fp8" else {})
 
 
 def layers(config: QuantizeConfig, parent: Artifact, context: Context) -> tuple[str, ...]:
@@ -132,6 +141,8 @@ class _Work:
         if config.method == "weight-only":
             return self._nodes(model, frozenset(config.operators or on_weights.default(config.storage)))
         wanted = on_graph.operators(model, config.operators, self.contract.operators)
+        if config.precision == "fp8":
+            wanted = tuple(name for name in wanted if name in on_fp8.WEIGHTED)
         if config.smooth is not None and not wanted:  # integers before a smoothed tensor would undo the smoothing
             wanted = on_origin.WEIGHTED
         chosen = self._nodes(model, on_static.quantizable(wanted))
@@ -146,7 +157,8 @@ class _Work:
         """Q/DQ with ranges from the calibration split, smoothed and corrected where the recipe says so."""
         config, model = self.config, self.model
         nodes = self.chosen()
-        notes: dict[str, object] = {"activations": self.contract.activations, "ranges": config.ranges}
+        activations = "fp8" if config.precision == "fp8" else self.contract.activations
+        notes: dict[str, object] = {"activations": activations, "ranges": config.ranges}
         if config.smooth is not None:
             model, notes["smoothed"] = self._smooth(model, nodes, config.smooth)
         on_result.prove(self.source, model, **self._runs())
@@ -175,12 +187,14 @@ class _Work:
         Nodes at a tensor that no 8-bit scale holds (`too_wide`) are left out.
         """
         config, contract = self.config, self.contract
-        branches = residuals(model, nodes) if contract.residuals else ()
+        branches = residuals(model, nodes) if contract.residuals and config.precision == "int8" else ()
         tensors = [*on_graph.float_tensors(model, nodes), *(branch.tensor for branch in branches)]
         known = self._statistics(model, list(dict.fromkeys(tensors)), ())
         self.context.progress(0.8, "quantizing")
         symmetric = contract.activation_symmetric
         ranges = known.ranges(config.ranges, symmetric=symmetric, percentile=config.percentile)
+        if config.precision == "fp8":
+            return lambda source: on_fp8.quantized(source, nodes, ranges, per_channel=config.per_channel), [*nodes]
         why = {name: too_wide(known.tensors[name], ranges[name], symmetric=symmetric) for name in ranges}
         for node in model.graph.node:
             wide = next((name for name in (*node.input, *node.output) if why.get(name)), None)

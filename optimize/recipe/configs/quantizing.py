@@ -104,17 +104,22 @@ class QuantizeConfig(StageConfig):
     node that is fused with others is still meant by the name of each. A glob that fits no node is refused.
     `products` ``weighted`` leaves matrix products of two activations, as attention has them, in float.
 
+    `precision` ``fp8`` writes static Q/DQ in E4M3 instead of int8, a scale per output channel of a weight and one per
+    activation, for TensorRT on GPUs from compute capability 8.9 (experimental; ONNX Runtime runs it on the CPU, in
+    float, which is what parity compares). ``nvfp4`` is planned and refused.
+
     `coverage` is the least share of multiply-accumulates that must run in int8 on this machine, else the stage fails.
     """
 
     takes: ClassVar[Format] = "onnx"
     makes: ClassVar[Format] = "onnx"
-    libraries: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime-gpu", "numpy")
+    libraries: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime-gpu", "numpy", "ml_dtypes")
     needs_float: ClassVar[bool] = True
 
     kind: Literal["quantize"]
     target: Literal["auto", "x86-vnni", "x86", "arm64", "cuda", "tensorrt"] = "auto"
     method: Method = "static"
+    precision: Literal["int8", "fp8", "nvfp4"] = "int8"
     ranges: Literal["minmax", "entropy", "percentile", "mse"] = "minmax"
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     per_channel: bool = True
@@ -162,8 +167,27 @@ class QuantizeConfig(StageConfig):
                 where="quantize",
                 next_step=f"use {' or '.join(contracts[0].methods)}, or another target",
             )
+        if self.precision != "int8":
+            self._check_precision(contracts)
         for override in self.overrides:
             self._check(override, contracts)
+
+    def _check_precision(self, contracts: Sequence[Contract]) -> None:
+        def refuse(why: str, instead: str) -> ConfigError:
+            return ConfigError(why, where="quantize: precision", next_step=instead)
+
+        if self.precision == "nvfp4":
+            raise refuse("NVFP4 is planned: no kernel that could prove it has run here", 'use precision = "fp8"')
+        if self.method != "static":
+            raise refuse(f"fp8 does not apply to method {self.method!r}", 'use method = "static"')
+        if not any(contract.fp8 for contract in contracts):
+            raise refuse(f"target {self.target!r} has no kernels for fp8", 'use target = "tensorrt"')
+        if self.ranges not in ("minmax", "percentile"):
+            raise refuse(
+                f"ranges {self.ranges!r} are made for the even steps of integers", 'use "minmax" or "percentile"'
+            )
+        if wrong := [each.nodes for each in self.overrides if not each.keeps_float]:
+            raise refuse(f"the override of {wrong[0]} asks for integers beside fp8", 'use "float" there, or int8')
 
     def _check(self, override: Override, contracts: Sequence[Contract]) -> None:
         def refuse(why: str, instead: str) -> ConfigError:
