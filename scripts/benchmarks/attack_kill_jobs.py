@@ -177,6 +177,9 @@ JOBS: tuple[Job, ...] = (
     Job(text=f"ship small.toml {GATED} --repository models", codes=NOISY, share=0.1),
     Job(text="learn monitor.toml traffic.csv", share=1),
     Job(text="watch monitor.toml traffic.csv", share=1),
+    Job(text="rules monitor.toml --out rules", share=3),
+    Job(text="changes add small moved --at 2026-03-02T10:00 --kind pipeline", name="changes add", share=3),
+    Job(text="daily small --out day.md", share=3),
     Job(text=UP, lane="up", undo=("down",), again=(4,), share=6),
     Job(text="down", lane="up", undo=("down", UP), share=4),
     Job(text="load {url} --rate 20 --seconds 1", lane="served", codes=NOISY, share=4),
@@ -237,6 +240,7 @@ READING: Mapping[str, str] = {
     "trail list": "reads the trail",
     "trail export": "copies into a new folder",
     "rollout run": "goes on with what rollout start wrote, and is run after each of its kills",
+    "changes list": "reads",
     "rollout status": "reads",
     "rollout explain": "reads",
     **{

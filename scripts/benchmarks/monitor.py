@@ -14,6 +14,7 @@ from statistics import median
 
 import numpy as np
 
+from scripts.benchmarks import monitor_alerting
 from scripts.benchmarks.monitor_streams import HOUR, MONDAY, Drift, Mode, Stream
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
@@ -204,6 +205,7 @@ def main() -> int:
         "pipeline": partial(pipeline, seed=seed, repeats=chosen.repeats),
         "tolerance": partial(tolerance, seed=seed),
         "sketch-cost": partial(cost, seed=seed),
+        "alert": monitor_alerting.alert,
     }
     found: Rows = rows
     return run_rows("Measure what the monitor promises.", found, parents=[options])

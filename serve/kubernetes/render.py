@@ -7,13 +7,13 @@ between them; the same `Routes` drive Envoy's files on one machine.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import yaml
-
-from seatrial.optimize import experimental, scratch
-from seatrial.optimize.errors import ConfigError, MachineError
+from seatrial.optimize import experimental
+from seatrial.optimize.errors import ConfigError
 
 from ..deployment import Deployment
 from ..errors import RoutesError
+from ..generated import swapped
+from ..generated import yaml_text as _text
 from ..traffic.routes import Routes
 from ..triton.compiler.config import parse
 from . import argo, envoy_gateway, kserve, server
@@ -26,7 +26,6 @@ from .scaling import adapter_rule, autoscaler
 from .source import Source, read_source
 
 MARK = ".seatrial-rendered"
-STAGED = ".seatrial-render"
 """Marks a folder that `write` created and may therefore replace."""
 EXTRAS = ("kserve", "argo")
 
@@ -143,19 +142,8 @@ def write(files: Mapping[str, str], folder: Path) -> None:
             where=str(folder),
             next_step="name an empty folder",
         )
-    scratch.sweep(folder.parent, STAGED)
-    try:
-        with scratch.folder(STAGED, folder.parent) as staged:
-            for path, text in {**files, MARK: "seatrial render rewrites this folder on each run."}.items():
-                (staged / path).parent.mkdir(parents=True, exist_ok=True)
-                (staged / path).write_text(text)
-            scratch.take_over(staged, folder)
-    except OSError as error:
-        raise MachineError(
-            f"cannot write the manifests: {error.strerror or error}",
-            where=str(error.filename or folder),
-            next_step="free space there, or name another folder",
-        ) from error
+    with swapped({**files, MARK: "seatrial render rewrites this folder on each run."}, folder, "manifests"):
+        pass
 
 
 def left_to_do(deployment: Deployment, versions: Sequence[Source], cluster: Cluster) -> list[str]:
@@ -197,20 +185,3 @@ def _listing(names: Sequence[str]) -> Object:
         "kind": "Kustomization",
         "resources": list(names),
     }
-
-
-class _Text(yaml.SafeDumper):  # type: ignore[misc]
-    """Texts of several lines as blocks, and no anchors: what a person would write."""
-
-    def ignore_aliases(self, data: object) -> bool:
-        return True
-
-
-_Text.add_representer(
-    str,
-    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
-)
-
-
-def _text(content: Sequence[Object]) -> str:
-    return str(yaml.dump_all(content, Dumper=_Text, sort_keys=False, width=120, explicit_start=len(content) > 1))

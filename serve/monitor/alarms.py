@@ -5,16 +5,20 @@ plan's `hold`. Silence is a state of its own: traffic that should be there and i
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from seatrial.optimize.record import Record
 
 from .diagnosis import Cause
+from .service import TIERS, Tier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alarm(Record):
-    """One alarm: when it began, when evidence last renewed it, how often, and what it looks like. Times in seconds of
-    the Unix epoch, of the ends of windows. `ended` is None while it holds.
+class Alarm(Record, computed=("state",)):
+    """One alarm: when it began, when evidence last renewed it, how often, and what it looks like.
+
+    Times are those of the ends of windows, in seconds of the Unix epoch; `ended` is None while it holds. `tier` is the
+    highest that it reached, `harmed` the fraction of rows that it concerns at most; None in earlier records.
     """
 
     began: float
@@ -22,6 +26,13 @@ class Alarm(Record):
     times: int
     cause: Cause
     ended: float | None = None
+    tier: Tier = "warning"
+    harmed: float | None = None
+
+    @property
+    def state(self) -> Literal["holds", "ended"]:
+        """Whether it holds."""
+        return "holds" if self.ended is None else "ended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +56,22 @@ class Watched(Record):
         return self.alarms[-1] if self.alarms and self.alarms[-1].ended is None else None
 
 
-def raised(watched: Watched, end: float, cause: Cause) -> Watched:
-    """Return it with an alarm begun, or the one that holds renewed; the first cause stays, since it came first."""
+def raised(watched: Watched, end: float, cause: Cause, *, tier: Tier = "warning", harmed: float = 0.0) -> Watched:
+    """Return it with an alarm begun, or the one that holds renewed.
+
+    The first cause stays, since it came first; of the tiers and of what is harmed the largest.
+    """
     if (alarm := watched.alarm) is None:
-        return replace(watched, alarms=(*watched.alarms, Alarm(began=end, renewed=end, times=1, cause=cause)))
-    return replace(watched, alarms=(*watched.alarms[:-1], replace(alarm, renewed=end, times=alarm.times + 1)))
+        begun = Alarm(began=end, renewed=end, times=1, cause=cause, tier=tier, harmed=harmed)
+        return replace(watched, alarms=(*watched.alarms, begun))
+    again = replace(
+        alarm,
+        renewed=end,
+        times=alarm.times + 1,
+        tier=max(alarm.tier, tier, key=TIERS.index),
+        harmed=max(alarm.harmed or 0.0, harmed),
+    )
+    return replace(watched, alarms=(*watched.alarms[:-1], again))
 
 
 def held(watched: Watched, end: float, hold: float) -> Watched:

@@ -37,7 +37,7 @@ class Cause:
 
 def diagnose(baseline: Baseline, evidence: Evidence, faults: tuple[str, ...] = ()) -> Cause:
     """Name the kind of a change from what moved; `faults` are columns that were absent or of another type."""
-    moved = _moved(baseline, evidence)
+    moved = carrying(baseline, evidence)
     features = _features(baseline, moved)
     broken = [at for at in moved if baseline.quantities[at].what in _BROKEN and evidence.difference[at] > 0]
     marginal = [at for at in moved if baseline.quantities[at].what in ("location", "scale", "share")]
@@ -61,7 +61,7 @@ def _features(baseline: Baseline, moved: list[int]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _moved(baseline: Baseline, evidence: Evidence) -> list[int]:
+def carrying(baseline: Baseline, evidence: Evidence) -> list[int]:
     """Return the places of the quantities that carry the alarm, the strongest first."""
     part = np.log1p(baseline.weight * evidence.statistic)
     order = np.argsort(-part, kind="stable")

@@ -16,6 +16,7 @@ from seatrial.optimize import config
 from seatrial.optimize.errors import ConfigError
 
 from .quantities import TOLERANCES, Quantity, What
+from .service import Service
 
 SCHEMA = 1
 YEAR = 365.25 * 86_400.0  # seconds
@@ -65,7 +66,8 @@ class Plan:
     A window lasts `interval`; one with fewer than `rows` rows is joined with the next. `false_alarms_per_year` is the
     budget of the whole plan, whatever the number of features. `reference` is how much quiet traffic the baseline is
     learned from; below two weeks no season can be learned. An alarm ends when no new evidence came for `hold`. At most
-    `pairs` pairs of number features are watched, those with the strongest dependence.
+    `pairs` pairs of number features are watched, those with the strongest dependence. `service` says what alerts
+    need of the service around the model; a baseline does not depend on it.
     """
 
     schema: int
@@ -79,6 +81,7 @@ class Plan:
     hold: Positive = 86_400.0
     pairs: Annotated[int, Field(ge=0, le=5000)] = 1500
     tolerance: Tolerance = field(default_factory=Tolerance)
+    service: Service = field(default_factory=Service, repr=False)
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from seatrial.optimize.artifact import digest_file
 from seatrial.optimize.errors import IntegrityError, MissingError
 from seatrial.optimize.plain import write_atomically
-from seatrial.optimize.reading import decode, parse_json, read_bytes
+from seatrial.optimize.reading import parse_json, read_bytes
 
 from .alarms import Watched
 from .baseline import Baseline
@@ -183,4 +183,4 @@ def _state(
         for at, each in enumerate(head["waiting"])
     )
     state = State(at=head["at"], since=int(head["since"]), **arrays)
-    return (state, decode(Watched, head["watched"], where="state"), waiting), str(head["baseline"])
+    return (state, Watched.from_json(head["watched"], where="state"), waiting), str(head["baseline"])

@@ -14,6 +14,7 @@ from .diagnosis import diagnose
 from .learning import Learned
 from .plan import Plan
 from .season import cell
+from .tiers import harmed
 from .window import Window, merged
 
 _SILENT = 0.1  # of the least rows that the reference had at that hour: chosen
@@ -34,12 +35,13 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What a look at new traffic left: the state to keep, and the windows that it judged."""
+    """What a look at new traffic left: the state to keep, the windows judged, the intervals that were silent."""
 
     state: State
     watched: Watched
     waiting: tuple[Window, ...]
     judged: tuple[Judged, ...]
+    silent: tuple[tuple[float, float], ...] = ()
 
 
 def look(
@@ -50,13 +52,15 @@ def look(
 ) -> Look:
     """Judge intervals in order of time; those that end before what was judged already are counted and left out."""
     state, watched, waiting = kept or (fresh(learned.baseline), Watched(), ())
-    judged = list[Judged]()
+    judged, silent = list[Judged](), list[tuple[float, float]]()
     parts = list(waiting)
     for interval in intervals:
         if watched.until is not None and interval.start < watched.until:
             watched = replace(watched, late=watched.late + (interval.rows > 0))
             continue
         watched = _counted(learned, watched, interval)
+        if watched.silent_since is not None:
+            silent.append((interval.start, interval.end))
         parts.append(interval)
         if sum(each.rows for each in parts) >= plan.rows:
             window, parts = merged(parts), []
@@ -64,10 +68,11 @@ def look(
             judged.append(_judged(learned, window, evidence))
             if evidence.alarms or window.faults:
                 cause = diagnose(learned.baseline, evidence, window.faults)
-                watched = raised(watched, window.end, cause)
+                share = harmed(learned.baseline, evidence, window.faults)
+                watched = raised(watched, window.end, cause, tier=plan.service.tier(share), harmed=share)
                 state = restarted(state) if evidence.alarms else state
             watched = held(replace(watched, windows=watched.windows + 1), interval.end, plan.hold)
-    return Look(state=state, watched=watched, waiting=tuple(parts), judged=tuple(judged))
+    return Look(state=state, watched=watched, waiting=tuple(parts), judged=tuple(judged), silent=tuple(silent))
 
 
 def _counted(learned: Learned, watched: Watched, interval: Window) -> Watched:

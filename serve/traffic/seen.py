@@ -72,15 +72,15 @@ class Seen:
 
     @property
     def _failed(self) -> bool:
-        return self.grpc_status in _GRPC_FAILURES if self.grpc_status is not None else self.status >= 500
+        return self.grpc_status in GRPC_FAILURES if self.grpc_status is not None else self.status >= 500
 
     @property
     def _refused(self) -> bool:
         return self.grpc_status in _GRPC_REFUSALS if self.grpc_status is not None else 400 <= self.status < 500
 
 
-# UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE, DATA_LOSS
-_GRPC_FAILURES = frozenset({2, 4, 8, 13, 14, 15})
+GRPC_FAILURES = frozenset({2, 4, 8, 13, 14, 15})
+"""UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE, DATA_LOSS: faults of the service."""
 # INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, PERMISSION_DENIED, FAILED_PRECONDITION, OUT_OF_RANGE, UNIMPLEMENTED,
 # UNAUTHENTICATED
 _GRPC_REFUSALS = frozenset({3, 5, 6, 7, 9, 11, 12, 16})

@@ -24,4 +24,7 @@ VERBS = {
     "trail": "governing:trail",
     "learn": "monitoring:learn",
     "watch": "monitoring:watch",
+    "rules": "alerting:rules",
+    "changes": "alerting:changes",
+    "daily": "alerting:daily",
 }

@@ -1,25 +1,23 @@
 """Verbs of the monitor: learn what is normal of a model's traffic, and judge what came since."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seatrial.optimize.environment import home
-from seatrial.optimize.errors import ConfigError, MachineError
-from seatrial.optimize.locking import locked
+from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.tables import table
 from seatrial.optimize.terminal import Json, emit, led, out, progress
 
+from .options import DEFAULT_REPOSITORY, Repository
+
 if TYPE_CHECKING:
-    from ..monitor.alarms import Watched
     from ..monitor.learning import Learned
     from ..monitor.plan import Plan
-    from ..monitor.shelf import Shelf
-    from ..monitor.watching import Judged
+    from ..monitor.suspects import Diagnosed
+    from ..monitor.watching import Look
 
 PlanFile = Annotated[
     Path, typer.Argument(metavar="PLAN", help="A monitoring plan (TOML), for instance serve/monitors/example.toml.")
@@ -44,12 +42,13 @@ def learn(plan: PlanFile, files: Files, json_: Json = False) -> None:
     Exit codes: 0 learned, 2 wrong plan or table, 3 learned, but the reference alarms against itself.
     """
     from ..monitor import learning, on_duckdb
+    from ..monitor.looking import shelf_of
     from ..monitor.plan import load_plan
 
     chosen = load_plan(plan)
     with on_duckdb.opened(chosen, files) as traffic, progress() as report:
         learned = learning.learn(chosen, traffic, report)
-    with _shelf(chosen) as shelf:
+    with shelf_of(chosen.model) as shelf:
         shelf.keep_baseline(learned, chosen.digest)
     changes = _changes(learned, chosen)
     baseline = learned.baseline
@@ -91,46 +90,62 @@ def watch(
     until: Annotated[
         str, typer.Option(help="Judge up to this time (ISO 8601, or now): without rows until then it is silence.")
     ] = "",
+    every: Annotated[
+        float | None, typer.Option(min=0.1, max=86_400.0, help="Stay, and look again every so many seconds.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Look once and end; so it does without --every, too.")] = False,
+    delay: Annotated[
+        float, typer.Option(min=0.0, help="With --every: seconds that rows have to be written before they are judged.")
+    ] = 60.0,
+    metrics_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="With --every: serve http://127.0.0.1:PORT/metrics; 0: off.")
+    ] = 0,
+    repository: Repository = DEFAULT_REPOSITORY,
     json_: Json = False,
 ) -> None:
     """Judge a model's traffic that came since the last look, against what `learn` learned.
 
     Give the same growing tables again and again: every interval is judged once. An alarm holds until no new evidence
-    came for the plan's `hold`. Exit codes: 0 quiet, 1 an alarm holds, 2 wrong plan or table, 3 no traffic where there
-    should be some, or too few rows to judge, 5 a damaged record.
+    came for the plan's `hold`. A folder stands for the tables in it. With --every it is a service until SIGTERM or
+    Ctrl-C (exit code 0): it goes on whatever a look runs into, and a kill loses nothing.
+
+    Exit codes: 0 quiet, 1 an alarm holds, 2 wrong plan or table, 3 no traffic where there should be some, or too few
+    rows to judge, 5 a damaged record.
     """
-    from ..monitor import learning, on_duckdb, watching
+    from ..monitor import looking
     from ..monitor.plan import load_plan
+    from . import alerting
 
     chosen = load_plan(plan)
-    end = _until(until)
-    with _shelf(chosen) as shelf:
-        learned, digest = shelf.baseline()
-        if digest != chosen.digest:
+    if every is not None:
+        if once or until or json_:
             raise ConfigError(
-                "the plan is not the one that the baseline was learned by",
-                where=str(plan),
-                next_step=f"learn again: seatrial learn {plan} FILE, or take the changes back",
+                "--every looks again and again, up to now",
+                where="--every",
+                next_step="leave out --once, --until, --json",
             )
-        kept = shelf.state()
-        begin = kept[1].until if kept else None
-        with on_duckdb.opened(chosen, files) as traffic, progress() as report:
-            intervals = learning.windows(
-                chosen, learned.sketch, traffic, report, label="windows", begin=begin, until=end
-            )
-        look = watching.look(chosen, learned, kept, intervals)
-        shelf.keep_state(look.state, look.watched, look.waiting)
-    _show(chosen, look.watched, look.judged, json_=json_)
+        alerting.attend(plan, files, every=every, delay=delay, port=metrics_port)
+        return
+    if metrics_port:
+        raise ConfigError("metrics need a watch that stays", where="--metrics-port", next_step="add --every SECONDS")
+    end = alerting.seconds(until, "--until") if until else None
+    with looking.shelf_of(chosen.model) as shelf, progress() as report:
+        _, look = looking.judge(chosen, shelf, files, report, until=end, where=str(plan))
+        looking.keep(shelf, look)
+    _show(chosen, look, alerting.explained(chosen, look.watched, repository), json_=json_)
     if look.watched.alarm is not None:
         raise typer.Exit(1)
     if look.watched.silent_since is not None or not look.watched.windows:
         raise typer.Exit(3)
 
 
-def _show(plan: "Plan", watched: "Watched", judged: "tuple[Judged, ...]", *, json_: bool) -> None:
+def _show(plan: "Plan", look: "Look", found: "Diagnosed | None", *, json_: bool) -> None:
+    from .alerting import show_alarm
+
+    watched, judged = look.watched, look.judged
     alarm = watched.alarm
     if json_:
-        emit({"model": plan.model, "watched": watched, "judged": judged})
+        emit({"model": plan.model, "watched": watched, "judged": judged, "diagnosed": found})
         return
     until = _moment(watched.until) if watched.until is not None else "nothing"
     out.print(f"{plan.model}: {len(judged)} windows judged now, {watched.windows} in all, until {until}")
@@ -138,34 +153,10 @@ def _show(plan: "Plan", watched: "Watched", judged: "tuple[Judged, ...]", *, jso
         out.print(led("yellow", "note: ", f"{watched.late} intervals came after they had been passed over"))
     if watched.silent_since is not None:
         out.print(led("red", "silent ", f"since {_moment(watched.silent_since)}: usual traffic is missing"))
-    if alarm is None:
+    if alarm is None or found is None:
         out.print(led("green", "quiet ", f"{len(watched.alarms)} alarms in the past"))
         return
-    out.print(
-        led("bold red", "alarm ", f"since {_moment(alarm.began)}, last evidence {_moment(alarm.renewed)}"),
-    )
-    cause = alarm.cause
-    out.print(f"  features: {', '.join(cause.features[:8]) or 'none'}")
-    for reason in cause.reasons:
-        out.print(f"  {reason}")
-    advice = {
-        "patch": "this looks like the pipeline that feeds the model: find what changed there, and patch it",
-        "label": "the inputs moved: label a random sample to learn whether the model still holds",
-    }
-    out.print(f"  advice: {advice[cause.advice]}")
-
-
-@contextmanager
-def _shelf(plan: "Plan") -> "Iterator[Shelf]":
-    """Hold the folder of the model's monitor for the length of a block."""
-    from ..monitor.shelf import Shelf
-
-    folder = home() / "watch" / plan.model
-    busy = MachineError(
-        "another process watches this model", where=str(folder), next_step="wait for it to end, then retry"
-    )
-    with locked(folder.with_name(f"{plan.model}.lock"), seconds=10.0, busy=busy):
-        yield Shelf(folder=folder)
+    show_alarm(alarm, found)
 
 
 def _changes(learned: "Learned", plan: "Plan") -> list[dict[str, Any]]:
@@ -204,15 +195,3 @@ def _change(size: float) -> str:
 
 def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _until(text: str) -> float | None:
-    if not text:
-        return None
-    try:
-        moment = datetime.now(UTC) if text == "now" else datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigError(
-            f"{text!r} is not a time", where="--until", next_step="write it as 2026-03-02T10:00:00+00:00, or now"
-        ) from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

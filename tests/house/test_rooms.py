@@ -47,8 +47,8 @@ ORDER: Mapping[str, tuple[tuple[str, ...], ...]] = {
         (GROUND,),
         ("deployment", "release"),
         ("triton",),
-        ("traffic", "plan", "security", "monitor"),
-        ("kubernetes",),
+        ("traffic", "plan", "security"),
+        ("kubernetes", "monitor"),
         (TOP,),
     ),
 }

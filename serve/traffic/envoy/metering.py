@@ -3,9 +3,10 @@
 `EdgeMeter` counts nothing and is the meter of a watch without readers; `MeteredEdge` counts for Prometheus.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from .objectives import FAILED, GOOD, LATENCY, REQUESTS, SECONDS, served
 from .quarantine import is_cut
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ def reason(line: Mapping[str, Any]) -> str:
 class EdgeMeter:
     """Takes what happened and keeps nothing of it."""
 
+    def offers(self, models: Iterable[str]) -> None:
+        """Take which models there are, before their first request."""
+
     def request(self, line: Mapping[str, Any]) -> None:
         """Count one line of the access log."""
 
@@ -81,6 +85,16 @@ class MeteredEdge(EdgeMeter):
         self._refused = Counter(
             named("refused"), "Requests not answered by any version, by reason.", ("reason",), registry=registry
         )
+        self._requests = Counter(
+            REQUESTS, "Requests that count for a model's objectives.", ("model", "outcome"), registry=registry
+        )
+        self._seconds = Histogram(
+            LATENCY,
+            "Response time of a version in seconds, of good requests.",
+            ("model",),
+            buckets=SECONDS,
+            registry=registry,
+        )
         self._moved = Counter(
             named("moved"),
             "Requests kept off a version on trial because their client exceeded its fraction.",
@@ -101,6 +115,13 @@ class MeteredEdge(EdgeMeter):
         )
         self._unanswered = Counter(named("probes_failed"), "Probes without an answer from Envoy.", registry=registry)
 
+    def offers(self, models: Iterable[str]) -> None:
+        """Show each model from the start: a counter that begins with its first failure would hide it from a rate."""
+        for model in models:
+            self._seconds.labels(model)
+            for outcome in (GOOD, FAILED):
+                self._requests.labels(model, outcome)
+
     def request(self, line: Mapping[str, Any]) -> None:
         """Count one line of the access log."""
         if line.get("moved"):
@@ -110,6 +131,10 @@ class MeteredEdge(EdgeMeter):
         elif "version" in line:
             labels = (str(line.get("model", "")), str(line["version"]), str(line.get("grpc", line.get("status", ""))))
             self._answered.labels(*labels).inc()
+        if (found := served(line)) is not None:
+            self._requests.labels(found.model, FAILED if found.failed else GOOD).inc()
+            if not found.failed:
+                self._seconds.labels(found.model).observe(found.seconds)
 
     def death(self) -> None:
         """Count a death of a server under requests."""

@@ -38,6 +38,7 @@ class Watcher:
         lines, self._place = access_log.read_lines(self._log, parsing=_line)
         self._suspicion.learn(lines)  # what was answered before we came
         self._meter.quarantined(len(self._router.quarantine()))
+        self._meter.offers(model.name for model in proxy.edge.models)
 
     def look(self) -> Iterator[str]:
         """Take what is new; yields what was done, in words."""

@@ -2,37 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import duckdb
-import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
-from scripts.benchmarks.monitor_streams import HOUR, MONDAY, Stream
-from seatrial.serve.cli import app
-
-ROWS = 120
-STREAM = Stream(features=3, rows=ROWS, mode="season", seed=21)
-PLAN = 'schema = 1\nmodel = "shop"\n[features.f0]\nkind = "number"\n[features.f1]\nkind = "number"\n'
-PLAN += '[features.f2]\nkind = "number"\n'
-
-
-def table(path: Path, stream: Stream, first: int, last: int, *, names: Mapping[str, str] | None = None) -> Path:
-    """Write hours `first` to before `last` as a table; the last row is that of the hour after, which ends it."""
-    parts = [stream.at(hour) for hour in range(first, last)]
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    columns["time"] = np.concatenate([MONDAY + hour * HOUR + np.linspace(0, 3599, ROWS) for hour in range(first, last)])
-    columns["time"][-1] = MONDAY + last * HOUR
-    columns = {(names or {}).get(name, name): column for name, column in columns.items()}
-    kind = {".parquet": "(format parquet)", ".jsonl": "(format json)", ".csv": "(header)"}[path.suffix]
-    with duckdb.connect() as connection:
-        connection.register("rows", columns)
-        connection.execute(f"copy rows to '{path}' {kind}")
-    return path
+from scripts.benchmarks.monitor_streams import HOUR, MONDAY
+from tests.support.monitored import PLAN, STREAM, run, table
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +34,6 @@ def plan(tmp_path: Path, learned: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     path = tmp_path / "shop.toml"
     path.write_text(PLAN)
     return path
-
-
-def run(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(each) for each in words])
 
 
 def watched(plan: Path, *words: object, code: int) -> dict[str, Any]:
