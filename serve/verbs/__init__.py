@@ -24,4 +24,6 @@ VERBS = {
     "trail": "governing:trail",
     "learn": "monitoring:learn",
     "watch": "monitoring:watch",
+    "estimate": "estimating:estimate",
+    "outcomes": "outcomes:app",
 }
