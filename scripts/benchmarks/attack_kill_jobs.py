@@ -82,6 +82,11 @@ model = "small"
 kind = "number"
 [features.b]
 kind = "number"
+[estimate]
+label = "label"
+probabilities = { yes = "p" }
+[outcomes]
+request = "request"
 """
 DEPLOYMENT = """
 schema = 1
@@ -154,6 +159,7 @@ GATED = "--budget budget.toml --deployment small.deploy.toml"
 UP = "up --repository models --http-port 0 --grpc-port 0 --metrics-port 0"
 EDGE_UP, EDGE_DOWN = "edge up edge.toml", "edge down"
 STABLE = "routes set small --stable 1"
+REQUESTS = "--plan monitor.toml --traffic traffic.csv"
 CLIMB = "--largest 2 --rounds 1 --trials 1 --pairs 1 --seconds 1 --verify-seconds 1"
 JOBS: tuple[Job, ...] = (
     Job(text="init model.py:make --into made --input x=8", again=(2,), share=2),
@@ -180,6 +186,10 @@ JOBS: tuple[Job, ...] = (
     Job(text="rules monitor.toml --out rules", share=3),
     Job(text="changes add small moved --at 2026-03-02T10:00 --kind pipeline", name="changes add", share=3),
     Job(text="daily small --out day.md", share=3),
+    Job(text="outcomes add small outcomes.csv", name="outcomes add", share=2),
+    Job(text="outcomes judge monitor.toml traffic.csv", codes=(3,), name="outcomes judge", share=1),
+    Job(text=f"outcomes queue small --number 5 {REQUESTS} --to cases.csv", name="outcomes queue", share=1),
+    Job(text=f"outcomes export small --to train.csv {REQUESTS}", name="outcomes export", share=1),
     Job(text=UP, lane="up", undo=("down",), again=(4,), share=6),
     Job(text="down", lane="up", undo=("down", UP), share=4),
     Job(text="load {url} --rate 20 --seconds 1", lane="served", codes=NOISY, share=4),
@@ -225,6 +235,8 @@ READING: Mapping[str, str] = {
     "shadow report": "compares what an edge captured; a page where it is asked for",
     "supervise": "writes through restart and heal: the kill drill of scripts/benchmark-serve",
     "baseline show": "reads records",
+    "estimate": "reads what learn kept",
+    "outcomes show": "reads records",
     "baseline compare": "reads records",
     "edge check": "starts nothing",
     "edge quarantine": "one change of routes, as routes set makes it",
@@ -303,8 +315,13 @@ def seed(folder: Path) -> None:
     (work / "monitor.toml").write_text(MONITOR)
     rows = np.random.default_rng(1).normal(size=(60 * 120, 2))
     times = np.arange(len(rows)) * 30.0 + 1.7e9
-    lines = (f"{time},{one},{other}" for time, (one, other) in zip(times, rows, strict=True))
-    (work / "traffic.csv").write_text("\n".join(["time,a,b", *lines]))
+    lines = (
+        f"{time},{one},{other},r{number},{1 / (1 + np.exp(-one))},{'yes' if one + other > 0 else 'no'}"
+        for number, (time, (one, other)) in enumerate(zip(times, rows, strict=True))
+    )
+    (work / "traffic.csv").write_text("\n".join(["time,a,b,request,p,label", *lines]))
+    (work / "outcomes.csv").write_text("\n".join(["request,value", *(f"r{number},yes" for number in range(100, 300))]))
+    (work / "first.csv").write_text("\n".join(["request,value,chosen_by", *(f"r{at},no,random" for at in range(100))]))
     cluster = (ROOT / "serve" / "clusters" / "example.toml").read_text()
     (work / "cluster.toml").write_text(cluster.replace("schema = 1", 'schema = 1\nimage = "registry.test/triton"', 1))
     gate = ("gate", "small.fp32", "small", "--budget", "budget.toml", "--deployment", "small.deploy.toml")
@@ -314,6 +331,7 @@ def seed(folder: Path) -> None:
         ("register", "small", "--run", str(folder / "home" / "runs" / "passed")),
         ("place", "small.deploy.toml", "--repository", "models"),
         ("learn", "monitor.toml", "traffic.csv"),
+        ("outcomes", "add", "small", "first.csv"),
     ):
         code, said = done(words, folder)
         if code:

@@ -15,6 +15,8 @@ from statistics import median
 import numpy as np
 
 from scripts.benchmarks import monitor_alerting
+from scripts.benchmarks.monitor_labels import concept
+from scripts.benchmarks.monitor_outcomes import cause, estimate
 from scripts.benchmarks.monitor_streams import HOUR, MONDAY, Drift, Mode, Stream
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
@@ -206,6 +208,9 @@ def main() -> int:
         "tolerance": partial(tolerance, seed=seed),
         "sketch-cost": partial(cost, seed=seed),
         "alert": monitor_alerting.alert,
+        "estimate": partial(estimate, seed=seed, windows=40, references=10),
+        "cause": partial(cause, seed=seed, windows=24, references=8),
+        "concept": partial(concept, seed=seed, repeats=10, months=12),
     }
     found: Rows = rows
     return run_rows("Measure what the monitor promises.", found, parents=[options])

@@ -10,12 +10,13 @@ from typing import Literal
 
 import numpy as np
 
+from .attribution import Attributed
 from .baseline import Baseline
 from .detect import Evidence
 from .quantities import COUNTED
 
-Kind = Literal["pipeline", "data"]
-Advice = Literal["patch", "label"]
+Kind = Literal["pipeline", "data", "none", "covariate", "label", "concept", "unknown", "business"]
+Advice = Literal["patch", "label", "rollback", "retrain", "wait", "unknown"]
 _PART = 0.2  # of the alarm's evidence, on a log scale, from which a quantity counts as having moved
 _BROKEN = ("missing", "outside", "unseen")
 
@@ -25,7 +26,8 @@ class Cause:
     """The likely kind of a change, the advice that follows, the features to look at first, and the reasons.
 
     ``pipeline``: patch what feeds the model. ``data``: the inputs moved; label a random sample to learn whether the
-    model still holds. `against` is what speaks against the kind.
+    model still holds. The others rest on outcomes (`attribution`), ``business`` on a figure that fell. `against` is
+    what speaks against the kind.
     """
 
     kind: Kind
@@ -49,6 +51,29 @@ def diagnose(baseline: Baseline, evidence: Evidence, faults: tuple[str, ...] = (
         return Cause(kind="pipeline", advice="patch", features=features, reasons=tuple(reasons[:5]))
     shown = tuple(_described(baseline, evidence, at) for at in moved[:5])
     return Cause(kind="data", advice="label", features=features, reasons=shown)
+
+
+def advised(found: Attributed, *, harmed: bool, released: bool) -> Cause:
+    """Return the cause that outcomes point at, and what to do about it.
+
+    `harmed` says whether outcomes show that the model got worse, `released` whether a version began to serve shortly
+    before. New inputs or shares that do no harm are no reason to retrain.
+    """
+    advice: Advice = "unknown" if found.shift == "unknown" else "wait"
+    reasons = found.reasons
+    if harmed and found.shift in ("covariate", "label", "concept"):
+        advice = "retrain"
+    if harmed and released and found.shift in ("none", "concept"):
+        advice, reasons = "rollback", (*reasons, "a version began to serve shortly before")
+    elif harmed and found.shift == "none":
+        advice = "unknown"
+    return Cause(
+        kind=found.shift,
+        advice=advice,
+        features=(found.segment,) if found.segment else (),
+        reasons=reasons,
+        against=found.against,
+    )
 
 
 def _features(baseline: Baseline, moved: list[int]) -> tuple[str, ...]:

@@ -27,14 +27,15 @@ ASSUMES = "the answer to the same input has not changed"
 class Hypotheses:
     """The accuracy of one window by each hypothesis, with standard errors.
 
-    `calibrated` takes the confidences as they were calibrated on the reference. `covariate` weights the reference to
-    look like the window, `label` takes the classes' shares from the predictions. `separable` is the area under the
-    curve of a classifier that tells the window from the reference, 0.5 where nothing moved. `unsupported` is the share
-    of the window where the reference had next to nothing.
+    `calibrated` takes the confidences as they were calibrated on the reference; its error is that of the calibration
+    and of the window. `covariate` weights the reference to look like the window, `label` takes the classes' shares from
+    the predictions. `separable` is the area under the curve of a classifier that tells the window from the reference,
+    0.5 where nothing moved. `unsupported` is the share of the window where the reference had next to nothing.
     """
 
     rows: int
     calibrated: float
+    calibrated_error: float
     covariate: float
     covariate_error: float
     label: float
@@ -72,14 +73,20 @@ class Estimate:
 
 
 def estimated(found: Hypotheses, *, labels: int, checked: float | None = None) -> Estimate:
-    """Return the interval that covers both hypotheses.
+    """Return the interval that covers every hypothesis that the inputs leave open.
 
-    The half-width around covariate shift is 1.96 standard errors, half of what weighting changed, and half of the part
-    without support.
+    Where the window does not differ from the reference, the calibrated accuracy holds, within 1.96 standard errors: of
+    the window, and of the reference that it was calibrated on. Otherwise the half-width around covariate shift also has
+    half of the part without support, and label shift is in the interval. What weighting changed widens both by half.
     """
-    half = _NORMAL * found.covariate_error + 0.5 * abs(found.covariate - found.calibrated) + 0.5 * found.unsupported
-    half += _EXTRAPOLATED if found.separable > _SEPARABLE else 0.0
-    low, high = found.covariate - half, found.covariate + half
+    middle, error = found.calibrated, found.calibrated_error
+    gap = abs(found.covariate - found.calibrated)
+    half = 0.5 * gap
+    if found.moved:
+        middle, error = found.covariate, found.covariate_error
+        half += 0.5 * found.unsupported + (_EXTRAPOLATED if found.separable > _SEPARABLE else 0.0)
+    half += _NORMAL * error
+    low, high = middle - half, middle + half
     if found.moved:
         low = min(low, found.label - _NORMAL * found.label_error)
         high = max(high, found.label + _NORMAL * found.label_error)

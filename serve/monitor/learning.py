@@ -13,6 +13,7 @@ import numpy as np
 
 from seatrial.optimize.errors import ConfigError
 
+from .answering import Reference, reference_of
 from .baseline import LEAST, SEASONAL, Baseline, learn_baseline
 from .detect import fresh, ranked_features, restarted, step
 from .plan import Plan
@@ -92,6 +93,16 @@ def learn(plan: Plan, source: Source, progress: Progress) -> Learned:
         replayed=_replayed(baseline, of_enough_rows(intervals, plan.rows)),
         doubts=tuple(_doubts(plan, baseline, intervals)),
     )
+
+
+def labelled_reference(plan: Plan, source: Source) -> tuple[Reference | None, tuple[str, ...]]:
+    """Return the labelled rows that answers are judged by, and why there are none where the plan asks for some."""
+    if plan.estimate is None:
+        return None, ()
+    try:
+        return reference_of(plan, source.sample(_ROWS)), ()
+    except ValueError as error:
+        return None, (f"answers will not be judged, and their accuracy not estimated: {error}",)
 
 
 def windows(

@@ -52,12 +52,13 @@ class Traffic:
             f"select * exclude (moment, place) from traffic where {which} order by place",
             list(values),
         ).fetchnumpy()
-        return {name: _plain(column) for name, column in found.items()}
+        return {name: plain(column) for name, column in found.items()}
 
 
 @contextmanager
-def opened(plan: Plan, files: Sequence[Path]) -> Iterator[Traffic]:
-    """Read tables of one kind; of their columns only those that the plan names are kept.
+def opened(plan: Plan, files: Sequence[Path], *, answers: bool = False) -> Iterator[Traffic]:
+    """Read tables of one kind; of their columns only those that the plan names are kept, with `answers` also those of
+    answers, labels and groups.
 
     Raises:
         MissingError: no such file.
@@ -73,9 +74,10 @@ def opened(plan: Plan, files: Sequence[Path]) -> Iterator[Traffic]:
             source = connection.execute(f"select * from {reader} limit 0", [[str(each) for each in files]])
             names = [each[0] for each in source.description or ()]
             _check_time(plan, names, files)
+            selected = _selected(plan, names, answers=answers)
             connection.execute(
                 f"create temp table traffic as select *, row_number() over (order by moment) as place from "
-                f"(select {_MOMENT.format(time=_quoted(plan.time))} as moment, {_selected(plan, names)} from {reader})",
+                f"(select {_MOMENT.format(time=quoted(plan.time))} as moment, {selected} from {reader})",
                 [[str(each) for each in files]],
             )
             rows, known, first, last = connection.execute(
@@ -102,18 +104,23 @@ _MOMENT = (
 )
 
 
-def _selected(plan: Plan, names: Sequence[str]) -> str:
+def _selected(plan: Plan, names: Sequence[str], *, answers: bool) -> str:
     """Return the columns of the plan that are there: numbers as they read, other text kept so that it can be named."""
     parts = []
     for name, feature in plan.features.items():
         if name not in names:
             continue
-        column = _quoted(name)
+        column = quoted(name)
         text = f"cast({column} as varchar)"
         parts.append(f"try_cast({text} as double) as {column}" if feature.kind == "number" else f"{text} as {column}")
         if feature.kind == "number":
             wrong = f"{text} is not null and trim({text}) <> '' and try_cast({text} as double) is null"
-            parts.append(f"({wrong}) as {_quoted(WRONG + name)}")
+            parts.append(f"({wrong}) as {quoted(WRONG + name)}")
+    for name, kind in plan.also.items() if answers else ():
+        if name in names:
+            text = f"cast({quoted(name)} as varchar)"
+            text = f"try_cast({text} as double)" if kind == "number" else text
+            parts.append(f"{text} as {quoted(name)}")
     return ", ".join(parts) or "0 as nothing"
 
 
@@ -139,11 +146,12 @@ def _check_time(plan: Plan, names: Sequence[str], files: Sequence[Path]) -> None
         )
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """Return a name as SQL has it."""
     return '"' + name.replace('"', '""') + '"'
 
 
-def _plain(column: NDArray[Any]) -> NDArray[Any]:
+def plain(column: NDArray[Any]) -> NDArray[Any]:
     """Return a column with NaN or None where DuckDB masks it."""
     if not isinstance(column, np.ma.MaskedArray):
         return column

@@ -15,6 +15,7 @@ from pydantic import Field
 from seatrial.optimize import config
 from seatrial.optimize.errors import ConfigError
 
+from .plan_answers import Answers, Kpi, Outcomes
 from .quantities import TOLERANCES, Quantity, What
 from .service import Service
 
@@ -66,8 +67,9 @@ class Plan:
     A window lasts `interval`; one with fewer than `rows` rows is joined with the next. `false_alarms_per_year` is the
     budget of the whole plan, whatever the number of features. `reference` is how much quiet traffic the baseline is
     learned from; below two weeks no season can be learned. An alarm ends when no new evidence came for `hold`. At most
-    `pairs` pairs of number features are watched, those with the strongest dependence. `service` says what alerts
-    need of the service around the model; a baseline does not depend on it.
+    `pairs` pairs of number features are watched, those with the strongest dependence. `service` says what alerts need
+    of the service around the model, `estimate`, `outcomes` and `kpi` what the model answered and what became of it; a
+    baseline does not depend on them.
     """
 
     schema: int
@@ -82,6 +84,9 @@ class Plan:
     pairs: Annotated[int, Field(ge=0, le=5000)] = 1500
     tolerance: Tolerance = field(default_factory=Tolerance)
     service: Service = field(default_factory=Service, repr=False)
+    estimate: Answers | None = field(default=None, repr=False)
+    outcomes: Outcomes | None = field(default=None, repr=False)
+    kpi: tuple[Kpi, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
@@ -91,6 +96,12 @@ class Plan:
         if not self.features:
             raise ConfigError(
                 "nothing is watched", where="features", next_step='name a column: [features.age] with kind = "number"'
+            )
+        if self.kpi and (self.outcomes is None or len({each.name for each in self.kpi}) < len(self.kpi)):
+            raise ConfigError(
+                "business figures need [outcomes], and a name each that no other has",
+                where="kpi",
+                next_step="say in [outcomes] which column of the traffic is the request, and rename what is double",
             )
         if self.threshold < 2:
             raise ConfigError(
@@ -107,8 +118,21 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of everything that it says: a baseline holds for one plan."""
+        """The SHA-256 of all that a baseline depends on."""
         return f"sha256:{hashlib.sha256(repr(self).encode()).hexdigest()}"
+
+    @property
+    def also(self) -> Mapping[str, Literal["number", "text"]]:
+        """Columns that are read beside the features, with their kind: ids, answers, labels, groups."""
+        text, numbers = list[str](), list[str]()
+        if (said := self.estimate) is not None:
+            text += [said.label, said.answer]
+            numbers += [said.confidence, *said.probabilities.values()]
+        if self.outcomes is not None:
+            text += [self.outcomes.request, *self.outcomes.groups]
+        found: dict[str, Literal["number", "text"]] = dict.fromkeys(numbers, "number")
+        found |= dict.fromkeys(text, "text")
+        return {name: kind for name, kind in found.items() if name and name not in self.features}
 
     def tolerated(self, quantity: Quantity) -> float:
         """Return what is tolerated of a quantity: the feature's word, the plan's, the usual; of a pair the larger."""

@@ -22,6 +22,7 @@ from seatrial.optimize.plain import write_atomically
 from seatrial.optimize.reading import parse_json, read_bytes
 
 from .alarms import Watched
+from .answering import Reference
 from .baseline import Baseline
 from .detect import State
 from .learning import Learned
@@ -82,6 +83,30 @@ class Shelf:
             return None
         made, baseline = _read(self._state, content, _state)
         return made if baseline == digest_file(self._baseline) else None  # a kill came between the two files
+
+    def keep_reference(self, reference: Reference | None) -> None:
+        """Write the labelled rows of the reference, or remove those of before."""
+        if reference is None:
+            self._labelled.unlink(missing_ok=True)
+            return
+        arrays = {f"column{at}": column for at, column in enumerate(reference.columns.values())}
+        write_atomically(self._labelled, _packed({"names": list(reference.columns), "said": reference.said}, arrays))
+
+    def reference(self) -> Reference | None:
+        """Return the labelled rows of the reference; None where it had too few.
+
+        Raises:
+            IntegrityError: the file is damaged.
+        """
+        try:
+            content = read_bytes(self._labelled, next_step=LEARN)
+        except FileNotFoundError:
+            return None
+        return _read(self._labelled, content, _reference)
+
+    @property
+    def _labelled(self) -> Path:
+        return self.folder / "labelled.npz"
 
     @property
     def _baseline(self) -> Path:
@@ -167,6 +192,13 @@ def _learned(head: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> tuple[Lea
         doubts=tuple(map(str, head["doubts"])),
     )
     return learned, str(head["plan"])
+
+
+def _reference(head: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Reference:
+    columns = {str(name): arrays[f"column{at}"] for at, name in enumerate(head["names"])}
+    if len({each.shape for each in columns.values()}) != 1:
+        raise ValueError("arrays of different lengths")
+    return Reference(columns=columns, said=str(head["said"]))
 
 
 def _state(

@@ -27,4 +27,6 @@ VERBS = {
     "rules": "alerting:rules",
     "changes": "alerting:changes",
     "daily": "alerting:daily",
+    "estimate": "estimating:estimate",
+    "outcomes": "outcomes:app",
 }

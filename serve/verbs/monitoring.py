@@ -46,10 +46,12 @@ def learn(plan: PlanFile, files: Files, json_: Json = False) -> None:
     from ..monitor.plan import load_plan
 
     chosen = load_plan(plan)
-    with on_duckdb.opened(chosen, files) as traffic, progress() as report:
+    with on_duckdb.opened(chosen, files, answers=True) as traffic, progress() as report:
         learned = learning.learn(chosen, traffic, report)
+        reference, without = learning.labelled_reference(chosen, traffic)
     with shelf_of(chosen.model) as shelf:
         shelf.keep_baseline(learned, chosen.digest)
+        shelf.keep_reference(reference)
     changes = _changes(learned, chosen)
     baseline = learned.baseline
     if json_:
@@ -64,7 +66,7 @@ def learn(plan: PlanFile, files: Files, json_: Json = False) -> None:
                 "false_alarms_per_year": chosen.false_alarms_per_year,
                 "smallest_changes": changes,
                 "replayed": [{"at": _moment(time), "feature": name} for time, name in learned.replayed],
-                "doubts": learned.doubts,
+                "doubts": (*learned.doubts, *without),
             }
         )
     else:
@@ -76,7 +78,7 @@ def learn(plan: PlanFile, files: Files, json_: Json = False) -> None:
         head = ("of a feature", "watched", *(f"found in {name}" for name in _HORIZONS), "unit")
         title = "The smallest changes that will be found: median of the features (and the largest); --json has each"
         out.print(table(head, _summary(changes), left=("of a feature", "unit"), title=title))
-        for doubt in learned.doubts:
+        for doubt in (*learned.doubts, *without):
             out.print(led("yellow", "note: ", doubt))
         for time, name in learned.replayed:
             out.print(led("yellow", "in the reference itself: ", f"an alarm at {_moment(time)}, {name} first"))

@@ -8,8 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from seatrial.serve.monitor.answering import Labelled
 from seatrial.serve.monitor.estimate import Estimate, Hypotheses, estimated, under_label_shift
-from seatrial.serve.monitor.on_sklearn import AccuracyEstimator, Labelled
+from seatrial.serve.monitor.on_sklearn import AccuracyEstimator
 from seatrial.serve.monitor.quantities import Floats
 
 
@@ -85,6 +86,7 @@ def test_what_weighting_changed_widens_the_interval() -> None:
     still = Hypotheses(
         rows=1000,
         calibrated=0.8,
+        calibrated_error=0.01,
         covariate=0.8,
         covariate_error=0.01,
         label=0.6,
