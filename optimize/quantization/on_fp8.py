@@ -6,6 +6,7 @@ a plain cast would give NaN.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -77,7 +78,7 @@ class _Work:
         """Put a pair before one input of a node; return the tensor that the node is to read."""
         name = node.input[slot]
         bound = max(-self.ranges[name][0], self.ranges[name][1])
-        scale = add_constant(self.model, f"{name}_scale", np.float32(bound / GREATEST if bound > 0 else 1.0))
+        scale = add_constant(self.model, f"{name}_scale", np.array(bound / GREATEST if bound > 0 else 1.0, np.float32))
         codes = fresh(f"{name}_fp8", self.taken)
         self._add("QuantizeLinear", [name, scale, self.zero], codes)
         return self._restored(name, codes, scale, self.zero, None)
@@ -97,7 +98,7 @@ class _Work:
         self._add("DequantizeLinear", [codes, scale, zero], restored, **({} if axis is None else {"axis": axis}))
         return restored
 
-    def _add(self, operator: str, inputs: Sequence[str], output: str, **attributes: int) -> None:
+    def _add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> None:
         name = fresh(f"{output}_{operator}", self.taken)
         self.nodes.append(onnx.helper.make_node(operator, inputs, [output], name, **attributes))
 

@@ -32,6 +32,9 @@ _ADVICE = {
     "patch": "this looks like the pipeline that feeds the model: find what changed there, and patch it",
     "label": "the inputs moved: label a random sample to learn whether the model still holds",
     "rollback": "a deployment stands right before it: take it back",
+    "retrain": "answers to the same inputs have changed: train with the new outcomes",
+    "wait": "nothing is to be done yet",
+    "unknown": "what is known does not say what to do: label a random sample",
 }
 
 
