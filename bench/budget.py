@@ -164,13 +164,20 @@ class LedgerLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Budget(Record, what="the stored budget", next_step="run the gate again", sparse=("checks", "ledger")):
+class Budget(
+    Record,
+    what="the stored budget",
+    next_step="run the gate again",
+    sparse=("checks", "ledger", "engine", "base_engine"),
+):
     """Design, limits, and the error rates that the verdict promises.
 
     `alpha_pass` bounds the chance of passing a regression of exactly the margin, per metric; `alpha_fail` the chance of
     failing any metric that is within its margin, over the whole family. `price` names a line of ``prices.toml``,
     `recipe` the recipe (relative to the budget's file) whose evaluation samples and metric judge quality. `checks` ask
     more of quality than that one metric, `ledger` says what small losses may add up to over many candidates.
+    `engine` serves the candidate and `base_engine` the base, by the names that recipes use; empty: the
+    deployment's, for the candidate the recipe's where the deployment names none.
 
     Stored beside a run; what was added later is left out where it stands at its default, so that digests stay.
     """
@@ -184,6 +191,8 @@ class Budget(Record, what="the stored budget", next_step="run the gate again", s
     price: str = "aws-c7i-large"
     checks: tuple[Annotated[Check, BY_KIND], ...] = ()
     ledger: LedgerLimits | None = None
+    engine: str = ""
+    base_engine: str = ""
 
     def __post_init__(self) -> None:
         names = [limit.metric for limit in self.limits]

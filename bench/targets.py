@@ -46,7 +46,7 @@ class Endpoint:
     to the server, which a measurement should not do. `pids` are root processes on this machine whose memory counts
     (with their children); empty where the server runs elsewhere. `metrics_url` is where its Prometheus counters are,
     where known. Who started the server may say how many seconds loading the model took (`load_seconds`) and how many
-    bytes of each GPU's memory were taken before, by UUID (`device_baseline`).
+    bytes of each GPU's memory were taken before, by UUID (`device_baseline`), and which `engine` runs the model.
     """
 
     url: str
@@ -59,6 +59,7 @@ class Endpoint:
     metrics_url: str | None = None
     load_seconds: float | None = None
     device_baseline: Mapping[str, int] = field(default_factory=dict)
+    engine: str = ""
 
     @property
     def address(self) -> tuple[str, int]:

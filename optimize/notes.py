@@ -16,6 +16,7 @@ from .plain import STAGED, parse_json, read_plain
 
 LIMIT = 256 << 20  # largest note in bytes; statistics of a large model have some megabytes
 ROOMS = (
+    "candidates",
     "coverage",
     "figures",
     "ingredients",

@@ -159,10 +159,12 @@ def _options(
     context.obj = {"hosting": _hosting, "inspectors": {"releases": _releases}}
 
 
-def _hosting(deployment: Path | None, scratch: Path, slow: float) -> tuple["Host", int | None]:
+def _hosting(
+    deployment: Path | None, scratch: Path, slow: float, engine: str = "", otherwise: str = ""
+) -> tuple["Host", int | None]:
     from .verbs.hosting import hosting
 
-    return hosting(deployment, scratch, slow)
+    return hosting(deployment, scratch, slow, engine, otherwise)
 
 
 def _releases(home: Path, repair: bool) -> "Inspection":

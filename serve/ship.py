@@ -6,7 +6,7 @@ version is placed beside the others, a release is a record, the server goes down
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from seatrial.bench.budget import Budget
@@ -25,7 +25,7 @@ from seatrial.bench.schedule import poisson
 from seatrial.bench.targets import endpoint_of
 from seatrial.bench.verdict import Verdict
 from seatrial.optimize.building.build import build
-from seatrial.optimize.building.built import Build
+from seatrial.optimize.building.built import Build, check_engines
 from seatrial.optimize.building.figures import StepMetrics, below_floor, figures
 from seatrial.optimize.quality import metric
 from seatrial.optimize.recipe.data import Data
@@ -36,6 +36,7 @@ from .deployment import Deployment
 from .errors import ServerError
 from .release.entering import enter, entered
 from .release.registry import Registry, Release
+from .triton import engines
 from .triton.control import Control, ModelStatistics
 from .triton.proof.golden import GoldenReport, ServedModel, replay
 from .triton.repository.placement import Placement
@@ -62,7 +63,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shipment:
-    """Result of the walk; the later fields are None if the verdict ended it."""
+    """Result of the walk; the later fields are None if the verdict ended it. `engine`: named by recipe or budget."""
 
     build: Build
     figures: tuple[StepMetrics, ...]
@@ -72,6 +73,7 @@ class Shipment:
     placement: Placement | None = None
     served: Served | None = None
     report: Path | None = None
+    engine: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -96,10 +98,14 @@ class ShipFolders:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Workspace:
-    """Inputs of every step of the walk: recipe and deployment, their data and store, its folders and progress."""
+    """Inputs of every step of the walk: recipe and deployment, their data and store, its folders and progress.
+
+    `deployment` has the engine that serves what was built, `given` the one that was written.
+    """
 
     recipe: Recipe
     deployment: Deployment
+    given: Deployment
     folders: ShipFolders
     store: Store
     data: Data
@@ -119,6 +125,9 @@ def ship(
 ) -> Shipment:
     """Take a recipe from its source to a served, loaded and reported release.
 
+    The engine that serves it is the budget's, the deployment's or the recipe's, the first that is named; the
+    fp32 that it is gated against runs in the budget's `base_engine`, else as the deployment says.
+
     `going_on`: the gate in the run's folder could not tell, so more of its pairs are measured (`pairs` in all, or as
     many as its verdict asks for), and the walk goes on from there.
 
@@ -129,22 +138,30 @@ def ship(
         raise ServerError("a server is already running", next_step="stop it first: seatrial down")
     gating.check_batch(budget, deployment.max_batch_size or None)
     check_machine(deployment)
+    engine = _engine(recipe, budget, deployment)
     home, repository, run = folders.home, folders.repository, folders.run
     store = Store(home / "store")
     made = build(recipe, store, progress)
     work = _Workspace(
-        recipe=recipe, deployment=deployment, folders=folders, store=store, data=made.data, progress=progress
+        recipe=recipe,
+        deployment=engines.deployed_in(deployment, made.artifact, engine) if engine else deployment,
+        given=deployment,
+        folders=folders,
+        store=store,
+        data=made.data,
+        progress=progress,
     )
     rows = figures(made, store, progress)
-    if broken := below_floor(made, rows):
-        return Shipment(build=made, figures=rows, below_floor=broken)
+    begun = Shipment(build=made, figures=rows, below_floor=below_floor(made, rows), engine=engine)
+    if begun.below_floor:
+        return begun
 
     before, judging = _more_pairs(made, budget, run, pairs) if going_on else (None, budget)
     verdict = _judged(work, made, judging, before)
     report = run / "report.html"
     if verdict.outcome != "PASS":
         _report(report, recipe, made, rows, verdict, run, None)
-        return Shipment(build=made, figures=rows, below_floor="", verdict=verdict, report=report)
+        return replace(begun, verdict=verdict, report=report)
 
     release = Registry(home / "releases").register(deployment.release, made.artifact, verdict, run=run)
     accepted.accept(home, *gating.read_gate(run))
@@ -153,16 +170,16 @@ def ship(
     with _server(repository, deployment.name, keep_up=keep_up) as server:
         served = _sail(work, server, made, placement, budget)
     _report(report, recipe, made, rows, verdict, run, served.load)
-    return Shipment(
-        build=made,
-        figures=rows,
-        below_floor="",
-        verdict=verdict,
-        release=release,
-        placement=placement,
-        served=served,
-        report=report,
-    )
+    return replace(begun, verdict=verdict, release=release, placement=placement, served=served, report=report)
+
+
+def _engine(recipe: Recipe, budget: Budget, deployment: Deployment) -> str:
+    """Return the engine that budget or recipe name for serving, where this machine has it; empty: the deployment's."""
+    name = budget.engine or engines.of_recipe(recipe.engine, deployment)
+    if name:
+        check_engines(recipe.measured_in(name))
+        engines.named(name)
+    return name
 
 
 def _more_pairs(made: Build, budget: Budget, run: Path, pairs: int | None) -> tuple[GateRun, Budget]:
@@ -197,6 +214,7 @@ def _judged(work: _Workspace, made: Build, budget: Budget, going_on: GateRun | N
         budget,
         GateSetup(
             host=host(work.store, work.deployment, scratch=work.folders.home / "work"),
+            base_host=host(work.store, work.given, scratch=work.folders.home / "work", engine=budget.base_engine),
             max_batch=work.deployment.max_batch_size or None,
             samples=samples,
             metric=score,

@@ -51,7 +51,7 @@ class _Setup:
 
     artifacts: dict[Arm, Artifact]
     budget: Budget
-    host: Host
+    hosts: Mapping[Arm, Host]
     samples: Samples
     metric: served.Metric
     folder: Path
@@ -99,7 +99,7 @@ def gate(
     setup = _Setup(
         artifacts={"base": base, "candidate": candidate},
         budget=budget,
-        host=means.host,
+        hosts={"base": means.base_host or means.host, "candidate": means.host},
         samples=means.samples,
         metric=means.metric,
         folder=means.folder,
@@ -271,7 +271,7 @@ def _run_slot(setup: _Setup, slot: Slot, attempt: int, *, again: bool) -> SlotRe
     )
     began = time.perf_counter()
     try:
-        with setup.host(setup.artifacts[slot.arm]) as endpoint:
+        with setup.hosts[slot.arm](setup.artifacts[slot.arm]) as endpoint:
             try:
                 record = _measured(setup, record, endpoint, began)
             except SourceError:
@@ -312,6 +312,7 @@ def _measured(setup: _Setup, record: SlotRecord, endpoint: Endpoint, began: floa
         served.warm_up(endpoint, inputs, (1,), 1)
         first, startup = time.perf_counter() - asked, time.perf_counter() - began
         record = replace(record, load_seconds=endpoint.load_seconds, first_inference=first, startup=startup)
+        record = replace(record, engine=endpoint.engine)
         served.warm_up(endpoint, inputs, (max(batches),), 1)
         memory.mark("largest_first")
         served.warm_up(endpoint, inputs, batches, design.warmup_requests)

@@ -27,8 +27,9 @@ class Generator:
 class GateSetup:
     """Arguments of every gate besides its arms, as `bench.gating.gate.gate` takes them.
 
-    Every slot gets a fresh server from `host`, which takes batches up to `max_batch` where that is known. `samples` is
-    the evaluation set with labels, `metric` scores answers sample by sample. Raw results go into `folder` as they come.
+    Every slot gets a fresh server from `host`, which takes batches up to `max_batch` where that is known. The base
+    has its own from `base_host`, where that is given: another engine may serve it. `samples` is the evaluation set with
+    labels, `metric` scores answers sample by sample. Raw results go into `folder` as they come.
     """
 
     host: Host
@@ -38,3 +39,4 @@ class GateSetup:
     max_batch: int | None = None
     progress: Progress | None = None
     generator: Generator = field(default_factory=Generator)
+    base_host: Host | None = None

@@ -44,7 +44,7 @@ def judge(run: GateRun, budget: Budget) -> Verdict:
         if over:
             break
     notes = (*_look_notes(verdict, looks, number), *_continued(run, budget), *_loss_notes(verdict))
-    notes += (*exercised(part, budget.design.quality_batch), *_cost(part))
+    notes += (*exercised(part, budget.design.quality_batch), *_engines(part), *_cost(part))
     return replace(verdict, budget=budget.digest, looks=looks, notes=notes)
 
 
@@ -100,6 +100,17 @@ def _loss_notes(verdict: Verdict) -> tuple[str, ...]:
         f"{finding.metric} is significantly worse ({math.expm1(found[0]):+.1%}), within budget"
         for finding in verdict.findings
         if (found := real_loss(finding)) is not None
+    )
+
+
+def _engines(run: GateRun) -> tuple[str, ...]:
+    """Name the engine that served each arm, where the hosts of the run say so."""
+    found = {arm: sorted({record.engine for record in run.arm(arm) if record.engine}) for arm in ARMS}
+    if not any(found.values()):
+        return ()
+    base, candidate = (" and ".join(found[arm]) or "an unknown engine" for arm in ARMS)
+    return (
+        f"served in {base}" if base == candidate else f"the base was served in {base}, the candidate in {candidate}",
     )
 
 

@@ -88,7 +88,7 @@ class SaturationUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SlotRecord(Record, schema=1, what="the record of a slot", next_step=_AGAIN, beside=_ARRAYS):
+class SlotRecord(Record, schema=1, what="the record of a slot", next_step=_AGAIN, beside=_ARRAYS, sparse=("engine",)):
     """Raw values of one slot.
 
     Arrays in seconds, one entry per scheduled request: `latency` from the intended send, `service` from the actual one,
@@ -101,6 +101,7 @@ class SlotRecord(Record, schema=1, what="the record of a slot", next_step=_AGAIN
     `load_seconds` is how long the server took to load the model, `first_inference` how long its first answer took.
     `server` is what the server counted during the open-loop load, `device` and `energy` what the accelerator's counters
     say; each is unavailable where nothing was measured. `checks` holds the raw values of the quality checks.
+    `engine` is what ran the model in the server, where its host says so.
     """
 
     slot: Slot
@@ -130,6 +131,7 @@ class SlotRecord(Record, schema=1, what="the record of a slot", next_step=_AGAIN
     fault_kind: Literal["", "model", "environment"] = ""
     started_at: str = ""
     seconds: float = 0.0
+    engine: str = ""
 
     @property
     def name(self) -> str:

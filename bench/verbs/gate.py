@@ -1,9 +1,10 @@
 """The gate verb. It needs fresh servers, which this floor cannot start: the command's context has what makes them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import typer
 
@@ -11,7 +12,7 @@ from seatrial.optimize import environment as machine
 from seatrial.optimize.building.built import check_engines
 from seatrial.optimize.quality import metric
 from seatrial.optimize.recipe.data import Data
-from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.recipe.recipe import Recipe, load_recipe
 from seatrial.optimize.terminal import Json, emit, err, led, named, out, progress, store
 
 from .. import report as reporting
@@ -27,10 +28,17 @@ from ..runs import run_folder
 from ..targets import Host
 from ..verdict import Verdict
 
-Hosting = Callable[[Path | None, Path, float], tuple["Host", int | None]]
-"""Maps a deployment file (None: the default), a scratch folder and a slow-down (0: none) to the gate's host and the
-batches that it accepts.
-"""
+
+class Hosting(Protocol):
+    """Maps a deployment file (None: the default), a scratch folder and a slow-down (0: none) to the gate's host and the
+    batches that it accepts.
+    """
+
+    def __call__(
+        self, deployment: Path | None, scratch: Path, slow: float, engine: str = "", otherwise: str = "", /
+    ) -> tuple[Host, int | None]:
+        """Return them; `engine` serves in place of the deployment's, `otherwise` where the deployment names none."""
+        ...
 
 
 def gate(
@@ -44,6 +52,13 @@ def gate(
     deployment: Annotated[
         Path | None, typer.Option(help="Deployment of both (TOML); default: the Python backend, batches to 32.")
     ] = None,
+    engine: Annotated[
+        str,
+        typer.Option("--engine", help="Engine that serves CANDIDATE. Default: the budget's, deployment's or recipe's."),
+    ] = "",
+    base_engine: Annotated[
+        str, typer.Option("--base-engine", help="Engine that serves BASE. Default: the budget's or the deployment's.")
+    ] = "",
     out_folder: Annotated[Path | None, typer.Option("--out", help="Folder for the raw results.")] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Only print what the gate could certify and how long it takes.")
@@ -58,13 +73,15 @@ def gate(
 
     PASS (exit 0), FAIL (1), INCONCLUSIVE (3) or INVALID (4: the machine or the load spoiled the run). Everything
     raw is kept in the run's folder; seatrial report RUN judges it again, offline. Says beforehand what it can
-    certify on this class of machine, from the archive that seatrial aa fills, or from stated assumptions.
+    certify on this class of machine, from the archive that seatrial aa fills, or from stated assumptions. The verdict
+    names the engines that served both.
     """
     limits, folder = load_budget(budget), out_folder or run_folder("gate")
+    limits = replace(limits, engine=engine or limits.engine, base_engine=base_engine or limits.base_engine)
     if _forecast(base, limits, folder, plan=plan, json_=json_):
         return
-    made = context.obj["hosting"](deployment, machine.home() / "work", 0.0)
-    verdict = _run(base, candidate, limits, recipe or limits.recipe_path(budget), made, folder)
+    asked = load_recipe(recipe or limits.recipe_path(budget))
+    verdict = _run(base, candidate, limits, asked, _hosts(context.obj["hosting"], deployment, limits, asked), folder)
     _tell(verdict, folder, json_=json_)
     if verdict.outcome == "INCONCLUSIVE" and on_inconclusive == "warn":
         err.print(led("yellow", "warning:", " INCONCLUSIVE does not block here (--on-inconclusive warn)"))
@@ -72,11 +89,27 @@ def gate(
     raise typer.Exit(verdict.exit_code)
 
 
+def _hosts(
+    hosting: Hosting, deployment: Path | None, budget: Budget, recipe: Recipe
+) -> tuple[Host, Host | None, int | None]:
+    """Return the host of the candidate, that of the base where it is another one, and the largest batch."""
+    for engine in {budget.engine, budget.base_engine}:
+        check_engines(recipe.measured_in(engine))
+    scratch = machine.home() / "work"
+    base, largest = hosting(deployment, scratch, 0.0, budget.base_engine)
+    host, _ = hosting(deployment, scratch, 0.0, budget.engine, recipe.engine)
+    return host, base, largest
+
+
 def _run(
-    base: str, candidate: str, budget: Budget, recipe: Path, hosted: tuple[Host, int | None], folder: Path
+    base: str,
+    candidate: str,
+    budget: Budget,
+    loaded: Recipe,
+    hosts: tuple[Host, Host | None, int | None],
+    folder: Path,
 ) -> Verdict:
-    loaded, kept = load_recipe(recipe), store()
-    check_engines(loaded)
+    kept = store()
     samples = Data(loaded, kept, machine.environment()).samples("evaluation")
     one, other, score = named(base), named(candidate), metric(loaded)
     with progress() as report, kept_on_interrupt(folder):
@@ -86,8 +119,9 @@ def _run(
             other,
             budget,
             GateSetup(
-                host=hosted[0],
-                max_batch=hosted[1],
+                host=hosts[0],
+                base_host=hosts[1],
+                max_batch=hosts[2],
                 samples=samples,
                 metric=score,
                 folder=folder,

@@ -28,6 +28,7 @@ from ..recipe.targets import broken
 from ..recipe.text import read_stage, to_toml
 from ..record import as_json
 from ..samples import Split
+from ..sessions.choice import OWN, EngineChoice
 from ..sessions.session import open_files, open_new, open_session
 from ..stages.stage import Context, Made, libraries, run_stage
 from ..store import Store
@@ -284,8 +285,16 @@ class _Builder:
             "python": self.environment.python.rpartition(".")[0],
             "student": "".join(self.recipe.reference(name).digest for name in config.references),
             "target": config.depends_on(self.environment, self._metric),
-            **(self.choice.key(parent.format, config.makes) if config.contract is not None else {}),
+            **(self._compared_in(config).key(parent.format, config.makes) if config.contract is not None else {}),
         }
+
+    def _compared_in(self, config: StageConfig) -> EngineChoice:
+        """Return the engine in which the result is held against its parent.
+
+        Where only rounding may differ, the engine must not round by itself: the format's own takes its place.
+        """
+        exact = config.contract is not None and "*" not in config.contract
+        return OWN if exact and self.choice.engine_for(config.makes).rounds else self.choice
 
     def _metric(self) -> str:
         """The digest of the recipe's metric, and of its code where that is the user's."""
@@ -354,8 +363,9 @@ class _Builder:
 
         self.progress(label, 0.96, "comparing with the parent")
         samples = self.data.samples(_JUDGED_ON).take(256)
-        reference = open_session(parent, self.store, threads=self.environment.cores, choice=self.choice)
-        candidate = open_new(artifact, folder, threads=self.environment.cores, choice=self.choice)
+        choice = self._compared_in(config)
+        reference = open_session(parent, self.store, threads=self.environment.cores, choice=choice)
+        candidate = open_new(artifact, folder, threads=self.environment.cores, choice=choice)
         points: tuple[Point, ...] = ()
         if "*" not in contract:  # only rounding may differ where nothing is stated, whatever the shape
             graph = Exposed(folder / "model.onnx").graph(samples.take(1).inputs)

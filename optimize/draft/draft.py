@@ -1,51 +1,27 @@
 """Draft of a first recipe for a model, with a sample loader to replace, in a new folder.
 
-What the model takes and is made of is looked up (`on_onnx`, `on_modules`); here it is only decided what that
+What the model takes and is made of is looked up (`on_onnx`, `on_modules`); here it is only decided what follows.
 Nothing is overwritten, and the samples are random numbers that are clearly marked.
 """
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..errors import ConfigError, MachineError
 from ..recipe.text import value_text
 from ..store import write_atomically
 from ..templating import environment
+from .engines import others
+from .methods import Family, Source, candidates, family, stages
 from .model import Input
 
-Family = Literal["cnn", "transformer", "mlp"]
 RECIPE, SAMPLES, DEPLOYMENT = "recipe.toml", "samples.py", "deployment.toml"
 FILES = (SAMPLES, DEPLOYMENT, RECIPE)  # the recipe last: with it there, the draft is whole
 LARGEST_BATCH = 32
-_PRODUCTS_EACH = 8  # a transformer's layer has six matrix products with weights to one attention
+COMPARED_BATCH = 8  # of the drafted search: what a server that joins requests sees most
 _TEMPLATES = Path(__file__).with_name("templates")
-
-
-def family(operators: Mapping[str, int]) -> Family:
-    """Guess the kind of network from its operator counts: a single product of two activations makes no transformer.
-
-    More attention than convolutions does, and at least one in eight matrix products; else convolutions make a CNN.
-    """
-    attention, convolutions = operators.get("Attention", 0), operators.get("Conv", 0)
-    products = operators.get("MatMul", 0) + operators.get("Gemm", 0)
-    if attention > convolutions and _PRODUCTS_EACH * attention >= products:
-        return "transformer"
-    return "cnn" if convolutions else "mlp"
-
-
-def stages(kind: Family, source: Literal["factory", "onnx"], operators: Mapping[str, int]) -> list[dict[str, Any]]:
-    """The stages to begin with, those that need no training: export, and int8 where there is something to quantize.
-
-    In a transformer only the matrix products are quantized, so that normalizations and softmax stay fused in float. An
-    ONNX file without anything to quantize needs no stage.
-    """
-    found: list[dict[str, Any]] = [{"kind": "export"}] if source == "factory" else []
-    if any(operators.get(name, 0) for name in ("Conv", "MatMul", "Gemm")):
-        products = [name for name in ("MatMul", "Gemm") if operators.get(name, 0) or source == "factory"]
-        found.append({"kind": "quantize"} | ({"operators": products} if kind == "transformer" else {}))
-    return found
 
 
 def draft(model: str, folder: Path, *, name: str = "", inputs: Sequence[Input] = ()) -> tuple[Path, Path, Family]:
@@ -73,14 +49,16 @@ def draft(model: str, folder: Path, *, name: str = "", inputs: Sequence[Input] =
         place, _, function = model.rpartition(":")
         moved = f"{os.path.relpath(place, folder)}:{function}" if place.endswith(".py") else model
         source = {"factory": moved}
-    kind = family(found.operators)
-    planned = stages(kind, "onnx" if "onnx" in source else "factory", found.operators) if not found.as_it_is else []
+    kind, form = family(found.operators), _form(source)
+    operators = {} if found.as_it_is else found.operators
     values = {
         "name": name or slug(folder.name),
         "source": source,
         "model": found,
         "kind": kind,
-        "stages": planned,
+        "stages": stages(kind, form, operators),
+        "candidates": candidates(kind, form, operators, others()),
+        "batch": COMPARED_BATCH if found.batches else 1,
         "largest": LARGEST_BATCH if found.batches else 0,
     }
     rendered = {name: _rendered(name, values).encode() for name in FILES}
@@ -93,6 +71,10 @@ def draft(model: str, folder: Path, *, name: str = "", inputs: Sequence[Input] =
     except OSError as error:
         raise MachineError(f"cannot write: {error.strerror or error}", where=str(folder)) from error
     return folder / RECIPE, folder / SAMPLES, kind
+
+
+def _form(source: Mapping[str, Any]) -> Source:
+    return "onnx" if "onnx" in source else "factory"
 
 
 def _drafted(path: Path) -> bool:

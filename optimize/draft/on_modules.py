@@ -21,7 +21,12 @@ from ..user_code import Reference
 from .model import Input, Model
 from .on_lengths import free_lengths
 
-_LAYERS = {"Conv": torch.nn.modules.conv._ConvNd, "MatMul": torch.nn.Linear, "Embedding": torch.nn.Embedding}
+_LAYERS = {
+    "Conv": torch.nn.modules.conv._ConvNd,
+    "MatMul": torch.nn.Linear,
+    "Embedding": torch.nn.Embedding,
+    "LSTM": torch.nn.LSTM,
+}
 _SOUND = (4000, 16000)
 _PIXELS, _POINTS, _WORDS = (224, 64, 32, 28), (64, 128, 1024, 16000), 32
 

@@ -18,7 +18,7 @@ from ..user_code import Reference
 from .configs import Positive, StageConfig
 from .kinds import BY_KIND, STAGES, StageKind, kind_of
 from .metrics import METRICS
-from .space import Search
+from .space import Alternative, Search
 
 _LATER = ("engine", "device")
 
@@ -135,9 +135,9 @@ class Recipe:
     Without stages (``stages = []``) the source, an ONNX file then, is served unchanged. `on_no_gain` is the policy for
     a stage that makes the model slower than its parent on this machine, or improves nothing: ``report`` keeps and marks
     it, ``drop`` continues from the parent (never where the format changes); a table sets the policy for latency, size
-    and memory separately. `search` marks the fields that `search.py` may change; a build ignores it. `engine` and
-    `device` say what runs artifacts of the formats that the engine opens, wherever one is compared or measured; empty:
-    each format's own engine, on the CPU.
+    and memory separately. `search` marks the fields that `search.py` may change, or lists candidates to compare; a
+    build ignores it. `engine` and `device` say what runs artifacts of the formats that the engine opens, wherever one
+    is compared or measured; empty: each format's own engine, on the CPU.
     """
 
     schema: Literal[1]
@@ -160,6 +160,11 @@ class Recipe:
         copy = replace(self)
         object.__setattr__(copy, "path", path)
         return copy
+
+    def alternative(self, chosen: Alternative) -> "Recipe":
+        """Return the ordinary recipe of one of the search's candidates: its stages and engine, and nothing left out."""
+        own = replace(self, stages=chosen.stages, search=None, on_no_gain="report", on_disagreement="fail")
+        return own.at(self.path).measured_in(chosen.engine, chosen.device)
 
     def measured_in(self, engine: str = "", device: str = "") -> "Recipe":
         """Return the recipe with another engine, and the device of that, or with another device; empty: as it is."""
@@ -245,18 +250,27 @@ def check_chain(recipe: Recipe) -> None:
 
 
 def _check_search(recipe: Recipe) -> None:
-    """Check that a search table names existing stages, even where no search runs."""
-    if recipe.search is not None:
+    """Check that a search table names existing stages, and that candidates fit together, even where no search runs."""
+    if recipe.search is None:
+        return
+    try:
+        recipe.search.spaces([stage.kind for stage in recipe.stages])
+    except ConfigError as error:
+        error.where = f"{recipe.path}: {error.where}"
+        raise
+    for each in recipe.search.candidates:
         try:
-            recipe.search.spaces([stage.kind for stage in recipe.stages])
-        except ConfigError as error:
-            error.where = f"{recipe.path}: {error.where}"
+            check_chain(recipe.alternative(each))
+        except FormatChainError as error:
+            error.where = f"{error.where} of search.candidates {each.name!r}"
             raise
 
 
 def _check_references(recipe: Recipe) -> None:
     references = [recipe.source.factory, recipe.data.loader]
-    references += [name for stage in recipe.stages for name in stage.references]
+    compared = () if recipe.search is None else recipe.search.candidates
+    chains = (recipe.stages, *(each.stages for each in compared))
+    references += [name for stages in chains for stage in stages for name in stage.references]
     references += [recipe.metric.name] if ":" in recipe.metric.name else []
     for reference in references:
         if reference is not None:

@@ -1,4 +1,4 @@
-"""The search space that a recipe declares: which fields of which stages may change, and between what.
+"""The search that a recipe declares: fields of its stages that may change, or candidates that are compared whole.
 
 Types and addresses only. Without a search, a recipe with a ``[search]`` table is an ordinary recipe::
 
@@ -12,19 +12,38 @@ Types and addresses only. Without a search, a recipe with a ``[search]`` table i
     choices = ["minmax", "percentile"]
 
 A stage is named by its number from 0, or by its kind where only one stage is of that kind; a field inside a table is
-written in quotes, ``[search.stages.distill."training.epochs"]``.
+written in quotes, ``[search.stages.distill."training.epochs"]``. Or::
+
+    [search]
+    batch = 8
+    [[search.candidates]]
+    name = "int8-dynamic"
+    [[search.candidates.stages]]
+    kind = "quantize"
+    method = "dynamic"
+    [[search.candidates]]
+    name = "float-openvino"
+    engine = "openvino"
+    stages = []
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from ..config import current_name
 from ..errors import ConfigError
-from .kinds import STAGES
+from ..record import Record
+from .configs import Positive, StageConfig
+from .kinds import BY_KIND, STAGES
 
-Objective = Literal["quality", "latency", "size", "memory"]
+Objective = Literal["quality", "latency", "size", "memory", "snr"]
 Value = bool | int | float | str
+FP32 = "fp32"
+"""Name of the candidate that every comparison has: the source in float32, in ONNX Runtime on the CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,22 +94,78 @@ class Space:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Search:
-    """Fields to search, `stages[stage][field]`, and the objectives.
+class Alternative:
+    """One candidate that a search compares whole: a chain of stages in place of the recipe's, an engine and a device.
 
-    Objectives: `quality` (higher is better), `latency` (time over the fp32 reference's, interleaved pairs on one
-    thread), `size` (bytes), `memory` (bytes that opening and running a batch adds at most). The recipe's
-    ``floors.max_quality_drop`` is the constraint that every point must keep.
+    Where engine and device are empty, the recipe's hold.
     """
 
-    stages: Mapping[str, Mapping[str, Space]]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=60)]
+    stages: tuple[Annotated[StageConfig, BY_KIND], ...]
+    engine: str = ""
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search(Record, sparse=("candidates", "batch", "snr")):
+    """Fields to search, `stages[stage][field]`, or `candidates` to compare; and the objectives.
+
+    Objectives: `quality` (higher is better), `latency` (time over the fp32 reference's, interleaved pairs on one
+    thread), `size` (bytes), `memory` (bytes that opening and running a batch adds at most), `snr` (dB, of candidates
+    only). The recipe's ``floors.max_quality_drop`` is the constraint that every point must keep.
+
+    Candidates are timed at `batch` samples. `snr` is the least ratio, in dB, of the energy of fp32's outputs to that of
+    the difference, over the evaluation samples; 18 where the recipe has no ``max_quality_drop`` either.
+    """
+
+    stages: Mapping[str, Mapping[str, Space]] = field(default_factory=dict)
     objectives: tuple[Objective, ...] = field(default=("quality", "latency"))
+    candidates: tuple[Alternative, ...] = ()
+    batch: Positive = 32
+    snr: float | None = None
 
     def __post_init__(self) -> None:
         if not self.objectives or len(set(self.objectives)) != len(self.objectives):
             raise ConfigError("each objective may be named only once", next_step='for instance ["quality", "latency"]')
-        if not any(self.stages.values()):
-            raise ConfigError("nothing to search", next_step="add a table such as [search.stages.prune.ratio]")
+        fields = any(self.stages.values())
+        if not fields and not self.candidates:
+            raise ConfigError(
+                "nothing to search",
+                next_step="add a table such as [search.stages.prune.ratio], or [[search.candidates]]",
+            )
+        if fields and self.candidates:
+            raise ConfigError(
+                "fields and candidates cannot be searched together",
+                where="search",
+                next_step="compare the candidates first, and search fields of the winner's recipe",
+            )
+        if not self.candidates:
+            self._check_fields()
+        names = [FP32, *(each.name for each in self.candidates)]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ConfigError(
+                f"candidate {twice[0]!r} is defined twice" + (": fp32 always takes part" if twice[0] == FP32 else ""),
+                where="search.candidates",
+                next_step="give each a name of its own",
+            )
+        if self.snr is not None and not (math.isfinite(self.snr) and self.snr > 0):
+            raise ConfigError(
+                f"snr must be a positive number of dB, got {self.snr}", where="search", next_step="use 18, for instance"
+            )
+
+    def _check_fields(self) -> None:
+        """Refuse what applies to candidates only."""
+        given = {
+            "batch": self.batch != 32,
+            "snr": self.snr is not None,
+            'the objective "snr"': "snr" in self.objectives,
+        }
+        if needless := [name for name, is_given in given.items() if is_given]:
+            raise ConfigError(
+                f"{needless[0]} applies to candidates only",
+                where="search",
+                next_step="remove it, or add [[search.candidates]]",
+            )
 
     def spaces(self, kinds: Sequence[str]) -> dict[str, Space]:
         """Every space under its full address, ``1.ratio``, for a recipe whose stages are of these kinds.

@@ -10,8 +10,11 @@ from ..building.built import Build, Planned, Step
 from ..building.figures import StepMetrics, unmeasured
 from ..building.reproduce import Link
 from ..graphs.coverage import Coverage
+from ..recipe.recipe import Recipe
+from ..recipe.space import Objective
 from ..record import as_json
-from ..search.explore import Found
+from ..search.found import Found
+from ..search.search import Candidate
 from ..tables import table
 from ..timing.pace import LatencyRatio
 from ..units import format_value, short_digest
@@ -199,6 +202,70 @@ def front_table(found: Found) -> Table:
         for point in found.front
     )
     return _table(rows, left=("trial",), right=(*addresses, *found.objectives), last=("digest", "recipe"))
+
+
+def candidates_table(found: Found) -> Table:
+    """Return a table of candidates that were compared: time over fp32's, what they keep, and what became of each."""
+    rows = (
+        (
+            str(each.chosen["candidate"]),
+            str(each.chosen["engine"]),
+            _interval(each),
+            _figure(each, "quality"),
+            _figure(each, "snr"),
+            _figure(each, "size"),
+            _fate(each, found),
+        )
+        for each in sorted(found.candidates, key=_time)
+    )
+    right = ("time / fp32's", "quality", "snr, dB", "size")
+    return _table(rows, left=("candidate", "engine"), right=right, last=("reason",))
+
+
+def winner_lines(found: Found, recipe: Recipe) -> list[str]:
+    """Return sentences about the winner: what it gains on what, the noise that was allowed, and what to do next."""
+    first = found.winner
+    if first is None or recipe.search is None:
+        return []
+    ratio = first.values["latency"] or 1.0
+    gain = "no candidate is faster within the floors" if first.number == 0 else f"{1 / ratio:.2f} times fp32's speed"
+    noise = f"two timings of fp32 differ by at most {found.noise or 0.0:.1%}"
+    kept = ", ".join(path.name for number, path in found.files.items() if number != first.number)
+    return [
+        f"{first.chosen['candidate']} wins: {gain}; measured in {first.ran_on}",
+        f"times: one thread, batch {recipe.search.batch}, interleaved pairs, 95 % interval; {noise}",
+        *([f"other trade-offs: {kept}"] if kept else []),
+        f"next: seatrial build {found.files[first.number]}",
+    ]
+
+
+def _time(each: Candidate) -> float:
+    value = each.values.get("latency")
+    return float("inf") if value is None else value
+
+
+def _interval(each: Candidate) -> str:
+    if each.failure or each.interval is None:
+        return ""
+    return f"{_time(each):.2f} [{each.interval[0]:.2f}, {each.interval[1]:.2f}]"
+
+
+def _figure(each: Candidate, name: Objective) -> str:
+    value = each.values.get(name)
+    if value is None:
+        return ""
+    return format_value(value, "B") if name == "size" else f"{value:.1f}" if name == "snr" else f"{value:.4f}"
+
+
+def _fate(each: Candidate, found: Found) -> str:
+    """Return what became of a candidate, in a few words."""
+    if each.failure:
+        return each.failure
+    if each.violation > 0:
+        return f"below the floor by {each.violation:.3g}"
+    if found.winner is not None and each.number == found.winner.number:
+        return "wins"
+    return "on the front" if any(each.number == point.number for point in found.front) else ""
 
 
 def notes_text(artifact: Artifact) -> str:

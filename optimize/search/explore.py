@@ -3,44 +3,20 @@
 Connects the pure search to the store, this machine and the study; writes the front as recipes beside the searched one.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 from ..artifact import canonical, digest_bytes
 from ..building.build import Progress, build
 from ..building.built import check_engines
 from ..building.figures import figures, worth
 from ..building.source import source_ingredients
 from ..environment import environment, home
-from ..errors import MachineError
+from ..errors import ConfigError, MachineError
 from ..recipe.data import Data
 from ..recipe.recipe import Recipe
-from ..recipe.space import Objective, Search
-from ..recipe.text import to_toml
-from ..record import as_json
-from ..store import Store, write_atomically
-from .search import Candidate, Worth, chosen, declared, front, own_values, run, signature
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """Result of a search: every trial, the Pareto front, and the recipe file of each point of the front."""
-
-    objectives: tuple[Objective, ...]
-    candidates: tuple[Candidate, ...]
-    front: tuple[Candidate, ...]
-    files: Mapping[int, Path]
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values, as the store remembers them and a report draws them."""
-        return {
-            "objectives": list(self.objectives),
-            "candidates": as_json(self.candidates),
-            "front": [candidate.number for candidate in self.front],
-            "files": {str(number): path.name for number, path in self.files.items()},
-        }
+from ..recipe.space import Search
+from ..store import Store
+from . import alternatives
+from .found import Found, write
+from .search import Worth, chosen, declared, front, own_values, run, signature
 
 
 def default_storage(recipe: Recipe) -> str:
@@ -62,23 +38,36 @@ def default_storage(recipe: Recipe) -> str:
 def explore(
     recipe: Recipe,
     store: Store,
-    storage: str,
-    trials: int,
+    storage: str = "",
+    trials: int | None = None,
     progress: Progress = lambda label, share, text: None,
 ) -> Found:
-    """Search until the study holds `trials` ended trials, and write the front as recipes beside the searched one.
+    """Search what the recipe declares, and write the front as recipes beside the searched one.
+
+    Candidates are all built and compared (`alternatives.compare`). Fields are tried until the study in `storage` (by
+    default a journal of this recipe's) holds `trials` ended trials.
 
     Raises:
-        ConfigError: the recipe declares no legal search, or the study was begun with another setup.
+        ConfigError: the recipe declares no legal search, `trials` is missing or does not apply, or the study was begun
+            with another setup.
         ContractError: the recipe's engine lacks something on this machine.
         MachineError: the storage cannot be opened, or a recipe cannot be written.
     """
+    if recipe.search is not None and recipe.search.candidates:
+        _refuse_trials(recipe, storage, trials)
+        return alternatives.compare(recipe, store, progress)
     search, spaces = declared(recipe)
+    if trials is None:
+        raise ConfigError(
+            "the number of trials is missing: fields are searched until that many have ended",
+            where=str(recipe.path),
+            next_step="give --trials, for instance --trials 30",
+        )
     check_engines(recipe)
     from .on_optuna import OptunaStudy
 
     signed = signature(recipe, search, _ingredients(recipe, search, store))
-    study = OptunaStudy(recipe.name, storage, search.objectives, signed, recipe.seed)
+    study = OptunaStudy(recipe.name, storage or default_storage(recipe), search.objectives, signed, recipe.seed)
     own = own_values(recipe, spaces)
     if all(space.holds(own[address]) for address, space in spaces.items()):
         study.propose(own)
@@ -88,7 +77,7 @@ def explore(
 
     candidates = run(recipe, study, evaluate, trials, progress)
     best = front(candidates, search.objectives)
-    files = {point.number: write(recipe, point) for point in best}
+    files = {point.number: write(recipe, chosen(recipe, point.chosen)) for point in best}
     found = Found(objectives=search.objectives, candidates=tuple(candidates), front=tuple(best), files=files)
     for each in (recipe, *(chosen(recipe, point.chosen) for point in best)):
         store.remember("searches", each.digest, found.to_json())
@@ -115,18 +104,15 @@ def measure(candidate: Recipe, store: Store, progress: Progress, *, memory: bool
     )
 
 
-def write(recipe: Recipe, point: Candidate) -> Path:
-    """Write the point's recipe beside the searched one, named by its content, so that no other file is overwritten."""
-    found = chosen(recipe, point.chosen)
-    short = found.digest.removeprefix("sha256:")[:8]
-    path = recipe.path.with_name(f"{recipe.path.stem}-{short}.toml")
-    try:
-        write_atomically(path, to_toml(found).encode())
-    except OSError as error:
-        raise MachineError(
-            f"cannot write: {error.strerror or error}", where=str(path), next_step="make the recipe's folder writable"
-        ) from error
-    return path
+def _refuse_trials(recipe: Recipe, storage: str, trials: int | None) -> None:
+    """Refuse options of a study where candidates are compared: all are measured, once."""
+    given = "--trials" if trials is not None else "--storage" if storage else ""
+    if given:
+        raise ConfigError(
+            f"{given} does not apply: the recipe lists candidates, and each is measured once",
+            where=str(recipe.path),
+            next_step=f"remove {given}",
+        )
 
 
 def _ingredients(recipe: Recipe, search: Search, store: Store) -> dict[str, str]:

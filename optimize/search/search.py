@@ -17,7 +17,7 @@ from ..recipe.text import from_json
 from ..record import as_json
 from ..sessions.engine import RanOn
 
-LARGER_IS_BETTER: frozenset[Objective] = frozenset({"quality"})
+LARGER_IS_BETTER: frozenset[Objective] = frozenset({"quality", "snr"})
 Progress = Callable[[str, float, str], None]
 
 
@@ -36,6 +36,7 @@ class Candidate:
     """One trial: what was chosen, what it measured, how far it is below the quality floor, or why it failed.
 
     `ran_on` is what it was measured on; None in a trial of an earlier version, and in one that was not measured.
+    `interval` bounds the latency ratio with 95 % confidence, where candidates were compared whole.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Candidate:
     failure: str = ""
     digest: str = ""
     ran_on: RanOn | None = None
+    interval: tuple[float, float] | None = None
 
     def ranks(self, objectives: Sequence[Objective]) -> bool:
         """True if the candidate can be ranked: it was built, every figure is finite, and it keeps the floor."""

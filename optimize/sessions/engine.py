@@ -123,8 +123,8 @@ class Engine:
     """Base of all engines: `name`, the `formats` that it opens, the `device` that it runs on unless told otherwise.
 
     `devices` are all kinds of device that it runs on (empty: the kind of `device`), `provider` is what it must get of
-    its library (empty: it has one only). `install` is the command that makes it available. `part` is the experimental
-    part that an unproven one belongs to.
+    its library (empty: it has one only). `rounds` says that it computes in fewer digits than the file's types have.
+    `install` is the command that makes it available. `part` is the experimental part that an unproven one belongs to.
     """
 
     name: ClassVar[str]
@@ -132,6 +132,7 @@ class Engine:
     device: ClassVar[str] = "cpu"
     devices: ClassVar[tuple[str, ...]] = ()
     provider: ClassVar[str] = ""
+    rounds: ClassVar[bool] = False
     install: ClassVar[str] = ""
     part: ClassVar[Experimental | None] = None
 

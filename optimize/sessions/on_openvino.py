@@ -100,6 +100,7 @@ class OpenVinoBf16(OpenVino):
     """The same, computing in bfloat16."""
 
     name: ClassVar[str] = "openvino-bf16"
+    rounds: ClassVar[bool] = True
     precision: ClassVar[Precision] = "bf16"
 
 

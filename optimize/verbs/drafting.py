@@ -20,7 +20,8 @@ def init(
 ) -> None:
     """Write a first recipe for MODEL, and a sample loader to replace, into a folder; nothing is overwritten.
 
-    The recipe builds at once, on random samples. Load your own data in samples.py before you rely on any figure.
+    The recipe builds at once, on random samples, and lists what seatrial search compares: the methods and engines that
+    this model and machine can run. Load your own data in samples.py before you rely on any figure.
     """
     stem = Path(model).stem if model.endswith(".onnx") else model.rpartition(":")[2]
     folder = into or Path(drafting.slug(stem))
@@ -32,3 +33,4 @@ def init(
     else:
         out.print(f"wrote {recipe} for a {kind}, {samples} and {deployment}", highlight=False)
         out.print(led("yellow", f"{samples} makes random numbers", f": put your data in, then seatrial build {recipe}"))
+        out.print(f"for the fastest method and engine on this machine: seatrial search {recipe}", highlight=False)

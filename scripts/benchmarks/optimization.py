@@ -4,6 +4,7 @@ Ratios are times over ONNX Runtime's float32 session of the same model, one thre
 holds for the upper end of the 95 % interval. What a row needs and is not installed makes it a row that was not met.
 """
 
+import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from scripts.benchmarks.rows import Row, Rows, main
+from scripts.benchmarks import search_any
+from scripts.benchmarks.rows import Row, Rows
+from scripts.benchmarks.rows import main as run_rows
+from scripts.benchmarks.strangers import MODELS as STRANGERS
 from seatrial.optimize.artifact import Artifact
 from seatrial.optimize.building.build import build
 from seatrial.optimize.building.built import Build
@@ -304,5 +308,20 @@ def _note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def main() -> int:
+    """Run the rows that the command line names; ``--only search-any`` means all rows over those models."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--models", help=f"search-any: these models only, by commas, of {', '.join(STRANGERS)}")
+    own, sys.argv[1:] = parser.parse_known_args()
+    models = tuple((own.models or ",".join(STRANGERS)).split(","))
+    if unknown := sorted(set(models) - set(STRANGERS)):
+        parser.error(f"unknown models: {', '.join(unknown)}; known: {', '.join(STRANGERS)}")
+    found = search_any.rows(models)
+    if "--only" in sys.argv and search_any.NAME in sys.argv:
+        at = sys.argv.index(search_any.NAME)
+        sys.argv[at + 1 : at + 1] = [word for name in found if name != search_any.NAME for word in ("--only", name)]
+    return run_rows("Measure the claims of the optimizing floor.", {**ROWS, **found}, parents=(parser,))
+
+
 if __name__ == "__main__":
-    sys.exit(main("Measure the claims of the optimizing floor.", ROWS))
+    sys.exit(main())

@@ -5,7 +5,7 @@ values, as the deployment's table has them; without any, ONNX Runtime serves it 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,9 +13,10 @@ from typing import Any
 
 from seatrial.optimize.artifact import Artifact
 from seatrial.optimize.environment import environment
-from seatrial.optimize.errors import ContractError, SeatrialError
+from seatrial.optimize.errors import ConfigError, ContractError, SeatrialError
 from seatrial.optimize.reading import read_object
 from seatrial.optimize.record import as_json
+from seatrial.optimize.sessions.choice import EngineChoice
 from seatrial.optimize.store import Store
 
 from ..deployment import Deployment, OnnxCpu, OnnxCuda, OpenVino, Torch
@@ -30,6 +31,12 @@ _BY_NAME: Mapping[str, AnyEngine] = {
     "openvino": OpenVino(kind="openvino"),
     "openvino-bf16": OpenVino(kind="openvino", precision="bf16"),
     "onnxruntime-cuda": OnnxCuda(kind="onnx-cuda"),
+}
+_NAMED: Mapping[str, AnyEngine] = {
+    **_BY_NAME,
+    "onnxruntime-cpu": OnnxCpu(kind="onnx-cpu"),
+    "onnxruntime": OnnxCpu(kind="onnx-cpu"),
+    "torch-export": Torch(kind="torch"),
 }
 _LIBRARIES = {
     "onnx-cpu": ("onnxruntime", "pip install onnxruntime-gpu"),
@@ -73,6 +80,42 @@ def served_in(artifact: Artifact, deployment: Deployment, store: Store) -> Optio
         }
         options["axes"] = named
     return options
+
+
+def deployed_in(deployment: Deployment, artifact: Artifact, name: str) -> Deployment:
+    """Return the deployment with the engine of that name, as recipes and verbs call it, for artifacts that it opens.
+
+    An artifact of a format that the engine does not open stays as it is deployed; for CUDA, instances are on the GPU.
+
+    Raises:
+        ConfigError: no server runs an engine of that name.
+        ConfigRuleError: the deployment cannot have it.
+    """
+    engine = named(name)
+    if not EngineChoice(engine=name).of(artifact.format):
+        return deployment
+    on_gpu = isinstance(engine, OnnxCuda)
+    instances = replace(deployment.instances, kind="gpu") if on_gpu else deployment.instances
+    return replace(deployment, engine=engine, instances=instances)
+
+
+def named(name: str) -> AnyEngine:
+    """Return the engine of a server that does what the engine of that name does in process.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in _NAMED:
+        raise ConfigError(
+            f"no server runs engine {name!r}", where="engine", next_step=f"use one of {', '.join(_NAMED)}"
+        )
+    return _NAMED[name]
+
+
+def of_recipe(name: str, deployment: Deployment | None) -> str:
+    """Return the engine of a recipe where it serves too: a server runs it, and the deployment leaves it open."""
+    is_open = deployment is None or (deployment.engine is None and deployment.flavour == "python")
+    return name if is_open and name in _NAMED else ""
 
 
 def measured_in(artifact: Artifact, store: Store) -> str:

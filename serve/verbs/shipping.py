@@ -1,6 +1,7 @@
 """The verb `ship`: the whole chain, and what it prints."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
@@ -18,7 +19,7 @@ from seatrial.optimize import environment as machine
 from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.report.show import build_json, build_table
-from seatrial.optimize.terminal import Json, Recipe, emit, err, led, out, progress
+from seatrial.optimize.terminal import Engine, Json, Recipe, emit, err, led, out, progress
 from seatrial.optimize.units import format_milliseconds
 
 from .. import ship as shipping
@@ -46,10 +47,12 @@ def ship(
         int | None,
         typer.Option(help="With --continue: the total of pairs; default: the number in the verdict's advice."),
     ] = None,
+    engine: Engine = "",
     json_: Json = False,
 ) -> None:
     """Run the whole chain: build, gate against fp32, register, place, serve, golden replies, load, report.
 
+    The engine of the recipe or the budget serves it too, unless the deployment names one; --engine stands in for all.
     Ends with the table, the verdict and the path of one HTML page. Exit codes are the gate's. After INCONCLUSIVE (3) or
     INVALID (4), --continue RUN continues with the measured pairs.
     """
@@ -58,13 +61,14 @@ def ship(
             "--pairs needs --continue", next_step="set design.pairs in the budget, or name a run with --continue"
         )
     check_unprotected(repository, DEFAULT_ROLES)
-    loaded = load_recipe(recipe)
+    loaded = load_recipe(recipe).measured_in(engine)
     model = loaded.name.partition("-")[0]
     folder = going_on or run_folder("ship")
+    limits = load_budget(budget or shipped(Path("bench/budgets") / f"{model}.toml"))
     with progress() as report:
         shipment = shipping.ship(
             loaded,
-            load_budget(budget or shipped(Path("bench/budgets") / f"{model}.toml")),
+            replace(limits, engine=engine or limits.engine),
             config.load(deployment or shipped(Path("serve/deployments") / f"{model}.toml"), Deployment),
             folders=shipping.ShipFolders(home=machine.home(), repository=repository, run=folder),
             keep_up=keep_up,
@@ -75,17 +79,19 @@ def ship(
     _print(shipment) if not json_ else emit(_json(shipment))
     if not json_ and shipment.verdict is not None and shipment.verdict.exit_code in (3, 4):
         options = {"--budget": budget, "--deployment": deployment, "--continue": folder}
-        _say_how_to_go_on(recipe, {name: path for name, path in options.items() if path}, shipment.verdict)
+        given = {name: path for name, path in options.items() if path}
+        _say_how_to_go_on(recipe, given, shipment.verdict, engine)
     raise typer.Exit(shipment.exit_code)
 
 
-def _say_how_to_go_on(recipe: Path, options: Mapping[str, Path], verdict: Verdict) -> None:
+def _say_how_to_go_on(recipe: Path, options: Mapping[str, Path], verdict: Verdict, engine: str) -> None:
     """Print the command that goes on with this run, where more pairs can settle it."""
     try:
         pairs = pairs_for(read_run(options["--continue"]), verdict)
     except ConfigError:
         return
-    given = (f"{name} {quote(str(path))}" for name, path in options.items())
+    given = [f"{name} {quote(str(path))}" for name, path in options.items()]
+    given += [f"--engine {quote(engine)}"] if engine else []
     command = " ".join(("seatrial ship", quote(str(recipe)), *given))
     said = f"next: on a quieter machine, continue to {pairs} pairs and the remaining steps: {command}"
     out.print(said, soft_wrap=True, markup=False)
@@ -93,7 +99,7 @@ def _say_how_to_go_on(recipe: Path, options: Mapping[str, Path], verdict: Verdic
 
 def _print(shipment: Shipment) -> None:
     out.print(build_table(shipment.build, shipment.figures))
-    if shipment.build.artifact.digest == shipment.build.reference.artifact.digest:
+    if shipment.build.artifact.digest == shipment.build.reference.artifact.digest and not shipment.engine:
         out.print("no stage changed the source: the gate compares it with itself, so only absolute limits can fail")
     if shipment.below_floor:
         err.print(led("red", shipment.below_floor))

@@ -21,6 +21,7 @@ from seatrial.optimize.sessions.device import Device
 from seatrial.optimize.store import Store
 
 from ...deployment import Deployment, default_deployment
+from .. import engines
 from ..repository.placing import place
 from ..repository.slowed import slow_down
 from ..repository.vouching import check
@@ -28,26 +29,36 @@ from .on_pytriton import load, serving
 
 
 def host(
-    store: Store, deployment: Deployment | None, *, scratch: Path, slow: float = 0.0
+    store: Store,
+    deployment: Deployment | None,
+    *,
+    scratch: Path,
+    slow: float = 0.0,
+    engine: str = "",
 ) -> Callable[[Artifact], AbstractContextManager[Endpoint]]:
     """A function from an artifact to a served endpoint, for the length of a block; None is the default deployment.
 
     It is for measuring, so answers are computed and none is remembered: a load repeats its samples.
 
-    `slow` lets every execution take that share longer: a drill's candidate.
+    `slow` lets every execution take that share longer: a drill's candidate. `engine` serves artifacts that it opens in
+    another engine than the deployment's, by the name that recipes use.
 
     Raises:
         ContractError: the deployment is for a GPU, and this machine lacks a driver or a device.
+        ConfigError: no server runs an engine of that name.
 
     Raises (when the block is entered): whatever placing or starting raises; nothing is left behind then.
     """
     if deployment is not None:
         check_machine(deployment)
+    if engine:
+        engines.named(engine)
 
     @contextmanager
     def hosted(artifact: Artifact) -> Iterator[Endpoint]:
         chosen = default_deployment(artifact, "candidate") if deployment is None else deployment
         chosen = replace(chosen, cache=None, response_cache=None)
+        chosen = engines.deployed_in(chosen, artifact, engine) if engine else chosen
         with scratched("host", scratch) as folder:
             placement = place(artifact, chosen, store=store, repository=folder / "models")
             with serving(folder / "models") as server:
@@ -68,6 +79,7 @@ def host(
                     metrics_url=server.metrics_url,
                     load_seconds=took,
                     device_baseline=empty,
+                    engine=engines.shown(placement.engine) if chosen.flavour == "python" else chosen.flavour,
                 )
 
     return hosted

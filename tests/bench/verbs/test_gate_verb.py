@@ -48,13 +48,15 @@ def test_only_inconclusive_may_be_let_through(
 ) -> None:
     monkeypatch.setattr(room, "_run", lambda *rest: verdicts[outcome])
     monkeypatch.setattr(room, "_forecast", lambda *rest, **options: False)
+    monkeypatch.setattr(room, "_hosts", lambda *rest: (None, None, None))
+    monkeypatch.setattr(room, "load_recipe", lambda path: None)
     assert verdicts[outcome].outcome == outcome
     (tmp_path / "budget.toml").write_text(BUDGET)
     app = typer.Typer()
     app.command()(room.gate)
     arguments = ["a", "b", "--budget", str(tmp_path / "budget.toml"), "--recipe", "r.toml"]
     done = CliRunner().invoke(
-        app, [*arguments, "--on-inconclusive", policy], obj={"hosting": lambda deployment, scratch, slow: (None, None)}
+        app, [*arguments, "--on-inconclusive", policy], obj={"hosting": lambda *asked: (None, None)}
     )
     assert done.exit_code == code, done.output
 

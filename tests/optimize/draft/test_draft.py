@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seatrial.optimize.draft.draft import draft, family, slug, stages
+from seatrial.optimize.draft.draft import draft, slug
+from seatrial.optimize.draft.methods import PARITY, family, stages
 from seatrial.optimize.draft.model import Input
 from seatrial.optimize.errors import ConfigError
 
@@ -28,7 +29,7 @@ def test_the_family_is_read_off_the_operators(operators: dict[str, int], kind: s
 def test_stages_fit_family_and_source() -> None:
     assert [stage["kind"] for stage in stages("cnn", "factory", {"Conv": 2})] == ["export", "quantize"]
     assert stages("transformer", "onnx", {"MatMul": 4, "Attention": 1}) == [
-        {"kind": "quantize", "operators": ["MatMul"]}
+        {"kind": "quantize", "method": "dynamic", "parity": PARITY}
     ]
     assert [stage["kind"] for stage in stages("mlp", "factory", {"Embedding": 1})] == ["export"]
     assert stages("mlp", "onnx", {"Softmax": 1}) == []  # served as it is

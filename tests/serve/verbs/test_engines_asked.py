@@ -26,6 +26,7 @@ LACKING = {
 BUDGET = '[design]\nrate = 100.0\nseconds = 10.0\n[[limits]]\nmetric = "p50"\nmax_regression = 0.05\n'
 QUANTIZE = '[[stages]]\nkind = "quantize"\n'
 SEARCH = QUANTIZE + '[search.stages.quantize.ranges]\nchoices = ["minmax", "mse"]\n'
+LISTED = QUANTIZE + "[[search.candidates]]\nname = 'a'\n[[search.candidates.stages]]\nkind = 'quantize'\n"
 FIGURES = ("figures", "pace", "coverage", "memory", "searches", "steps")
 Case = Callable[[Path, str], list[str]]
 
@@ -42,9 +43,14 @@ def onnx(folder: Path) -> str:
     return str(linear(folder / "model.onnx"))
 
 
-def budget(folder: Path) -> str:
-    (folder / "budget.toml").write_text(BUDGET)
+def budget(folder: Path, engine: str = "") -> str:
+    (folder / "budget.toml").write_text((f'engine = "{engine}"\n' if engine else "") + BUDGET)
     return str(folder / "budget.toml")
+
+
+def deployment(folder: Path) -> str:
+    (folder / "deployment.toml").write_text('schema = 1\nname = "linear"\nmax_batch_size = 8\n')
+    return str(folder / "deployment.toml")
 
 
 def pruning(folder: Path, engine: str) -> str:
@@ -74,6 +80,19 @@ CASES: dict[str, Case] = {
         *("gate", onnx(at), onnx(at), "--budget", budget(at)),
         *("--recipe", recipe(at, key=engine)),
     ],
+    "gate by option": lambda at, engine: [
+        *("gate", onnx(at), onnx(at), "--budget", budget(at), "--recipe", recipe(at), "--engine", engine),
+    ],
+    "gate by budget": lambda at, engine: [
+        *("gate", onnx(at), onnx(at), "--budget", budget(at, engine), "--recipe", recipe(at)),
+    ],
+    "ship": lambda at, engine: [
+        *("ship", recipe(at), "--budget", budget(at), "--deployment", deployment(at), "--engine", engine),
+    ],
+    "ship by recipe": lambda at, engine: [
+        *("ship", recipe(at, key=engine), "--budget", budget(at), "--deployment", deployment(at)),
+    ],
+    "search of candidates": lambda at, engine: ["search", recipe(at, LISTED), "--engine", engine],
 }
 
 
