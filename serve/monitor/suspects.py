@@ -7,12 +7,11 @@ of its kind were followed by no alarm earlier, that another change lies closer. 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from .alarms import Alarm
 from .changes import Change, Kind
+from .diagnosis import Advice
 
-Advice = Literal["patch", "label", "rollback"]
 WITHIN = 24  # intervals before an alarm begins in which a change may be its cause: a small one is found late
 RIGHT_BEFORE = 4  # intervals before it in which a deployment of ours is advised to be taken back
 _EARLIER = 28  # days of alarms and changes that tell what usually follows

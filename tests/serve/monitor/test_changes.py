@@ -3,7 +3,7 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -12,12 +12,13 @@ from seatrial.serve.monitor import changes
 from seatrial.serve.monitor.alarms import Alarm
 from seatrial.serve.monitor.changes import Change, Kind
 from seatrial.serve.monitor.deploys import known_changes
-from seatrial.serve.monitor.diagnosis import Cause
+from seatrial.serve.monitor.diagnosis import Advice, Cause
 from seatrial.serve.monitor.suspects import diagnosed, suspects
 from seatrial.serve.traffic.routes import Routes
 from seatrial.serve.traffic.trailed import trailed
 from seatrial.serve.triton.repository import journal
 from seatrial.serve.triton.repository.journal import Entry
+from seatrial.serve.verbs import alerting
 from tests.support.built import ROOT
 from tests.support.commands import within
 
@@ -74,6 +75,10 @@ def test_a_deployment_of_ours_right_before_the_alarm_is_to_be_taken_back() -> No
     theirs = change(1.0, "deploy", "of another team", moved_traffic=True)
     assert diagnosed(alarm(kind="data"), (), [theirs], interval=HOUR).advice == "label"
     assert diagnosed(alarm(), (), [], interval=HOUR).suspects == ()
+
+
+def test_every_advice_has_a_text() -> None:
+    assert set(alerting._ADVICE) == set(get_args(Advice))
 
 
 def test_what_happened_earlier_counts_against_a_change() -> None:
