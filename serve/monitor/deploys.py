@@ -1,4 +1,4 @@
-"""Deployments as changes, read from seatrial's own journals: placements, the last switch, steps of rollouts.
+"""Deployments as changes, read from seatrial's journals: placements, the last switch, rollouts, routes in the trail.
 
 Reads; never writes. What cannot be read is named and left out, so that a damaged journal hides no alarm.
 """
@@ -17,6 +17,8 @@ from ..traffic.rollout.records import SCHEMA, Records
 from ..triton.repository import journal, placement
 from .changes import Change, added
 
+_ROLLOUT, _ROUTES = "rollout of version ", "routes: "
+_SAME = 30.0  # seconds between a rollout's decision and its routes in force
 _MOVING = frozenset({Phase.STEP, Phase.PROMOTING, Phase.ROLLING_BACK, Phase.ABORTING})
 """Phases in which live requests go another way than before."""
 
@@ -29,13 +31,20 @@ def known_changes(folder: Path, *, home: Path, repository: Path, model: str) -> 
         partial(_placed, repository, model),
         partial(_switched, repository, model),
         partial(_rolled_out, home / "rollouts", model),
+        partial(_routed, home / "trail", model),
     )
     for read in sources:
         try:
             found += read()
         except (SeatrialError, OSError, LookupError, TypeError, ValueError) as error:
             unread.append(f"{getattr(error, 'where', '') or repository}: {getattr(error, 'what', error)}")
-    return sorted(found, key=lambda change: change.at), unread
+    steps = [change.at for change in found if change.text.startswith(_ROLLOUT)]
+    kept = [
+        change
+        for change in found
+        if not (change.text.startswith(_ROUTES) and any(abs(change.at - at) < _SAME for at in steps))
+    ]
+    return sorted(kept, key=lambda change: change.at), unread
 
 
 def _placed(repository: Path, model: str) -> Iterator[Change]:
@@ -78,11 +87,37 @@ def _rolled_out(home: Path, model: str) -> Iterator[Change]:
                     yield Change(
                         at=float(line["observation"]["at"]),
                         kind="deploy",
-                        text=f"rollout of version {candidate}: {str(after[0]).replace('_', ' ')}{share}",
+                        text=f"{_ROLLOUT}{candidate}: {str(after[0]).replace('_', ' ')}{share}",
                         ours=True,
                         moved_traffic=True,
                         undo=f"seatrial rollout rollback {model}" if forward else "",
                     )
+
+
+def _routed(trail: Path, model: str) -> Iterator[Change]:
+    """Yield every change of routes that the trail has; those of a rollout are among them."""
+    from ..release.trail_file import TrailFile  # with its cryptography
+
+    if not (trail / "trail.jsonl").exists():
+        return
+    before = None
+    for entry in TrailFile(trail).entries(model=model):
+        if entry.event == "switched" and (at := _seconds(entry.at)) is not None:
+            shares = {int(each["version"]): float(each["share"]) for each in entry.details["shares"]}
+            stable = max(shares, key=lambda version: shares[version])
+            if shares != before:
+                earlier = max(before, key=lambda version: before[version]) if before else None
+                parts = ", ".join(f"{share:.0%} to version {version}" for version, share in shares.items() if share)
+                back = stable if len(shares) > 1 else earlier
+                yield Change(
+                    at=at,
+                    kind="deploy",
+                    text=f"{_ROUTES}{parts}",
+                    ours=True,
+                    moved_traffic=True,
+                    undo=f"seatrial routes set {model} --stable {back}" if back else "",
+                )
+            before = shares
 
 
 def _seconds(text: str) -> float | None:

@@ -1,7 +1,7 @@
 """Verbs around the alarms of a monitor: rules for Prometheus, changes that may explain an alarm, the page of a day."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,13 +28,13 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model that a mo
 changes = typer.Typer(
     no_args_is_help=True, help="Changes around a model that may explain an alarm: add one, or list all that are known."
 )
-_ADVICE = {
+_ADVICE: Mapping[str, str] = {
     "patch": "this looks like the pipeline that feeds the model: find what changed there, and patch it",
     "label": "the inputs moved: label a random sample to learn whether the model still holds",
     "rollback": "a deployment stands right before it: take it back",
-    "retrain": "answers to the same inputs have changed: train with the new outcomes",
-    "wait": "nothing is to be done yet",
-    "unknown": "what is known does not say what to do: label a random sample",
+    "retrain": "the model got worse, and no older version is known to be better: retrain",
+    "wait": "nothing shows harm: wait",
+    "unknown": "the evidence names no cause",
 }
 
 

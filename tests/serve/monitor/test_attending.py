@@ -297,8 +297,12 @@ def test_options_that_do_not_fit_are_refused(plan: Path, words: tuple[str, ...],
 
 
 def test_once_is_what_it_does_anyway(plan: Path, tmp_path: Path) -> None:
+    never = run("daily", "shop")
+    assert never.exit_code == 0
+    assert "nothing was judged yet" in never.stdout
     found = json.loads(run("watch", plan, table(tmp_path / "a.parquet", STREAM, 0, 4), "--once", "--json").stdout)
     assert len(found["judged"]) == 4
+    assert "4 windows of 479 rows" in run("daily", "shop").stdout
     empty = tmp_path / "empty"
     empty.mkdir()
     done = run("watch", plan, empty)

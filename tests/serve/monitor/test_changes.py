@@ -3,7 +3,7 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -12,10 +12,13 @@ from seatrial.serve.monitor import changes
 from seatrial.serve.monitor.alarms import Alarm
 from seatrial.serve.monitor.changes import Change, Kind
 from seatrial.serve.monitor.deploys import known_changes
-from seatrial.serve.monitor.diagnosis import Cause
+from seatrial.serve.monitor.diagnosis import Advice, Cause
 from seatrial.serve.monitor.suspects import diagnosed, suspects
+from seatrial.serve.traffic.routes import Routes
+from seatrial.serve.traffic.trailed import trailed
 from seatrial.serve.triton.repository import journal
 from seatrial.serve.triton.repository.journal import Entry
+from seatrial.serve.verbs import alerting
 from tests.support.built import ROOT
 from tests.support.commands import within
 
@@ -72,6 +75,10 @@ def test_a_deployment_of_ours_right_before_the_alarm_is_to_be_taken_back() -> No
     theirs = change(1.0, "deploy", "of another team", moved_traffic=True)
     assert diagnosed(alarm(kind="data"), (), [theirs], interval=HOUR).advice == "label"
     assert diagnosed(alarm(), (), [], interval=HOUR).suspects == ()
+
+
+def test_every_advice_has_a_text() -> None:
+    assert set(alerting._ADVICE) == set(get_args(Advice))
 
 
 def test_what_happened_earlier_counts_against_a_change() -> None:
@@ -153,6 +160,31 @@ def test_deployments_are_read_from_our_own_journals(tmp_path: Path) -> None:
     assert len(unread) == 1
     assert found[0].text == "kept"
     assert len(found) == 3
+
+
+def test_routes_that_were_set_are_read_from_the_trail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path))
+    enter = trailed(lambda model: {}, lambda said: pytest.fail(said))
+    for routes in (
+        Routes(model="m", stable=1),
+        Routes(model="m", stable=1, candidate=2, share=0.2),
+        Routes(model="m", stable=1, candidate=2, share=0.2, mirror=0.5),
+        Routes(model="other", stable=7),
+        Routes(model="m", stable=2),
+    ):
+        enter(routes)
+    found, unread = known_changes(tmp_path, home=tmp_path, repository=tmp_path, model="m")
+    assert unread == []
+    assert [(each.text, each.undo) for each in found] == [
+        ("routes: 100% to version 1", ""),
+        ("routes: 80% to version 1, 20% to version 2", "seatrial routes set m --stable 1"),
+        ("routes: 100% to version 2", "seatrial routes set m --stable 1"),
+    ]
+    trail = tmp_path / "trail" / "trail.jsonl"
+    trail.write_bytes(trail.read_bytes()[:-40] + b"torn\n")
+    found, unread = known_changes(tmp_path, home=tmp_path, repository=tmp_path, model="m")
+    assert len(found) >= 2
+    assert len(unread) == 1
 
 
 def test_a_time_beyond_the_calendar_is_no_change(tmp_path: Path) -> None:

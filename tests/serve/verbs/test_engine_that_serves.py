@@ -48,7 +48,7 @@ def test_cuda_wants_instances_on_the_gpu_and_other_engines_have_no_server() -> N
         engines.deployed_in(PLAIN, SCENES, "torch-compile")
     assert "openvino-bf16" in caught.value.next_step
     native = Deployment(schema=1, name="m", max_batch_size=8, backend="native")
-    with pytest.raises(ConfigRuleError, match='flavour = "native" has no engine openvino'):
+    with pytest.raises(ConfigRuleError, match='backend = "native" has no engine openvino'):
         engines.deployed_in(native, SCENES, "openvino")
 
 
