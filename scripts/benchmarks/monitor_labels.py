@@ -33,7 +33,7 @@ _HOURLY = 200  # labels
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """Traffic whose answers are wrong in a tenth of the cases, by a daily wave of 2 points more or less with `season`.
+    """Traffic whose answers are wrong in a tenth of the cases, with `season` up to 2.5 points more in half of each day.
 
     From hour `begin` on a quarter is wrong in one segment: a region, or with `tail` a tenth of the values of ``x2``.
     """

@@ -121,5 +121,5 @@ def held(model: str) -> Iterator[OutcomeShelf]:
         where=str(shelf.folder),
         next_step="wait for it to end, then retry",
     )
-    with locked(shelf.folder.with_name("outcomes.lock"), seconds=10.0, busy=busy):
+    with locked(shelf.folder.with_name("outcomes.lock"), seconds=60.0, busy=busy):
         yield shelf

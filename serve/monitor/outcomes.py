@@ -107,7 +107,12 @@ def outcome_of(row: Mapping[str, Any], *, added: float, kind: str = "label", que
     Raises:
         ValueError: no request or value, an unknown kind, or a value or time that cannot be read.
     """
-    found = {name: _text(_first(row, names)) for name, names in _ALIASES.items()}
+    cells = {name: _first(row, names) for name, names in _ALIASES.items()}
+    if odd := [name for name, cell in cells.items() if isinstance(cell, dict | list)]:
+        raise ValueError(f"{odd[0]} is a list or an object, where a text or a number is needed")
+    found = {name: _text(cell) for name, cell in cells.items()}
+    if any("\0" in text or any("\ud800" <= each <= "\udfff" for each in text) for text in found.values()):
+        raise ValueError("it holds a NUL or half of a surrogate pair, which no text has")
     if not found["request"]:
         raise ValueError("it names no request: a column request (or request_id) is needed")
     known = found["kind"] or kind

@@ -114,6 +114,9 @@ def test_a_conflict_is_kept_apart_until_it_is_settled(tmp_path: Path) -> None:
         ({"request": "a", "value": "2", "kind": "conversion"}, "a conversion is 0 or 1"),
         ({"request": "a", "value": "1e999", "kind": "revenue"}, "is not a finite number"),
         ({"request": "a", "value": "yes", "at": "soon"}, "is not a time"),
+        ({"request": "a", "value": ["yes", "no"]}, "value is a list or an object"),
+        ({"request": "a\ud800", "value": "yes"}, "half of a surrogate pair"),
+        ({"request": "a\0", "value": "yes"}, "a NUL"),
     ],
 )
 def test_a_wrong_row_refuses_the_file_and_names_the_place(row: dict[str, Any], message: str, tmp_path: Path) -> None:
