@@ -114,7 +114,7 @@ def named(name: str) -> AnyEngine:
 
 def of_recipe(name: str, deployment: Deployment | None) -> str:
     """Return the engine of a recipe where it serves too: a server runs it, and the deployment leaves it open."""
-    is_open = deployment is None or (deployment.engine is None and deployment.flavour == "python")
+    is_open = deployment is None or (deployment.engine is None and deployment.backend == "python")
     return name if is_open and name in _NAMED else ""
 
 

@@ -79,7 +79,7 @@ def host(
                     metrics_url=server.metrics_url,
                     load_seconds=took,
                     device_baseline=empty,
-                    engine=engines.shown(placement.engine) if chosen.flavour == "python" else chosen.flavour,
+                    engine=engines.shown(placement.engine) if chosen.backend == "python" else chosen.backend,
                 )
 
     return hosted

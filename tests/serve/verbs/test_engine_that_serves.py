@@ -47,8 +47,8 @@ def test_cuda_wants_instances_on_the_gpu_and_other_engines_have_no_server() -> N
     with pytest.raises(ConfigError, match="no server runs engine 'torch-compile'") as caught:
         engines.deployed_in(PLAIN, SCENES, "torch-compile")
     assert "openvino-bf16" in caught.value.next_step
-    native = Deployment(schema=1, name="m", max_batch_size=8, flavour="native")
-    with pytest.raises(ConfigRuleError, match='flavour = "native" has no engine openvino'):
+    native = Deployment(schema=1, name="m", max_batch_size=8, backend="native")
+    with pytest.raises(ConfigRuleError, match='backend = "native" has no engine openvino'):
         engines.deployed_in(native, SCENES, "openvino")
 
 
@@ -60,7 +60,7 @@ def test_cuda_wants_instances_on_the_gpu_and_other_engines_have_no_server() -> N
         (PLAIN, "torch-compile", ""),
         (PLAIN, "", ""),
         (Deployment(schema=1, name="m", max_batch_size=8, engine=Torch(kind="torch")), "openvino", ""),
-        (Deployment(schema=1, name="m", max_batch_size=8, flavour="native"), "openvino", ""),
+        (Deployment(schema=1, name="m", max_batch_size=8, backend="native"), "openvino", ""),
     ],
 )
 def test_a_recipes_engine_serves_where_the_deployment_leaves_it_open(
