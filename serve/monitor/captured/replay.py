@@ -79,7 +79,8 @@ def _rebuilt(
     allowed = {field: told for field, told in fields.items() if told["keep"] == "allow"}
     for field, told in allowed.items():
         if told["index"] is None and (whole := tensor(list(columns[field]), dtype, whole=True)) is not None:
-            return whole.reshape(shape)
+            made: Array = whole.reshape(shape)
+            return made
     width = int(np.prod(shape)) // max(1, len(next(iter(columns.values()), ())))
     by_index = {told["index"]: field for field, told in allowed.items()}
     if missing := [at for at in range(width) if at not in by_index]:
@@ -90,7 +91,8 @@ def _rebuilt(
     whole_parts = [part for part in parts if part is not None]
     if len(whole_parts) != width or not width:
         raise IncompleteError(f"values of {name!r} are missing")
-    return np.concatenate(whole_parts, axis=1).reshape(shape)
+    joined: Array = np.concatenate(whole_parts, axis=1).reshape(shape)
+    return joined
 
 
 def compared(answered: Tensors, again: Tensors, *, coarse: bool) -> list[Compared]:
@@ -156,7 +158,8 @@ def _decision(answer: Array) -> Callable[[Array], tuple[float, bool]]:
 def _with(first: Tensors, name: str, index: int, value: float, answers: Answers, output: str) -> Array:
     changed = first[name].copy()
     changed.reshape(1, -1)[0, index] = value
-    return np.asarray(answers({**first, name: changed})[output])[0]
+    answer: Array = np.asarray(answers({**first, name: changed})[output])[0]
+    return answer
 
 
 def _flip(
