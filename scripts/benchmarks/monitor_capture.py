@@ -38,7 +38,7 @@ from seatrial.serve.triton.server import Server
 ROOT = Path(__file__).resolve().parents[2]
 SEGMENT = 25  # rows
 SECRET = 8191.4375  # exact in float32; stands in the dropped field of every request
-PAIRS, WINDOW = 40, 250  # windows with and without capture in turn; requests of each
+PAIRS, WINDOW = 200, 50  # windows with and without capture in turn; requests of each
 _MODEL = "linear"
 
 

@@ -1,8 +1,9 @@
 """The verb that records: sampled requests from the edge, by each plan's policy, into encrypted segments."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 Plans = Annotated[
     list[Path], typer.Argument(metavar="PLAN...", help="Monitoring plans with [capture], one for each model.")
 ]
+_NICE = 10  # the servers of this machine go first
 _LOOK = 1.0  # seconds between two looks at the edge
 _EXPIRE = 600.0  # seconds between two looks for segments that are too old
 
@@ -55,6 +57,8 @@ def record(
         raise ConfigError(
             "the edge records nothing", where=name, next_step="add [record] to its file, then: seatrial edge down, up"
         )
+    with suppress(OSError):
+        os.nice(_NICE)
     with ExitStack() as stack:
         counted = stack.enter_context(_counting(metrics_port))
         keepers = {each.model: stack.enter_context(_kept(each, capture, counted)) for each, capture in chosen}

@@ -148,12 +148,34 @@ def test_a_request_that_no_server_answers_is_kept_with_its_status(server: Server
             tensor = {"name": "x", "datatype": "FP32", "shape": [1, len(data)], "data": data}
             connection.request("POST", f"/v2/models/{NAME}/infer", json.dumps({"inputs": [tensor]}))
             assert connection.getresponse().read()
+        connection.close()
         time.sleep(1.5)
     found = kept("status, reason, shapes", "status <> 200")
     assert len(found) == 2
     assert str(found[0][1]).startswith("failed: ")
     assert found[1][1] == "request: too large"
     assert '"x": ["float32", [1, 3]]' in str(found[0][2])
+
+
+def test_requests_over_grpc_are_kept_alike(server: Server, tmp_path: Path) -> None:
+    import grpc
+    from tritonclient.grpc import InferInput, service_pb2, service_pb2_grpc
+
+    with edge(server, Recording(share=1.0)) as proxy, recorder(proxy, tmp_path):
+        with grpc.insecure_channel(proxy.url) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            tensor = InferInput("x", [2, 4], "FP32")
+            tensor.set_data_from_numpy(np.array([[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]], np.float32))
+            request = service_pb2.ModelInferRequest(model_name=NAME, inputs=[tensor._get_tensor()])
+            request.raw_input_contents.append(tensor._get_content())
+            _, call = stub.ModelInfer.with_call(request)
+            asked = dict(call.initial_metadata())["x-request-id"]
+        time.sleep(1.5)
+    found = kept('request, "row", a, y, version, grpc_status, reason')
+    assert found == [
+        (asked, 0, "1.0", "[8.0, 16.0, 24.0, 32.0]", 1, "0", ""),
+        (asked, 1, "5.0", "[40.0, 48.0, 56.0, 64.0]", 1, "0", ""),
+    ]
 
 
 def test_half_of_the_requests_are_sampled_whatever_they_hold(server: Server, tmp_path: Path) -> None:

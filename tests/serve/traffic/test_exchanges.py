@@ -112,4 +112,4 @@ def test_each_worker_spends_its_part_of_the_budget_and_wrong_shares_are_refused(
     assert f"local MOST, BUDGET, BELOW = {64 << 10}, {64 << 20}, {1 << 30}" in source
     for wrong in ({"share": 0.0}, {"share": 1.5}, {"most_bytes": 100, "bytes_per_minute": 10}):
         with pytest.raises(ConfigError):
-            Recording(**wrong)  # type: ignore[arg-type]
+            Recording(**wrong)
