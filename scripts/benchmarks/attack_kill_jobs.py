@@ -243,6 +243,8 @@ READING: Mapping[str, str] = {
     "edge status": "reads",
     "edge watch": "writes through revive: the kill drill of scripts/benchmark-serve",
     "routes show": "reads",
+    "record": "killed by the row capture of scripts/benchmark-monitor; a segment by rename",
+    "case": "reads; a review by rename where it is asked for",
     "approve": "killed at random moments by scripts/benchmark-release",
     "catalogue": "reads; one file by rename where it is asked for",
     "retire": "killed at each step by tests/serve/verbs/test_retiring.py",

@@ -14,7 +14,7 @@ from statistics import median
 
 import numpy as np
 
-from scripts.benchmarks import monitor_alerting
+from scripts.benchmarks import monitor_alerting, monitor_capture
 from scripts.benchmarks.monitor_labels import concept
 from scripts.benchmarks.monitor_outcomes import cause, estimate
 from scripts.benchmarks.monitor_streams import HOUR, MONDAY, Drift, Mode, Stream
@@ -208,6 +208,8 @@ def main() -> int:
         "tolerance": partial(tolerance, seed=seed),
         "sketch-cost": partial(cost, seed=seed),
         "alert": monitor_alerting.alert,
+        "capture": monitor_capture.capture,
+        "replay": monitor_capture.replay,
         "estimate": partial(estimate, seed=seed, windows=40, references=10),
         "cause": partial(cause, seed=seed, windows=24, references=8),
         "concept": partial(concept, seed=seed, repeats=10, months=12),

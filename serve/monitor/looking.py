@@ -77,6 +77,8 @@ def judge(
     kept = shelf.state()
     begin = kept[1].until if kept else None
     with on_duckdb.opened(plan, tables(files)) as traffic:
+        for note in traffic.notes:
+            progress("captured", 1.0, note)
         intervals = learning.windows(plan, learned.sketch, traffic, progress, label="windows", begin=begin, until=until)
     return learned, watching.look(plan, learned, kept, intervals)
 

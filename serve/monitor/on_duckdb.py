@@ -1,8 +1,8 @@
 """Tables of traffic, read by DuckDB: CSV, JSON lines or Parquet, in order of time, an interval at a time."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from seatrial.optimize.errors import ConfigError, MissingError
 
+from .captured.policy import TIME
+from .on_captured import Rows, captured
 from .plan import Plan
 from .quantities import Columns
 from .sketch import WRONG
@@ -28,7 +30,8 @@ _MOST_UNREADABLE = 0.01  # of the rows, whose time cannot be read
 class Traffic:
     """Rows that are at hand: `rows` of them with a time, from `first` to `last` in seconds of the Unix epoch.
 
-    `skipped` rows had no readable time. `faults` names columns of the plan that are absent.
+    `skipped` rows had no readable time. `faults` names columns of the plan that are absent. `captured` are the rows of
+    the edge's record, where these are read and no tables.
     """
 
     connection: Any
@@ -37,6 +40,21 @@ class Traffic:
     first: float
     last: float
     faults: tuple[str, ...]
+    captured: Rows | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what was left out of captured rows, a line for each reason."""
+        return [] if self.captured is None else self.captured.read.notes
+
+    def refuse_lossy(self) -> None:
+        """Refuse to learn from captured rows of which more than 1 % of the segments cannot be read.
+
+        Raises:
+            IntegrityError: it is so.
+        """
+        if self.captured is not None:
+            self.captured.refuse_lossy()
 
     def sample(self, rows: int) -> Columns:
         """Draw that many rows of all, the same for the same rows."""
@@ -57,17 +75,28 @@ class Traffic:
 
 @contextmanager
 def opened(plan: Plan, files: Sequence[Path], *, answers: bool = False) -> Iterator[Traffic]:
-    """Read tables of one kind; of their columns only those that the plan names are kept, with `answers` also those of
-    answers, labels and groups.
+    """Read tables of one kind, or where none is named the rows that the recorder captured of the plan's model.
+
+    Of their columns only those that the plan names are kept, with `answers` also those of answers, labels and groups.
 
     Raises:
         MissingError: no such file.
         ConfigError: another kind of file, a file that cannot be read, no time column, more than 1 % of the rows without
             a time, or no rows.
     """
+    with ExitStack() as stack:
+        if files:
+            yield stack.enter_context(_opened(plan, files, _reader(files), answers=answers))
+        else:
+            rows = stack.enter_context(captured(plan))
+            table = _opened(replace(plan, time=TIME), [rows.path], READERS[".parquet"], answers=answers)
+            yield replace(stack.enter_context(table), captured=rows)
+
+
+@contextmanager
+def _opened(plan: Plan, files: Sequence[Path], reader: str, *, answers: bool) -> Iterator[Traffic]:
     import duckdb
 
-    reader = _reader(files)
     with duckdb.connect() as connection:
         connection.execute("set threads = 2; set TimeZone = 'UTC'")
         try:

@@ -15,6 +15,7 @@ from pydantic import Field
 from seatrial.optimize import config
 from seatrial.optimize.errors import ConfigError
 
+from .captured.policy import Capture
 from .plan_answers import Answers, Kpi, Outcomes
 from .quantities import TOLERANCES, Quantity, What
 from .service import Service
@@ -68,8 +69,8 @@ class Plan:
     budget of the whole plan, whatever the number of features. `reference` is how much quiet traffic the baseline is
     learned from; below two weeks no season can be learned. An alarm ends when no new evidence came for `hold`. At most
     `pairs` pairs of number features are watched, those with the strongest dependence. `service` says what alerts need
-    of the service around the model, `estimate`, `outcomes` and `kpi` what the model answered and what became of it; a
-    baseline does not depend on them.
+    of the service around the model, `estimate`, `outcomes` and `kpi` what the model answered and what became of it,
+    `capture` what the recorder keeps of requests and answers; a baseline does not depend on them.
     """
 
     schema: int
@@ -84,6 +85,7 @@ class Plan:
     pairs: Annotated[int, Field(ge=0, le=5000)] = 1500
     tolerance: Tolerance = field(default_factory=Tolerance)
     service: Service = field(default_factory=Service, repr=False)
+    capture: Capture | None = field(default=None, repr=False)
     estimate: Answers | None = field(default=None, repr=False)
     outcomes: Outcomes | None = field(default=None, repr=False)
     kpi: tuple[Kpi, ...] = field(default=(), repr=False)

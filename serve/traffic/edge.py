@@ -266,13 +266,30 @@ class Capturing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """Stream a share of the requests, with their answers, to the recorder (``seatrial record``); nothing waits for it.
+
+    A keyed hash of the request's id samples. None above `most_bytes` of a body, and at most `bytes_per_minute` of all,
+    are kept; what a recorder does not take is dropped and counted.
+    """
+
+    share: Annotated[float, Range(above=0, at_most=1, fix="give a fraction of the requests, above 0")] = 0.1
+    most_bytes: Annotated[int, Range(at_least=1, at_most=4 << 20, fix="give the largest body to keep")] = 64 << 10
+    bytes_per_minute: Annotated[int, _NUMBER] = 256 << 20
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "record")
+        _refuse(self.bytes_per_minute < self.most_bytes, "bytes_per_minute is below most_bytes", "record", "raise it")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
     """Everything the edge does with a request before a version sees it.
 
     `shadow` is the server that gets copies; by default the live one, which then pays for both. Without `capture` no
-    answer is ever written down. Lanes believe a header only if it comes from a claim or stands in `client_headers`: any
-    other is removed on arrival. `address` beyond loopback needs `auth` and `tls`. `threads` are Envoy's workers; one
-    serves thousands of requests a second.
+    answer is ever written down, and without `record` none leaves for the recorder. Lanes believe a header only if it
+    comes from a claim or stands in `client_headers`: any other is removed on arrival. `address` beyond loopback needs
+    `auth` and `tls`. `threads` are Envoy's workers; one serves thousands of requests a second.
 
     Raises:
         ConfigError: an invalid field, named with its fix.
@@ -294,6 +311,7 @@ class Edge:
     auth: Keys | Jwt | None = None
     tls: Tls | None = None
     capture: Capturing | None = None
+    record: Recording | None = None
 
     def __post_init__(self) -> None:
         _refuse(self.schema != SCHEMA, f"schema must be {SCHEMA}, got {self.schema}", "schema", f"write {SCHEMA}")

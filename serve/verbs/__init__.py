@@ -29,4 +29,6 @@ VERBS = {
     "daily": "alerting:daily",
     "estimate": "estimating:estimate",
     "outcomes": "outcomes:app",
+    "record": "recording:record",
+    "case": "cases:case",
 }

@@ -24,7 +24,11 @@ PlanFile = Annotated[
 ]
 Files = Annotated[
     list[Path],
-    typer.Argument(metavar="FILE...", help="Tables of traffic with a column of times: .csv, .jsonl or .parquet."),
+    typer.Argument(
+        metavar="[FILE...]",
+        default_factory=list,
+        help="Tables of traffic with a column of times (.csv, .jsonl, .parquet); default: what record captured.",
+    ),
 ]
 _HORIZONS: Mapping[str, float] = {"an hour": 3600.0, "a day": 86_400.0, "a week": 604_800.0}
 _UNITS: Mapping[str, str] = {
@@ -39,7 +43,8 @@ def learn(plan: PlanFile, files: Files, json_: Json = False) -> None:
     """Learn what is normal of a model's traffic from quiet weeks of it, and print the smallest changes it will find.
 
     Four weeks are good; below two the season stays unknown. What `watch` had judged of the model is forgotten.
-    Exit codes: 0 learned, 2 wrong plan or table, 3 learned, but the reference alarms against itself.
+    Exit codes: 0 learned, 2 wrong plan or table, 3 learned, but the reference alarms against itself, 5 more than 1 % of
+    the captured segments cannot be read.
     """
     from ..monitor import learning, on_duckdb
     from ..monitor.looking import shelf_of
@@ -47,6 +52,7 @@ def learn(plan: PlanFile, files: Files, json_: Json = False) -> None:
 
     chosen = load_plan(plan)
     with on_duckdb.opened(chosen, files, answers=True) as traffic, progress() as report:
+        traffic.refuse_lossy()
         learned = learning.learn(chosen, traffic, report)
         reference, without = learning.labelled_reference(chosen, traffic)
     with shelf_of(chosen.model) as shelf:

@@ -15,6 +15,7 @@ from ..edge import Edge
 from .capture import kept
 from .clusters import Document, Pinned, clusters
 from .filters import listeners, route_discovery
+from .recording import recorded, recorder
 from .routes import RouteTable, table, wanted
 
 KINDS = ("cds", "rds", "lds")  # in the order in which they may be written: routes name clusters, listeners tables
@@ -69,6 +70,11 @@ class Places:
     def admin(self) -> Path:
         """The admin interface's socket."""
         return self.sockets / "admin"
+
+    @property
+    def recorder(self) -> Path:
+        """The socket on which the recorder listens, where one runs."""
+        return self.sockets / "recorder"
 
     @property
     def shadow(self) -> Path:
@@ -173,9 +179,14 @@ def _resources(
 ) -> dict[str, list[Document]]:
     made = table(edge, ways)
     live, shadow = kept(edge.capture, places.capture)
+    record = recorded(edge, places.key)
+    live = replace(live, filters=(*live.filters, *record.filters), logs=(*live.logs, *record.logs))
     source = {"route_config": made} if static else route_discovery(_source(places, "rds"))
     return {
-        "cds": clusters(edge, [*wanted(edge, ways), *keep], str(places.shadow)),
+        "cds": [
+            *clusters(edge, [*wanted(edge, ways), *keep], str(places.shadow)),
+            *recorder(edge.record, places.recorder),
+        ],
         "rds": [made],
         "lds": listeners(
             edge,

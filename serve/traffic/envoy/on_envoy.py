@@ -162,7 +162,8 @@ def revive(folder: Path, *, timeout: float = 15.0) -> Proxy | None:
         reap(proxy.pid)
         proxy.sockets.mkdir(mode=0o700, exist_ok=True)
         for path in proxy.sockets.iterdir():
-            path.unlink()
+            if path != proxy.places.recorder:  # another process may listen there
+                path.unlink()
         edge = read_edge(folder)
         wait(lambda: not is_taken(edge.port), 5.0)  # threads of the killed one may hold it a moment longer
         again = _launch(edge, proxy.places, timeout)

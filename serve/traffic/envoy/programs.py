@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from ..edge import Limits, Sticky
+from ..edge import Limits, Recording, Sticky
 from ..headers import CLIENT
 
 SERVICE = "/inference.GRPCInferenceService/"
@@ -49,7 +49,7 @@ def inspection(sticky: Sticky, limits: Limits, key: bytes) -> str:
     """
     methods = ", ".join(f'["{SERVICE}{name}"] = true' for name in ("ModelInfer", *ASKED))
     parts = (
-        _filled("digest", {"KEY0": str(_word(key[:4])), "KEY1": str(_word(key[4:8]))}),
+        _digest(key),
         _filled("json", {"DEPTH": str(DEPTH), "JSON": str(limits.json_bytes)}),
         _filled("protobuf", {}),
         balance(),
@@ -64,6 +64,22 @@ def inspection(sticky: Sticky, limits: Limits, key: bytes) -> str:
 def balance() -> str:
     """Return what keeps the load on a version on trial at its share; a part of `inspection`."""
     return _filled("balance", {})
+
+
+def recording(record: Recording, key: bytes, *, facts: str, bodies: str, workers: int) -> str:
+    """Return the filter that keeps sampled requests and their answers for the recorder.
+
+    `facts` and `bodies` name the dynamic metadata; each of the edge's `workers` spends its part of the budget.
+    """
+    values = {
+        "FACTS": facts,
+        "BODIES": bodies,
+        "INFER": INFER,
+        "MOST": str(record.most_bytes),
+        "BUDGET": str(record.bytes_per_minute // workers),
+        "BELOW": str(round(record.share * 2**32)),
+    }
+    return _digest(key) + _filled("record", values)
 
 
 def pin(model: str, version: int, forwarded: Sequence[str] = ()) -> str:
@@ -88,6 +104,10 @@ def cleaning(forwarded: Sequence[str] = ()) -> str:
 def _cleaning(forwarded: Sequence[str]) -> str:
     kept = ", ".join(f'["{name}"] = 1' for name in (*_NEEDED, *forwarded))
     return _filled("clean", {"KEPT": kept, "PREFIX": str(len(SERVICE)), "SERVICE": SERVICE})
+
+
+def _digest(key: bytes) -> str:
+    return _filled("digest", {"KEY0": str(_word(key[:4])), "KEY1": str(_word(key[4:8]))})
 
 
 def _word(part: bytes) -> int:
