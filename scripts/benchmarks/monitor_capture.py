@@ -36,7 +36,8 @@ from seatrial.serve.triton.running import on_pytriton
 from seatrial.serve.triton.server import Server
 
 ROOT = Path(__file__).resolve().parents[2]
-SEGMENT = 25  # rows
+SEGMENT = 25  # rows, where the recorder is killed
+LARGE = 500  # rows, where latencies are measured; a plan's default is 10,000
 SECRET = 8191.4375  # exact in float32; stands in the dropped field of every request
 PAIRS, WINDOW = 200, 50  # windows with and without capture in turn; requests of each
 _MODEL = "linear"
@@ -125,7 +126,7 @@ def capture(folder: Path) -> Row:
         with edges(server, (NAME,), on=record, off=None) as both:
             vault, random = Vault(model=NAME, home=home / "watch" / NAME), np.random.default_rng(0)
             told = plan(NAME, _FIELDS)
-            with recorder(both["on"], folder, told):
+            with recorder(both["on"], folder, plan(NAME, _FIELDS, rows=LARGE)):
                 found: dict[str, list[float]] = {"on": [], "off": []}
                 for name in both:
                     _window(both[name], random)

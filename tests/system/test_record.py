@@ -1,5 +1,6 @@
 """A real Envoy before a real Triton with [record], and the recorder: what is kept, what is not, what a kill loses."""
 
+import http.client
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from scripts.benchmarks.shadowed import NAME, Client, versions
@@ -94,6 +96,22 @@ def ask(proxy: Proxy, count: int, start: int = 0) -> list[str]:
     return found
 
 
+def large(proxy: Proxy, count: int) -> list[float]:
+    """Send requests of 64 KiB; seconds until each answer."""
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1.0, 2.0, 3.0, 4.0]}
+    body = json.dumps({"inputs": [tensor]}) + " " * (64 << 10)
+    connection, found = http.client.HTTPConnection("127.0.0.1", proxy.port), []
+    for _ in range(count):
+        began = time.monotonic()
+        connection.request("POST", f"/v2/models/{NAME}/infer", body)
+        reply = connection.getresponse()
+        assert reply.read()
+        assert reply.status == 200
+        found.append(time.monotonic() - began)
+    connection.close()
+    return found
+
+
 def vault() -> Vault:
     return Vault(model=NAME, home=Path(os.environ["SEATRIAL_HOME"]) / "watch" / NAME)
 
@@ -141,8 +159,6 @@ def test_sampled_requests_are_kept_by_the_policy_and_a_kill_loses_the_open_segme
 
 def test_a_request_that_no_server_answers_is_kept_with_its_status(server: Server, tmp_path: Path) -> None:
     with edge(server, Recording(share=1.0, most_bytes=200)) as proxy, recorder(proxy, tmp_path):
-        import http.client
-
         connection = http.client.HTTPConnection("127.0.0.1", proxy.port)
         for data in ([1.0] * 3, [1.0] * 400):  # another shape is refused by Triton; the other is above the cap
             tensor = {"name": "x", "datatype": "FP32", "shape": [1, len(data)], "data": data}
@@ -176,6 +192,30 @@ def test_requests_over_grpc_are_kept_alike(server: Server, tmp_path: Path) -> No
         (asked, 0, "1.0", "[8.0, 16.0, 24.0, 32.0]", 1, "0", ""),
         (asked, 1, "5.0", "[40.0, 48.0, 56.0, 64.0]", 1, "0", ""),
     ]
+
+
+def test_a_recorder_that_hangs_keeps_no_answer_waiting_and_what_it_missed_is_known(
+    server: Server, tmp_path: Path
+) -> None:
+    with edge(server, Recording(share=1.0, most_bytes=1 << 20)) as proxy, recorder(proxy, tmp_path) as process:
+        first = ask(proxy, 1)
+        time.sleep(1.0)
+        process.send_signal(signal.SIGSTOP)
+        try:
+            memory = psutil.Process(proxy.pid).memory_info().rss
+            slowest = max(large(proxy, 600))
+            grown = psutil.Process(proxy.pid).memory_info().rss - memory
+        finally:
+            process.send_signal(signal.SIGCONT)
+        time.sleep(1.0)
+        last = ask(proxy, 1)
+        time.sleep(2.0)
+    found = kept("request, sequence")
+    assert slowest < 2.0
+    assert grown < 40 << 20  # of 60 MB that were sampled
+    assert (found[0][0], found[-1][0]) == (first[0], last[0])
+    assert found[-1][1] == 602
+    assert len(found) < 602  # and so it is known how many are missing
 
 
 def test_half_of_the_requests_are_sampled_whatever_they_hold(server: Server, tmp_path: Path) -> None:

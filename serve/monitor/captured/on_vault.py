@@ -253,9 +253,13 @@ def path_of(descriptor: int) -> str:
 
 @contextmanager
 def as_parquet(read: Read) -> Iterator[Path]:
-    """Return the path of a Parquet file in memory with all rows that were read."""
+    """Return the path of a Parquet file in memory with the rows that were read whole.
+
+    Requests that failed, or of which a body is missing, are left out: their gaps say nothing about the features.
+    """
     with memory_file() as made:
-        read.connection.execute(f"copy rows to '{path_of(made)}' (format parquet, use_tmp_file false)")
+        whole = "select * from rows where reason = ''"
+        read.connection.execute(f"copy ({whole}) to '{path_of(made)}' (format parquet, use_tmp_file false)")
         yield Path(path_of(made))
 
 

@@ -170,7 +170,9 @@ def test_a_plan_reads_what_was_captured_and_its_baseline_holds_when_the_capture_
     assert plan.digest == Plan(schema=1, model="m", features=plan.features, time="at").digest
     with pytest.raises(MissingError, match="key"), opened(plan, []):
         pass
-    sealed(tmp_path / "watch" / "m", range(40), range(40, 60))
+    vault, _ = sealed(tmp_path / "watch" / "m", range(40), range(40, 60))
+    failed = rows(captured(70, outputs={}, status=503, reason="failed: timeout"), CAPTURE, b"key")
+    vault.seal(failed, CAPTURE, vault.secret())
     with opened(plan, []) as traffic:
         assert (traffic.rows, traffic.first, traffic.last) == (120, 1e9, 1e9 + 59)
         assert traffic.between(1e9 + 3, 1e9 + 4)["age"].tolist() == [float(np.float32(3.1)), 3.0]
