@@ -14,6 +14,7 @@ from pydantic import Field
 
 from seatrial.optimize import config
 from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.names import checked
 
 from .captured.policy import Capture
 from .plan_answers import Answers, Kpi, Outcomes
@@ -91,6 +92,7 @@ class Plan:
     kpi: tuple[Kpi, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
+        checked(self.model, "model name", where="model")
         if self.schema != SCHEMA:
             raise ConfigError(
                 f"schema {self.schema}", where="schema", next_step=f"use schema {SCHEMA}, which this version reads"

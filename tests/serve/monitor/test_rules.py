@@ -241,3 +241,9 @@ def test_the_dashboard_has_a_panel_for_each_figure() -> None:
 
 def test_values_are_quoted() -> None:
     assert alert.quoted('a"b\\c') == '"a\\"b\\\\c"'
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "a/b", "", "a b"])
+def test_a_model_whose_name_would_leave_its_folder_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="model name"):
+        replace(PLAIN, model=name)
