@@ -14,6 +14,7 @@ from .quantities import Floats
 
 _LARGEST = 1e6  # standard deviations
 _HALVINGS = 40
+_STEPS = 256  # windows that are followed one by one: beyond them a statistic moves one way
 
 
 def smallest_changes(baseline: Baseline, windows: Sequence[int]) -> Mapping[int, Floats]:
@@ -44,13 +45,28 @@ def _found(baseline: Baseline, size: Floats, windows: int) -> np.ndarray[tuple[i
     first = as_normal(size, baseline.tails)
     later = as_normal(size * (1 - baseline.phi), baseline.tails)
     allowed = as_normal((baseline.tolerance + baseline.unsure) * (1 - baseline.phi) / baseline.spread, baseline.tails)
-    for window in range(windows):
+    for window in range(min(windows, _STEPS)):
         ratio = bet((later if window else first) - allowed)
         if baseline.rare.any():
             ratio[:, baseline.rare] = _rare(baseline, size)
         statistic = np.minimum((statistic + 1) * ratio, 1e30)
         passed |= baseline.weight * 0.5 * statistic.mean(axis=0) >= baseline.threshold
+    if windows > _STEPS:
+        statistic = followed(statistic, ratio, windows - _STEPS)
+        passed |= baseline.weight * 0.5 * statistic.mean(axis=0) >= baseline.threshold
     return passed
+
+
+def followed(statistic: Floats, ratio: Floats, windows: int) -> Floats:
+    """Return the statistic after more windows of one ratio each: the sum of the geometric series, at most 1e30.
+
+    (s + 1) r, repeated n times, is r^n s + r (r^n - 1) / (r - 1).
+    """
+    power = np.exp(np.clip(windows * np.log(ratio), -690.0, 69.5))
+    apart = np.abs(ratio - 1) > 1e-9
+    series = np.where(apart, ratio * (power - 1) / np.where(apart, ratio - 1, 1.0), windows)
+    found: Floats = np.minimum(power * statistic + series, 1e30)
+    return found
 
 
 def _rare(baseline: Baseline, size: Floats) -> Floats:

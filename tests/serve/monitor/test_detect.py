@@ -5,12 +5,14 @@ from functools import cache
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scripts.benchmarks.monitor_streams import HOUR, MONDAY, Drift, Mode, Stream
 from seatrial.serve.monitor.baseline import Baseline, learn_baseline
 from seatrial.serve.monitor.detect import State, bet, fresh, ranked_features, restarted, step
 from seatrial.serve.monitor.diagnosis import Cause, diagnose
-from seatrial.serve.monitor.power import smallest_changes
+from seatrial.serve.monitor.power import followed, smallest_changes
 from seatrial.serve.monitor.quantities import Columns
 from seatrial.serve.monitor.season import cell, design, hours
 from seatrial.serve.monitor.sketch import Sketch, learn_sketch
@@ -153,3 +155,21 @@ def test_the_week_begins_on_monday() -> None:
     assert cell(np.array([MONDAY + 25.5 * HOUR]))[0] == 25
     assert design(np.array([MONDAY]), seasonal=False).shape == (1, 1)
     assert design(np.array([MONDAY, MONDAY + HOUR]), seasonal=True).shape == (2, 11)
+
+
+@given(
+    st.floats(0.0, 1e6),
+    st.one_of(st.floats(1e-6, 8.0), st.just(1.0), st.floats(1 - 1e-7, 1 + 1e-7)),
+    st.integers(1, 400),
+)
+def test_many_windows_at_once_are_the_same_as_one_by_one(start: float, ratio: float, count: int) -> None:
+    expected = start
+    for _ in range(count):
+        expected = min((expected + 1) * ratio, 1e30)
+    assert float(followed(np.array(start), np.array(ratio), count)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_week_of_seconds_costs_no_more_than_a_week_of_hours() -> None:
+    baseline = learned("iid", 11)[2]
+    found = smallest_changes(baseline, [168, 604_800])
+    assert (found[604_800] <= found[168] * 1.001).all()
