@@ -81,7 +81,8 @@ class InProcess:
 class Ran:
     """Raw values of one artifact: seconds of every inference by scenario, memory by phase, allocators' peak bytes.
 
-    On a GPU also the energy of the Offline scenario, and the times of bound buffers where the engine has them.
+    On a GPU also the energy of the Offline scenario, the times of bound buffers where the engine has them, and the
+    nodes that it left to the CPU.
     """
 
     load_time: float
@@ -96,6 +97,7 @@ class Ran:
     device: str
     energy: EnergyUse | Unavailable
     bound: BoundTimes | None
+    on_cpu: tuple[str, ...] = ()
 
 
 def measure(artifact: Artifact, store: Store, samples: dict[str, Array], plan: Plan) -> Ran:
@@ -147,6 +149,7 @@ def measure(artifact: Artifact, store: Store, samples: dict[str, Array], plan: P
         device=opened.device,
         energy=energy,
         bound=_bound(opened, samples, batch, plan.seconds) if on_gpu else None,
+        on_cpu=opened.on_cpu,
     )
 
 

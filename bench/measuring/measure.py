@@ -106,7 +106,7 @@ def measure_artifact(
     memory = probes[0].result
     header = measured.MeasuredHeader(
         subject=ArtifactSubject(name=artifact.short, digest=artifact.digest, format=artifact.format),
-        engine=EngineUsed(name=engine.name, provider=told.provider, device=told.device),
+        engine=EngineUsed(name=engine.name, provider=told.provider, device=told.device, on_cpu=told.on_cpu),
         threads=plan.threads,
         cores=tuple(cores),
         memory=replace(memory, phases=told.phases, allocators=told.allocators),

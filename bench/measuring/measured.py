@@ -87,12 +87,16 @@ class EndpointSubject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EngineUsed:
-    """The engine that ran an artifact, with the provider and the device that it really used."""
+class EngineUsed(Record, sparse=("on_cpu",)):
+    """The engine that ran an artifact, with the provider and the device that it really used.
+
+    `on_cpu` lists the nodes of a model on another device that the engine left to the CPU.
+    """
 
     name: str
     provider: str
     device: str
+    on_cpu: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

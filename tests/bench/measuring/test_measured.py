@@ -87,3 +87,16 @@ def test_folders_that_are_no_run_say_so(run: Path, tmp_path: Path) -> None:
         (run / "measurements.json").write_text(broken)
         with pytest.raises(IntegrityError):
             measured.recompute(run)
+
+
+def test_nodes_that_were_left_to_the_cpu_stand_in_the_header(tmp_path: Path) -> None:
+    used = measured.EngineUsed(
+        name="onnxruntime-cuda", provider="CUDAExecutionProvider", device="cuda:0", on_cpu=("a",)
+    )
+    measured.open_run(tmp_path)
+    measured.write(tmp_path, replace(ABOUT, engine=used), [taken(metric_of("load_time"), 1 / 3)])
+    path = tmp_path / measured.HEADER
+    assert json.loads(path.read_text())["engine"]["on_cpu"] == ["a"]
+    assert measured.MeasuredHeader.read(path).engine == used
+    before = {"name": "a", "provider": "b", "device": "cpu"}
+    assert measured.EngineUsed.from_json(before).to_json() == before
