@@ -186,6 +186,8 @@ class QuantizeConfig(StageConfig):
             raise refuse(
                 f"ranges {self.ranges!r} are made for the even steps of integers", 'use "minmax" or "percentile"'
             )
+        if self.coverage:
+            raise refuse("coverage counts what runs in int8 on this machine, where no kernel runs fp8", "remove it")
         if wrong := [each.nodes for each in self.overrides if not each.keeps_float]:
             raise refuse(f"the override of {wrong[0]} asks for integers beside fp8", 'use "float" there, or int8')
 

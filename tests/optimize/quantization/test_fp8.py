@@ -138,6 +138,7 @@ def test_one_scale_for_a_weight_where_the_recipe_says_so(tmp_path: Path) -> None
         ({"target": "auto", "precision": "fp8"}, "has no kernels for fp8"),
         ({"method": "dynamic", "precision": "fp8"}, "does not apply to method 'dynamic'"),
         ({"target": "tensorrt", "precision": "fp8", "ranges": "mse"}, "even steps of integers"),
+        ({"target": "tensorrt", "precision": "fp8", "coverage": 0.5}, "no kernel runs fp8"),
         (
             {"target": "tensorrt", "precision": "fp8", "overrides": (Override(operator="Conv", weights="int8"),)},
             "integers beside fp8",
