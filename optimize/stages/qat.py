@@ -24,6 +24,7 @@ from torch.ao.quantization.quantize_fx import prepare_qat_fx
 from ..artifact import Artifact
 from ..errors import ConfigError, StageError
 from ..parity.parity import compare, enforce
+from ..pruning import on_pattern
 from ..pruning.on_layers import check_globs, kept_by
 from ..recipe.configs import QatConfig, Tolerance
 from ..recipe.targets import TARGETS, Contract, resolve
@@ -63,7 +64,10 @@ def run(config: QatConfig, parent: Artifact, context: Context) -> Made:
     torch.set_num_threads(context.environment.cores)
     contract = TARGETS[resolve(config.target, context.environment)]
     calibration, samples = context.samples("calibration"), context.samples("train")
-    module = prepare(open_module(parent, context.store), calibration, contract, config.exclude)
+    source = open_module(parent, context.store)
+    if config.training.epochs:
+        check_dense(source)
+    module = prepare(source, calibration, contract, config.exclude)
     context.progress(0.02, f"observing {len(calibration)} samples")
     calibrate(module, calibration)
     loss = None
@@ -101,6 +105,22 @@ def run(config: QatConfig, parent: Artifact, context: Context) -> Made:
             **{kind: kinds.count(kind) for kind in ("QuantizeLinear", "DequantizeLinear")},
         },
     )
+
+
+def check_dense(module: torch.nn.Module) -> None:
+    """Refuse a module whose weights keep the 2:4 pattern: training here does not hold it.
+
+    Raises:
+        StageError: names the layers.
+    """
+    layers = on_pattern.eligible(module, ())
+    sparse = [name for name in layers if name not in on_pattern.broken(layers) and layers[name].weight.any()]
+    if sparse:
+        raise StageError(
+            f"{len(sparse)} layers keep the 2:4 pattern, which this training would lose: {', '.join(sparse[:4])}",
+            where="qat",
+            next_step='set training.epochs to 0, or export and use kind = "quantize", which keeps zeros',
+        )
 
 
 def prepare(
