@@ -238,9 +238,15 @@ class TrailFile:
             os.fsync(stream.fileno())
 
     def _key(self) -> keys.PrivateKey:
-        if not self.key_path.exists() and not self.head_path.exists():
-            return keys.new_key(self.key_path)
-        return keys.private_key(self.key_path)
+        if self.key_path.exists():
+            return keys.private_key(self.key_path)
+        if self.head_path.exists() or self.path.exists():
+            raise IntegrityError(
+                "the key that signs the trail is missing",
+                where=str(self.key_path),
+                next_step=f"restore it from a backup; or move {self.root} away, and a new trail begins",
+            )
+        return keys.new_key(self.key_path)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

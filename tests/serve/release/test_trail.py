@@ -197,6 +197,16 @@ def test_a_key_that_others_can_read_is_refused(trail: TrailFile) -> None:
         trail.append("placed", model="net", actor="anna")
 
 
+def test_a_trail_without_its_key_takes_no_entry_and_no_other_key(trail: TrailFile) -> None:
+    trail.key_path.unlink()
+    before = trail.path.read_bytes()
+    with pytest.raises(IntegrityError, match="key that signs the trail is missing"):
+        trail.append("placed", model="net", actor="anna")
+    assert trail.path.read_bytes() == before
+    assert not trail.key_path.exists()
+    assert not trail.verify().damage
+
+
 def test_a_pipe_in_the_place_of_a_file_is_damage(trail: TrailFile) -> None:
     trail.path.unlink()
     os.mkfifo(trail.path)
