@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..traffic.envoy.on_recorder import Listener
 
 Plans = Annotated[
-    list[Path], typer.Argument(metavar="PLAN...", help="Monitoring plans with [capture], one for each model.")
+    list[Path], typer.Argument(metavar="PLAN...", help="Monitoring plans with a table capture, one for each model.")
 ]
 _NICE = 10  # the servers of this machine go first
 _LOOK = 1.0  # seconds between two looks at the edge
@@ -42,7 +42,7 @@ def record(
         int, typer.Option(min=0, max=65535, help="Serve http://127.0.0.1:PORT/metrics for Prometheus; 0: off.")
     ] = 0,
 ) -> None:
-    """Keep sampled requests and answers of an edge with [record], by each plan's policy, in encrypted segments.
+    """Keep sampled requests and answers of an edge with a table record, by each plan's policy, in encrypted segments.
 
     Runs until SIGTERM or Ctrl-C, which close the open segment; a kill loses that segment alone. No answer waits for it:
     what it does not take is dropped by the edge, and counted. Exit codes: 0 ended, 2 a wrong plan or edge, 4 another
