@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -43,6 +43,15 @@ def begun(command: list[str], folder: Path, home: Path) -> Iterator["subprocess.
             yield process
         finally:
             process.kill()
+
+
+def names(tree: psutil.Process) -> list[str]:
+    """Names of all processes below one; those that end meanwhile are left out."""
+    found = []
+    for each in tree.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            found.append(each.name())
+    return found
 
 
 def ended(process: "subprocess.Popen[bytes]") -> tuple[int, list[str]]:
@@ -93,7 +102,7 @@ def test_place_that_is_ended_during_its_proof_leaves_no_orphan(
     words = ["place", "deployment.toml", "--artifact", "tiny", "--repository", "models"]
     with begun(["-m", "seatrial.serve.cli", *words], tmp_path, tiny.home) as process:
         tree = psutil.Process(process.pid)
-        assert wait(lambda: any("stub" in each.name() for each in tree.children(recursive=True)), 60.0)
+        assert wait(lambda: any("stub" in name for name in names(tree)), 60.0)
         process.send_signal(number)
         code, said = ended(process)
     assert wait(lambda: not strays(tiny.home), 15.0), strays(tiny.home)
