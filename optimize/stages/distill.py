@@ -6,8 +6,8 @@ from ..artifact import Artifact
 from ..intake.on_state import refuse_state
 from ..recipe.configs import DistillConfig
 from ..sessions.on_torch import Architecture, TorchSession, build_module, save_module
-from .lesson import TrainingJob, learn
 from .stage import Context, Made
+from .training_job import TrainingJob, learn
 from .workers import learn_in_workers
 
 
@@ -18,7 +18,7 @@ def run(config: DistillConfig, parent: Artifact, context: Context) -> Made:
     torch.manual_seed(context.seed)
     module = build_module(student, config.arguments)
     samples = context.samples("train")
-    lesson = TrainingJob(
+    task = TrainingJob(
         config=config,
         teacher=parent,
         samples=samples,
@@ -27,9 +27,9 @@ def run(config: DistillConfig, parent: Artifact, context: Context) -> Made:
         checkpoint=context.checkpoints,
     )
     if config.training.processes == 1:
-        loss = learn(lesson, module, context.progress)
+        loss = learn(task, module, context.progress)
     else:
-        loss = learn_in_workers(lesson, student, module, context.folder, context.progress)
+        loss = learn_in_workers(task, student, module, context.folder, context.progress)
     session = TorchSession(module, parent.inputs, parent.outputs)
     refuse_state(module, session, samples.take(2).inputs, student.text)
     factory = f"source.py:{student.name}" if student.file else student.text

@@ -32,7 +32,7 @@ from ..samples import Samples
 from ..sessions.on_ort import OrtSession
 from ..sessions.on_torch import TorchSession, call, open_module
 from .export import FILE, to_onnx
-from .grids import fix
+from .fake_quantization import fix
 from .stage import Context, Made
 from .training import fit, teacher_answers
 

@@ -10,14 +10,14 @@ from safetensors.torch import save_file
 
 from ..errors import SeatrialError
 from ..sessions.on_torch import build_module
-from .lesson import learn
+from .training_job import learn
 from .workers import MARK, RESULT, WEIGHTS, read_job
 
 
 def main(job: Path) -> int:
     """Train with the others; the first worker leaves weights and loss in the job's folder, a failed one its error."""
-    lesson, student = read_job(job)
-    on_gpu = lesson.config.training.device == "cuda"
+    task, student = read_job(job)
+    on_gpu = task.config.training.device == "cuda"
     if on_gpu and torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
@@ -28,9 +28,9 @@ def main(job: Path) -> int:
             print(f"{MARK}{share:.4f}\t{text}", flush=True)
 
     try:
-        torch.manual_seed(lesson.seed)
-        module = build_module(student, lesson.config.arguments)
-        loss = learn(lesson, module, progress)
+        torch.manual_seed(task.seed)
+        module = build_module(student, task.config.arguments)
+        loss = learn(task, module, progress)
     except SeatrialError as error:
         said = {"kind": type(error).__name__, "what": error.what, "where": error.where, "next_step": error.next_step}
         (job / f"error-{rank}.json").write_text(json.dumps(said))

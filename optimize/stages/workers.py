@@ -27,8 +27,8 @@ from ..samples import Samples
 from ..sessions.on_torch import load_weights
 from ..store import Store
 from ..user_code import Reference
-from .lesson import TrainingJob
 from .training import Progress
+from .training_job import TrainingJob
 
 JOB, SAMPLES, WEIGHTS, RESULT = "job.json", "samples.safetensors", "student.safetensors", "result.json"
 MARK = "progress\t"  # begins a worker's line that is meant for us
@@ -50,9 +50,9 @@ class Job(Record, what="the training job", next_step="build again"):
 
 
 def learn_in_workers(
-    lesson: TrainingJob, student: Reference, module: torch.nn.Module, folder: Path, progress: Progress
+    task: TrainingJob, student: Reference, module: torch.nn.Module, folder: Path, progress: Progress
 ) -> float:
-    """`lesson.learn` in several processes, working in `folder`; fills `module`, returns the last mean loss.
+    """`training_job.learn` in several processes, working in `folder`; fills `module`, returns the last mean loss.
 
     Raises:
         SeatrialError: what a worker raised.
@@ -60,9 +60,9 @@ def learn_in_workers(
     """
     job = folder / "job"
     job.mkdir()
-    _write(job, lesson, student)
-    processes = lesson.config.training.processes
-    if lesson.config.training.device == "cuda":
+    _write(job, task, student)
+    processes = task.config.training.processes
+    if task.config.training.device == "cuda":
         experimental.used(experimental.GPU)
     progress(0.0, f"starting {processes} workers")
     code = _follow(job, processes, progress)
@@ -85,7 +85,7 @@ def read_job(job: Path) -> tuple[TrainingJob, Reference]:
         raise MissingError("the teacher is no longer in the store", where=str(store.root), next_step="build again")
     arrays = load_file(job / SAMPLES)
     inputs = {name: arrays[f"inputs/{name}"] for name in told.inputs}  # in the loader's order
-    lesson = TrainingJob(
+    task = TrainingJob(
         config=told.config,
         teacher=teacher,
         samples=Samples(split=told.split, inputs=inputs, labels=arrays.get("labels")),
@@ -93,23 +93,23 @@ def read_job(job: Path) -> tuple[TrainingJob, Reference]:
         seed=told.seed,
         checkpoint=told.checkpoint,
     )
-    return lesson, told.student
+    return task, told.student
 
 
-def _write(job: Path, lesson: TrainingJob, student: Reference) -> None:
-    samples = lesson.samples
+def _write(job: Path, task: TrainingJob, student: Reference) -> None:
+    samples = task.samples
     arrays = {f"inputs/{name}": array for name, array in samples.inputs.items()}
     labels = {} if samples.labels is None else {"labels": samples.labels}
     save_file({name: np.ascontiguousarray(array) for name, array in (arrays | labels).items()}, job / SAMPLES)
     told = Job(
-        config=lesson.config,
+        config=task.config,
         student=student,
         inputs=tuple(samples.inputs),
         split=samples.split,
-        teacher=lesson.teacher.digest,
-        store=lesson.store.root.absolute(),
-        seed=lesson.seed,
-        checkpoint=lesson.checkpoint and lesson.checkpoint.absolute(),
+        teacher=task.teacher.digest,
+        store=task.store.root.absolute(),
+        seed=task.seed,
+        checkpoint=task.checkpoint and task.checkpoint.absolute(),
     )
     told.write(job / JOB)
 

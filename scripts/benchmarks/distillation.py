@@ -29,7 +29,7 @@ from seatrial.optimize.recipe.metrics import accuracy
 from seatrial.optimize.recipe.recipe import Recipe, load_recipe
 from seatrial.optimize.samples import Samples, checked
 from seatrial.optimize.sessions.on_torch import TorchSession, build_module
-from seatrial.optimize.stages.lesson import TrainingJob, learn
+from seatrial.optimize.stages.training_job import TrainingJob, learn
 from seatrial.optimize.store import Store
 
 ROOT = Path(__file__).parent.parent.parent

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from seatrial.optimize.recipe.configs import DistillConfig, Features, Training
-from seatrial.optimize.stages.lesson import TrainingJob, learn
+from seatrial.optimize.stages.training_job import TrainingJob, learn
 from seatrial.optimize.stages.workers import learn_in_workers
 from seatrial.optimize.user_code import Reference
 from tests.support.plain import HERE, School, school

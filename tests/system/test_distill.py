@@ -20,8 +20,8 @@ from seatrial.optimize.errors import ConfigError, SeatrialError, StageError
 from seatrial.optimize.recipe.configs import Attention, DistillConfig, Features, Relations, Training
 from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.stages import teacher as room
-from seatrial.optimize.stages.lesson import TrainingJob, learn
 from seatrial.optimize.stages.training import fit
+from seatrial.optimize.stages.training_job import TrainingJob, learn
 from seatrial.optimize.stages.workers import learn_in_workers
 from seatrial.optimize.store import Store
 from seatrial.optimize.user_code import Reference
@@ -181,7 +181,7 @@ store = Store(Path({str(at.store.root)!r}))
 inputs, labels = samples("train", 96)
 at = School(teacher=store.get("{at.teacher.digest}"), store=store, samples=Samples(split="train", inputs=inputs,
             labels=labels))
-from seatrial.optimize.stages.lesson import learn
+from seatrial.optimize.stages.training_job import learn
 def kill(share, text):
     if share > 0.8: os.kill(os.getpid(), signal.SIGKILL)
 learn(lesson(at, Path({str(tmp_path / "kept")!r}), **ALL), student(), kill)

@@ -25,11 +25,11 @@ from seatrial.serve.traffic.envoy import router as envoy_router
 from seatrial.serve.traffic.envoy.clusters import filter_
 from seatrial.serve.traffic.envoy.config import Extras
 from seatrial.serve.traffic.envoy.proxy import Proxy, running
-from seatrial.serve.traffic.envoy.relieving import Reliever
 from seatrial.serve.traffic.envoy.router import EnvoyRouter
 from seatrial.serve.traffic.envoy.routes import is_copied
-from seatrial.serve.traffic.relief import PATIENCE
+from seatrial.serve.traffic.envoy.shedding_loop import LoadShedder
 from seatrial.serve.traffic.routes import Routes
+from seatrial.serve.traffic.shedding import PATIENCE
 from seatrial.serve.triton.server import Server as Triton
 from tests.support.certificates import certificate, token
 from tests.support.edge_callers import opened, seen, split, versions
@@ -147,19 +147,19 @@ def test_a_promise_at_risk_moves_a_share_to_the_smaller_model_and_back(edge: Edg
         versions([http.ask()])
         seen(proxy, 1)
         line = json.loads(proxy.places.access_log.read_text())
-        reliever = Reliever(proxy, log=log)
+        shedder = LoadShedder(proxy, log=log)
 
         def window(milliseconds: int) -> list[str]:
             """Sixty answers of that latency, as the edge would write them: a real one would depend on this machine."""
             with log.open("a") as stream:
                 stream.writelines(json.dumps(line | {"upstream_us": milliseconds * 1000}) + "\n" for _ in range(60))
-            return list(reliever.look())
+            return list(shedder.look())
 
         assert window(90) == []
         assert window(110) == ["teller: the smaller model takes 25% (was 0%)"]
-        assert (router.relief("teller"), router.current("teller")) == (0.25, split(0.5))
+        assert (router.shedding("teller"), router.current("teller")) == (0.25, split(0.5))
         router.apply(split(0.2))
-        assert router.relief("teller") == 0.25
+        assert router.shedding("teller") == 0.25
         small = sum(client.ask().small for client in (http, grpc) for _ in range(100))
         assert 20 < small < 85
         assert [window(10) for _ in range(PATIENCE - 1)] == [[]] * (PATIENCE - 1)

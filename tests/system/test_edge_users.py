@@ -12,8 +12,8 @@ from scripts.benchmarks.teller import Grpc, Http, Told, upstream
 from seatrial.serve.processes import wait
 from seatrial.serve.traffic.edge import Edge, Lane, Model, Server, Sticky, Variant
 from seatrial.serve.traffic.envoy import access_log, on_envoy
-from seatrial.serve.traffic.envoy.relieving import Reliever
 from seatrial.serve.traffic.envoy.router import EnvoyRouter
+from seatrial.serve.traffic.envoy.shedding_loop import LoadShedder
 from seatrial.serve.traffic.routes import Routes
 from seatrial.serve.triton.server import Server as Triton
 
@@ -114,12 +114,12 @@ def test_a_model_that_real_callers_overwhelm_gets_relief_until_they_are_fewer(se
                 told.append(http.ask(sleep=8))
             http.close()
 
-        reliever, events = Reliever(proxy), list[str]()
+        shedder, events = LoadShedder(proxy), list[str]()
 
         def said(what: str, windows: int) -> bool:
             for _ in range(windows):
                 time.sleep(1.0)
-                events.extend(reliever.look())
+                events.extend(shedder.look())
                 if events and what in events[-1]:
                     return True
             return False
@@ -140,4 +140,4 @@ def test_a_model_that_real_callers_overwhelm_gets_relief_until_they_are_fewer(se
             done.result()
         assert {each.status for each in told} == {200}
         assert 0 < sum(each.small for each in told) < len(told)
-        assert EnvoyRouter(proxy).relief("teller") == 0.0
+        assert EnvoyRouter(proxy).shedding("teller") == 0.0

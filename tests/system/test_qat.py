@@ -18,7 +18,7 @@ from seatrial.optimize.recipe.targets import TARGETS, resolve
 from seatrial.optimize.samples import Samples
 from seatrial.optimize.sessions.on_torch import open_module
 from seatrial.optimize.sessions.session import open_session
-from seatrial.optimize.stages.grids import Grid, fix
+from seatrial.optimize.stages.fake_quantization import Grid, fix
 from seatrial.optimize.stages.qat import calibrate, prepare
 from seatrial.optimize.store import Store
 from tests.support import tiny as model

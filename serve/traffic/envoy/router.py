@@ -51,9 +51,9 @@ class EnvoyRouter:
         """The routes in force, as Envoy itself tells; None where the edge does not offer the model."""
         return self._all().routes.get(model)
 
-    def relief(self, model: str) -> float:
+    def shedding(self, model: str) -> float:
         """The share that the model's fallback takes off it now."""
-        return self._all().relief.get(model, 0.0)
+        return self._all().shedding.get(model, 0.0)
 
     def apply(self, routes: Routes) -> None:
         """Make these routes the truth: clusters first, then the table, each seen in force. Shares count in millionths.
@@ -71,7 +71,7 @@ class EnvoyRouter:
             self._change(before, replace(before, routes={**before.routes, routes.model: routes}))
             self._applied(routes)
 
-    def relieve(self, model: str, share: float) -> None:
+    def shed(self, model: str, share: float) -> None:
         """Have the model's fallback take that share of its requests, whatever its routes; 0 ends it.
 
         Raises:
@@ -84,9 +84,9 @@ class EnvoyRouter:
             )
         with self._alone():
             before = self._all()
-            if before.relief.get(model, 0.0) != share:
-                relief = {name: each for name, each in before.relief.items() if name != model}
-                self._change(before, replace(before, relief=relief | ({model: share} if share > 0 else {})))
+            if before.shedding.get(model, 0.0) != share:
+                shedding = {name: each for name, each in before.shedding.items() if name != model}
+                self._change(before, replace(before, shedding=shedding | ({model: share} if share > 0 else {})))
 
     def quarantine(self) -> tuple[str, ...]:
         """Digests of the bodies that are refused, oldest first."""

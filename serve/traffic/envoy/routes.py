@@ -37,7 +37,7 @@ class RouteTable:
     """
 
     routes: Mapping[str, Routes] = field(default_factory=dict)
-    relief: Mapping[str, float] = field(default_factory=dict)
+    shedding: Mapping[str, float] = field(default_factory=dict)
     quarantine: tuple[str, ...] = ()
 
     def of(self, model: Model) -> Routes:
@@ -76,7 +76,7 @@ def wanted(edge: Edge, ways: RouteTable) -> list[Pinned]:
 
 def read(document: Document) -> RouteTable:
     """The ways that a table holds; shares are read from the arms' own matches."""
-    found, relief, quarantine = {}, {}, []
+    found, shedding, quarantine = {}, {}, []
     for host in document.get("virtual_hosts", ()):
         shares = _shares(host)
         for route in host.get("routes", ()):
@@ -91,10 +91,10 @@ def read(document: Document) -> RouteTable:
                 )
                 found[routes.model] = routes
                 if facts.get("relief"):
-                    relief[routes.model] = float(facts["relief"])
+                    shedding[routes.model] = float(facts["relief"])
             elif route.get("name") == QUARANTINE:
                 quarantine += [each["string_match"]["exact"] for each in route["match"]["headers"]]
-    return RouteTable(routes=found, relief=relief, quarantine=tuple(quarantine))
+    return RouteTable(routes=found, shedding=shedding, quarantine=tuple(quarantine))
 
 
 def ids_below(share: float) -> str:
@@ -131,10 +131,10 @@ def _model(edge: Edge, model: Model, ways: RouteTable) -> Iterator[Document]:
 
 
 def _relief(model: Model, ways: RouteTable) -> list[Lane]:
-    """Relief as one more lane, before the model's own: by the last digits of the id, so that it cuts evenly through
+    """Shedding as one more lane, before the model's own: by the last digits of the id, so that it cuts evenly through
     every user, arm and copy.
     """
-    share = ways.relief.get(model.name, 0.0)
+    share = ways.shedding.get(model.name, 0.0)
     if model.fallback is None or share <= 0:
         return []
     matches = f".{{32}}{ids_below(share)}"
@@ -150,7 +150,7 @@ def _lane(edge: Edge, model: Model, ways: RouteTable, lane: Lane | None, protoco
     if lane is not None and lane.variant is not None:
         yield {"name": name, "match": match, "route": variant_action(edge, model, lane, protocol)}
         return
-    facts = {} if lane or protocol != "http" else _facts(routes, ways.relief.get(model.name, 0.0))
+    facts = {} if lane or protocol != "http" else _facts(routes, ways.shedding.get(model.name, 0.0))
     share = round(routes.share * SLOTS)
     arms: list[tuple[int, int | None, Document]] = [(routes.stable, routes.candidate if share else None, match)]
     if routes.candidate is not None and share:
@@ -195,9 +195,9 @@ def _quarantined(digests: Sequence[str]) -> Iterator[Document]:
         }
 
 
-def _facts(routes: Routes, relief: float) -> Document:
+def _facts(routes: Routes, shedding: float) -> Document:
     facts = {"model": routes.model, "stable": routes.stable, "candidate": routes.candidate or 0}
-    return {"metadata": {"filter_metadata": {METADATA: facts | {"mirror": routes.mirror, "relief": relief}}}}
+    return {"metadata": {"filter_metadata": {METADATA: facts | {"mirror": routes.mirror, "relief": shedding}}}}
 
 
 def _matcher(lane: Lane) -> Document:

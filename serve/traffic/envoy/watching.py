@@ -14,8 +14,8 @@ from . import access_log
 from .metering import EdgeMeter
 from .proxy import Proxy
 from .quarantine import Suspicion
-from .relieving import WINDOW_SECONDS, Reliever
 from .router import EnvoyRouter
+from .shedding_loop import WINDOW_SECONDS, LoadShedder
 
 LOOK_SECONDS = 0.5
 
@@ -32,7 +32,7 @@ class Watcher:
         self, proxy: Proxy, *, meter: EdgeMeter, crashed: Callable[[float], bool] = lambda since: False
     ) -> None:
         self._log, self._crashed, self._meter = proxy.places.access_log, crashed, meter
-        self._router, self._reliever = EnvoyRouter(proxy), Reliever(proxy)
+        self._router, self._shedder = EnvoyRouter(proxy), LoadShedder(proxy)
         self._suspicion = Suspicion()
         self._relieved = monotonic()
         lines, self._place = access_log.read_lines(self._log, parsing=_line)
@@ -50,7 +50,7 @@ class Watcher:
             yield from self._refuse(self._suspicion.condemn(death, crashed=self._crashed(death.at)))
         if monotonic() - self._relieved >= WINDOW_SECONDS:
             self._relieved = monotonic()
-            yield from self._reliever.look()
+            yield from self._shedder.look()
 
     def _refuse(self, digests: tuple[str, ...]) -> Iterator[str]:
         if not digests:

@@ -20,8 +20,8 @@ from seatrial.serve.traffic.envoy.config import Extras, Places, documents, stati
 from seatrial.serve.traffic.envoy.filters import read_keys
 from seatrial.serve.traffic.envoy.programs import pin
 from seatrial.serve.traffic.envoy.routes import RouteTable, ids_below, is_copied, read, table, wanted
-from seatrial.serve.traffic.relief import LEAST, STEPS, Relief, begun_at, next_relief
 from seatrial.serve.traffic.routes import Routes
+from seatrial.serve.traffic.shedding import LEAST, STEPS, Shedding, begun_at, next_shedding
 
 PLACES = Places(folder=Path("/there"), sockets=Path("/sockets"))
 SMALL = Variant(model="small", version=1)
@@ -49,13 +49,13 @@ def routes(draw: st.DrawFn, model: str = "big") -> Routes:
 
 @given(routes(), routes("small"))
 def test_a_table_tells_the_routes_it_was_made_of(big: Routes, small: Routes) -> None:
-    ways = RouteTable(routes={"big": big, "small": small}, relief={"big": 0.25} if big.share else {})
+    ways = RouteTable(routes={"big": big, "small": small}, shedding={"big": 0.25} if big.share else {})
     assert read(json.loads(json.dumps(table(EDGE, ways)))) == ways
 
 
 @given(routes())
 def test_every_cluster_that_a_table_names_is_there(big: Routes) -> None:
-    files = documents(EDGE, RouteTable(routes={"big": big}, relief={"big": 0.5}), PLACES)
+    files = documents(EDGE, RouteTable(routes={"big": big}, shedding={"big": 0.5}), PLACES)
     there = {each["name"] for each in files["cds"]["resources"]}
     text = json.dumps(files["rds"])
     named = set(re.findall(r'"(?:cluster|cluster_name)": "([^"]+)"', text))
@@ -319,25 +319,25 @@ def test_a_place_that_is_in_neither_file_any_more_means_both_from_their_beginnin
     assert len(access_log.read(log)[0]) == 1, "from the beginning of the log, not of what was moved away"
 
 
-def relieved(windows: Sequence[float], start: int = 0) -> list[int]:
-    """The steps that relief takes over windows of a hundred equal answers (seconds), for a promise of 0.1 s."""
-    now, steps = Relief(step=start), []
+def shed_steps(windows: Sequence[float], start: int = 0) -> list[int]:
+    """The steps that load shedding takes over windows of a hundred equal answers (seconds), for a promise of 0.1 s."""
+    now, steps = Shedding(step=start), []
     for latency in windows:
-        now = next_relief(now, [latency] * 100, 0.1)
+        now = next_shedding(now, [latency] * 100, 0.1)
         steps.append(now.step)
     return steps
 
 
 def test_relief_goes_up_at_once_and_down_only_after_calm() -> None:
-    assert relieved([0.2, 0.05, 0.2, 0.08]) == [1, 1, 2, 2]
-    assert relieved([0.05] * 11, start=2) == [2, 2, 2, 2, 1, 1, 1, 1, 1, 0, 0]
-    assert relieved([0.05] * 4 + [0.09] + [0.05] * 5, start=1) == [1] * 9 + [0]
-    assert relieved([9.0] * 9)[-1] == len(STEPS) - 1
+    assert shed_steps([0.2, 0.05, 0.2, 0.08]) == [1, 1, 2, 2]
+    assert shed_steps([0.05] * 11, start=2) == [2, 2, 2, 2, 1, 1, 1, 1, 1, 0, 0]
+    assert shed_steps([0.05] * 4 + [0.09] + [0.05] * 5, start=1) == [1] * 9 + [0]
+    assert shed_steps([9.0] * 9)[-1] == len(STEPS) - 1
 
 
 @given(st.integers(0, len(STEPS) - 1), st.integers(0, LEAST - 1), st.floats(0, 10))
 def test_too_few_answers_move_nothing(step: int, count: int, latency: float) -> None:
-    assert next_relief(Relief(step=step), [latency] * count, 0.1) == Relief(step=step)
+    assert next_shedding(Shedding(step=step), [latency] * count, 0.1) == Shedding(step=step)
 
 
 @given(st.sampled_from(STEPS))

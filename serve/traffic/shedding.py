@@ -15,7 +15,7 @@ PATIENCE = 5  # calm windows in a row before a step down
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Relief:
+class Shedding:
     """State of load shedding: the step, and the number of consecutive calm windows."""
 
     step: int = 0
@@ -27,20 +27,20 @@ class Relief:
         return STEPS[self.step]
 
 
-def begun_at(share: float) -> Relief:
-    """Relief as it is found in force: the first step that is not below that share."""
-    return Relief(step=next((step for step, each in enumerate(STEPS) if each >= share), len(STEPS) - 1))
+def begun_at(share: float) -> Shedding:
+    """Shedding as it is found in force: the first step that is not below that share."""
+    return Shedding(step=next((step for step, each in enumerate(STEPS) if each >= share), len(STEPS) - 1))
 
 
-def next_relief(now: Relief, latencies: Sequence[float], promised: float) -> Relief:
-    """Relief after one more window of the model's own latencies (seconds); `promised` is the bound on their p99."""
+def next_shedding(now: Shedding, latencies: Sequence[float], promised: float) -> Shedding:
+    """Shedding after one more window of the model's own latencies (seconds); `promised` is the bound on their p99."""
     if len(latencies) < LEAST:
         return now
     p99 = sorted(latencies)[int(0.99 * (len(latencies) - 1))]
     if p99 > promised:
-        return Relief(step=min(now.step + 1, len(STEPS) - 1))
+        return Shedding(step=min(now.step + 1, len(STEPS) - 1))
     if p99 > CALM * promised or now.step == 0:
-        return Relief(step=now.step)
+        return Shedding(step=now.step)
     if now.calm + 1 < PATIENCE:
-        return Relief(step=now.step, calm=now.calm + 1)
-    return Relief(step=now.step - 1)
+        return Shedding(step=now.step, calm=now.calm + 1)
+    return Shedding(step=now.step - 1)

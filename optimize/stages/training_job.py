@@ -27,39 +27,39 @@ class TrainingJob:
     checkpoint: Path | None
 
 
-def learn(lesson: TrainingJob, module: torch.nn.Module, progress: Progress) -> float:
+def learn(task: TrainingJob, module: torch.nn.Module, progress: Progress) -> float:
     """Train a student in place; returns the last mean loss.
 
     Raises:
         ConfigError: a glob of the configuration fits no layer of the student or the teacher.
         StageError: what is compared has no comparable shape, or training diverged.
     """
-    config, output = lesson.config, lesson.teacher.outputs[0].name
-    terms, targets = _asked(lesson, module, lambda share, text: progress(share * 0.2, text))
-    torch.manual_seed(lesson.seed)  # projections and dropout start the same in every process
+    config, output = task.config, task.teacher.outputs[0].name
+    terms, targets = _asked(task, module, lambda share, text: progress(share * 0.2, text))
+    torch.manual_seed(task.seed)  # projections and dropout start the same in every process
     objective = Objective(
         module,
         terms,
         config.training,
         output=output,
         output_weight=config.output_weight,
-        example=first_inputs(lesson.samples),
+        example=first_inputs(task.samples),
         targets=targets.first(),
     )
     return train(
         objective,
-        lesson.samples,
+        task.samples,
         targets,
         config.training,
-        seed=lesson.seed,
-        checkpoint=lesson.checkpoint,
+        seed=task.seed,
+        checkpoint=task.checkpoint,
         progress=lambda share, text: progress(0.2 + share * 0.8, text),
     )
 
 
-def _asked(lesson: TrainingJob, module: torch.nn.Module, progress: Progress) -> tuple[tuple[Term, ...], Targets]:
+def _asked(task: TrainingJob, module: torch.nn.Module, progress: Progress) -> tuple[tuple[Term, ...], Targets]:
     """Return the compared quantities and the teacher's values for them; opens the teacher only where needed."""
-    config, teacher, samples, store = lesson.config, lesson.teacher, lesson.samples, lesson.store
+    config, teacher, samples, store = task.config, task.teacher, task.samples, task.store
     if not (config.features or config.attention or config.relations):
         answers = teacher_answers(teacher, samples, store, progress)
         return (), Targets({ANSWERS: answers}, samples, teacher.outputs[0].name)
