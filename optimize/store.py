@@ -88,7 +88,7 @@ class Store:
         """
         if name.endswith(".onnx") and len(artifact.files) > 1:
             return self._beside(artifact) / name
-        return self._blob(artifact, name)
+        return self.checked_blob(artifact, name)
 
     def _beside(self, artifact: Artifact) -> Path:
         """A folder of the cache with copies of all the artifact's files under their names, each checked.
@@ -104,12 +104,17 @@ class Store:
                         continue
                 except OSError:
                     pass
-                blob = self._blob(artifact, file.path)
+                blob = self.checked_blob(artifact, file.path)
                 with staging(target) as staged:
                     shutil.copyfile(blob, staged)
         return folder
 
-    def _blob(self, artifact: Artifact, name: str) -> Path:
+    def checked_blob(self, artifact: Artifact, name: str) -> Path:
+        """Return where the bytes of one of the artifact's files lie, after a check of their digest.
+
+        Raises:
+            IntegrityError: the blob is missing or its bytes are not what the digest says.
+        """
         file = artifact.file(name)
         blob = self.folder.blob(file.digest)
         self.folder.check_folders()
@@ -143,13 +148,13 @@ class Store:
             for file in artifact.files:
                 target = folder / file.path
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(self._blob(artifact, file.path), target)
+                shutil.copyfile(self.checked_blob(artifact, file.path), target)
 
     def holds(self, artifact: Artifact) -> bool:
         """Return True if every byte of the artifact is present and matches its digest."""
         try:
             for file in artifact.files:
-                self._blob(artifact, file.path)
+                self.checked_blob(artifact, file.path)
         except IntegrityError:
             return False
         return True

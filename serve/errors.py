@@ -15,6 +15,7 @@
     ├── RolloutError                 exit 2   not now: one is on its way, another controller acts, a digest is blocked
     ├── RequestError                 exit 1   the server refused or failed one inference request
     ├── ObjectiveError               exit 1   no way of serving meets the objective at that rate
+    ├── ExchangeError                exit 2   an OCI registry refused, went away, or gave something else; nothing half
     ├── InUseError                   exit 2   what is to go is in use; names who uses it, and nothing was removed
     ├── UnapprovedError              exit 1   a release that a protected environment does not allow yet
     └── RegistryError                exit 1   a release that its verdict does not allow (3, 4: the verdict's own code)
@@ -60,6 +61,10 @@ class ModelLoadError(SeatrialError):
     """The server refused to load or unload a model; `what` quotes its reason."""
 
     exit_code = 1
+
+
+class ExchangeError(SeatrialError):
+    """An OCI registry refused, went away in between, or does not hold what it should; nothing was left half-written."""
 
 
 class ProofError(SeatrialError):

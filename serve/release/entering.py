@@ -33,11 +33,20 @@ def enter(event: Event, *, model: str, subject: str = "", details: Mapping[str, 
 
 def entered(release: Release, open_: Sequence[str] = ()) -> None:
     """Enter what a registered release rests on: its gate, once, and its number; `open_` are KPIs not decided yet."""
-    from .trail_file import TrailFile
-
-    known = TrailFile(home() / "trail")
-    if any(each.event == "registered" and each.subject == release.label for each in known.entries(model=release.name)):
+    if known_in_trail(release):
         return
     details = {"digest": release.digest, "run": release.run, **({"open": list(open_)} if open_ else {})}
     enter("gated", model=release.name, subject=release.digest, details={"outcome": "PASS", "run": release.run})
     enter("registered", model=release.name, subject=release.label, details=details)
+
+
+def known_in_trail(release: Release) -> bool:
+    """Return whether the trail says that the release was registered here.
+
+    Raises:
+        IntegrityError: the trail was changed.
+    """
+    from .trail_file import TrailFile
+
+    entries = TrailFile(home() / "trail").entries(model=release.name)
+    return any(each.event == "registered" and each.subject == release.label for each in entries)

@@ -15,7 +15,17 @@ from seatrial.optimize.plain import parse_json
 from seatrial.optimize.record import Record
 
 Event = Literal[
-    "trained", "gated", "registered", "approved", "revoked", "placed", "switched", "rollout", "contested", "retired"
+    "trained",
+    "gated",
+    "registered",
+    "approved",
+    "revoked",
+    "placed",
+    "switched",
+    "rollout",
+    "contested",
+    "retired",
+    "pushed",
 ]
 EVENTS: tuple[str, ...] = get_args(Event)
 LINE_LIMIT = 1 << 20  # bytes of one line; an entry has some hundreds

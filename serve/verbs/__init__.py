@@ -20,6 +20,8 @@ VERBS = {
     "approve": "governing:approve",
     "review": "governing:review",
     "catalogue": "retiring:catalogue",
+    "push": "exchanging:push",
+    "pull": "exchanging:pull",
     "retire": "retiring:retire",
     "trail": "governing:trail",
     "learn": "monitoring:learn",

@@ -1,0 +1,1 @@
+"""Exchange of releases with OCI registries: form, transport, and what is read and written here."""
