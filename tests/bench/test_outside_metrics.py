@@ -87,6 +87,7 @@ def test_a_check_survives_the_file(site: Path, tmp_path: Path) -> None:
     assert Budget.from_json(json.loads(json.dumps(budget.to_json()))).checks == budget.checks
 
 
+@pytest.mark.slow
 def test_quality_asks_a_check_of_another_package(tmp_path: Path, site: Path) -> None:
     recipe = linear_recipe(tmp_path / "mine")
     budget, page = written(tmp_path), tmp_path / "page.html"

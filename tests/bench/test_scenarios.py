@@ -42,6 +42,7 @@ def test_exceedances_are_the_most_that_keep_the_confidence(n: int, quantile: flo
     assert binom.cdf(most + 1, n, 1 - quantile) > 0.01 - 1e-12
 
 
+@pytest.mark.slow
 def test_the_bound_misses_the_true_percentile_one_time_in_a_hundred() -> None:
     random = np.random.default_rng(0)
     truth = -np.log(0.01)

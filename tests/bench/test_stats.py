@@ -154,6 +154,7 @@ def simulate(reps: int, n: int, sd: float, effect: float, seed: int, outliers: b
 
 
 @pytest.mark.parametrize("n", [8, 10, 20])
+@pytest.mark.slow
 def test_hardly_any_normal_sample_looks_wild_and_every_spoiled_one_does(n: int) -> None:
     random, order = np.random.default_rng(n), np.array(order_of(n), dtype=np.float64)
     samples = random.normal(0.0, 1.0, (4000, n))
@@ -164,6 +165,7 @@ def test_hardly_any_normal_sample_looks_wild_and_every_spoiled_one_does(n: int) 
 
 
 @pytest.mark.parametrize(("n", "outliers"), [(6, False), (10, True)])
+@pytest.mark.slow
 def test_bounds_cover_as_often_as_they_say(n: int, outliers: bool) -> None:
     for share in simulate(2000, n, 0.03, 0.02, seed=7, outliers=outliers):
         assert 0.93 <= share <= (0.995 if outliers else 0.97)

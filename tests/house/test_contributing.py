@@ -65,6 +65,7 @@ def site(tmp_path: Path) -> Path:
     return install(tmp_path / "site", project)
 
 
+@pytest.mark.slow
 def test_the_stage_is_built_from_the_package_and_from_beside_the_recipe(tmp_path: Path, site: Path) -> None:
     installed = linear_recipe(tmp_path / "installed", STAGES.format(kind="stamp"))
     assert "stamp" in json.dumps(answer("build", str(installed), path=site)["steps"])
@@ -74,6 +75,7 @@ def test_the_stage_is_built_from_the_package_and_from_beside_the_recipe(tmp_path
     assert "stamping.py:stamp" in json.dumps(json.loads(done.stdout)["steps"])
 
 
+@pytest.mark.slow
 def test_the_metrics_and_the_check_judge(tmp_path: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, budget = linear_recipe(tmp_path / "mine"), tmp_path / "budget.toml"
     budget.write_text(BUDGET)
@@ -90,6 +92,7 @@ def test_the_metrics_and_the_check_judge(tmp_path: Path, site: Path, monkeypatch
     assert limited.limits[0].of.unit == "s"
 
 
+@pytest.mark.slow
 def test_the_engine_measures(tmp_path: Path, site: Path) -> None:
     recipe = linear_recipe(tmp_path / "mine")
     words = ("measure", str(recipe.parent / "linear.onnx"), "--engine", "reference", "--seconds", "0.1")

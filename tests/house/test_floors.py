@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from scripts.drawing.tree import statements
 
 ROOT = Path(__file__).parent.parent.parent
@@ -63,6 +65,7 @@ def named(path: Path, fault: str) -> str:
     return f"{path.relative_to(ROOT)}: {fault}"
 
 
+@pytest.mark.slow
 def test_imports_point_down() -> None:
     breaches = []
     for path in FILES:

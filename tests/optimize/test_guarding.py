@@ -77,6 +77,7 @@ def test_a_killed_process_takes_its_children_with_it(tmp_path: Path, child_first
     assert until(lambda: not region.exists() and not (tmp_path / "scratch").exists())
 
 
+@pytest.mark.slow
 def test_what_was_let_go_outlives_its_owner(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     with owner(tmp_path / "scratch", "seatrial_none_", "release") as (process, family):

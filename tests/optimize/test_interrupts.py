@@ -80,6 +80,7 @@ with progress() as report:
     assert (done.returncode, done.stderr) == (143, "")
 
 
+@pytest.mark.slow
 def test_a_second_signal_lets_the_clean_up_finish() -> None:
     with working(SLOW) as process:
         process.send_signal(signal.SIGTERM)
@@ -92,6 +93,7 @@ def test_a_second_signal_lets_the_clean_up_finish() -> None:
     assert "a third signal" in wrong
 
 
+@pytest.mark.slow
 def test_a_third_signal_ends_it_at_once() -> None:
     with working("time.sleep(60)") as process:
         assert process.stdout is not None

@@ -102,6 +102,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
         free=st.dictionaries(TEXTS, JSON, max_size=2),
     )
 )
+@pytest.mark.slow
 def test_what_is_written_is_read_back(value: Whole) -> None:
     stored = json.loads(json.dumps(value.to_json()))
     assert stored == value.to_json()  # plain JSON values: no tuples, no paths

@@ -109,6 +109,7 @@ def _put(root: str, folder: str, number: int) -> None:
         Store(Path(root)).put(artifact(place, f"{number}-{item}".encode()), place, tag=f"t{number}-{item}")
 
 
+@pytest.mark.slow
 def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
     context = get_context("spawn")
     workers = [

@@ -313,6 +313,7 @@ def killed_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     return lambda: changes[0]
 
 
+@pytest.mark.slow
 def test_a_build_that_is_killed_anywhere_leaves_no_damage(
     kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,6 +338,7 @@ def test_a_build_that_is_killed_anywhere_leaves_no_damage(
     assert step > 10
 
 
+@pytest.mark.slow
 def test_a_repair_that_is_killed_anywhere_is_completed_by_the_next(
     kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ def mutated(draw: st.DrawFn, data: bytes) -> bytes:
 
 @settings(max_examples=400, deadline=None)
 @given(mutated(BYTES))
+@pytest.mark.slow
 def test_a_mutated_index_reads_as_the_same_or_is_refused(data: bytes) -> None:
     try:
         found = read_index(data)
@@ -72,6 +73,7 @@ def test_a_mutated_index_reads_as_the_same_or_is_refused(data: bytes) -> None:
 
 @settings(max_examples=400, deadline=None)
 @given(mutated(MANIFEST))
+@pytest.mark.slow
 def test_a_mutated_manifest_is_read_or_refused_and_names_no_path(data: bytes) -> None:
     try:
         found = read_manifest(data)
@@ -82,6 +84,7 @@ def test_a_mutated_manifest_is_read_or_refused_and_names_no_path(data: bytes) ->
 
 @settings(max_examples=400, deadline=None)
 @given(mutated(RECORD))
+@pytest.mark.slow
 def test_a_mutated_record_is_that_artifact_s_or_is_refused(data: bytes) -> None:
     try:
         found = read_record(data, ARTIFACT.digest)
@@ -100,6 +103,7 @@ JSON = st.recursive(
 
 @settings(max_examples=300, deadline=None)
 @given(value=JSON, where=st.data())
+@pytest.mark.slow
 def test_any_json_in_any_place_is_read_or_refused(value: Any, where: st.DataObject) -> None:
     reads = {BYTES: read_index, MANIFEST: read_manifest, RECORD: read_record}
     data = where.draw(st.sampled_from(list(reads)))

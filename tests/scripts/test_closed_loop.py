@@ -46,6 +46,7 @@ def answering() -> Iterator[tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize("path", ["/plain", "/chunked"])
+@pytest.mark.slow
 def test_every_whole_reply_is_counted(path: str) -> None:
     with answering() as (address, seen):
         request = closed_loop.post(address, path, b"hello", [])

@@ -30,6 +30,7 @@ def claimed(*met: bool | None) -> dict[str, Any]:
 
 
 @pytest.mark.skipif(bool(environment().gpus), reason="this machine has a GPU")
+@pytest.mark.slow
 def test_without_a_gpu_the_record_is_whole_and_the_exit_code_is_4(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     assert main.main(["--out", str(out)]) == 4
@@ -73,6 +74,7 @@ def test_a_record_that_cannot_be_written_is_an_error(tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.parametrize("section", HERE, ids=lambda section: section.name)
+@pytest.mark.slow
 def test_each_section_runs_on_the_processor(section: Section) -> None:
     found = import_module(section.path).run(CPU)
     assert found.rows
@@ -82,6 +84,7 @@ def test_each_section_runs_on_the_processor(section: Section) -> None:
     assert measured, found.rows
 
 
+@pytest.mark.slow
 def test_a_section_in_its_own_process_counts_for_nothing_on_the_processor(tmp_path: Path) -> None:
     out = tmp_path / "cpu.json"
     assert main.main(["--on-cpu", "--only", "energy", "--out", str(out)]) == 3

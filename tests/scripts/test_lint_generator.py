@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from scripts.benchmarks import lint_mutations as configs
 from scripts.benchmarks import lint_mutations_files as files
 from scripts.benchmarks import lint_mutations_pipelines as pipelines
@@ -21,6 +23,7 @@ def test_a_seed_gives_the_same_configuration_again(tmp_path: Path) -> None:
         assert isinstance(expected(first, tmp_path / str(seed)), tuple)
 
 
+@pytest.mark.slow
 def test_every_mutation_is_reached_and_some_stay_as_the_grammar_made_them() -> None:
     kinds = {unit(seed).kind for seed in SEEDS}
     assert kinds == {"valid", *configs.mutations(), *files.mutations(), *pipelines.mutations()}

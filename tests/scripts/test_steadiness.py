@@ -80,6 +80,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_leaks_is_told_from_one_that_does_not() -> None:
     """Two descriptors and 70 kB a probe are what a client made that keeps an event loop for each thread."""
     held: dict[str, list[Sample]] = {"leaks": [], "holds": []}

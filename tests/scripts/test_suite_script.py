@@ -31,6 +31,7 @@ def test_system(number: int) -> None:
         ({0: 1, 1: 1, 2: 1, 3: 1}, False, 6),
     ],
 )
+@pytest.mark.slow
 def test_what_fails_once_runs_once_more(tmp_path: Path, failures: dict[int, int], passes: bool, runs: int) -> None:
     (tmp_path / "scripts").mkdir()
     shutil.copy(ROOT / "scripts" / "test", tmp_path / "scripts" / "test")

@@ -71,6 +71,7 @@ def test_it_listens_on_loopback_only(endpoint: metrics.Endpoint) -> None:
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.slow
 def test_readers_that_hang_or_send_garbage_neither_stop_it_nor_stay(endpoint: metrics.Endpoint) -> None:
     process = psutil.Process()
     scrape(endpoint)
@@ -96,6 +97,7 @@ def test_readers_that_hang_or_send_garbage_neither_stop_it_nor_stay(endpoint: me
 
 
 @pytest.mark.timeout(30)
+@pytest.mark.slow
 def test_a_reader_that_takes_nothing_of_a_large_reply_is_dropped() -> None:
     registry = metrics.registry()
     counter = Counter("seatrial_large", "Large.", ("name",), registry=registry)

@@ -66,6 +66,7 @@ def test_control_characters_of_arguments_are_shown() -> None:
         assert "no\\x1b[31m" in done.output
 
 
+@pytest.mark.slow
 def test_a_reader_that_is_gone_changes_no_exit_code(tmp_path: Path) -> None:
     code = "import sys; sys.argv = ['seatrial', 'trend']; from seatrial.serve.cli import app; app()"
     command = f'sleep 0.2; {sys.executable} -c "{code}"; echo $? >&2'

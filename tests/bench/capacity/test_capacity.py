@@ -132,6 +132,7 @@ def test_a_probe_counts_who_was_slow_and_who_got_no_answer() -> None:
     assert decide([late], SLO) == "INVALID"
 
 
+@pytest.mark.slow
 def test_neither_the_cut_nor_the_weighing_hides_slow_requests() -> None:
     """At the true capacity the pooled share is the budget: 40 short runs, 20,000 independent requests or so."""
     probes = [evaluate(simulated(TRUTH, 10, seed), SLO, number=0, phase="bisect") for seed in range(80)]
@@ -156,6 +157,7 @@ def several() -> list[Capacity]:
     return [searched(seed)[0] for seed in range(8)]
 
 
+@pytest.mark.slow
 def test_the_capacity_is_found_within_five_percent_and_its_interval_covers_it(several: list[Capacity]) -> None:
     rates = np.array([found.rate for found in several], dtype=np.float64)
     assert all(found.outcome == "found" for found in several)
@@ -181,6 +183,7 @@ def test_latencies_below_are_those_of_the_queue(several: list[Capacity]) -> None
         json.dumps(found.to_json(), allow_nan=False)
 
 
+@pytest.mark.slow
 def test_the_same_seed_searches_the_same_way(several: list[Capacity]) -> None:
     assert searched(3)[0] == several[3]
 
@@ -251,6 +254,7 @@ def test_the_interval_needs_probes_on_both_sides(several: list[Capacity]) -> Non
 # The folder
 
 
+@pytest.mark.slow
 def test_a_search_is_computed_again_from_its_raw_runs(tmp_path: Path) -> None:
     found, runs = searched(2)
     for number, run in enumerate(runs):

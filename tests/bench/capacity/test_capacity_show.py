@@ -74,6 +74,7 @@ SPOILED = probe(200, 0, faults=("client cpu: 90 % of a core",))
         ((probe(100, 0), SPOILED), "invalid", "the load generator broke its own rules"),
     ],
 )
+@pytest.mark.slow
 def test_every_outcome_says_what_it_is(probes: tuple[Probe, ...], outcome: str, said: str, tmp_path: Path) -> None:
     found = concluded(*probes, stopped="why it ended" if outcome != "found" else "")
     assert found.outcome == outcome

@@ -44,6 +44,7 @@ def go_on(folder: Path, samples: Samples, budget: Budget, total: int, clock: Clo
     )
 
 
+@pytest.mark.slow
 def test_more_pairs_join_those_that_were_measured(tmp_path: Path) -> None:
     samples, budget, folder = some_samples(), small_budget(), tmp_path / "run"
     first = run(budget, samples, folder, Host(), noisy(0.03))
@@ -61,6 +62,7 @@ def test_more_pairs_join_those_that_were_measured(tmp_path: Path) -> None:
     assert gate_room.rejudge(folder) == found
 
 
+@pytest.mark.slow
 def test_a_run_that_was_broken_off_is_brought_to_its_end(tmp_path: Path) -> None:
     samples, budget, folder = some_samples(), small_budget(), tmp_path / "run"
     run(budget, samples, folder, Host(), noisy(0.001))
@@ -74,6 +76,7 @@ def test_a_run_that_was_broken_off_is_brought_to_its_end(tmp_path: Path) -> None
     assert not any("continued" in note for note in found.notes)
 
 
+@pytest.mark.slow
 def test_a_spoiled_pair_is_measured_again_beside_what_there_is(tmp_path: Path) -> None:
     samples, budget, folder = some_samples(), small_budget(), tmp_path / "run"
     run(budget, samples, folder, Host(), noisy(0.001))
@@ -85,6 +88,7 @@ def test_a_spoiled_pair_is_measured_again_beside_what_there_is(tmp_path: Path) -
     assert (folder / "slot-07-rerun1.json").exists()
 
 
+@pytest.mark.slow
 def test_what_is_decided_has_nothing_to_go_on_with(tmp_path: Path) -> None:
     samples, budget = some_samples(), small_budget()
     passed = run(budget, samples, tmp_path / "run", Host(), noisy(0.001))
@@ -93,6 +97,7 @@ def test_what_is_decided_has_nothing_to_go_on_with(tmp_path: Path) -> None:
             pairs_for(pairs.read_run(tmp_path / "run"), replace(passed, outcome=outcome))
 
 
+@pytest.mark.slow
 def test_another_run_s_pairs_are_refused(tmp_path: Path) -> None:
     samples, budget, folder = some_samples(), small_budget(), tmp_path / "run"
     first = run(budget, samples, folder, Host(), noisy(0.03))

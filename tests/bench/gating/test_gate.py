@@ -55,6 +55,7 @@ def small() -> Budget:
     return small_budget()
 
 
+@pytest.mark.slow
 def test_a_faster_candidate_passes_and_everything_is_kept(tmp_path: Path, samples: Samples, small: Budget) -> None:
     host = Host()
     verdict = run(small, samples, tmp_path, host, Clock({"candidate": 0.001}))
@@ -85,6 +86,7 @@ def test_the_verdict_is_the_same_from_the_folder(tmp_path: Path, samples: Sample
     assert (tmp_path / "verdict.json").read_bytes() == stored
 
 
+@pytest.mark.slow
 def test_a_gate_with_looks_stops_when_it_knows_and_has_asked_every_sample(
     tmp_path: Path, samples: Samples, small: Budget
 ) -> None:
@@ -124,12 +126,14 @@ def test_a_full_disk_is_one_error_and_keeps_what_was_measured(
     assert rejudge(tmp_path).outcome == "INVALID"
 
 
+@pytest.mark.slow
 def test_a_slower_candidate_fails(tmp_path: Path, samples: Samples, small: Budget) -> None:
     verdict = run(small, samples, tmp_path, Host(), Clock({"candidate": 0.003}))
     assert verdict.outcome == "FAIL"
     assert any("p50 went from" in reason for reason in verdict.summary)
 
 
+@pytest.mark.slow
 def test_worse_answers_fail(tmp_path: Path, samples: Samples, small: Budget) -> None:
     verdict = run(small, samples, tmp_path, Host({"candidate": wrong_answers}), Clock({"candidate": 0.001}))
     quality = verdict.finding("quality")
@@ -137,6 +141,7 @@ def test_worse_answers_fail(tmp_path: Path, samples: Samples, small: Budget) -> 
     assert (verdict.outcome, quality.outcome) == ("FAIL", "FAIL")
 
 
+@pytest.mark.slow
 def test_quality_is_asked_in_batches_that_the_servers_take(tmp_path: Path, samples: Samples, small: Budget) -> None:
     asked: list[int] = []
 
@@ -203,6 +208,7 @@ def test_a_server_that_is_dead_after_the_slot_fails_the_candidate(
 
 
 @pytest.mark.parametrize("arm", ["base", "candidate"])
+@pytest.mark.slow
 def test_a_server_that_dies_once_has_the_pair_run_again(
     tmp_path: Path, samples: Samples, small: Budget, monkeypatch: pytest.MonkeyPatch, arm: str
 ) -> None:
@@ -226,6 +232,7 @@ def late(run: LoadRun) -> LoadRun:
     return replace(run, sent=run.sent + 0.05, done=run.done + 0.05)
 
 
+@pytest.mark.slow
 def test_a_lagging_client_has_the_pair_run_again_and_then_gives_up(
     tmp_path: Path, samples: Samples, small: Budget
 ) -> None:
@@ -270,6 +277,7 @@ def test_ctrl_c_leaves_a_folder_that_reads(tmp_path: Path, samples: Samples, sma
     assert "only 1 of 4 pairs were measured" in verdict.reasons
 
 
+@pytest.mark.slow
 def test_progress_moves_forward_and_names_the_slot(tmp_path: Path, samples: Samples, small: Budget) -> None:
     told: list[tuple[str, float]] = []
     gate(
@@ -291,6 +299,7 @@ def test_progress_moves_forward_and_names_the_slot(tmp_path: Path, samples: Samp
     assert told[0][0].startswith("pair 1 of 4")
 
 
+@pytest.mark.slow
 def test_bad_input_is_refused_before_a_server_starts(tmp_path: Path, samples: Samples, small: Budget) -> None:
     host = Host()
     for bad in (replace(samples, labels=None), samples.take(3)):
@@ -325,6 +334,7 @@ def test_a_metric_that_is_wrong_is_the_users_to_mend(
         )
 
 
+@pytest.mark.slow
 def test_aa_gates_an_artifact_against_itself_and_says_how_it_ended(
     tmp_path: Path, samples: Samples, small: Budget
 ) -> None:
@@ -342,6 +352,7 @@ def test_aa_gates_an_artifact_against_itself_and_says_how_it_ended(
     assert trials.exit_code(trial, small) == 0
 
 
+@pytest.mark.slow
 def test_a_drill_slows_the_candidate_alone_and_a_gate_that_sleeps_is_told(
     tmp_path: Path, samples: Samples, small: Budget
 ) -> None:
@@ -365,6 +376,7 @@ def test_a_drill_slows_the_candidate_alone_and_a_gate_that_sleeps_is_told(
     assert "passed 1 of 1" in trials.complaint(asleep, only)
 
 
+@pytest.mark.slow
 def test_a_longer_session_gives_pseudo_gates_of_the_budget_s_length(
     tmp_path: Path, samples: Samples, small: Budget
 ) -> None:

@@ -32,6 +32,7 @@ def host(engine: str) -> InEngine:
     return made
 
 
+@pytest.mark.slow
 def test_one_artifact_is_gated_in_one_engine_against_itself_in_another(tmp_path: Path) -> None:
     base, candidate = host("onnx-cpu"), host("openvino (bf16)")
     setup = replace(means(some_samples(), tmp_path, candidate, Clock()), base_host=base)
@@ -44,6 +45,7 @@ def test_one_artifact_is_gated_in_one_engine_against_itself_in_another(tmp_path:
 
 
 @pytest.mark.parametrize(("engine", "notes"), [("onnx-cpu", ["served in onnx-cpu"]), ("", [])])
+@pytest.mark.slow
 def test_without_a_host_of_its_own_the_base_is_served_alike(tmp_path: Path, engine: str, notes: list[str]) -> None:
     verdict = gate(BASE, BASE, small_budget(), means(some_samples(), tmp_path, host(engine), Clock()))
     assert [note for note in verdict.notes if "served in" in note] == notes

@@ -135,6 +135,7 @@ def test_a_noisy_control_is_invalid_only_where_it_must_be_contained(
     assert judge(make_run(), replace(budget, design=design)).outcome == "PASS"
 
 
+@pytest.mark.slow
 def test_the_error_rates_hold_over_all_looks(budget: Budget) -> None:
     """A true regression of exactly the margin, looked at three times: simulated with the statistics alone."""
     from seatrial.bench import stats

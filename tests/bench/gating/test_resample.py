@@ -62,6 +62,7 @@ def test_as_many_pseudo_gates_as_there_are_different_ones(session: list[GateRun]
         list(pseudo_gates([session[0].first(4)], budget, count=1, seed=1, exchange=True))
 
 
+@pytest.mark.slow
 def test_identical_arms_hardly_ever_fail_and_slow_ones_do(
     make_run: RunMaker, session: list[GateRun], budget: Budget
 ) -> None:

@@ -113,6 +113,7 @@ def test_an_absolute_limit_binds_the_candidate_alone(tmp_path: Path, most: float
     assert found.outcome == outcome, found.reason
 
 
+@pytest.mark.slow
 def test_false_alarms_do_not_add_up_over_many_benchmarks(tmp_path: Path) -> None:
     """A regression of exactly the margin, on every of 20 benchmarks: Holm keeps the family at 1 %."""
     random, alarms = np.random.default_rng(5), 0

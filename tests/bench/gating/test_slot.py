@@ -46,6 +46,7 @@ def host(kserve: Callable[[Answer], AbstractContextManager[int]]) -> Callable[[A
 
 
 @pytest.mark.usefixtures("steady_machine")
+@pytest.mark.slow
 def test_a_slot_keeps_phases_series_and_reasons(host: Callable[[Artifact], Any], tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     inputs = random.random((40, 4), dtype=np.float32)

@@ -45,6 +45,7 @@ def connected(address: tuple[str, int]) -> GrpcConnection:
 
 
 @pytest.mark.parametrize("size", [0, 1, 16_379, 16_380, 70_000, 5_000_000, 40_000_000])
+@pytest.mark.slow
 def test_messages_of_any_size_arrive_whole_and_come_back(size: int) -> None:
     given, got = os.urandom(size), list[bytes]()
 

@@ -80,6 +80,7 @@ def test_abort_rules_that_cannot_be_are_refused() -> None:
             AbortRules(**wrong)
 
 
+@pytest.mark.slow
 def test_locusts_tables_say_the_same_in_bundles_as_one_by_one() -> None:
     """In a process of its own: Locust patches whoever imports it."""
     script = """

@@ -137,6 +137,7 @@ def kept(tmp_path: Path) -> tuple[Artifact, Store]:
     return sealed(linear(tmp_path / "linear.onnx"), store), store
 
 
+@pytest.mark.slow
 def test_a_run_on_a_gpu_has_bound_times_energy_and_device_memory(
     kept: tuple[Artifact, Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +167,7 @@ def test_a_run_on_a_gpu_has_bound_times_energy_and_device_memory(
     assert names == {"latency", "transfer", "device_memory", "energy"}  # no events without CUDA
 
 
+@pytest.mark.slow
 def test_on_the_processor_nothing_is_added(kept: tuple[Artifact, Store]) -> None:
     artifact, store = kept
     told = in_process.measure(artifact, store, {"x": X}, Plan(seconds=0.02, batch=4))

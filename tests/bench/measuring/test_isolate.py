@@ -77,6 +77,7 @@ def same(array: np.ndarray[tuple[int], np.dtype[np.float64]]) -> np.ndarray[tupl
     return array
 
 
+@pytest.mark.slow
 def test_large_arguments_and_results_travel_whole() -> None:
     array = np.arange(1e6)
     np.testing.assert_array_equal(isolated(same, array, timeout=30.0), array)
@@ -100,6 +101,7 @@ def test_a_process_that_is_killed_is_named_so() -> None:
         isolated(die)
 
 
+@pytest.mark.slow
 def test_a_call_that_overruns_is_ended_with_its_children(tmp_path: Path) -> None:
     told: list[float] = []
     for seconds in (1.0, 5.0, 25.0):  # a busy machine may take longer to start a process than it is given
@@ -118,6 +120,7 @@ def test_cores_that_are_not_there_are_refused_before_anything_starts() -> None:
         isolated(refuse, cores=(4096,))
 
 
+@pytest.mark.slow
 def test_it_can_be_watched_from_outside_while_it_runs() -> None:
     probes: list[MemoryProbe] = []
 
@@ -129,6 +132,7 @@ def test_it_can_be_watched_from_outside_while_it_runs() -> None:
     assert probes[0].result.peak > 64 * MIB
 
 
+@pytest.mark.slow
 def test_it_dies_with_its_parent(tmp_path: Path) -> None:
     code = (
         "from seatrial.bench.measuring.isolate import isolated; "

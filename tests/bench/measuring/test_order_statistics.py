@@ -21,6 +21,7 @@ def test_the_interval_of_a_median_of_ten_is_the_textbook_s() -> None:
     assert upper_bound(values, 0.5, 0.975) == 9.0
 
 
+@pytest.mark.slow
 def test_bounds_cover_as_often_as_they_promise() -> None:
     random = np.random.default_rng(1)
     found = [quantiles(random.exponential(size=1000)) for _ in range(300)]
@@ -40,6 +41,7 @@ def test_values_that_hang_together_count_as_fewer() -> None:
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=60))
+@pytest.mark.slow
 def test_the_figures_are_in_order_and_scale_with_the_values(values: list[float]) -> None:
     found = quantiles(values)
     assert min(values) <= found.median <= found.p99 <= max(values)

@@ -115,6 +115,7 @@ def test_the_page_cache_of_a_mapped_file_is_told_apart(tmp_path: Path) -> None:
     assert memory.peak_anonymous < memory.peak - 40 * MIB
 
 
+@pytest.mark.slow
 def test_growth_is_told_per_request_where_the_answers_times_are_known() -> None:
     with talking(GROWING) as child:
         with probes.MemoryProbe((child.pid,)) as probe:

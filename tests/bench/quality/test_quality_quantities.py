@@ -134,6 +134,7 @@ def test_a_gap_s_p_value_agrees_with_its_bound(successes: int, others: int, limi
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=6), seeds)
 @settings(max_examples=40, deadline=None)
+@pytest.mark.slow
 def test_the_worst_passes_only_where_each_part_would_and_fails_only_after_correction(
     rates: list[float], seed: int
 ) -> None:

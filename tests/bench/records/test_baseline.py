@@ -142,11 +142,13 @@ def test_a_class_is_what_speed_depends_on() -> None:
 
 
 @given(st.text(min_size=1, max_size=40))
+@pytest.mark.slow
 def test_no_model_s_name_leaves_the_folder(model: str) -> None:
     path = baseline.path_of(Path("/home"), MachineClass.of({}), model)
     assert path.parent.parent == Path("/home/baselines")
 
 
+@pytest.mark.slow
 def test_the_verbs_record_show_and_compare(make_run: RunMaker, tmp_path: Path, home: Path) -> None:
     def folder(name: str, run: GateRun) -> str:
         pairs.write_header(tmp_path / name, run.header)

@@ -46,6 +46,7 @@ def told(folder: Path) -> None:
 @pytest.mark.parametrize(
     "key", ["base", "candidate", "budget", "samples", "price", "environment", "at", "ledger", "schema"]
 )
+@pytest.mark.slow
 def test_a_header_with_another_value_is_told_or_refused_and_never_breaks(run: Path, key: str) -> None:
     path = run / "run.json"
     whole = json.loads(path.read_text())

@@ -74,6 +74,7 @@ def stepped(make_run: RunMaker, budget: Budget, home: Path) -> list[Point]:
     return points(home, "scenes-int8", HERE)
 
 
+@pytest.mark.slow
 def test_the_step_is_shown_and_the_spike_is_not(stepped: list[Point], home: Path, tmp_path: Path) -> None:
     for ratio in (False, True):
         found = {each.metric: each for each in trend_page.series(stepped, ratio=ratio)}

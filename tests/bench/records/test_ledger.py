@@ -103,6 +103,7 @@ def test_a_ledger_counts_only_what_a_limit_measures(kept: Budget) -> None:
 
 
 @given(st.lists(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=9), max_size=3), max_size=6))
+@pytest.mark.slow
 def test_a_journal_reads_back_what_was_appended(tmp_path_factory: pytest.TempPathFactory, rows: list[object]) -> None:
     path = tmp_path_factory.mktemp("journal") / "deep" / "lines.jsonl"
     written = [{"row": row, "schema": 1} for row in rows]

@@ -100,6 +100,7 @@ def test_few_points_say_that_they_are_few(n: int) -> None:
 
 
 @given(st.lists(st.floats(1e-6, 1e6), min_size=NEEDED, max_size=40))
+@pytest.mark.slow
 def test_whatever_the_series_every_step_has_both_its_sides(values: list[float]) -> None:
     found = trend(values)
     places = [0, *(step.index for step in found.steps), len(values)]

@@ -215,6 +215,7 @@ def test_ticks_are_round_and_few(low: float, high: float) -> None:
     assert all(low <= tick <= high for tick in ticks)
 
 
+@pytest.mark.slow
 def test_importing_the_report_loads_nothing_heavy() -> None:
     import subprocess
     import sys

@@ -73,6 +73,7 @@ def told_forms(told: RunReport, folder: Path) -> list[bytes]:
 
 
 @pytest.mark.parametrize("given", [{"latency": 0.6}, {"latency": 1.5}, {"noise": 0.12}])
+@pytest.mark.slow
 def test_a_gate_is_told_the_same_bit_for_bit_again_and_elsewhere(
     make_run: RunMaker, tmp_path: Path, given: dict[str, float]
 ) -> None:
@@ -218,6 +219,7 @@ def test_what_is_no_run_is_one_clear_error(
         kinds.tell(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_verb_writes_every_form_and_ends_as_the_run_does(make_run: RunMaker, tmp_path: Path) -> None:
     folder = kept(make_run(noise=0.12), tmp_path / "run")
     files = {name: tmp_path / "out" / name for name in ("page.html", "junit.xml", "benchmark.json")}

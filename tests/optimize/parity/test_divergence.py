@@ -94,6 +94,7 @@ def downstream(whole: Graph, bad: int) -> set[str]:
 
 
 @given(planted())
+@pytest.mark.slow
 def test_the_bad_node_of_any_graph_is_found(case: tuple[Graph, int]) -> None:
     whole, bad = case
     reached, read = downstream(whole, bad), 0

@@ -36,6 +36,7 @@ def test_every_reachable_model_is_reached_at_a_rung(layers: list[tuple[int, int]
 
 
 @given(st.lists(st.lists(st.floats(0.01, 100), min_size=8, max_size=40), min_size=1, max_size=4), shares)
+@pytest.mark.slow
 def test_the_highest_scores_stay(rows: list[list[float]], share: float) -> None:
     scores = [np.array(row) for row in rows]
     counts = [kept(len(row), share, 4) for row in rows]

@@ -23,6 +23,7 @@ def same(one: Histogram, other: Histogram) -> bool:
 
 @settings(deadline=None)
 @given(BATCHES, st.randoms())
+@pytest.mark.slow
 def test_the_histogram_is_a_function_of_the_set_of_values(batches: list[Array], random: Any) -> None:
     whole = Histogram.of(np.concatenate(batches))
     shuffled = random.sample(batches, len(batches))
@@ -33,6 +34,7 @@ def test_the_histogram_is_a_function_of_the_set_of_values(batches: list[Array], 
 
 @settings(deadline=None)
 @given(VALUES)
+@pytest.mark.slow
 def test_extremes_are_exact_and_notes_read_back(values: Array) -> None:
     histogram = Histogram.of(values)
     assert (histogram.low, histogram.high) == (values.min(), values.max())
@@ -77,6 +79,7 @@ def test_the_whole_percentile_is_min_max(values: Array, symmetric: bool) -> None
 
 @settings(max_examples=60, deadline=None)
 @given(VALUES, st.booleans())
+@pytest.mark.slow
 def test_the_mse_range_is_never_worse_than_min_max(values: Array, symmetric: bool) -> None:
     histogram = Histogram.of(values)
     errors = [
@@ -152,6 +155,7 @@ def test_one_cluster_or_exact_levels_have_a_scale(values: Array) -> None:
 
 @settings(deadline=None)
 @given(BATCHES)
+@pytest.mark.slow
 def test_zeros_are_counted_through_merges(batches: list[Array]) -> None:
     whole = reduce(Histogram.merge, map(Histogram.of, batches))
     assert whole.zeros == sum(int((batch == 0).sum()) for batch in batches)

@@ -2,6 +2,7 @@ import json
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -38,6 +39,7 @@ def test_ranges_are_made_per_tensor() -> None:
 
 @settings(deadline=None)
 @given(MAGNITUDES, MAGNITUDES, st.floats(0.05, 0.95))
+@pytest.mark.slow
 def test_divisors_are_usable_numbers_and_leave_dead_channels_alone(
     activations: Array, weights: Array, strength: float
 ) -> None:
@@ -49,6 +51,7 @@ def test_divisors_are_usable_numbers_and_leave_dead_channels_alone(
 
 @settings(deadline=None)
 @given(arrays(np.float64, 12, elements=st.floats(0.1, 100)), arrays(np.float64, 12, elements=st.floats(0.1, 100)))
+@pytest.mark.slow
 def test_at_one_half_both_sides_reach_equally_far(activations: Array, weights: Array) -> None:
     divisor = divisors(activations, weights, 0.5)
     np.testing.assert_allclose(activations / divisor, weights * divisor, rtol=1e-5)

@@ -19,6 +19,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(TEXTS, VALUES, max_size=4))
+@pytest.mark.slow
 def test_what_is_written_is_what_is_read(value: dict[str, Any]) -> None:
     assert tomllib.loads(document(value)) == value
 

@@ -70,6 +70,7 @@ def found(folder: Path, searched: Recipe) -> Found:
     return explore(searched, Store(folder / "here" / "store"))
 
 
+@pytest.mark.slow
 def test_every_candidate_is_kept_with_its_figures_or_its_reason(found: Found) -> None:
     fp32, dynamic, strict, same, openvino = found.candidates
     assert [each.number for each in found.candidates] == [0, 1, 2, 3, 4]
@@ -124,6 +125,7 @@ def test_a_second_search_measures_nothing_again(
         ("", "[floors]\nmax_quality_drop = 0.5\n", True),
     ],
 )
+@pytest.mark.slow
 def test_a_candidate_below_a_floor_is_kept_apart(tmp_path: Path, search: str, floors: str, *, kept: bool) -> None:
     done = explore(recipe(tmp_path, search + DYNAMIC, floors), Store(tmp_path / "here" / "store"))
     assert (done.candidates[1].violation == 0) == kept
@@ -132,6 +134,7 @@ def test_a_candidate_below_a_floor_is_kept_apart(tmp_path: Path, search: str, fl
         assert done.front == (done.candidates[0],)
 
 
+@pytest.mark.slow
 def test_without_a_floor_a_model_that_is_lost_does_not_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alternatives, "SNR", 1000.0)
     done = explore(recipe(tmp_path, DYNAMIC), Store(tmp_path / "here" / "store"))

@@ -81,6 +81,7 @@ def test_an_edit_of_an_engine_counts_as_one_of_every_stage_that_opens_sessions()
         assert f"sessions/{name}.py" in closure
 
 
+@pytest.mark.slow
 def test_an_engine_of_another_package_measures(tmp_path: Path) -> None:
     site, file = install(tmp_path / "site"), str(linear(tmp_path / "linear.onnx"))
     found = answer("measure", file, "--engine", "reference", "--seconds", "0.1", path=site)

@@ -57,6 +57,7 @@ needs_compiler = pytest.mark.skipif(
 
 @needs_compiler
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_a_compiled_module_computes_what_the_eager_one_does_at_every_batch() -> None:
     module = Net()
     session, eager = compiled(module), TorchSession(module, *IO)

@@ -146,6 +146,7 @@ def test_what_its_code_does_wrong_is_an_error_that_names_it(
     assert "model.py:my_stage" in caught.value.where
 
 
+@pytest.mark.slow
 def test_an_entry_point_is_a_kind_in_every_verb(tmp_path: Path, written: Callable[[str], Path]) -> None:
     site, path = install(tmp_path / "site"), str(written("stamp"))
     assert answer("plan", path, path=site)["steps"][1]["digest"] is None
@@ -162,6 +163,7 @@ def test_an_entry_point_is_a_kind_in_every_verb(tmp_path: Path, written: Callabl
     assert "unknown kind 'stamp' at 'stages.0'" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_package_that_is_broken_or_clashes_is_an_error_that_names_it(
     tmp_path: Path, written: Callable[[str], Path]
 ) -> None:

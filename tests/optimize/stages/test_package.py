@@ -61,6 +61,7 @@ kind = "package"
 """
 
 
+@pytest.mark.slow
 def test_a_module_becomes_one_file_that_answers_alike(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(NET)
     (tmp_path / "net.toml").write_text(RECIPE)

@@ -31,6 +31,7 @@ def test_a_damaged_file_counts_as_absent(tmp_path: Path, harm: str) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 255))
+@pytest.mark.slow
 def test_a_changed_byte_is_never_a_changed_tensor(place: int, change: int) -> None:
     import tempfile
 

@@ -104,6 +104,7 @@ def test_no_choice_within_the_floor_is_none() -> None:
 
 @given(lost=COSTS, gained=TIMES, noise=COSTS, floor=st.floats(0, 0.2), most=st.integers(1, 40))
 @settings(max_examples=200, deadline=None)
+@pytest.mark.slow
 def test_by_noise_what_is_chosen_was_measured_and_keeps_the_floor_whatever_the_order(
     lost: dict[str, float], gained: dict[str, float], noise: dict[str, float], floor: float, most: int
 ) -> None:
@@ -130,6 +131,7 @@ def test_by_noise_what_is_chosen_was_measured_and_keeps_the_floor_whatever_the_o
     share=st.floats(0.001, 0.999),
 )
 @settings(max_examples=200, deadline=None)
+@pytest.mark.slow
 def test_where_noise_tells_the_loss_as_few_layers_stay_in_float_as_the_floor_lets(
     lost: dict[int, float], share: float
 ) -> None:

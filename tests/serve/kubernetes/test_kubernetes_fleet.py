@@ -62,6 +62,7 @@ def fleet(**options: Any) -> KubectlFleet:
     return KubectlFleet("prod", patience=options.pop("patience", 5.0), **options)
 
 
+@pytest.mark.slow
 def test_capacity_comes_first_and_leaves_when_no_route_names_it(api: Objects, nodes: Nodes) -> None:
     made: Fleet = fleet()
     made.serve("scenes", (3, 4))
@@ -88,6 +89,7 @@ def test_capacity_comes_first_and_leaves_when_no_route_names_it(api: Objects, no
     ],
     ids=["image", "crash", "memory", "slow"],
 )
+@pytest.mark.slow
 def test_what_does_not_come_up_is_told_in_the_pods_own_words(
     api: Objects, nodes: Nodes, fate: dict[str, Any], said: str
 ) -> None:
@@ -102,6 +104,7 @@ def test_what_does_not_come_up_is_told_in_the_pods_own_words(
     assert fleet().health("scenes", 3).ok
 
 
+@pytest.mark.slow
 def test_health_counts_restarts_and_reads_memory_where_it_is_measured(api: Objects, nodes: Nodes) -> None:
     nodes.fate[3] = UP | {"restartCount": 1, "lastState": {"terminated": OOM}}
     told = fleet().health("scenes", 3)
@@ -137,6 +140,7 @@ def test_a_cluster_that_refuses_or_talks_nonsense_is_a_server_error(tmp_path: Pa
         KubectlFleet("prod", kubectl=str(tmp_path / "gone")).health("scenes", 3)
 
 
+@pytest.mark.slow
 def test_one_that_fails_does_not_keep_another_from_coming_up(api: Objects, nodes: Nodes) -> None:
     fleet().serve("scenes", (3, 4))
     KubectlRouter("prod").apply(Routes(model="scenes", stable=4))

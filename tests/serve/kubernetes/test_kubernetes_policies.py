@@ -119,6 +119,7 @@ def test_connections_are_bounded_by_listener_and_streams_are_not_cut() -> None:
 @pytest.mark.parametrize(
     "cluster", [CLUSTER, STREAMS, replace(CLUSTER, gateway=Gateway())], ids=["", "streams", "plain"]
 )
+@pytest.mark.slow
 def test_what_is_rendered_has_no_finding_and_says_what_is_left(tmp_path: Path, cluster: Cluster) -> None:
     sources = [Source(model="scenes", version=each, config=CONFIG, files=()) for each in (3, 4)]
     deployment = Deployment(schema=1, name="scenes", backend="native", max_batch_size=8)

@@ -71,6 +71,7 @@ def kubectl() -> str:
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
+@pytest.mark.slow
 def test_every_object_of_every_overlay_is_valid(versions: list[Source], name: str) -> None:
     for document in merged(base(versions), name, CLUSTER):
         validate(document)
@@ -94,6 +95,7 @@ def test_strict_validation_would_find_a_wrong_field(versions: list[Source]) -> N
 
 @pytest.mark.parametrize("cluster", [CLUSTER, replace(CLUSTER, digest=PINNED)], ids=["unpinned", "pinned"])
 @pytest.mark.parametrize("name", ENVIRONMENTS)
+@pytest.mark.slow
 def test_kustomize_makes_of_an_overlay_what_our_merge_makes(
     versions: list[Source], tmp_path: Path, name: str, cluster: Cluster
 ) -> None:
@@ -115,6 +117,7 @@ def _untagged(document: Any) -> Any:
     return yaml.safe_load(re.sub(r":[0-9][^@\s]*@sha256", "@sha256", yaml.safe_dump(document)))
 
 
+@pytest.mark.slow
 def test_extras_build_and_are_valid(versions: list[Source], tmp_path: Path) -> None:
     routes = replace(ROUTES, mirror=0.0)
     files = rendering.render(DEPLOYMENT, versions, routes, CLUSTER, extras=("kserve", "argo"))

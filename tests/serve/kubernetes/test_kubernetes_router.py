@@ -47,6 +47,7 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, d
         yield objects
 
 
+@pytest.mark.slow
 def test_the_real_kubectl_takes_a_whole_plan_and_its_undoing(api: dict[str, dict[str, Any]]) -> None:
     made = KubectlRouter("prod", kinds=KINDS)
     for wanted in PLAN:
@@ -126,6 +127,7 @@ def test_applying_the_same_again_changes_nothing(folder: Path) -> None:
 
 @settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.integers(0, 10_000), mirror=st.integers(0, 10_000))
+@pytest.mark.slow
 def test_any_step_of_a_plan_comes_back_as_it_was(folder: Path, share: int, mirror: int) -> None:
     wanted = Routes(model="scenes", stable=3, candidate=4, share=share / 10_000, mirror=mirror / 10_000)
     router(folder).apply(wanted)
@@ -145,6 +147,7 @@ def test_any_step_of_a_plan_comes_back_as_it_was(folder: Path, share: int, mirro
         ("nonsense", "is not JSON"),
     ],
 )
+@pytest.mark.slow
 def test_a_refusal_leaves_the_old_routes_in_force(
     folder: Path, monkeypatch: pytest.MonkeyPatch, fault: str, said: str
 ) -> None:

@@ -115,6 +115,7 @@ def begun(home: Path, gateway: Gateway, golden: str) -> tuple[Records, RolloutPo
     return records, replace(made, clock=lambda: gateway.now, sleep=gateway.sleep)
 
 
+@pytest.mark.slow
 def test_a_plan_is_walked_to_its_end_in_a_cluster(tmp_path: Path, gateway: Gateway) -> None:
     ended = run(*begun(tmp_path, gateway, f"{__name__}:passes"))
     assert ended.phase is Phase.PROMOTED, ended.reason
@@ -124,6 +125,7 @@ def test_a_plan_is_walked_to_its_end_in_a_cluster(tmp_path: Path, gateway: Gatew
     assert [(each["name"], each["weight"]) for each in rule["backendRefs"]] == [("scenes-v4", 10_000)]
 
 
+@pytest.mark.slow
 def test_a_candidate_that_runs_out_of_memory_goes_back(tmp_path: Path, gateway: Gateway) -> None:
     gateway.fails_at = 0.2
     ended = run(*begun(tmp_path, gateway, f"{__name__}:passes"))

@@ -77,6 +77,7 @@ def watched(home: Path) -> Watched:
     return kept[1]
 
 
+@pytest.mark.slow
 def test_a_look_shows_alarm_evidence_and_heartbeat(plan: Path, tmp_path: Path) -> None:
     told: list[str] = []
     service = attendant(plan, table(tmp_path / "a.parquet", BROKEN, 0, 12), told=told)

@@ -51,6 +51,7 @@ def record(home: Path, digest: str, capture: Capture = CAPTURE, *, wrong: float 
     vault.seal([*found, *rows(failed, capture, secret.hashing)], capture, secret)
 
 
+@pytest.mark.slow
 def test_the_artifact_that_answered_answers_the_same_again(tmp_path: Path, artifact: Artifact) -> None:
     home = tmp_path / "home"
     record(home, artifact.digest)

@@ -82,6 +82,7 @@ def finder() -> CauseFinder:
     ("scenario", "shift"),
     [("none", "none"), ("covariate 1", "covariate"), ("covariate 3", "covariate"), ("concept 1", "concept")],
 )
+@pytest.mark.slow
 def test_labels_of_a_window_point_at_what_happened(scenario: str, shift: str) -> None:
     columns, truth = task().window(1000, scenario)
     window = task().labelled(columns, truth)

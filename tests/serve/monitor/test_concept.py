@@ -42,6 +42,7 @@ def watched(hours: int, seed: int, **errors: float) -> tuple[ErrorState, int | N
     return state, None
 
 
+@pytest.mark.slow
 def test_a_segment_that_went_wrong_is_named_and_quiet_ones_are_not() -> None:
     for seed in range(5):
         state, at = watched(40, seed, north=0.25)

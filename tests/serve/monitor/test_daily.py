@@ -40,6 +40,7 @@ def home(tmp_path: Path, watched: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return folder
 
 
+@pytest.mark.slow
 def test_the_page_tells_what_happened_why_and_what_was_not_seen(home: Path, tmp_path: Path) -> None:
     assert run("daily", "shop", "--out", tmp_path / "day.md").exit_code == 0
     page = (tmp_path / "day.md").read_text()

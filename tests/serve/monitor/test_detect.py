@@ -54,6 +54,7 @@ def delay(mode: Mode, drift: Drift, size: float, *, seed: int = 3, most: int = 6
 
 
 @pytest.mark.parametrize("mode", ["iid", "season", "memory"])
+@pytest.mark.slow
 def test_quiet_traffic_stays_quiet(mode: Mode) -> None:
     stream, sketch, baseline = learned(mode, 3)
     state, highest = fresh(baseline), 0.0
@@ -93,6 +94,7 @@ def test_many_small_changes_add_up() -> None:
 
 
 @pytest.mark.parametrize("rows", [500, 5_000])
+@pytest.mark.slow
 def test_a_change_within_tolerance_is_no_news_at_any_size(rows: int) -> None:
     stream = Stream(features=8, rows=rows, mode="iid", seed=8)
     sketch = learn_sketch(stream.plan(), sample(stream))
@@ -103,6 +105,7 @@ def test_a_change_within_tolerance_is_no_news_at_any_size(rows: int) -> None:
         assert not evidence.alarms
 
 
+@pytest.mark.slow
 def test_the_smallest_change_promised_is_found_about_when_promised() -> None:
     _, _, baseline = learned("iid", 3)
     at = [str(each) for each in baseline.quantities].index("f0: location")
@@ -169,6 +172,7 @@ def test_many_windows_at_once_are_the_same_as_one_by_one(start: float, ratio: fl
     assert float(followed(np.array(start), np.array(ratio), count)) == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_week_of_seconds_costs_no_more_than_a_week_of_hours() -> None:
     baseline = learned("iid", 11)[2]
     found = smallest_changes(baseline, [168, 604_800])

@@ -55,6 +55,7 @@ def judged(seed: int, *, shift: float = 0.0, prior: float | None = None) -> tupl
 
 
 @pytest.mark.parametrize(("shift", "prior"), [(0.0, None), (0.5, None), (1.0, None), (2.0, None), (0.0, 0.8)])
+@pytest.mark.slow
 def test_the_interval_covers_what_is_realised(shift: float, prior: float | None) -> None:
     found = [judged(100 + seed, shift=shift, prior=prior) for seed in range(36)]
     assert sum(estimate.low <= real <= estimate.high for estimate, real in found) >= 31

@@ -97,6 +97,7 @@ def plan(tmp_path: Path, learned: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return path
 
 
+@pytest.mark.slow
 def test_without_labels_nothing_is_fine(plan: Path, tmp_path: Path) -> None:
     quiet = table(tmp_path / "quiet.parquet", drawn(0, 30), "label")
     found = reported("estimate", plan, quiet, code=3)
@@ -116,6 +117,7 @@ def test_without_labels_nothing_is_fine(plan: Path, tmp_path: Path) -> None:
     assert reported("estimate", plan, table(tmp_path / "far.parquet", far, "label"), code=3)["tells"] is False
 
 
+@pytest.mark.slow
 def test_outcomes_are_judged_once_and_a_wrong_segment_is_named(plan: Path, tmp_path: Path) -> None:
     quiet, wrong = drawn(0, 30), drawn(30, 60, wrong="north")
     first, second = (table(tmp_path / f"{name}.parquet", each, "label") for name, each in (("a", quiet), ("b", wrong)))
@@ -138,6 +140,7 @@ def test_outcomes_are_judged_once_and_a_wrong_segment_is_named(plan: Path, tmp_p
     assert reported("estimate", plan, second, code=1)["contradicted"] is True
 
 
+@pytest.mark.slow
 def test_a_version_that_began_shortly_before_is_to_be_rolled_back(plan: Path, tmp_path: Path) -> None:
     wrong = drawn(30, 60, wrong="north")
     run("outcomes", "add", "loans", labels(tmp_path / "b.csv", wrong, 1200))
@@ -147,6 +150,7 @@ def test_a_version_that_began_shortly_before_is_to_be_rolled_back(plan: Path, tm
     assert run("outcomes", "judge", plan, requests, "--released", "soon").exit_code == 2
 
 
+@pytest.mark.slow
 def test_labels_of_another_selection_say_nothing_of_the_model(plan: Path, tmp_path: Path) -> None:
     wrong = drawn(30, 60, wrong="north")
     run("outcomes", "add", "loans", labels(tmp_path / "b.csv", wrong, 1200, chosen_by="complaint"))
@@ -161,6 +165,7 @@ def test_labels_of_another_selection_say_nothing_of_the_model(plan: Path, tmp_pa
     assert lines[1].split(",")[2] == "complaint"
 
 
+@pytest.mark.slow
 def test_the_queue_is_kept_and_hands_its_selection_to_the_labels(plan: Path, tmp_path: Path) -> None:
     quiet = drawn(0, 10)
     requests = table(tmp_path / "a.parquet", quiet, "label")
@@ -210,6 +215,7 @@ def test_what_is_wrong_is_said(plan: Path, tmp_path: Path) -> None:
     assert "does not say what the model answered" in run("estimate", unlike, quiet).output
 
 
+@pytest.mark.slow
 def test_too_few_labels_in_the_reference_are_a_note_and_drift_still_runs(tmp_path: Path) -> None:
     few = drawn(-400, 0)
     few["label"][100:] = None
@@ -222,6 +228,7 @@ def test_too_few_labels_in_the_reference_are_a_note_and_drift_still_runs(tmp_pat
     assert run("outcomes", "judge", tmp_path / "loans.toml", quiet).exit_code == 2
 
 
+@pytest.mark.slow
 def test_damaged_records_are_named(plan: Path, tmp_path: Path) -> None:
     quiet = table(tmp_path / "a.parquet", drawn(0, 3), "label")
     assert run("outcomes", "judge", plan, quiet).exit_code == 3

@@ -156,6 +156,7 @@ def test_a_name_cannot_leave_its_folder(tmp_path: Path) -> None:
     assert run("outcomes", "add", "../x", lines(tmp_path / "a.jsonl", *ROWS)).exit_code == 2
 
 
+@pytest.mark.slow
 def test_many_outcomes_make_several_files_and_damage_is_named(tmp_path: Path) -> None:
     many = [{"request": f"r{at}", "value": "yes"} for at in range(6000)]
     assert reported("outcomes", "add", "shop", lines(tmp_path / "a.jsonl", *many))["added"] == 6000

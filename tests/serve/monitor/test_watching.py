@@ -43,6 +43,7 @@ def watched(plan: Path, *words: object, code: int) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.slow
 def test_learning_says_what_will_be_found(plan: Path, reference: Path) -> None:
     found = json.loads(run("learn", plan, reference, "--json").stdout)
     assert found["seasonal"] is True
@@ -112,6 +113,7 @@ def test_silence_is_a_state_of_its_own(plan: Path, tmp_path: Path) -> None:
     assert len(late["judged"]) == 1
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_said_and_nothing_is_lost(plan: Path, tmp_path: Path) -> None:
     good = table(tmp_path / "a.parquet", STREAM, 0, 3)
     (tmp_path / "x.csv").write_text("f0,when\n1,2\n")
@@ -138,6 +140,7 @@ def test_what_is_wrong_is_said_and_nothing_is_lost(plan: Path, tmp_path: Path) -
     assert "at least 48" in run("learn", plan, few).output.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_a_state_of_another_baseline_counts_for_nothing(plan: Path, reference: Path, tmp_path: Path) -> None:
     good, state = table(tmp_path / "a.parquet", STREAM, 0, 3), tmp_path / "home" / "watch" / "shop" / "state.npz"
     watched(plan, good, code=0)

@@ -76,6 +76,7 @@ def test_a_curve_survives_its_file_and_says_what_a_batch_costs() -> None:
         made.service(Layout(instances=7, threads=7))
 
 
+@pytest.mark.slow
 def test_rounds_that_differ_are_told_and_widen_the_prediction() -> None:
     still, drifting = (choose(Model.of(curve(drift=drift), SLO), 300) for drift in (1.0, 1.4))
     assert drifting.tail[1] / drifting.tail[0] > 1.2 * still.tail[1] / still.tail[0]
@@ -84,6 +85,7 @@ def test_rounds_that_differ_are_told_and_widen_the_prediction() -> None:
     assert still.tail[0] <= still.prediction.tail <= still.tail[1]
 
 
+@pytest.mark.slow
 def test_where_batching_pays_the_plan_batches_and_where_it_does_not_it_bears_no_less_for_it() -> None:
     pays = choose(Model.of(curve(flat=True), SLO), 1500)
     assert pays.setting.max_batch >= 8
@@ -96,6 +98,7 @@ def test_where_batching_pays_the_plan_batches_and_where_it_does_not_it_bears_no_
     assert plain.sustains >= 0.95 * best
 
 
+@pytest.mark.slow
 def test_a_rate_too_high_is_refused_with_one_that_is_not() -> None:
     model = Model.of(curve(), SLO)
     with pytest.raises(ObjectiveError, match="no setting meets") as caught:
@@ -107,6 +110,7 @@ def test_a_rate_too_high_is_refused_with_one_that_is_not() -> None:
         choose(Model.of(curve(), Slo(quantile=0.99, seconds=0.002)), 10)
 
 
+@pytest.mark.slow
 def test_a_delay_is_taken_where_it_pays_and_not_where_its_gain_cannot_be_told_from_luck() -> None:
     model = Model.of(curve(), SLO)
     none, short, long = (Setting(max_batch=32, delay_us=delay, layout=DOUBLE) for delay in (0, 900, 3000))

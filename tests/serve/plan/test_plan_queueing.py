@@ -35,6 +35,7 @@ def arrivals(rate: float, count: int, seed: int = 3) -> "np.ndarray[tuple[int], 
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
+@pytest.mark.slow
 def test_without_batching_the_mean_wait_is_pollaczek_and_khinchin_s(load: float) -> None:
     service = 0.01
     run = trace(flat(service), one(), arrivals(load / service, 200_000))

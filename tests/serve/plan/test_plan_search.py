@@ -176,6 +176,7 @@ class First:
         pass
 
 
+@pytest.mark.slow
 def test_only_what_is_worth_it_is_proposed() -> None:
     proposer = OptunaProposer(START, {each: 100.0 + each.max_batch for each in GRID})
     worth = [setting(4), setting(8, 3000, 2)]

@@ -62,6 +62,7 @@ def test_tables_that_lack_are_added(tmp_path: Path) -> None:
     text=st.sampled_from([TEXT, TEXT.replace("\n\n", "\n"), TEXT.replace("[warmup]\nbatch_sizes = [1, 8]\n", "")]),
 )
 @limits(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.slow
 def test_what_is_written_is_what_was_meant(
     tmp_path: Path, batch: int, delay: int, instances: int, threads: int, text: str
 ) -> None:

@@ -183,11 +183,12 @@ def test_an_approval_expires(site: Site, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.slow
 def test_every_changed_byte_of_an_approval_is_found(site: Site, which: int) -> None:
     path = site.all()[which]
     whole = path.read_bytes()
     path.chmod(0o644)
-    for at in range(len(whole)):
+    for at in range(which, len(whole), 7):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         with pytest.raises(IntegrityError) as caught:
             site.approvals.read(site.subject)

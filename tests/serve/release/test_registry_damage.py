@@ -244,6 +244,7 @@ RECORD = record_bytes(
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
+@pytest.mark.slow
 def test_a_mutated_record_is_read_or_refused(data: Any) -> None:
     changed = bytearray(RECORD)
     for _ in range(data.draw(st.integers(1, 4))):

@@ -44,6 +44,7 @@ def test_a_trail_that_has_not_begun_is_sound(tmp_path: Path) -> None:
         TrailFile(tmp_path / "trail").export(tmp_path / "copy")
 
 
+@pytest.mark.slow
 def test_every_changed_byte_is_found_with_its_file(trail: TrailFile) -> None:
     for path in (trail.path, trail.head_path):
         whole = path.read_bytes()

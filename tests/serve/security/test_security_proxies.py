@@ -286,6 +286,7 @@ def test_what_is_no_nginx_grammar_is_said_to_be_unseen(tmp_path: Path, text: str
 
 @given(st.data())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.slow
 def test_no_configuration_however_broken_ends_the_audit(data: st.DataObject) -> None:
     document = yaml.safe_load(SOUND)
     static = broken(data, document["static_resources"])

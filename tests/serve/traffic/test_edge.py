@@ -48,12 +48,14 @@ def routes(draw: st.DrawFn, model: str = "big") -> Routes:
 
 
 @given(routes(), routes("small"))
+@pytest.mark.slow
 def test_a_table_tells_the_routes_it_was_made_of(big: Routes, small: Routes) -> None:
     ways = RouteTable(routes={"big": big, "small": small}, shedding={"big": 0.25} if big.share else {})
     assert read(json.loads(json.dumps(table(EDGE, ways)))) == ways
 
 
 @given(routes())
+@pytest.mark.slow
 def test_every_cluster_that_a_table_names_is_there(big: Routes) -> None:
     files = documents(EDGE, RouteTable(routes={"big": big}, shedding={"big": 0.5}), PLACES)
     there = {each["name"] for each in files["cds"]["resources"]}

@@ -157,6 +157,7 @@ ATTACKS: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("name", ATTACKS)
 @pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.slow
 def test_no_requests_steered_to_a_version_decide_about_it(name: str, version: int) -> None:
     changes = ATTACKS[name]
     if "asked" in changes and version == 1:
@@ -292,6 +293,7 @@ def test_the_attacks_would_decide_where_requests_of_all_kinds_are_compared_with_
 
 
 @pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.slow
 def test_two_clients_who_make_like_requests_heavier_move_nothing_beside_one_honest_client(version: int) -> None:
     attack = [replace(each, seconds=0.9, client=f"mallory-{i % 2}") for i, each in enumerate(steered(version))]
     light = [replace(each, seconds=0.001, client=f"mallory-{i % 2}") for i, each in enumerate(steered(3 - version))]

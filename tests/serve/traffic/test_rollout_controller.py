@@ -99,6 +99,7 @@ def test_a_paused_rollout_still_goes_back_when_it_is_shown_to_be_worse(tmp_path:
     assert Phase.PAUSED in seen
 
 
+@pytest.mark.slow
 def test_evidence_promotes_an_equal_candidate_and_the_log_replays(tmp_path: Path) -> None:
     step = Step(share=0.5, requests=4000)
     plan = replace(QUICK, steps=(step,), margins=replace(QUICK.margins, p95=0.3, p99=0.6, errors=0.01, refused=0.01))
@@ -154,11 +155,13 @@ def test_weights_that_somebody_moved_are_put_back(tmp_path: Path) -> None:
     assert controller.rollout.routed == 0  # what ran meanwhile does not count
 
 
+@pytest.mark.slow
 def test_a_router_that_refuses_is_asked_again(tmp_path: Path) -> None:
     simulated = Simulated(refuses_routes_until=1_000_030.0)
     assert moved(tmp_path, simulated).phase is Phase.PROMOTED
 
 
+@pytest.mark.slow
 def test_a_server_that_was_away_is_nobody_s_fault_until_it_is_back(tmp_path: Path) -> None:
     simulated = Simulated(down=(1_000_020.0, 1_000_060.0))
     assert moved(tmp_path / "both", simulated).phase is Phase.PROMOTED
@@ -166,6 +169,7 @@ def test_a_server_that_was_away_is_nobody_s_fault_until_it_is_back(tmp_path: Pat
     assert moved(tmp_path / "blamed", blamed).phase is Phase.ROLLED_BACK
 
 
+@pytest.mark.slow
 def test_one_controller_acts(tmp_path: Path) -> None:
     records = begin(tmp_path)
     with records.acting():
@@ -178,6 +182,7 @@ def test_one_controller_acts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("slower", "end"), [(1.0, Phase.PROMOTED), (4.0, Phase.ROLLED_BACK)])
+@pytest.mark.slow
 def test_a_kill_at_any_act_changes_nothing_of_the_end(tmp_path: Path, slower: float, end: Phase) -> None:
     """Before and after each route and each load; then at each write of the state."""
     plan = replace(QUICK, steps=(Step(share=0.5, requests=600, needs="requests"), *QUICK.steps[2:]), block=5.0)
@@ -200,6 +205,7 @@ def test_a_kill_at_any_act_changes_nothing_of_the_end(tmp_path: Path, slower: fl
 
 
 @pytest.mark.parametrize("method", ["save", "decided", "counted", "block"])
+@pytest.mark.slow
 def test_a_kill_at_any_write_changes_nothing_of_the_end(
     tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +236,7 @@ def test_a_kill_at_any_write_changes_nothing_of_the_end(
 
 
 @pytest.mark.parametrize(("kill", "slower"), [(2, 1.0), (5, 1.0), (8, 1.0), (6, 4.0)])
+@pytest.mark.slow
 def test_a_controller_that_is_really_killed_is_taken_over(tmp_path: Path, kill: int, slower: float) -> None:
     records = begin(tmp_path)
     command = [sys.executable, "-m", "tests.support.rollout_world", str(tmp_path)]

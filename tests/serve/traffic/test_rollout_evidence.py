@@ -81,6 +81,7 @@ def test_what_is_not_to_be_counted_is_not() -> None:
 
 
 @given(st.integers(101, 158))
+@pytest.mark.slow
 def test_a_stream_read_again_after_a_restart_adds_nothing_twice(cut: int) -> None:
     whole = cutter().add(stream(), 160.0)
     first = cutter().add(stream(end=float(cut)), float(cut))

@@ -27,6 +27,7 @@ def test_identical_arms_are_seldom_told_apart_however_often_one_looks() -> None:
     assert crossed <= 0.05 * 400
 
 
+@pytest.mark.slow
 def test_the_interval_covers_at_every_block_at_once() -> None:
     random = np.random.default_rng(2)
     missed = 0

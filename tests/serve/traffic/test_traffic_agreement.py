@@ -106,6 +106,7 @@ def test_one_in_twenty_wrong_fails_and_a_thousandth_passes() -> None:
     assert agreement(many(3000, 3), {}).outcome == "PASS"
 
 
+@pytest.mark.slow
 def test_a_candidate_at_its_limit_hardly_ever_fails_however_often_one_looks() -> None:
     """100 candidates that disagree in 1 % of 2000 requests, looked at 6 times; alpha 5 %, chance makes it 13."""
     random, failed = np.random.default_rng(3), 0

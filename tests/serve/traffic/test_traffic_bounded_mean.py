@@ -15,6 +15,7 @@ UNIT = st.lists(st.floats(0, 1), max_size=60)
 
 
 @given(UNIT, st.floats(0.001, 0.5))
+@pytest.mark.slow
 def test_the_interval_holds_the_mean_and_mirrors_with_the_values(values: list[float], alpha: float) -> None:
     low, high = mean_interval(values, alpha=alpha)
     assert 0.0 <= low <= high <= 1.0
@@ -25,6 +26,7 @@ def test_the_interval_holds_the_mean_and_mirrors_with_the_values(values: list[fl
 
 
 @given(UNIT.filter(bool), st.floats(0.01, 0.2))
+@pytest.mark.slow
 def test_less_confidence_is_a_narrower_interval_and_order_does_not_matter(values: list[float], alpha: float) -> None:
     wide, narrow = mean_interval(values, alpha=alpha / 2), mean_interval(values, alpha=alpha)
     assert wide[0] <= narrow[0] + 1e-9
@@ -41,6 +43,7 @@ def test_nothing_seen_says_nothing_and_a_value_out_of_range_is_an_error() -> Non
 
 
 @pytest.mark.parametrize("law", ["rate of 2 %", "cosines", "shares of four rows"])
+@pytest.mark.slow
 def test_the_mean_is_covered_at_all_looks_together(law: str) -> None:
     """100 runs of 2000 values, each looked at 12 times; alpha 10 %: 10 may miss, and chance makes it 19 at most."""
     random = np.random.default_rng(7)

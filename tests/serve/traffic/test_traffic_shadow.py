@@ -153,6 +153,7 @@ RECORDS = {(each, arm): record(each, arm) for each in "abcdefgh" for arm in FILE
 
 
 @given(EVENTS, st.integers(1, 6))
+@pytest.mark.slow
 def test_no_stable_record_is_lost(events: list[tuple[str, Arm]], most: int) -> None:
     joined = Shadow(most_waiting=most)
     for number, each in enumerate(events):
@@ -164,6 +165,7 @@ def test_no_stable_record_is_lost(events: list[tuple[str, Arm]], most: int) -> N
 
 
 @given(EVENTS)
+@pytest.mark.slow
 def test_ids_that_come_once_are_compared_in_whatever_order(events: list[tuple[str, Arm]]) -> None:
     once = list(dict.fromkeys(events))
     joined = Shadow()

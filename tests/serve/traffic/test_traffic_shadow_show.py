@@ -48,6 +48,7 @@ def capture(folder: Path, count: int, *, wrong: int = 0, lost: int = 0) -> Path:
 @pytest.mark.parametrize(
     ("count", "wrong", "lost", "code"), [(900, 0, 0, 0), (300, 40, 0, 1), (50, 0, 0, 3), (900, 0, 400, 3)]
 )
+@pytest.mark.slow
 def test_the_verb_joins_judges_and_leaves_with_the_verdict(
     tmp_path: Path, count: int, wrong: int, lost: int, code: int
 ) -> None:

@@ -10,6 +10,7 @@ from seatrial.serve.errors import ExhaustedError
 from seatrial.serve.triton.supervision.probers import Probers
 
 
+@pytest.mark.slow
 def test_what_hangs_holds_up_nobody_and_is_begun_once() -> None:
     hang, begun = threading.Event(), list[str]()
 

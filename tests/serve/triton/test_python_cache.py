@@ -44,12 +44,14 @@ def said(request: Asked) -> object:
 
 @given(requests, requests)
 @settings(max_examples=100, deadline=None)
+@pytest.mark.slow
 def test_keys_are_equal_exactly_where_requests_are(one: Asked, other: Asked) -> None:
     assert (KEYS.key(*one) == KEYS.key(*other)) == (said(one) == said(other))
 
 
 @given(requests, st.data())
 @settings(max_examples=60, deadline=None)
+@pytest.mark.slow
 def test_one_changed_part_changes_the_key(one: Asked, data: st.DataObject) -> None:
     """Near misses, which two requests drawn apart rarely are: the same bytes under another shape, type, name..."""
     (name, array), *rest = one[0]
@@ -111,6 +113,7 @@ sizes = st.integers(1, 600)
 
 @given(st.lists(st.tuples(st.integers(0, 5), sizes, st.integers(0, 4)), max_size=60))
 @settings(max_examples=100, deadline=None)
+@pytest.mark.slow
 def test_it_never_holds_more_than_its_limit_and_counts_right(steps: Sequence[tuple[int, int, int]]) -> None:
     memory, now = Memory(2500, ttl=10), 0
     for key, size, later in steps:

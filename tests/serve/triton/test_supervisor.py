@@ -47,6 +47,7 @@ def failing(error: Exception) -> Callable[..., Server | None]:
     return restart
 
 
+@pytest.mark.slow
 def test_a_server_that_cannot_be_started_is_tried_for_ever_at_bounded_pauses(gone: Server) -> None:
     events: list[dict[str, Any]] = []
     pace = Pace(backoff=Backoff(limit=2, pause=0.01, ceiling=0.5))

@@ -35,6 +35,7 @@ def test_only_what_serves_is_finished_from_an_intent_and_only_what_was_proven_fr
 
 
 @given(before=VERSIONS, after=VERSIONS, state=st.sampled_from(STATES), tries=st.integers(1, 9))
+@pytest.mark.slow
 def test_what_is_written_is_read(
     before: tuple[int, ...],
     after: tuple[int, ...],

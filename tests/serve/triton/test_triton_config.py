@@ -273,6 +273,7 @@ def pairs(draw: st.DrawFn) -> tuple[Deployment, Artifact, Backend]:
 
 @settings(max_examples=150, deadline=None)
 @given(pairs(), st.lists(st.integers(1, 2**63 - 1), min_size=1, max_size=4, unique=True))
+@pytest.mark.slow
 def test_whatever_is_legal_reads_back_equal(pair: tuple[Deployment, Artifact, Backend], versions: list[int]) -> None:
     deployment, made, backend = pair
     text = config.render(deployment, made, versions=tuple(versions))
@@ -312,6 +313,7 @@ def test_whatever_is_legal_reads_back_equal(pair: tuple[Deployment, Artifact, Ba
         }
     )
 )
+@pytest.mark.slow
 def test_whatever_is_illegal_is_refused_with_a_rule(values: dict[str, Any]) -> None:
     """The rules restated in one expression: exactly those deployments are refused that break it."""
     limit, batching, queue = values["max_batch_size"], values["batching"], values["queue"]

@@ -106,6 +106,7 @@ def test_a_body_that_trickles_is_late_as_a_whole() -> None:
         assert time.monotonic() - began < 10.0
 
 
+@pytest.mark.slow
 def test_a_late_response_is_never_taken_for_the_next_one() -> None:
     given_up = threading.Event()
 
@@ -201,6 +202,7 @@ for name, look in looks.items():
 """
 
 
+@pytest.mark.slow
 def test_without_descriptors_nothing_is_said_of_the_server() -> None:
     """That a process is gone, above all, which would have it started again."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}

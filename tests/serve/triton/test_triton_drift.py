@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ VALUES = st.recursive(
 
 
 @given(config=st.dictionaries(st.text(max_size=3), VALUES, max_size=4))
+@pytest.mark.slow
 def test_a_configuration_does_not_differ_from_itself_whatever_the_server_adds(config: dict[str, Any]) -> None:
     assert drift(config, config | {"added by the server": 1}) == ()
 

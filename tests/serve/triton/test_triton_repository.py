@@ -248,6 +248,7 @@ def killed(step: int, artifact: Artifact, store: Store, repo: Path) -> int:
     return process.exitcode
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_step_leaves_a_repository_that_reads_and_heals(store: Store, repo: Path) -> None:
     """SIGKILL before every rename and every fsync in turn; each time what is there is whole, and placing goes on."""
     place(make(store), DEPLOYMENT, store=store, repository=repo)

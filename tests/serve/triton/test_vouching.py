@@ -287,6 +287,7 @@ def test_only_the_versions_that_are_loaded_are_compared(models: Path, store: Sto
 
 @given(data=st.data())
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.slow
 def test_whatever_lies_there_is_refused_or_passed_and_never_a_traceback(
     placed: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:

@@ -172,6 +172,7 @@ def test_a_gate_for_a_gpu_is_refused_before_a_server_starts(tmp_path: Path) -> N
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.slow
 def test_figures_say_the_engine_the_provider_and_the_device_that_they_were_taken_on(tmp_path: Path) -> None:
     path = recipe(tmp_path)
     here = RanOn(engine="onnxruntime-cpu", provider="CPUExecutionProvider", device="cpu")

@@ -91,6 +91,7 @@ def test_a_promotion_shows_its_steps(plan: list[str]) -> None:
     assert "10% mirrored" in told
 
 
+@pytest.mark.slow
 def test_an_open_question_is_shown_with_its_forecast(plan: list[str]) -> None:
     made = Rollout(
         model="m",

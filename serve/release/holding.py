@@ -1,0 +1,56 @@
+"""Who uses what in this home: the store's artifacts held against releases, placements, rollouts and the trail."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from seatrial.optimize.artifact import Artifact
+from seatrial.optimize.store import Store
+
+from ..triton.repository.placement import models, placements
+from .inventory import Item, inventory, release_uses, trail_uses
+from .record import Release
+from .registry import Registry
+from .trail_file import TrailFile
+
+
+def items(home: Path, repositories: Sequence[Path]) -> tuple[Item, ...]:
+    """Return every artifact of the store with who uses it.
+
+    Raises:
+        IntegrityError: a record, the trail or the store's index is damaged, so that nothing may be called unused.
+    """
+    store = Store(home / "store")
+    artifacts = [*store.all()]
+    index = store.folder.read_index()
+    tags = {digest: index.tags(digest) for digest in index.artifacts}
+    return inventory(artifacts, {digest: found for digest, found in tags.items() if found}, _uses(home, repositories))
+
+
+def _uses(home: Path, repositories: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    for found in releases(home).values():
+        yield from release_uses(found)
+    yield from trail_uses(TrailFile(home / "trail").entries())
+    for repository in repositories:
+        for model in models(repository):
+            for each in placements(repository, model):
+                yield each.digest, f"placed as {model} version {each.version} in {repository}"
+
+
+def releases(home: Path) -> Mapping[str, tuple[Release, ...]]:
+    """Return every release by name, oldest first."""
+    registry = Registry(home / "releases")
+    return {name: registry.releases(name) for name in registry.folder.names()}
+
+
+def chain_of(home: Path, reference: str) -> tuple[Release | None, list[Artifact]]:
+    """Return the release of that label, if it is one, and the artifact with its ancestors.
+
+    Raises:
+        MissingError: it is neither a release nor an artifact.
+    """
+    store, registry = Store(home / "store"), Registry(home / "releases")
+    name, _, version = reference.rpartition("@")
+    if version.isdecimal() and name in registry.folder.names() and len(version) < 10:
+        release = registry.get(reference)
+        return release, store.history(store.get(release.digest))
+    return None, store.history(store.get(reference))
