@@ -173,7 +173,7 @@ def rolled_out(world: World, candidate: int, attack: str, seed: int, *, kinds: s
         with _attacking(world, aim, rate, seed, paths[1], kinds or chosen):
             time.sleep(1.0)
             began = time.time()
-            phase, reason = _moved(world, candidate)
+            phase, reason = moved(world, candidate)
             seconds = time.time() - began
     return _ended(phase, reason, seconds, callers, paths[1])
 
@@ -201,7 +201,7 @@ def reset(world: World) -> None:
     forgive(world.server.repository, NAME)
 
 
-def _moved(world: World, candidate: int) -> tuple[str, str]:
+def moved(world: World, candidate: int) -> tuple[str, str]:
     """Start the rollout by its verb and let it end; one that does not is aborted."""
     plan = str(world.folder / "plan.toml")
     records = Records(home() / "rollouts", NAME)

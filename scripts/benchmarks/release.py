@@ -16,6 +16,8 @@ from pathlib import Path
 from secrets import randbelow
 from statistics import median
 
+from scripts.benchmarks.release_exchange import acts_killed, exchange
+from scripts.benchmarks.release_served import served
 from scripts.benchmarks.release_site import Site, built
 from scripts.benchmarks.rows import Row, Rows, main
 from seatrial.optimize.artifact import canonical, digest_bytes
@@ -244,7 +246,15 @@ def kills(folder: Path) -> Row:
     )
 
 
-ROWS: Rows = {"tamper": tamper, "refused": refused, "speed": speed, "kills": kills}
+ROWS: Rows = {
+    "tamper": tamper,
+    "refused": refused,
+    "speed": speed,
+    "kills": kills,
+    "acts": acts_killed,
+    "exchange": exchange,
+    "served": served,
+}
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--approve"]:

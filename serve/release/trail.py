@@ -78,13 +78,23 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What a model's live requests were answered by at one time, and since when that held."""
+    """What a model's live requests were answered by at one time, and since when that held.
+
+    `changing` are the shares of the next routes where that time lies in the moment of their change: an answer is of
+    the old ones or of the new ones then.
+    """
 
     model: str
     at: str
     since: str
     entry: int
     shares: tuple[Share, ...]
+    changing: tuple[Share, ...] = ()
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """Return the digests that may have answered."""
+        return frozenset(each.digest for each in (*self.shares, *self.changing) if each.share > 0)
 
 
 def line_of(entry: Entry) -> bytes:
@@ -142,17 +152,27 @@ def needle(model: str) -> bytes:
 def served_at(lines: Iterable[bytes], model: str, at: datetime) -> Served | None:
     """Return what `lines`, newest first, say was serving at that time; None where no switch came before.
 
-    The first switch at or before that time decides. A clock that was set back is followed as it stood.
+    The first switch at or before that time decides; one that was under way then is named too. A clock that was set
+    back is followed as it stood.
     """
-    wanted = needle(model)
+    wanted, changing = needle(model), tuple[Share, ...]()
     for line in lines:
         if wanted not in line or b'"switched"' not in line:
             continue
         values = parse_json(line)
         if values.get("event") != "switched" or values.get("model") != model:
             continue
+        shares = tuple(Share(**each) for each in values["details"].get("shares", ()))
         if datetime.fromisoformat(values["at"]) > at:
+            begun = values["details"].get("begun", values["at"])
+            changing = shares if datetime.fromisoformat(begun) <= at else ()
             continue
-        shares = [Share(**each) for each in values["details"].get("shares", ())]
-        return Served(model=model, at=at.isoformat(), since=values["at"], entry=values["seq"], shares=tuple(shares))
+        return Served(
+            model=model,
+            at=at.isoformat(),
+            since=values["at"],
+            entry=values["seq"],
+            shares=shares,
+            changing=changing,
+        )
     return None

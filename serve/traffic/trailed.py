@@ -1,6 +1,7 @@
 """Routes in the trail: which version took which share of a model's requests, from when on."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 from seatrial.optimize.errors import SeatrialError
 
@@ -8,16 +9,21 @@ from ..release.entering import enter
 from .routes import Routes
 
 
-def trailed(digests: Callable[[str], Mapping[int, str]], complain: Callable[[str], None]) -> Callable[[Routes], None]:
-    """Return what enters routes in the trail once they are in force; `digests` gives a model's artifacts by version.
+def trailed(
+    digests: Callable[[str], Mapping[int, str]], complain: Callable[[str], None]
+) -> Callable[[Routes, datetime], None]:
+    """Return what enters routes in the trail once they are in force, with the time at which their change began.
+
+    `digests` gives a model's artifacts by version.
 
     A trail that cannot be written holds up no rollback: it is reported by `complain`.
     """
 
-    def applied(routes: Routes) -> None:
+    def applied(routes: Routes, begun: datetime) -> None:
         try:
             known = digests(routes.model)
-            enter("switched", model=routes.model, details={"shares": shares(routes, known), "mirror": routes.mirror})
+            details = {"shares": shares(routes, known), "mirror": routes.mirror, "begun": begun.isoformat()}
+            enter("switched", model=routes.model, details=details)
         except (SeatrialError, OSError) as error:
             complain(f"the routes of {routes.model} are not in the trail: {error}")
 

@@ -101,6 +101,9 @@ def served(model: Model, at: At = "now", json_: Json = False) -> None:
         rows = [(str(each.version), f"{each.share:.4%}", each.digest or "unknown") for each in found.shares]
         title = f"{model} at {found.at}; in force since {found.since} (entry {found.entry})"
         out.print(table(("version", "share", "artifact"), rows, left=("artifact",), title=title))
+        if found.changing:
+            later = ", ".join(f"version {each.version} at {each.share:.4%}" for each in found.changing)
+            out.print(led("yellow", "changing: ", f"routes were being changed at that moment, to {later}"))
     if found is None:
         if not json_:
             out.print(led("yellow", "unknown: ", f"the trail has no routes of {model} before that time"))

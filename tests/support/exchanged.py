@@ -1,21 +1,15 @@
-"""A home with a chain of artifacts, two releases, an approval and a run; and a registry in memory."""
+"""A registry in memory, and homes with releases to exchange."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.benchmarks.release_site import ROLES, passed
-from seatrial.optimize.artifact import Artifact, File, TensorSpec, digest_bytes
+from scripts.benchmarks.release_home import released, stored
+from seatrial.optimize.artifact import digest_bytes
 from seatrial.optimize.errors import IntegrityError, MissingError
-from seatrial.optimize.store import Store
 from seatrial.serve.errors import ExchangeError
-from seatrial.serve.release import on_cryptography as keys
-from seatrial.serve.release.approvals import Approvals, Subject
-from seatrial.serve.release.record import Release
-from seatrial.serve.release.registry import Registry
-from seatrial.serve.release.roles import load_roles
 
-from .made_by import MADE_BY
+__all__ = ["Memory", "released", "stored"]
 
 
 @dataclass
@@ -59,39 +53,3 @@ class Memory:
         write(data)
         if digest_bytes(data) != digest or len(data) != size:
             raise IntegrityError("other bytes")
-
-
-def stored(home: Path, name: str, data: bytes, parent: Artifact | None = None) -> Artifact:
-    """Put an artifact with a graph and a file of weights."""
-    folder = home.parent / f"made-{name}"
-    (folder / "weights").mkdir(parents=True, exist_ok=True)
-    (folder / "model.onnx").write_bytes(b"graph of " + data)
-    (folder / "weights" / "a.bin").write_bytes(data)
-    made = Artifact(
-        name=name,
-        format="onnx",
-        files=(File.of(folder / "model.onnx"), File.of(folder / "weights" / "a.bin", "weights/a.bin")),
-        inputs=(TensorSpec(name="x", dtype="float32", shape=("n", 4)),),
-        outputs=(TensorSpec(name="y", dtype="float32", shape=("n", 4)),),
-        requires={},
-        made_by=replace(MADE_BY, parent=parent.digest if parent else None),
-    )
-    return Store(home / "store").put(made, folder)
-
-
-def released(home: Path) -> Release:
-    """Make the home; return its second release, which has an approval and a run."""
-    source = stored(home, "net", b"float")
-    for number, data in enumerate((b"int8 one", b"int8 two"), start=1):
-        made = stored(home, "net", data, source)
-        run = home / "runs" / str(number)
-        (run / "slots").mkdir(parents=True)
-        (run / "run.json").write_bytes(data)
-        (run / "slots" / "0.json").write_bytes(b"[1, 2]")
-        release = Registry(home / "releases").register("net", made, passed(made), run=run)
-    (home.parent / "roles.toml").write_text(ROLES)
-    for member in ("anna", "bob", "cora"):
-        keys.new_key(home.parent / f"{member}.pem")
-    approvals = Approvals(home, load_roles(home.parent / "roles.toml"), home.parent)
-    approvals.approve(Subject(release=release, artifact=made), role="owner", key=home.parent / "anna.pem")
-    return release

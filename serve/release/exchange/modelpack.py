@@ -54,10 +54,10 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """The manifest of a release: its label, the ModelPack config's digest, and its layers."""
+    """The manifest of a release: its label, the ModelPack config, and its layers."""
 
     label: str
-    config: str
+    config: Layer
     layers: tuple[Layer, ...]
 
     def under(self, folder: str) -> tuple[Layer, ...]:
@@ -132,9 +132,10 @@ def read_package(data: bytes) -> Package:
     label = _mapping(value.get("annotations")).get(RELEASE)
     if not isinstance(label, str):
         raise ValueError(f"it has no annotation {RELEASE}: it was not pushed by seatrial")  # noqa: TRY004
-    config, layers = _mapping(value.get("config")).get("digest"), value.get("layers")
-    if not is_digest(config) or not isinstance(layers, list) or not 0 < len(layers) <= MOST_LAYERS:
-        raise ValueError("its config or its layers are invalid")
+    layers = value.get("layers")
+    if not isinstance(layers, list) or not 0 < len(layers) <= MOST_LAYERS:
+        raise ValueError("its layers are invalid")
+    config = _layer({**_mapping(value.get("config")), "annotations": {PATH: "config"}})
     found = tuple(_layer(each) for each in layers)
     if len({each.path for each in found}) < len(found):
         raise ValueError("a path occurs twice")

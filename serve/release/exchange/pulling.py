@@ -114,6 +114,7 @@ def _contents(remote: Remote, data: bytes) -> _Contents:
     """
     try:
         package = modelpack.read_package(data)
+        _bytes(remote, package.config, modelpack.RECORD_LIMIT)  # for other tools; checked as all the rest is
         releases = _releases(remote, package)
         artifacts = _artifacts(remote, package, releases[-1][0])
     except ValueError as error:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from seatrial.optimize.errors import ConfigError, SeatrialError
@@ -35,9 +36,9 @@ class EnvoyRouter:
         *,
         extras: Extras | None = None,
         timeout: float = 10.0,
-        applied: Callable[[Routes], None] = lambda routes: None,
+        applied: Callable[[Routes, datetime], None] = lambda routes, begun: None,
     ) -> None:
-        """`applied` is called with routes once they are in force."""
+        """`applied` is called with routes once they are in force, and with the time at which their change began."""
         self._started, self._extras, self._timeout, self._applied = proxy, extras, timeout, applied
         self._places: Places = proxy.places
         self._edge: Edge = proxy.edge
@@ -68,8 +69,9 @@ class EnvoyRouter:
             before = self._all()
             if before.routes.get(routes.model) == routes:
                 return
+            begun = datetime.now(UTC)
             self._change(before, replace(before, routes={**before.routes, routes.model: routes}))
-            self._applied(routes)
+            self._applied(routes, begun)
 
     def shed(self, model: str, share: float) -> None:
         """Have the model's fallback take that share of its requests, whatever its routes; 0 ends it.

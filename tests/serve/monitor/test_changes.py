@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
@@ -172,7 +173,7 @@ def test_routes_that_were_set_are_read_from_the_trail(tmp_path: Path, monkeypatc
         Routes(model="other", stable=7),
         Routes(model="m", stable=2),
     ):
-        enter(routes)
+        enter(routes, datetime.now(UTC))
     found, unread = known_changes(tmp_path, home=tmp_path, repository=tmp_path, model="m")
     assert unread == []
     assert [(each.text, each.undo) for each in found] == [

@@ -81,7 +81,7 @@ def test_a_registry_that_goes_away_has_nothing_to_pull(tmp_path: Path, after: in
 def test_a_pull_that_ends_anywhere_leaves_no_release_and_the_next_one_completes_it(
     tmp_path: Path, pushed: Memory
 ) -> None:
-    blobs = len(json.loads(pushed.manifest(1 << 20))["layers"])
+    blobs = len(json.loads(pushed.manifest(1 << 20))["layers"]) + 1
     for after in range(blobs):
         there = tmp_path / f"there-{after}"
         pushed.downloads_left = after
@@ -106,8 +106,8 @@ def test_a_file_that_was_changed_here_is_not_sent(tmp_path: Path) -> None:
 
 
 def test_every_blob_that_was_changed_there_is_refused(tmp_path: Path, pushed: Memory) -> None:
-    layers = json.loads(pushed.manifest(1 << 20))["layers"]
-    for number, each in enumerate(layers):
+    manifest = json.loads(pushed.manifest(1 << 20))
+    for number, each in enumerate((manifest["config"], *manifest["layers"])):
         whole = pushed.blobs[each["digest"]]
         pushed.blobs[each["digest"]] = bytes([whole[0] ^ 1]) + whole[1:]
         with pytest.raises(SeatrialError):

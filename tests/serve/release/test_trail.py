@@ -165,6 +165,19 @@ def test_served_says_which_artifact_took_which_share(tmp_path: Path) -> None:
     assert trail.served("ne", datetime.now(UTC)) is None
 
 
+def test_while_routes_are_changed_an_answer_is_of_the_old_ones_or_of_the_new_ones(tmp_path: Path) -> None:
+    trail = TrailFile(tmp_path)
+    trail.append("switched", model="net", actor="a", details=routes((1, "sha256:1", 1.0)))
+    before = datetime.now(UTC)
+    begun = datetime.now(UTC)
+    within = datetime.now(UTC)
+    details = routes((1, "sha256:1", 0.0), (2, "sha256:2", 1.0)) | {"begun": begun.isoformat()}
+    trail.append("switched", model="net", actor="a", details=details)
+    answers = [trail.served("net", at) for at in (before, within, datetime.now(UTC))]
+    found = [(each.entry, sorted(each.digests)) for each in answers if each]
+    assert found == [(1, ["sha256:1"]), (1, ["sha256:1", "sha256:2"]), (2, ["sha256:2"])]
+
+
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(1, 200))
 @settings(max_examples=30, deadline=None)
 def test_reading_backwards_is_reading_forwards_backwards(sizes: list[int], block: int) -> None:
