@@ -248,6 +248,7 @@ READING: Mapping[str, str] = {
     "approve": "killed at random moments by scripts/benchmark-release",
     "list": "reads",
     "diff": "reads",
+    "signed": "reads",
     "export": "a new folder by one rename",
     "gc": "killed at each removal by tests/serve/release/test_inventory.py",
     "push": "killed at each upload by tests/serve/release/test_exchange.py; the manifest is written last",

@@ -26,6 +26,7 @@ VERBS = {
     "gc": "inventory:gc",
     "push": "exchanging:push",
     "pull": "exchanging:pull",
+    "signed": "exchanging:signed",
     "retire": "retiring:retire",
     "trail": "governing:trail",
     "learn": "monitoring:learn",

@@ -1,11 +1,13 @@
-"""Verbs of exchange: push a release to an OCI registry, and pull one."""
+"""Verbs of exchange: push a release to an OCI registry, pull one, and check a folder that somebody signed."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from seatrial.optimize.environment import home
-from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.errors import ConfigError, MissingError
+from seatrial.optimize.tables import table
 from seatrial.optimize.terminal import Json, emit, out, progress
 
 Reference = Annotated[str, typer.Argument(help="HOST[:PORT]/NAME[:TAG] in an OCI registry.", metavar="REFERENCE")]
@@ -80,3 +82,37 @@ def pull(
     out.print(f"{release.label} is {release.digest[:19]}; {done.new_records} releases are new here")
     if done.run is not None:
         out.print(f"the gate's raw values: {done.run}", soft_wrap=True)
+
+
+def signed(
+    folder: Annotated[Path, typer.Argument(help="The folder with the model's files.")],
+    bundle: Annotated[Path, typer.Option(help="The signature: a bundle of OpenSSF Model Signing, or an approval.")],
+    key: Annotated[Path, typer.Option(help="The signer's public key (PEM), from a place that you trust.")],
+    json_: Json = False,
+) -> None:
+    """Check that a folder holds exactly the files that a bundle signs, whoever signed it.
+
+    Exit codes: 0 every file is as it was signed, and none more; 5 a file or the bundle was changed, with its name.
+    """
+    from seatrial.optimize.reading import read_bytes
+
+    from ..release.model_signature import LIMIT, compared, read_signed
+    from ..release.on_cryptography import public_key
+
+    try:
+        data = read_bytes(bundle, most=LIMIT)
+    except FileNotFoundError as error:
+        raise MissingError("there is no such bundle", where=str(bundle), next_step="name the signature file") from error
+    found = read_signed(data, public_key(key), str(bundle))
+    faults = compared(found, folder, besides=(bundle, key))
+    if json_:
+        emit({"name": found.name, "files": len(found.files), "faults": faults})
+    elif faults:
+        rows = [(each.path, each.what) for each in faults[:20]]
+        out.print(table(("file", "what is wrong"), rows, left=("file", "what is wrong"), title=str(folder)))
+        if len(faults) > 20:
+            out.print(f"and {len(faults) - 20} more; --json has all")
+    else:
+        out.print(f"{len(found.files)} files are as {found.name} was signed", markup=False, highlight=False)
+    if faults:
+        raise typer.Exit(5)
