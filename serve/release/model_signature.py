@@ -122,5 +122,5 @@ def _files(folder: Path, ignored: Sequence[str]) -> Iterator[tuple[str, Path]]:
         links = [name for name in folders if (here / name).is_symlink()]
         for name in (*names, *links):
             path = (here / name).relative_to(folder)
-            if not any(PurePosixPath(each) in (path, *path.parents) for each in ignored):
+            if not any(Path(each) in (path, *path.parents) for each in ignored):
                 yield path.as_posix(), here / name

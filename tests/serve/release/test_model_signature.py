@@ -38,6 +38,11 @@ def test_what_upstream_signed_is_accepted(folder: Path) -> None:
     assert (code, said["name"], said["files"], said["faults"]) == (0, "m", 2, [])
 
 
+def linked(path: Path) -> None:
+    shutil.move(path, path.parent.parent)
+    path.symlink_to(Path("..") / path.name)
+
+
 CHANGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "changed": (lambda model: (model / "a.bin").write_bytes(b"ho\n"), "a.bin", "it was changed"),
     "missing": (lambda model: (model / "sub" / "b.bin").unlink(), "sub/b.bin", "it is missing"),
@@ -45,7 +50,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "extra link": (lambda model: (model / "c").symlink_to("a.bin"), "c", "it was not signed"),
     "extra folder that is a link": (lambda model: (model / "d").symlink_to("sub"), "d", "it was not signed"),
     "replaced by a link": (
-        lambda model: (shutil.move(model / "a.bin", model.parent), (model / "a.bin").symlink_to("../a.bin")),
+        lambda model: linked(model / "a.bin"),
         "a.bin",
         "it cannot be read: a link",
     ),
