@@ -25,7 +25,7 @@ from seatrial.optimize.lazy_verbs import LazyVerbs
 from seatrial.optimize.terminal import err, led
 from seatrial.optimize.visible import visible
 
-from . import sweeping, verbs
+from . import verbs
 from .unexpected import unexpected
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class Verbs(TyperGroup):
 
     def _invoke(self, ctx: Any) -> Any:
         try:
+            from . import sweeping  # not for the help
+
             with interrupts.reported(), experimental.reported(_note):
                 sweeping.sweep()
                 return super().invoke(ctx)

@@ -16,6 +16,7 @@
     ├── RequestError                 exit 1   the server refused or failed one inference request
     ├── ObjectiveError               exit 1   no way of serving meets the objective at that rate
     ├── ExchangeError                exit 2   an OCI registry refused, went away, or gave something else; nothing half
+    ├── RehearsalError               exit 2   a rehearsal that may not or cannot begin; nothing was planted
     ├── InUseError                   exit 2   what is to go is in use; names who uses it, and nothing was removed
     ├── UnapprovedError              exit 1   a release that a protected environment does not allow yet
     └── RegistryError                exit 1   a release that its verdict does not allow (3, 4: the verdict's own code)
@@ -65,6 +66,10 @@ class ModelLoadError(SeatrialError):
 
 class ExchangeError(SeatrialError):
     """An OCI registry refused, went away in between, or does not hold what it should; nothing was left half-written."""
+
+
+class RehearsalError(SeatrialError):
+    """A rehearsal that may not or cannot begin: no rehearsal environment, or what is to fail does not work already."""
 
 
 class ProofError(SeatrialError):

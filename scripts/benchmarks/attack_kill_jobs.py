@@ -247,6 +247,7 @@ READING: Mapping[str, str] = {
     "case": "reads; a review by rename where it is asked for",
     "approve": "killed at random moments by scripts/benchmark-release",
     "list": "reads",
+    "rehearse": "a record by rename; a fault that is left goes by supervise and edge watch",
     "diff": "reads",
     "signed": "reads",
     "export": "a new folder by one rename",

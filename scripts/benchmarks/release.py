@@ -17,6 +17,7 @@ from secrets import randbelow
 from statistics import median
 
 from scripts.benchmarks.release_exchange import acts_killed, exchange
+from scripts.benchmarks.release_rehearsed import rehearsals
 from scripts.benchmarks.release_served import served
 from scripts.benchmarks.release_site import Site, built
 from scripts.benchmarks.rows import Row, Rows, main
@@ -254,6 +255,7 @@ ROWS: Rows = {
     "acts": acts_killed,
     "exchange": exchange,
     "served": served,
+    "rehearsals": rehearsals,
 }
 
 if __name__ == "__main__":

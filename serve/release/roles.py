@@ -32,11 +32,15 @@ class Role:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """Model repositories of one environment; where it is protected, a release needs the approval of all `roles`."""
+    """Model repositories of one environment; where it is protected, a release needs the approval of all `roles`.
+
+    `rehearsal` says that faults may be planted there on purpose.
+    """
 
     repositories: tuple[str, ...]
     protected: bool = False
     roles: tuple[str, ...] = ()
+    rehearsal: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

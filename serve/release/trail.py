@@ -26,6 +26,7 @@ Event = Literal[
     "contested",
     "retired",
     "pushed",
+    "rehearsed",
 ]
 EVENTS: tuple[str, ...] = get_args(Event)
 LINE_LIMIT = 1 << 20  # bytes of one line; an entry has some hundreds

@@ -20,6 +20,7 @@ VERBS = {
     "approve": "governing:approve",
     "review": "governing:review",
     "catalogue": "retiring:catalogue",
+    "rehearse": "rehearsing:rehearse",
     "list": "inventory:list_",
     "diff": "inventory:diff",
     "export": "inventory:export",

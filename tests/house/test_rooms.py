@@ -49,6 +49,7 @@ ORDER: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("triton",),
         ("traffic", "plan", "security"),
         ("kubernetes", "monitor"),
+        ("rehearsal",),
         (TOP,),
     ),
 }
