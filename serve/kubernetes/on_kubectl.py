@@ -8,6 +8,8 @@ It was tried with kubectl 1.32 against a small API of our own, never against a c
 import copy
 import json
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from ..errors import RouterError
@@ -37,8 +39,10 @@ class KubectlRouter:
         context: str = "",
         kubectl: str = "kubectl",
         timeout: float = 30.0,
+        applied: Callable[[Routes, datetime], None] = lambda routes, begun: None,
     ) -> None:
-        self._kinds, self._timeout = kinds, timeout
+        """`applied` is called with routes once they are in force, and with the time at which their change began."""
+        self._kinds, self._timeout, self._applied = kinds, timeout, applied
         self._kubectl = Kubectl(
             namespace,
             error=RouterError,
@@ -56,6 +60,7 @@ class KubectlRouter:
                 back in force.
         """
         changed: list[Object] = []
+        begun = datetime.now(UTC)
         try:
             for kind in self._kinds:
                 route = self._kubectl.get(kind, slug(routes.model))
@@ -77,6 +82,8 @@ class KubectlRouter:
             for route in reversed(changed):
                 self._put_back(route, routes)
             raise
+        if changed:
+            self._applied(routes, begun)
 
     def current(self, model: str) -> Routes | None:
         """The routes in force, read from the cluster; None where the model has no route.

@@ -6,6 +6,7 @@ log that a test wrote.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from ..traffic.rollout.controller import RolloutPorts
 from ..traffic.rollout.evidence import Judgement
 from ..traffic.rollout.machine import Rollout
 from ..traffic.seen import Seen
+from ..traffic.trailed import trailed
 from . import gateway_log
 from .command import Kubectl
 from .names import INSTANCE, NAME, is_label, slug
@@ -85,7 +87,14 @@ def cluster(rollout: Rollout) -> RolloutPorts:
 
 def reached(reach: ClusterConfig, rollout: Rollout, base: Path) -> RolloutPorts:
     """The world at that reach; `base` is where its relative paths begin."""
-    router = KubectlRouter(reach.namespace, kinds=reach.kinds, context=reach.context, kubectl=reach.kubectl)
+    known = {rollout.candidate: rollout.digest}
+    router = KubectlRouter(
+        reach.namespace,
+        kinds=reach.kinds,
+        context=reach.context,
+        kubectl=reach.kubectl,
+        applied=trailed(lambda model: known, _complain),
+    )
     fleet = KubectlFleet(
         reach.namespace,
         context=reach.context,
@@ -105,6 +114,10 @@ def reached(reach: ClusterConfig, rollout: Rollout, base: Path) -> RolloutPorts:
         golden=lambda: golden(rollout),
         agreement=lambda: agreement(rollout),
     )
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 class GatewayLog:

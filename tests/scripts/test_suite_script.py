@@ -36,7 +36,8 @@ def test_what_fails_once_runs_once_more(tmp_path: Path, failures: dict[int, int]
     (tmp_path / "scripts").mkdir()
     shutil.copy(ROOT / "scripts" / "test", tmp_path / "scripts" / "test")
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    python = f'case "$*" in *"not system"*) exit 0;; esac; PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 exec {sys.executable} "$@" -p xdist'
+    pytest_alone = f'PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 exec {sys.executable} "$@" -p xdist'
+    python = f'case "$*" in *"not system"*) exit 0;; esac; {pytest_alone}'
     for name, line in (("scripts/install", "true"), (".venv/bin/python", python)):
         (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
         (tmp_path / name).chmod(0o755)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from seatrial.optimize.environment import home
 from seatrial.optimize.errors import ConfigError, MissingError
 from seatrial.optimize.user_code import Reference
 from seatrial.serve.kubernetes import server, world
@@ -21,6 +22,7 @@ from seatrial.serve.kubernetes.cluster import Cluster
 from seatrial.serve.kubernetes.gateway_log import FORMAT, Addresses, Clients, parse
 from seatrial.serve.kubernetes.routes import http_route
 from seatrial.serve.kubernetes.source import Source
+from seatrial.serve.release.trail_file import TrailFile
 from seatrial.serve.traffic.rollout.controller import RolloutPorts, run
 from seatrial.serve.traffic.rollout.evidence import Judgement
 from seatrial.serve.traffic.rollout.machine import Phase, Rollout
@@ -120,6 +122,10 @@ def test_a_plan_is_walked_to_its_end_in_a_cluster(tmp_path: Path, gateway: Gatew
     ended = run(*begun(tmp_path, gateway, f"{__name__}:passes"))
     assert ended.phase is Phase.PROMOTED, ended.reason
     assert gateway.shares == [0.0, 0.2, 1.0]
+    switched = [each.details["shares"] for each in TrailFile(home() / "trail").entries() if each.event == "switched"]
+    shares = [{each["version"]: each["share"] for each in entry} for entry in switched]
+    assert shares[-3:] == [{3: 0.8, 4: 0.2}, {3: 0.0, 4: 1.0}, {4: 1.0}]
+    assert switched[-1][0]["digest"] == "sha256:new"
     assert gateway.nodes.scaled == [(3, 1), (4, 0), (4, 1), (3, 0)]
     [rule] = gateway.objects[kube_api.path_of("HTTPRoute", "scenes")]["spec"]["rules"]
     assert [(each["name"], each["weight"]) for each in rule["backendRefs"]] == [("scenes-v4", 10_000)]
