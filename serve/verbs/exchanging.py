@@ -90,7 +90,7 @@ def signed(
     key: Annotated[Path, typer.Option(help="The signer's public key (PEM), from a place that you trust.")],
     json_: Json = False,
 ) -> None:
-    """Check that a folder holds exactly the files that a bundle signs, whoever signed it.
+    """Check that a folder holds exactly the files that a bundle signs, of any signer.
 
     Exit codes: 0 every file is as it was signed, and none more; 5 a file or the bundle was changed, with its name.
     """

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from seatrial.optimize import config
+from seatrial.optimize.tables import table
 from seatrial.optimize.terminal import Json, emit, err, out
 
 from ..deployment import Deployment
@@ -29,14 +30,21 @@ def render(
     share: Annotated[float, typer.Option(help="The candidate's fraction of live requests, 0 to 1.")] = 0.0,
     mirror: Annotated[float, typer.Option(help="The fraction copied to the candidate beside the live answer.")] = 0.0,
     kserve: Annotated[bool, typer.Option("--kserve", help="Also write a KServe InferenceService.")] = False,
+    diff: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="ENV ENV", help="Write nothing: compare two environments in --out as they lie there."),
+    ] = None,
     argo: Annotated[bool, typer.Option("--argo", help="Also write an Argo Rollout and its analysis.")] = False,
     json_: Json = False,
 ) -> None:
     """Write a Kustomize base with dev, staging and prod overlays for placed versions of a model (experimental).
 
     Each version has its own server, pinned by its Service; HTTPRoute weights come from the same routes that drive
-    Envoy. Before applying, check the result with kubectl kustomize DIR/overlays/prod and seatrial audit DIR.
+    Envoy. Before applying, check the result with kubectl kustomize DIR/overlays/prod and seatrial audit DIR. With
+    --diff, the namespace, copies and the image's digest may differ; anything else was edited by hand (exit code 1).
     """
+    if diff is not None:
+        raise typer.Exit(_compare(into, *diff, json_=json_))
     chosen, place = config.load(deployment, Deployment), config.load(shipped(cluster), Cluster)
     routes = Routes(
         model=chosen.name,
@@ -56,3 +64,19 @@ def render(
     out.print(f"wrote {len(files)} files to {into} for version {', '.join(map(str, routes.versions))}", soft_wrap=True)
     for line in left:
         err.print(f"still required: {line}", markup=False, soft_wrap=True, highlight=False)
+
+
+def _compare(folder: Path, first: str, second: str, *, json_: bool) -> int:
+    """Print what differs between two environments beyond what may; return the exit code."""
+    from ..kubernetes.environments import differences
+    from ..kubernetes.on_kustomize import built
+
+    found = differences(built(folder, first), built(folder, second))
+    if json_:
+        emit({"first": first, "second": second, "differences": found})
+    elif found:
+        rows = [(f"{each.kind} {each.name}", each.field, each.first, each.second) for each in found]
+        out.print(table(("object", "field", first, second), rows, left=("object", "field", first, second)))
+    else:
+        out.print(f"{first} and {second} differ in namespace, copies and image digest alone")
+    return int(bool(found))
