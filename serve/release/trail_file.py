@@ -239,7 +239,10 @@ class TrailFile:
 
     def _key(self) -> keys.PrivateKey:
         if self.key_path.exists():
-            return keys.private_key(self.key_path)
+            key = keys.private_key(self.key_path)
+            if not (public := self.key_path.with_suffix(".pub")).exists():  # an earlier version was killed before it
+                write_atomically(public, keys.public_bytes(key.public_key()))
+            return key
         if self.head_path.exists() or self.path.exists():
             raise IntegrityError(
                 "the key that signs the trail is missing",

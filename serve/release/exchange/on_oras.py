@@ -99,7 +99,7 @@ class OciRepository:
         return digest
 
     def manifest(self, limit: int) -> bytes:
-        """Return the manifest's bytes, checked where the reference has a digest.
+        """Return the manifest's bytes, checked against the reference's digest, else against the one the registry names.
 
         Raises:
             MissingError: there is none.
@@ -116,7 +116,7 @@ class OciRepository:
                 next_step="name a tag that was pushed",
             )
         data = b"".join(self._pieces(found, limit, "the manifest"))
-        if self.digest and digest_bytes(data) != self.digest:
+        if digest_bytes(data) != (self.digest or found.headers.get("Docker-Content-Digest", digest_bytes(data))):
             raise IntegrityError(
                 "the registry gives other bytes than the digest says", where=str(self), next_step="pull from elsewhere"
             )

@@ -233,3 +233,37 @@ def test_times_are_read_in_utc() -> None:
     assert moment("2026-03-02T10:00:00+02:00") == datetime(2026, 3, 2, 8, tzinfo=UTC)
     with pytest.raises(ValueError, match="Invalid isoformat"):
         moment("yesterday")
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_a_kill_while_the_key_is_made_is_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    count, real = iter(range(9)), {name: getattr(os, name) for name in ("link", "fsync")}
+
+    def failing(name: str) -> Callable[..., object]:
+        def act(*arguments: object, **named: object) -> object:
+            if next(count) == after:
+                raise KeyboardInterrupt
+            return real[name](*arguments, **named)
+
+        return act
+
+    for name in ("link", "fsync"):
+        monkeypatch.setattr(os, name, failing(name))
+    with pytest.raises(KeyboardInterrupt):
+        TrailFile(tmp_path).append("placed", model="net", actor="anna")
+    monkeypatch.undo()
+    trail = TrailFile(tmp_path)
+    assert trail.verify(repair=True).damage == ()
+    trail.append("placed", model="net", actor="anna")
+    assert trail.verify().damage == ()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".key")) == []
+
+
+def test_a_public_key_that_was_never_written_is_written(tmp_path: Path) -> None:
+    trail = TrailFile(tmp_path)
+    trail.append("placed", model="net", actor="anna")
+    (tmp_path / "key.pub").unlink()
+    trail.append("placed", model="net", actor="anna")
+    assert (trail.verify().entries, trail.verify().damage) == (2, ())
