@@ -93,7 +93,7 @@ def make_source(recipe: Recipe, data: Data, folder: Path, environment: Environme
             seed=recipe.seed,
             environment=environment.to_json(),
             at=now(),
-            notes=notes,
+            notes=notes | {"data": data.manifest().to_json()},
         ),
     )
 

@@ -6,12 +6,14 @@ to do loads nothing.
 """
 
 from importlib import metadata
+from typing import get_args
 
 from ..artifact import canonical, checked_digest, digest_bytes, digest_file
 from ..environment import Environment
 from ..errors import MissingError
 from ..samples import Samples, Split, checked
 from ..store import Store
+from .manifest import Manifest, columns_of, data_files, merkle_root
 from .recipe import Recipe
 
 
@@ -48,6 +50,26 @@ class Data:
         if noted is not None:
             return noted
         return self.samples(split).digest if load else None
+
+    def manifest(self) -> Manifest:
+        """Return what the data is; the schema is that of the golden samples.
+
+        Raises:
+            SourceError: as `samples`.
+            ConfigError: a ``.dvc`` file cannot be read, or what it tracks is another file.
+        """
+        declared = self._recipe.data
+        files = data_files(self._recipe.base, declared.files)
+        return Manifest(
+            loader=self._loader.text,
+            code=self._loader.digest,
+            root=merkle_root([each.digest for each in files]),
+            files=files,
+            columns=columns_of(self.samples("golden")),
+            rows={split: getattr(declared, split) for split in get_args(Split)},
+            packages={name: _version(name) for name in declared.packages},
+            seed=self._recipe.seed,
+        )
 
     def _key(self, split: Split) -> str:
         return digest_bytes(canonical(self._fixed | {"split": split, "count": getattr(self._recipe.data, split)}))

@@ -18,17 +18,25 @@ from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.store import Store
 from seatrial.optimize.store_folder import disk_errors
 
+from .croissant import dataset
 from .record import Release
 
-RECORD, BOM = "seatrial.json", "bom.cdx.json"
+RECORD, BOM, CROISSANT = "seatrial.json", "bom.cdx.json", "croissant.json"
 
 
 def export(
-    chain: Sequence[Artifact], release: Release | None, *, home: Path, to: Path, bom: bool = False
+    chain: Sequence[Artifact],
+    release: Release | None,
+    *,
+    home: Path,
+    to: Path,
+    bom: bool = False,
+    croissant: bool = False,
 ) -> tuple[Path, ...]:
     """Write the first artifact of a chain into the new folder `to`; return its files.
 
     Raises:
+        MissingError: the manifest of its data is wanted, and its provenance has none.
         ConfigError: the folder exists, or an artifact's file has the name of the record.
         IntegrityError: a file is damaged in the store; nothing was written.
         MachineError: the disk refused.
@@ -36,7 +44,7 @@ def export(
     artifact = chain[0]
     if to.exists() or to.is_symlink():
         raise ConfigError("the folder exists already", where=str(to), next_step="name a new one")
-    if clash := {RECORD, BOM} & {file.path for file in artifact.files}:
+    if clash := {RECORD, BOM, CROISSANT} & {file.path for file in artifact.files}:
         raise ConfigError(
             f"the artifact has a file called {clash.pop()}", where=artifact.short, next_step="push it instead"
         )
@@ -45,6 +53,8 @@ def export(
         made.mkdir()
         Store(home / "store").materialize(artifact, made)
         (made / RECORD).write_bytes(canonical(artifact.to_json() | {"digest": artifact.digest}) + b"\n")
+        if croissant:
+            (made / CROISSANT).write_bytes(canonical(dataset(chain)) + b"\n")
         if bom:
             (made / BOM).write_bytes(canonical(bill(chain, release)) + b"\n")
         made.rename(to)

@@ -102,6 +102,9 @@ def export(
     reference: Named,
     to: Annotated[Path, typer.Argument(help="A new folder.")],
     bom: Annotated[bool, typer.Option("--bom", help="Write a CycloneDX 1.6 ML-BOM beside the files.")] = False,
+    croissant: Annotated[
+        bool, typer.Option("--croissant", help="Write the manifest of its data as Croissant 1.0 (JSON-LD).")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Write an artifact's files into a new folder, each checked against its digest, with its record beside them."""
@@ -109,7 +112,7 @@ def export(
     from ..release.holding import chain_of
 
     release, chain = chain_of(home(), reference)
-    written = exporting(chain, release, home=home(), to=to, bom=bom)
+    written = exporting(chain, release, home=home(), to=to, bom=bom, croissant=croissant)
     if json_:
         emit({"artifact": chain[0].digest, "files": [str(each) for each in written]})
         return

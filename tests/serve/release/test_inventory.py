@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ from referencing import Registry as Schemas
 from referencing import Resource
 
 from scripts.benchmarks.release_site import passed
+from seatrial.optimize.artifact import Artifact
 from seatrial.optimize.plain import write_atomically
+from seatrial.optimize.recipe.manifest import Column, DataFile, Manifest
 from seatrial.optimize.store import Store
 from seatrial.optimize.store_check import inspect
 from seatrial.optimize.store_gc import collect
+from seatrial.serve.release.croissant import dataset
 from seatrial.serve.release.inventory import age
 from seatrial.serve.release.registry import Registry
 from seatrial.serve.release.trail_file import TrailFile
@@ -88,8 +92,6 @@ def test_what_is_in_use_is_refused_with_who_uses_it(home: Path, how: str) -> Non
     elif how == "base":
         made = stored(home, "next", b"next")
         verdict = passed(made)
-        from dataclasses import replace
-
         verdict = replace(verdict, base=replace(verdict.base, digest=trial.digest))
         Registry(home / "releases").register("next", made, verdict, run=home)
         who, digest = "base of release next@1", trial.digest
@@ -161,8 +163,6 @@ def test_entries_of_other_tools_keep_their_blobs(home: Path) -> None:
     entry = index.entry(trial.digest)
     assert entry is not None
     other = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": entry.digest, "size": entry.size}
-    from dataclasses import replace
-
     store.folder.write_index(replace(index, others=(other,)))
     assert collect(store, {trial.digest}, go=True).blobs == 0
     store.folder.write_index(replace(store.folder.read_index(), others=({"digest": f"sha256:{'0' * 64}"},)))
@@ -229,3 +229,36 @@ def test_what_is_no_age_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not an age"):
         age(text)
     assert within("gc", "--older-than", text).exit_code == 2
+
+
+def manifest(chain: list[Artifact]) -> list[Artifact]:
+    made = Manifest(
+        loader="model.py:samples",
+        code="sha256:1",
+        root="sha256:2",
+        files=(
+            DataFile(path="data/a.npy", digest=f"sha256:{'3' * 64}", size=3),
+            DataFile(path="b.npy", digest=f"md5:{'4' * 32}", size=4),
+        ),
+        columns=(
+            Column(name="x", dtype="float32", shape=(3, 2)),
+            Column(name="labels", dtype="int64", shape=()),
+            Column(name="text", dtype="<U8", shape=()),
+        ),
+        rows={"golden": 16, "train": None},
+    )
+    notes = {"data": made.to_json()}
+    return [*chain[:-1], replace(chain[-1], made_by=replace(chain[-1].made_by, notes=notes))]
+
+
+def test_the_data_is_described_as_croissant(home: Path, tmp_path: Path) -> None:
+    done = within("export", "net@2", str(tmp_path / "out"), "--croissant")
+    assert (done.exit_code, "no manifest of its data" in " ".join(done.output.split())) == (2, True)
+    assert not (tmp_path / "out").exists()
+    store = Store(home / "store")
+    found = dataset(manifest(store.history(store.get(Registry(home / "releases").get("net@2").digest))))
+    assert found["conformsTo"] == "http://mlcommons.org/croissant/1.0"
+    assert [each.get("sha256", each.get("md5")) for each in found["distribution"]] == ["3" * 64, "4" * 32]
+    variables = {each["name"]: each["value"] for each in found["variableMeasured"]}
+    assert variables == {"x": "float32 [3, 2]", "labels": "int64 []", "text": "<U8 []"}
+    assert "train: all rows" in found["description"]
