@@ -27,6 +27,7 @@ from seatrial.serve.release.registry import Registry
 from seatrial.serve.release.registry_check import inspect_releases
 from seatrial.serve.release.trail_file import TrailFile
 from seatrial.serve.triton.repository.placement import placements
+from seatrial.serve.triton.repository.placing import choose
 
 KILLS = 60
 FLIPS = 200
@@ -143,6 +144,7 @@ def _prepared(act: str, lane: Path, reference: str) -> list[str]:
             "models",
         )
         _run(place, lane)
+    choose(lane / "ws" / "models", "net", (1,))
     return ["retire", "net", "2", "--repository", "models"]
 
 

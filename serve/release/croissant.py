@@ -85,7 +85,7 @@ def _rows(manifest: Manifest) -> str:
 
 
 def _variable(column: Column) -> dict[str, Any]:
-    """Return one tensor of a sample; no record set, since the loader's code alone knows how it follows from the files."""
+    """Return one tensor of a sample. There is no record set: only the loader knows how it follows from the files."""
     return {
         "@type": "sc:PropertyValue",
         "name": column.name,
