@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from scripts.benchmarks import search_any
+from scripts.benchmarks.optimize_ensemble import ensemble_cnn, ensemble_sklearn
 from scripts.benchmarks.optimize_features import features
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
@@ -260,6 +261,8 @@ ROWS: Rows = {
     "prune-to-latency": prune_to_latency,
     "repeat": repeat,
     "features": features,
+    "ensemble-sklearn": ensemble_sklearn,
+    "ensemble-cnn": ensemble_cnn,
 }
 
 

@@ -6,7 +6,7 @@ Types only; how a stage does its work is the business of its function, which is 
 from .exporting import CastConfig, CompileConfig, ExportConfig, PackageConfig, Range
 from .pruning import PruneConfig
 from .quantizing import MixedConfig, Override, QuantizeConfig
-from .selecting import FeaturesConfig
+from .selecting import EnsembleConfig, FeaturesConfig
 from .teaching import Attention, DistillConfig, Features, QatConfig, Relations, Training
 from .terms import (
     CAST,
@@ -31,6 +31,7 @@ __all__ = [
     "CastConfig",
     "CompileConfig",
     "DistillConfig",
+    "EnsembleConfig",
     "ExportConfig",
     "Features",
     "FeaturesConfig",

@@ -41,3 +41,34 @@ class FeaturesConfig(StageConfig):
     def depends_on(self, environment: Environment, metric: Callable[[], str]) -> str:
         """Return the recipe's metric, by which columns are chosen."""
         return metric()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnsembleConfig(StageConfig):
+    """Average the source with other ONNX models of its interface, and keep the fastest subset of them all.
+
+    `members` are files beside the recipe. Quality is compared with that of all members together: a subset may lose at
+    most `max_quality_drop` by the upper end of the one-sided 95 % interval, on one half of the calibration split and
+    again on the other, there divided among the `candidates` that are tried: those with the least time of their members.
+    They are timed in one thread at `batch`; the fastest is kept, and of subsets that cannot be told apart the smallest.
+    """
+
+    takes: ClassVar[Format] = "onnx"
+    makes: ClassVar[Format] = "onnx"
+    uses: ClassVar[tuple[Split, ...]] = ("calibration",)
+    libraries: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime", "numpy")
+
+    kind: Literal["ensemble"]
+    members: Annotated[tuple[str, ...], Field(min_length=1, max_length=9)]
+    max_quality_drop: Margin = 0.005
+    candidates: Positive = 6
+    batch: Positive = 32
+
+    @property
+    def recipe_files(self) -> tuple[str, ...]:
+        """The members' files."""
+        return self.members
+
+    def depends_on(self, environment: Environment, metric: Callable[[], str]) -> str:
+        """Return the recipe's metric and the machine, on which subsets are timed."""
+        return f"{metric()} {environment.fingerprint}"
