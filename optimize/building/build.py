@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Any
 
 from .. import scratch
-from ..artifact import Artifact, File, Provenance, canonical, digest_bytes
+from ..artifact import Artifact, File, Provenance, canonical, digest_bytes, digest_file
 from ..environment import environment, now
 from ..errors import ParityError
 from ..graphs import coverage
@@ -285,6 +285,11 @@ class _Builder:
             "python": self.environment.python.rpartition(".")[0],
             "student": "".join(self.recipe.reference(name).digest for name in config.references),
             "target": config.depends_on(self.environment, self._metric),
+            **(
+                {"files": [digest_file(self.recipe.base / name) for name in config.recipe_files]}
+                if config.recipe_files
+                else {}
+            ),
             **(self._compared_in(config).key(parent.format, config.makes) if config.contract is not None else {}),
         }
 
@@ -317,6 +322,7 @@ class _Builder:
             seed=self.recipe.seed,
             progress=lambda share, text: self.progress(label, share * 0.95, text),
             score=metric(self.recipe),
+            base=self.recipe.base,
         )
         made = self._shown(run_stage(self.recipe.kind_of(config), config, parent, context), folder)
         splits = config.uses

@@ -275,7 +275,8 @@ def _check_references(recipe: Recipe) -> None:
     for reference in references:
         if reference is not None:
             recipe.reference(reference)
-    for name in (recipe.source.weights, recipe.source.onnx, *recipe.data.files):
+    beside = [name for stages in chains for stage in stages for name in stage.recipe_files]
+    for name in (recipe.source.weights, recipe.source.onnx, *recipe.data.files, *beside):
         if name is not None and not (recipe.base / name).exists():
             raise MissingError(
                 f"no such file: {name}", where=f"{recipe.path}, looked for in {recipe.base}", next_step="check the path"

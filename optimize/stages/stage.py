@@ -30,7 +30,8 @@ class Context:
 
     `progress` takes a share in [0, 1] and a short text. `samples` loads a split on first use. `checkpoints` is where a
     long stage may leave what it goes on from after an interruption; it may not be there yet, and goes when the stage's
-    artifact is kept. `score` is the recipe's metric, for stages that search by quality.
+    artifact is kept. `score` is the recipe's metric, for stages that search by quality; `base` is the folder of
+    the recipe.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Context:
     seed: int
     progress: Progress
     score: Score | None = None
+    base: Path = field(default_factory=Path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

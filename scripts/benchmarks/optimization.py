@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from scripts.benchmarks import search_any
+from scripts.benchmarks.optimize_ensemble import ensemble_cnn, ensemble_sklearn
+from scripts.benchmarks.optimize_features import features
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
 from scripts.benchmarks.strangers import MODELS as STRANGERS
@@ -258,6 +260,9 @@ ROWS: Rows = {
     "distillation": distillation,
     "prune-to-latency": prune_to_latency,
     "repeat": repeat,
+    "features": features,
+    "ensemble-sklearn": ensemble_sklearn,
+    "ensemble-cnn": ensemble_cnn,
 }
 
 

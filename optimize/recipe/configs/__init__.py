@@ -6,6 +6,7 @@ Types only; how a stage does its work is the business of its function, which is 
 from .exporting import CastConfig, CompileConfig, ExportConfig, PackageConfig, Range
 from .pruning import PruneConfig
 from .quantizing import MixedConfig, Override, QuantizeConfig
+from .selecting import EnsembleConfig, FeaturesConfig
 from .teaching import Attention, DistillConfig, Features, QatConfig, Relations, Training
 from .terms import (
     CAST,
@@ -30,8 +31,10 @@ __all__ = [
     "CastConfig",
     "CompileConfig",
     "DistillConfig",
+    "EnsembleConfig",
     "ExportConfig",
     "Features",
+    "FeaturesConfig",
     "MixedConfig",
     "Override",
     "PackageConfig",

@@ -110,6 +110,11 @@ class StageConfig:
         return ()
 
     @property
+    def recipe_files(self) -> tuple[str, ...]:
+        """The files beside the recipe that the stage reads; their bytes count."""
+        return ()
+
+    @property
     def engines(self) -> tuple[tuple[str, str], ...]:
         """Engines and devices in which the stage times ONNX files; a build checks them before it starts."""
         return ()
