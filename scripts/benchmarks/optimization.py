@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from scripts.benchmarks import search_any
+from scripts.benchmarks.fp8 import fp8
 from scripts.benchmarks.rows import Row, Rows
 from scripts.benchmarks.rows import main as run_rows
 from scripts.benchmarks.strangers import MODELS as STRANGERS
@@ -258,6 +259,7 @@ ROWS: Rows = {
     "distillation": distillation,
     "prune-to-latency": prune_to_latency,
     "repeat": repeat,
+    "fp8": fp8,
 }
 
 
