@@ -385,13 +385,16 @@ class _Builder:
 
     def _promised(self, label: str, config: StageConfig, artifact: Artifact, path: Path) -> None:
         """Compare coverage on this machine with the stage's requirement, wherever the artifact was made."""
-        if config.required_coverage and not broken(artifact.requires, self.environment):
-            self.progress(label, 0.98, "checking which layers run in int8")
+        precision = config.covered_precision
+        here = precision == coverage.FP8 or not broken(artifact.requires, self.environment)
+        if config.required_coverage and here:
+            self.progress(label, 0.98, f"checking which layers run in {precision}")
             inputs = self.data.samples(_JUDGED_ON).take(1).inputs
             found = coverage_cache.recalled(artifact, self.store, inputs)
             if found is None:
                 found = coverage_cache.on_samples(artifact, path, self.store, inputs)
-            coverage.enforce(found, config.required_coverage, f"{label} of {self.recipe.path.name}, {artifact.short}")
+            where = f"{label} of {self.recipe.path.name}, {artifact.short}"
+            coverage.enforce(found, config.required_coverage, where, precision)
 
 
 def _digest(ingredients: Mapping[str, Any] | None) -> str:

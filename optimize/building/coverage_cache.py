@@ -42,7 +42,8 @@ def measured(
     Raises:
         ConfigError: it is neither an ONNX file nor a built engine, or sizes are free and no samples say which.
         ConfigError: the engine of `choice` does not show the graph that it runs.
-        ContractError: this machine breaks the artifact's hardware contract, or lacks what the engine needs.
+        ContractError: this machine breaks the artifact's hardware contract, or lacks what the engine needs; a file in
+            fp8 is counted as it is written, on any machine.
     """
     choice.check([artifact.format])
     if artifact.format == "tensorrt" and any(file.path == LAYERS for file in artifact.files):
@@ -57,8 +58,10 @@ def measured(
             f"{artifact.short} is {said}; coverage needs an artifact that an engine has run",
             next_step="name an onnx artifact, or an engine with its layers.json; history lists them",
         )
-    check(artifact.requires, environment(), artifact.short)
-    return _run(store.path(artifact, "model.onnx"), _inputs(artifact, store, length, recipe), choice)
+    path = store.path(artifact, "model.onnx")
+    if not _counted_anywhere(path):
+        check(artifact.requires, environment(), artifact.short)
+    return _run(path, _inputs(artifact, store, length, recipe), choice)
 
 
 def sizes(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
@@ -98,7 +101,7 @@ def _inputs(artifact: Artifact, store: Store, length: int | None, recipe: Recipe
 
 def _run(path: Path, inputs: Mapping[str, Array], choice: EngineChoice = OWN) -> Coverage:
     """Return the coverage of the graph at `path` on one batch of inputs, [batch, ...], with their shapes."""
-    from ..sessions.on_ort_graph import executed
+    from ..sessions.on_ort_graph import Exposed, executed
 
     engine = choice.engine_for("onnx")
     device = device_of(choice.of("onnx").device or engine.device)
@@ -108,8 +111,19 @@ def _run(path: Path, inputs: Mapping[str, Array], choice: EngineChoice = OWN) ->
             where="engine",
             next_step="use onnxruntime-cpu or onnxruntime-cuda",
         )
-    found = coverage(executed(path, inputs, providers=providers, device=device))
+    if _counted_anywhere(path):
+        graph = Exposed(path, providers=providers, device=device).graph(inputs)
+    else:
+        graph = executed(path, inputs, providers=providers, device=device)
+    found = coverage(graph)
     return replace(found, shapes=_shapes(inputs), device=str(device))
+
+
+def _counted_anywhere(path: Path) -> bool:
+    """Return whether the file is counted as it is written: its fp8 runs in float on a CPU, and fuses in TensorRT."""
+    from ..sessions.on_ort_graph import holds_fp8
+
+    return holds_fp8(path)
 
 
 def _shapes(inputs: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
@@ -135,7 +149,9 @@ def coverages(artifacts: Mapping[str, Artifact], store: Store) -> dict[str, Cove
     found = {}
     for label, artifact in artifacts.items():
         engine = any(file.path == LAYERS for file in artifact.files)
-        if engine or (artifact.format == "onnx" and not broken(artifact.requires, environment())):
+        onnx = artifact.format == "onnx"
+        here = onnx and not broken(artifact.requires, environment())
+        if engine or here or (onnx and _counted_anywhere(store.path(artifact, "model.onnx"))):
             found[label] = recalled(artifact, store) or measured(artifact, store)
     return found
 

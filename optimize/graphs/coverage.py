@@ -15,6 +15,7 @@ from .execution_graph import Graph, Operation, macs
 INTEGER = frozenset(
     ("QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
 ) | {"QGemm", "QAttention", "DynamicQuantizeLSTM"}
+FP8 = "fp8"
 _NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "fp64", "float8": "fp8", "float4": "fp4"}
 _X86 = ("x86_64", "AMD64")
 _INSERTED = "InsertedPrecisionFreeCast"  # what ONNX Runtime calls a cast around a node that lacks a kernel for fp16
@@ -52,7 +53,8 @@ class Coverage:
     """All compute of one run, its islands, and operations whose cost is unknown (`unseen`).
 
     `engine` and `machine` (an architecture) say what ran it, `device` on which device (empty where an earlier version
-    wrote it), `shapes` are those of the inputs that it ran on.
+    wrote it), `shapes` are those of the inputs that it ran on. `asked` are precisions counted as the file asks for
+    them, which this engine computes in float.
     """
 
     layers: tuple[Layer, ...]
@@ -62,11 +64,12 @@ class Coverage:
     machine: str = ""
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     device: str = ""
+    asked: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values; the device is left out where it is unknown, as an earlier version wrote it."""
-        found = fields_as_json(self)
-        return found if self.device else {key: value for key, value in found.items() if key != "device"}
+        """JSON values; `device` and `asked` are left out where they are empty, as an earlier version wrote it."""
+        left_out = {name for name in ("device", "asked") if not getattr(self, name)}
+        return {key: value for key, value in fields_as_json(self).items() if key not in left_out}
 
     @property
     def where(self) -> str:
@@ -101,9 +104,10 @@ def coverage(graph: Graph) -> Coverage:
             unseen.append(f"{operation.name} ({operation.kind})")
         elif cost:
             name = operation.name or operation.outputs[0]
-            layer = Layer(name=name, kind=operation.kind, precision=_precision(operation, graph), macs=cost)
+            precision = FP8 if graph.written and _asks_fp8(operation, around) else _precision(operation, graph)
+            layer = Layer(name=name, kind=operation.kind, precision=precision, macs=cost)
             layers.append(layer)
-            if layer.precision != "int8" and (reason := _why_not(operation, around)):
+            if layer.precision not in ("int8", FP8) and (reason := _why_not(operation, around)):
                 islands.append(Island(layer=layer, reason=reason))
     return Coverage(
         layers=tuple(layers),
@@ -111,6 +115,7 @@ def coverage(graph: Graph) -> Coverage:
         unseen=tuple(unseen),
         engine=graph.engine,
         machine=graph.machine,
+        asked=(FP8,) if graph.written and any(layer.precision == FP8 for layer in layers) else (),
     )
 
 
@@ -142,6 +147,15 @@ def _precision(operation: Operation, graph: Graph) -> str:
         return "int8"
     kinds = [graph.tensors[name].dtype for name in operation.inputs if name in graph.tensors]
     return next((_NAMES[kind] for kind in kinds if kind in _NAMES), kinds[0] if kinds else "unknown")
+
+
+def _asks_fp8(operation: Operation, around: "_Neighbours") -> bool:
+    """Return whether both factors come out of fp8 through a DequantizeLinear, which TensorRT fuses into the product."""
+    makers = [around.maker(name) for name in operation.inputs[:2]]
+    return len(makers) == 2 and all(
+        node is not None and node.kind == "DequantizeLinear" and around.dtype(node.inputs[0]).startswith("float8e4m3")
+        for node in makers
+    )
 
 
 class _Neighbours:

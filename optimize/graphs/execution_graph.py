@@ -38,13 +38,15 @@ class Operation:
 class Graph:
     """Operations in order of execution; `tensors` holds every tensor whose shape is known.
 
-    `engine` and `machine` (an architecture: ``x86_64``) say who ran it, "" where that is not known.
+    `engine` and `machine` (an architecture: ``x86_64``) say who ran it, "" where that is not known. `written` marks a
+    graph as its file has it, Q/DQ and all, and not as an engine fused it.
     """
 
     operations: tuple[Operation, ...]
     tensors: Mapping[str, Tensor]
     engine: str = ""
     machine: str = ""
+    written: bool = False
 
     def computes_in(self, dtype: str) -> bool:
         """Return True if any operation has an output of that type."""

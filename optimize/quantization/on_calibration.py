@@ -60,6 +60,22 @@ def means(
     return {name: total / seen for name, total in totals.items()}
 
 
+def rows(
+    model: onnx.ModelProto, tensors: Sequence[str], samples: Samples, *, folder: Path, threads: int, most: int = 512
+) -> dict[str, Array]:
+    """About `most` activations of each tensor, [rows, channels], spread evenly over the samples."""
+    found: dict[str, list[Array]] = {name: [] for name in tensors}
+    for group in _groups(model, tensors, samples, folder, threads):
+        session = _exposing(model, group, folder, threads)
+        for batch in batches(model, samples):
+            share = max(1, most * len(batch) // len(samples))
+            values = session.run(batch.inputs)
+            for name in group:
+                flat = values[name].reshape(-1, values[name].shape[-1])
+                found[name].append(flat[:: max(1, len(flat) // share)][:share].copy())
+    return {name: np.concatenate(parts) for name, parts in found.items() if parts}
+
+
 def batches(model: onnx.ModelProto, samples: Samples) -> Iterator[Samples]:
     """Batches that the model takes: of its own size where that is fixed (what is left over is dropped), else of 32."""
     fixed = _fixed_batch(model)

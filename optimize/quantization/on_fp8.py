@@ -53,11 +53,12 @@ def rounded(weights: Array, axis: int | None) -> tuple[Array, Array]:
     """Round float32 weights to E4M3 with one scale for each index of `axis` (None: one for all).
 
     Returns the codes, as ml_dtypes' float8_e4m3fn of the weights' shape, and the scales, float32 of shape [n] or [].
-    A channel of zeros has scale 1.
+    A channel of zeros, or of numbers below float32's normal ones, has scale 1.
     """
     others = tuple(at for at in range(weights.ndim) if at != axis)
     most = np.abs(weights).max(axis=others, keepdims=True, initial=0.0).astype(np.float32)
-    scale = np.where(most > 0, most / np.float32(GREATEST), np.float32(1.0)).astype(np.float32)
+    scale = (most / np.float32(GREATEST)).astype(np.float32)
+    scale = np.where(scale >= np.finfo(np.float32).tiny, scale, np.float32(1.0))
     codes = np.clip(weights / scale, -GREATEST, GREATEST).astype(ml_dtypes.float8_e4m3fn)
     return codes, scale.reshape(-1) if axis is not None else scale.reshape(())
 

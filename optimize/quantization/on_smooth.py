@@ -33,14 +33,21 @@ def smoothed(
             continue
         largest = np.max([np.abs(_matrix(product)).max(axis=1) for product in group], axis=0)
         divisor = divisors(channels[tensor], largest, strength)
-        for product in group:
-            weights = array(product.weight)
-            weights *= divisor if product.transposed else divisor[:, None]
-            product.node.input[1] = add_constant(changed, f"{product.weight.name}_smoothed", weights)
-        if not _fold(changed, tensor, len(group), divisor):
-            added.append(_insert(changed, tensor, group, divisor))
+        added.append(rescaled(changed, tensor, group, divisor))
     drop_unused(changed)
-    return changed, tuple(added)
+    return changed, tuple(name for name in added if name)
+
+
+def rescaled(model: onnx.ModelProto, tensor: str, group: list[Product], divisor: Array) -> str:
+    """Divide a tensor by `divisor` [channels] and multiply the weights of all products that read it, in place.
+
+    Returns the name of the Mul that this took, or an empty string where the division was folded.
+    """
+    for product in group:
+        weights = array(product.weight)
+        weights = weights * (divisor if product.transposed else divisor[:, None])
+        product.node.input[1] = add_constant(model, f"{product.weight.name}_smoothed", weights)
+    return "" if _fold(model, tensor, len(group), divisor) else _insert(model, tensor, group, divisor)
 
 
 def _inputs(product: Product) -> int:

@@ -32,6 +32,14 @@ _CPU = (CPU,)
 _BESIDE = "session.model_external_initializers_file_folder_path"
 _APART = "session.optimized_model_external_initializers_"
 _PADDING = ["NchwcTransformer"]
+_NARROW = {
+    onnx.TensorProto.BFLOAT16: "bfloat16",
+    onnx.TensorProto.FLOAT8E4M3FN: "float8e4m3fn",
+    onnx.TensorProto.FLOAT8E5M2: "float8e5m2",
+    onnx.TensorProto.INT4: "int4",
+    onnx.TensorProto.UINT4: "uint4",
+}
+_FP8 = (onnx.TensorProto.FLOAT8E4M3FN, onnx.TensorProto.FLOAT8E5M2)
 _ELEMENTS = {name.lower(): number for name, number in onnx.TensorProto.DataType.items()}
 
 
@@ -60,18 +68,21 @@ def executed(
         except Exception as error:  # ONNX Runtime's exceptions share no base below Exception
             raise refusal(names_of(providers)[0], device) or _refused(error, path) from error
         hold(session, providers, device)
-        return Exposed(optimized, providers=providers, device=device).graph(inputs)
+        return Exposed(optimized, providers=providers, device=device, written=False).graph(inputs)
 
 
 class Exposed:
     """An ONNX file as it is written, unoptimized, every tensor of which can be read; a session too.
 
     Where a provider has no fp16 kernel, ONNX Runtime computes in float32 between casts and drops a cast that the next
-    one undoes, so that nothing overflows that would on a GPU. Here such casts are kept apart (`_rounded`).
+    one undoes, so that nothing overflows that would on a GPU. Here such casts are kept apart (`_rounded`). `written`
+    is False for a file that an engine has written, fusions and all.
     """
 
-    def __init__(self, path: Path, *, providers: Sequence[Provider] = _CPU, device: Device = HOST) -> None:
-        self._path = path
+    def __init__(
+        self, path: Path, *, providers: Sequence[Provider] = _CPU, device: Device = HOST, written: bool = True
+    ) -> None:
+        self._path, self._written = path, written
         options = _options()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
@@ -103,7 +114,8 @@ class Exposed:
                 text = value.data_type().removeprefix("tensor(").removesuffix(")")
                 found[output.name] = Tensor(dtype=_TYPES.get(text, text), shape=tuple(value.shape()))
         operations = in_order([_operation(node) for node in self._model.graph.node])
-        return Graph(operations=operations, tensors=found, engine=self._engine, machine=platform.machine())
+        machine = platform.machine()
+        return Graph(operations=operations, tensors=found, engine=self._engine, machine=machine, written=self._written)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The model's outputs."""
@@ -131,6 +143,12 @@ class Exposed:
             )
         except Exception as error:  # see above
             raise _refused(error, self._path) from error
+
+
+def holds_fp8(path: Path) -> bool:
+    """Return whether a file has constants or Q/DQ in float8, which kernels of the CPU compute in float."""
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return any(tensor.data_type in _FP8 for tensor in graph.initializer)
 
 
 def element_types(model: onnx.ModelProto) -> dict[str, int]:
@@ -219,9 +237,7 @@ def _refused(error: Exception, path: Path) -> StageError:
 def _constants(model: onnx.ModelProto) -> dict[str, Tensor]:
     return {
         item.name: Tensor(
-            dtype="bfloat16"
-            if item.data_type == onnx.TensorProto.BFLOAT16
-            else str(onnx.helper.tensor_dtype_to_np_dtype(item.data_type)),
+            dtype=_NARROW.get(item.data_type) or str(onnx.helper.tensor_dtype_to_np_dtype(item.data_type)),
             shape=tuple(item.dims),
             constant=True,
         )

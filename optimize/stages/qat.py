@@ -6,6 +6,7 @@ up to date while the module is trained on the origin's answers. The file holds i
 
 import warnings
 from functools import partial
+from pathlib import Path
 
 import onnx
 import torch
@@ -25,6 +26,7 @@ from ..artifact import Artifact
 from ..errors import ConfigError, StageError
 from ..parity.parity import compare, enforce
 from ..pruning import on_pattern
+from ..pruning.on_graphs import sparse_weights
 from ..pruning.on_layers import check_globs, kept_by
 from ..recipe.configs import QatConfig, Tolerance
 from ..recipe.targets import TARGETS, Contract, resolve
@@ -65,28 +67,29 @@ def run(config: QatConfig, parent: Artifact, context: Context) -> Made:
     contract = TARGETS[resolve(config.target, context.environment)]
     calibration, samples = context.samples("calibration"), context.samples("train")
     source = open_module(parent, context.store)
-    if config.training.epochs:
-        check_dense(source)
+    pattern = tuple(on_pattern.sparse(source))
     module = prepare(source, calibration, contract, config.exclude)
     context.progress(0.02, f"observing {len(calibration)} samples")
     calibrate(module, calibration)
     loss = None
     if config.training.epochs:
         answers = teacher_answers(context.origin, samples, context.store, lambda share, text: None)
-        loss = fit(
-            module,
-            samples,
-            answers,
-            config.training,
-            output=context.origin.outputs[0].name,
-            seed=context.seed,
-            progress=lambda share, text: context.progress(0.05 + 0.85 * share, text),
-            checkpoint=context.checkpoints,
-        )
+        with on_pattern.held(module, pattern):
+            loss = fit(
+                module,
+                samples,
+                answers,
+                config.training,
+                output=context.origin.outputs[0].name,
+                seed=context.seed,
+                progress=lambda share, text: context.progress(0.05 + 0.85 * share, text),
+                checkpoint=context.checkpoints,
+            )
     fixed = fix(module.eval(), contract)
     context.progress(0.92, "exporting")
     model, inputs, outputs = to_onnx(fixed, parent, context.source, config.opset)
     onnx.save_model(model, str(context.folder / FILE), save_as_external_data=False)
+    prove(context.folder / FILE, len(pattern))
     session = TorchSession(fixed, parent.inputs, parent.outputs, threads=context.environment.cores)
     agreements = compare(session, OrtSession(context.folder / FILE), calibration.take(_BATCH), _SAME)
     enforce(agreements, "the file against the fake-quantized module")
@@ -102,24 +105,24 @@ def run(config: QatConfig, parent: Artifact, context: Context) -> Made:
             "activations": contract.activations,
             "opset": config.opset,
             **({} if loss is None else {"loss": round(loss, 4)}),
+            **({"sparse_weights": len(pattern)} if pattern else {}),
             **{kind: kinds.count(kind) for kind in ("QuantizeLinear", "DequantizeLinear")},
         },
     )
 
 
-def check_dense(module: torch.nn.Module) -> None:
-    """Refuse a module whose weights keep the 2:4 pattern: training here does not hold it.
+def prove(path: Path, layers: int) -> None:
+    """Hold the file against the number of layers that came in the 2:4 pattern.
 
     Raises:
-        StageError: names the layers.
+        StageError: fewer weights keep it in the file.
     """
-    layers = on_pattern.eligible(module, ())
-    sparse = [name for name in layers if name not in on_pattern.broken(layers) and layers[name].weight.any()]
-    if sparse:
+    kept = sum(weight.holds for weight in sparse_weights(path))
+    if kept < layers:
         raise StageError(
-            f"{len(sparse)} layers keep the 2:4 pattern, which this training would lose: {', '.join(sparse[:4])}",
+            f"{layers} layers keep the 2:4 pattern, but only {kept} weights of the file",
             where="qat",
-            next_step='set training.epochs to 0, or export and use kind = "quantize", which keeps zeros',
+            next_step="exclude the layers that the export changes, or export and quantize after training",
         )
 
 

@@ -12,10 +12,12 @@ from ..artifact import Artifact, canonical, digest_bytes
 from ..errors import StageError
 from ..globs import check, check_operators, fits_any
 from ..quantization import (
+    on_awq,
     on_calibration,
     on_dynamic,
     on_fp8,
     on_graph,
+    on_narrow,
     on_noise,
     on_origin,
     on_result,
@@ -57,7 +59,7 @@ def run(config: QuantizeConfig, parent: Artifact, context: Context) -> Made:
     contract = TARGETS[target]
     context.progress(0.1, f"preparing for {target}")
     opset = max(contract.opset, 21 if any(_new_types(override) for override in config.overrides) else 0)
-    opset = max(opset, on_fp8.OPSET if config.precision == "fp8" else 0)
+    opset = max(opset, on_narrow.OPSETS.get(config.precision, 0))
     work = _Work(config, contract, context, context.store.path(parent, FILE), opset)
     method = {"static": work.static, "dynamic": work.dynamic, "weight-only": work.weight_only}[config.method]
     made, notes = method()
@@ -237,6 +239,8 @@ class _Work:
     def weight_only(self) -> tuple[onnx.ModelProto, dict[str, object]]:
         """Weights in blocks, or by channel, under float activations."""
         nodes, model = self.chosen(), self.model
+        if self.config.narrow:
+            return self._narrow(nodes)
         if self.config.storage == "channels":
             return on_weights.channels(model, nodes), {"activations": "float", "bits": [8]}
         bits = {}
@@ -250,6 +254,27 @@ class _Work:
                 model, bits, block_size=self.config.block_size, accuracy_level=self.config.accuracy_level
             )
         return made, {"activations": "float", "bits": sorted(set(bits.values()))}
+
+    def _narrow(self, nodes: Sequence[str]) -> tuple[onnx.ModelProto, dict[str, object]]:
+        """Weights in fp8 or int4 under float activations, scaled by activations where the recipe says so."""
+        config, model = self.config, self.model
+        fitting = list(on_graph.products(model, nodes))
+        why = {one.node.name: on_narrow.why_not(one, config.precision, config.block_size) for one in fitting}
+        self.left |= {name: "it multiplies by no constant matrix" for name in nodes if name not in why}
+        self.left |= {name: reason for name, reason in why.items() if reason}
+        nodes = [name for name in nodes if name not in self.left]
+        if not nodes:
+            raise self.nothing()
+        notes: dict[str, object] = {"activations": "float"}
+        if config.awq:
+            read = list(dict.fromkeys(one.node.input[0] for one in fitting if not why[one.node.name]))
+            self.context.progress(0.3, f"scaling the inputs of {len(nodes)} products")
+            seen = on_calibration.rows(model, read, **self._runs())
+            model, notes["awq"] = on_awq.scaled(
+                model, nodes, seen, lambda weights: on_narrow.round_trip(weights, config.precision, config.block_size)
+            )
+            on_result.prove(self.source, model, **self._runs())
+        return on_narrow.narrowed(model, nodes, config.precision, block_size=config.block_size), notes
 
     def _nodes(self, model: onnx.ModelProto, operators: frozenset[str]) -> list[str]:
         """The nodes to quantize: of these operators, not excluded, not kept in float by an override."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from ..artifact import Artifact
+from ..pruning import on_pattern
 from ..recipe.configs import DistillConfig
 from ..samples import Samples
 from ..sessions.on_torch import open_module
@@ -46,15 +47,16 @@ def learn(task: TrainingJob, module: torch.nn.Module, progress: Progress) -> flo
         example=first_inputs(task.samples),
         targets=targets.first(),
     )
-    return train(
-        objective,
-        task.samples,
-        targets,
-        config.training,
-        seed=task.seed,
-        checkpoint=task.checkpoint,
-        progress=lambda share, text: progress(0.2 + share * 0.8, text),
-    )
+    with on_pattern.held(module, tuple(on_pattern.sparse(module))):  # a student in the 2:4 pattern keeps it
+        return train(
+            objective,
+            task.samples,
+            targets,
+            config.training,
+            seed=task.seed,
+            checkpoint=task.checkpoint,
+            progress=lambda share, text: progress(0.2 + share * 0.8, text),
+        )
 
 
 def _asked(task: TrainingJob, module: torch.nn.Module, progress: Progress) -> tuple[tuple[Term, ...], Targets]:

@@ -84,7 +84,8 @@ def coverage(
     """Show the share of MACs that REF runs in each precision, and unfused islands with the reason.
 
     Sizes are those of the calibration samples. An ONNX file is counted as ONNX Runtime runs it on this machine, an
-    engine as TensorRT's inspector reported it when it was built (experimental).
+    engine as TensorRT's inspector reported it when it was built (experimental). A file in fp8 is counted as it is
+    written, whose products TensorRT runs in fp8 and a CPU in float.
     """
     kept = store()
     artifact = named(ref)
@@ -101,5 +102,7 @@ def coverage(
     at = ", ".join(f"{name} {list(shape)}" for name, shape in found.shapes.items())
     on = f" ({found.device})" if found.device else ""
     out.print(f"run by {found.where}{on}{f' on {at}' if at else ''}", markup=False, highlight=False)
+    if found.asked:
+        out.print(f"{', '.join(found.asked)}: as the file asks for it; this engine computes it in float")
     if found.unseen:
         out.print(f"not counted: {', '.join(found.unseen)}", markup=False)

@@ -108,7 +108,13 @@ class QuantizeConfig(StageConfig):
     activation, for TensorRT on GPUs from compute capability 8.9 (experimental; ONNX Runtime runs it on the CPU, in
     float, which is what parity compares). ``nvfp4`` is planned and refused.
 
-    `coverage` is the least share of multiply-accumulates that must run in int8 on this machine, else the stage fails.
+    With method ``weight-only``, ``fp8`` and ``int4`` keep the weights of matrix products alone in that format, for
+    ``tensorrt`` and ``cuda``: fp8 with a scale per output channel, int4 (symmetric) per block of `block_size` inputs.
+    `awq` multiplies weights that meet great activations before they are rounded (AWQ, Lin et al. 2023), by factors
+    searched on the calibration split, and divides the activations in the node before or in a Mul.
+
+    `coverage` is the least share of multiply-accumulates that must run in int8 on this machine, else the stage fails;
+    in fp8 the share that the file asks for, whose kernels are TensorRT's.
     """
 
     takes: ClassVar[Format] = "onnx"
@@ -119,7 +125,8 @@ class QuantizeConfig(StageConfig):
     kind: Literal["quantize"]
     target: Literal["auto", "x86-vnni", "x86", "arm64", "cuda", "tensorrt"] = "auto"
     method: Method = "static"
-    precision: Literal["int8", "fp8", "nvfp4"] = "int8"
+    precision: Literal["int8", "int4", "fp8", "nvfp4"] = "int8"
+    awq: bool = False
     ranges: Literal["minmax", "entropy", "percentile", "mse"] = "minmax"
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     per_channel: bool = True
@@ -161,7 +168,7 @@ class QuantizeConfig(StageConfig):
             contracts = [contract for contract in TARGETS.values() if not contract.gpu]
         else:
             contracts = [TARGETS[self.target]]
-        if not any(self.method in contract.methods for contract in contracts):
+        if not any(self.method in one.methods or (self.narrow and one.gpu) for one in contracts):
             raise ConfigError(
                 f"target {self.target!r} has no kernels for method {self.method!r}",
                 where="quantize",
@@ -169,6 +176,12 @@ class QuantizeConfig(StageConfig):
             )
         if self.precision != "int8":
             self._check_precision(contracts)
+        if self.awq and not self.narrow:
+            raise ConfigError(
+                "awq scales weights that are rounded alone, in fp8 or int4",
+                where="quantize",
+                next_step='use method = "weight-only" with precision = "int4" or "fp8", or smooth with the others',
+            )
         for override in self.overrides:
             self._check(override, contracts)
 
@@ -178,18 +191,29 @@ class QuantizeConfig(StageConfig):
 
         if self.precision == "nvfp4":
             raise refuse("NVFP4 is planned: no kernel that could prove it has run here", 'use precision = "fp8"')
-        if self.method != "static":
-            raise refuse(f"fp8 does not apply to method {self.method!r}", 'use method = "static"')
-        if not any(contract.fp8 for contract in contracts):
-            raise refuse(f"target {self.target!r} has no kernels for fp8", 'use target = "tensorrt"')
+        if self.method not in (("weight-only",) if self.precision == "int4" else ("static", "weight-only")):
+            instead = "weight-only" if self.precision == "int4" else "static"
+            raise refuse(f"{self.precision} does not apply to method {self.method!r}", f'use method = "{instead}"')
+        if not any(one.gpu if self.narrow else one.fp8 for one in contracts):
+            raise refuse(f"target {self.target!r} has no kernels for {self.precision}", 'use target = "tensorrt"')
+        if self.narrow:
+            self._check_narrow(refuse)
         if self.ranges not in ("minmax", "percentile"):
             raise refuse(
                 f"ranges {self.ranges!r} are made for the even steps of integers", 'use "minmax" or "percentile"'
             )
-        if self.coverage:
-            raise refuse("coverage counts what runs in int8 on this machine, where no kernel runs fp8", "remove it")
         if wrong := [each.nodes for each in self.overrides if not each.keeps_float]:
-            raise refuse(f"the override of {wrong[0]} asks for integers beside fp8", 'use "float" there, or int8')
+            raise refuse(
+                f"the override of {wrong[0]} asks for integers beside {self.precision}", 'use "float" there, or int8'
+            )
+
+    def _check_narrow(self, refuse: Callable[[str, str], ConfigError]) -> None:
+        """Refuse keys of weight-only int8 and int4 as ONNX Runtime's own operator has them."""
+        foreign = ("bits", "accuracy_level", "storage", *(("block_size",) if self.precision == "fp8" else ()))
+        if wrong := [name for name in foreign if getattr(self, name) != _WEIGHTS[name]]:
+            raise refuse(f"{', '.join(wrong)} do not apply to weights in {self.precision}", "remove them")
+        if self.coverage:
+            raise refuse(f"weights alone in {self.precision} leave all products in float", "remove coverage")
 
     def _check(self, override: Override, contracts: Sequence[Contract]) -> None:
         def refuse(why: str, instead: str) -> ConfigError:
@@ -221,12 +245,22 @@ class QuantizeConfig(StageConfig):
     @property
     def uses(self) -> tuple[Split, ...]:
         """Only ranges, smoothing and corrections are made from samples; plain dynamic and weight-only need none."""
-        return ("calibration",) if self.method == "static" or self.smooth is not None else ()
+        return ("calibration",) if self.method == "static" or self.smooth is not None or self.awq else ()
+
+    @property
+    def narrow(self) -> bool:
+        """True if weights alone go into fp8 or int4 under a DequantizeLinear."""
+        return self.method == "weight-only" and self.precision in ("fp8", "int4")
 
     @property
     def required_coverage(self) -> float:
         """As `coverage` says."""
         return self.coverage
+
+    @property
+    def covered_precision(self) -> Literal["int8", "fp8"]:
+        """The precision that the stage writes."""
+        return "fp8" if self.precision == "fp8" else "int8"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,8 +121,13 @@ class StageConfig:
 
     @property
     def required_coverage(self) -> float:
-        """The least fraction of multiply-accumulates that must run in int8 on this machine."""
+        """The least fraction of multiply-accumulates that must run in `covered_precision`, on this machine."""
         return 0.0
+
+    @property
+    def covered_precision(self) -> Literal["int8", "fp8"]:
+        """The precision that `required_coverage` counts; fp8 is counted as the file asks for it, on any machine."""
+        return "int8"
 
     @property
     def contract(self) -> Mapping[str, Tolerance] | None:

@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from seatrial.optimize.errors import ConfigError
+from seatrial.optimize.errors import ConfigError, StageError
+from seatrial.optimize.graphs.coverage import Coverage, coverage, enforce
 from seatrial.optimize.quantization.on_fp8 import GREATEST, rounded
 from seatrial.optimize.recipe.configs import Override, QuantizeConfig
 from seatrial.optimize.recipe.configs.terms import Shapes
 from seatrial.optimize.sessions.on_ort import OrtSession
+from seatrial.optimize.sessions.on_ort_graph import Exposed
 from seatrial.optimize.tensorrt.legality import check
 from seatrial.optimize.tensorrt.on_onnx import describe
 from tests.support.quantizing import Bench, Graph, kinds, resnet, transformer
@@ -138,7 +140,6 @@ def test_one_scale_for_a_weight_where_the_recipe_says_so(tmp_path: Path) -> None
         ({"target": "auto", "precision": "fp8"}, "has no kernels for fp8"),
         ({"method": "dynamic", "precision": "fp8"}, "does not apply to method 'dynamic'"),
         ({"target": "tensorrt", "precision": "fp8", "ranges": "mse"}, "even steps of integers"),
-        ({"target": "tensorrt", "precision": "fp8", "coverage": 0.5}, "no kernel runs fp8"),
         (
             {"target": "tensorrt", "precision": "fp8", "overrides": (Override(operator="Conv", weights="int8"),)},
             "integers beside fp8",
@@ -148,3 +149,51 @@ def test_one_scale_for_a_weight_where_the_recipe_says_so(tmp_path: Path) -> None
 def test_what_no_kernel_runs_is_refused(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         QuantizeConfig(kind="quantize", **fields)
+
+
+def counted(path: Path, bench: Bench) -> Coverage:
+    inputs = {name: array[:2] for name, array in bench.samples("calibration").inputs.items()}
+    return coverage(Exposed(path).graph(inputs))
+
+
+def test_coverage_counts_fp8_as_the_file_asks_for_it_and_names_what_is_not(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, resnet())
+    whole = counted(bench.quantize(**FP8)[1], bench)
+    assert whole.share("fp8") == 1.0
+    assert (whole.asked, whole.islands) == (("fp8",), ())
+    assert Coverage.to_json(whole)["asked"] == ["fp8"]
+    less = counted(bench.quantize(**FP8, exclude=("stem/*",))[1], bench)
+    stem = 16 * 3 * 9 * 256 / (16 * 9 * 256 * (3 + 16 + 16) + 160)
+    assert less.share("fp8") == pytest.approx(1 - stem)
+    with pytest.raises(StageError, match="run in fp8, the stage requires 100"):
+        enforce(less, 1.0, "here", "fp8")
+
+
+def test_an_fp8_weight_under_a_float_input_is_no_fp8(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, resnet())
+    path = bench.quantize(**FP8)[1]
+    model = onnx.load(str(path))
+    pair = next(node for node in model.graph.node if node.op_type == "QuantizeLinear")
+    restored = next(node for node in model.graph.node if pair.output[0] in node.input)
+    reader = next(node for node in model.graph.node if restored.output[0] in node.input)
+    reader.input[0] = pair.input[0]
+    onnx.save(model, str(path))
+    found = counted(path, bench)
+    assert 0 < found.share("fp8") < 1
+    assert [island.reason for island in found.islands] == [
+        "only its weights are quantized, its input is float; its weights are dequantized on every run"
+    ]
+
+
+def test_a_build_holds_the_coverage_of_fp8_on_a_machine_without_a_gpu() -> None:
+    config = QuantizeConfig(kind="quantize", target="tensorrt", precision="fp8", coverage=0.9)
+    assert (config.required_coverage, config.covered_precision) == (0.9, "fp8")
+    assert QuantizeConfig(kind="quantize").covered_precision == "int8"
+
+
+@pytest.mark.parametrize("projected", [False, True])
+def test_fusions_around_fp8_do_not_change_the_sums(tmp_path: Path, projected: bool) -> None:
+    bench = Bench(tmp_path, resnet(projected=projected))
+    path, rows = bench.quantize(**FP8)[1], bench.samples("evaluation").inputs
+    fused, plain = (OrtSession(path, optimize=optimize).run(rows)["y"] for optimize in (True, False))
+    assert np.allclose(fused, plain, rtol=1e-3, atol=1e-3)
