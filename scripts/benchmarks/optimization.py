@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from scripts.benchmarks import search_any
+from scripts.benchmarks.optimize_cohorts import cohorts
 from scripts.benchmarks.optimize_ensemble import ensemble_cnn, ensemble_sklearn
 from scripts.benchmarks.optimize_features import features
 from scripts.benchmarks.rows import Row, Rows
@@ -263,6 +264,7 @@ ROWS: Rows = {
     "features": features,
     "ensemble-sklearn": ensemble_sklearn,
     "ensemble-cnn": ensemble_cnn,
+    "cohorts": cohorts,
 }
 
 
