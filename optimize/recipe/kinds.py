@@ -103,6 +103,7 @@ STAGES: Registry[StageKind] = Registry(
         "qat": f"{_CONFIGS}.teaching:QatConfig",
         "compile": f"{_CONFIGS}.exporting:CompileConfig",
         "cast": f"{_CONFIGS}.exporting:CastConfig",
+        "cohorts": f"{_CONFIGS}.teaching:CohortsConfig",
         "ensemble": f"{_CONFIGS}.selecting:EnsembleConfig",
         "features": f"{_CONFIGS}.selecting:FeaturesConfig",
         "package": f"{_CONFIGS}.exporting:PackageConfig",

@@ -17,6 +17,7 @@ import numpy as np
 
 from scripts.benchmarks import search_any
 from scripts.benchmarks.fp8 import fp8
+from scripts.benchmarks.optimize_cohorts import cohorts
 from scripts.benchmarks.optimize_ensemble import ensemble_cnn, ensemble_sklearn
 from scripts.benchmarks.optimize_features import features
 from scripts.benchmarks.rows import Row, Rows
@@ -265,6 +266,7 @@ ROWS: Rows = {
     "ensemble-sklearn": ensemble_sklearn,
     "ensemble-cnn": ensemble_cnn,
     "fp8": fp8,
+    "cohorts": cohorts,
 }
 
 

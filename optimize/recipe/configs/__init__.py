@@ -7,7 +7,7 @@ from .exporting import CastConfig, CompileConfig, ExportConfig, PackageConfig, R
 from .pruning import PruneConfig
 from .quantizing import MixedConfig, Override, QuantizeConfig
 from .selecting import EnsembleConfig, FeaturesConfig
-from .teaching import Attention, DistillConfig, Features, QatConfig, Relations, Training
+from .teaching import Attention, CohortsConfig, DistillConfig, Features, QatConfig, Relations, Training
 from .terms import (
     CAST,
     ENGINE,
@@ -29,6 +29,7 @@ __all__ = [
     "QUANTIZED",
     "Attention",
     "CastConfig",
+    "CohortsConfig",
     "CompileConfig",
     "DistillConfig",
     "EnsembleConfig",

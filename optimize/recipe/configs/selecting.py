@@ -50,7 +50,7 @@ class EnsembleConfig(StageConfig):
     `members` are files beside the recipe. Quality is compared with that of all members together: a subset may lose at
     most `max_quality_drop` by the upper end of the one-sided 95 % interval, on one half of the calibration split and
     again on the other, there divided among the `candidates` that are tried: those with the least time of their members.
-    They are timed in one thread at `batch`; the fastest is kept, and of subsets that cannot be told apart the smallest.
+    They are timed in one thread at `batch`; the fastest is kept, and of equal ones the smallest.
     """
 
     takes: ClassVar[Format] = "onnx"

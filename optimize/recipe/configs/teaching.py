@@ -159,3 +159,40 @@ class QatConfig(StageConfig):
     def depends_on(self, environment: Environment, metric: Callable[[], str]) -> str:
         """Return the target whose integers are meant, ``auto`` resolved."""
         return resolve(self.target, environment)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CohortsConfig(StageConfig):
+    """Train the module on, its weak segments `weight` times as often, and keep the result only where they gain.
+
+    `column` names a column of the loader whose values are the segments; without it they are the classes. `segments` are
+    the weak ones by value, as ``seatrial quality`` shows them; without them the `weakest` with the lowest mean metric
+    are found on one half of the calibration split. The other half judges: every weak segment must gain, its two-sided
+    95 % interval excluding 0 (divided among them), and no other may lose more than `max_segment_drop` by the upper end
+    of its one-sided 95 % interval. Segments of fewer than `support` samples there are not judged, and named in the
+    notes. `training` learns from the source's outputs and the labels, as `soft_weight` weighs them.
+    """
+
+    takes: ClassVar[Format] = "torch"
+    makes: ClassVar[Format] = "torch"
+    uses: ClassVar[tuple[Split, ...]] = ("train", "calibration")
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "numpy")
+
+    kind: Literal["cohorts"]
+    column: str | None = None
+    segments: tuple[str | int, ...] = ()
+    weakest: Positive = 1
+    weight: Annotated[int, Field(ge=2)] = 4
+    support: Annotated[int, Field(ge=10)] = 30
+    max_segment_drop: Annotated[float, Field(gt=0)] = 0.02
+    training: Training = field(default_factory=lambda: Training(epochs=2, learning_rate=1e-3, soft_weight=0.3))
+
+    def __post_init__(self) -> None:
+        if not self.training.epochs:
+            raise ConfigError(
+                "without an epoch nothing is trained", where="training.epochs", next_step="give at least 1"
+            )
+
+    def depends_on(self, environment: Environment, metric: Callable[[], str]) -> str:
+        """Return the recipe's metric, by which segments are compared."""
+        return metric()
