@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from seatrial.optimize import environment as machine
+from seatrial.optimize.building.built import check_engines
 from seatrial.optimize.quality import metric
 from seatrial.optimize.recipe.data import Data
 from seatrial.optimize.recipe.recipe import load_recipe
@@ -30,6 +31,10 @@ Resample = Annotated[
     int, typer.Option(min=0, help="Number of pseudo-gates from the recorded slots, judged like real ones.")
 ]
 
+Engine = Annotated[
+    str, typer.Option("--engine", help="Engine that serves REF. Default: the budget's, deployment's or recipe's.")
+]
+
 
 def aa(
     context: typer.Context,
@@ -40,6 +45,7 @@ def aa(
     resample: Resample = 200,
     recipe: Recipe = None,
     deployment: Deployed = None,
+    engine: Engine = "",
     json_: Json = False,
 ) -> None:
     """Gate REF against itself: every FAIL is a false alarm, and the spread says what can be certified here.
@@ -48,7 +54,9 @@ def aa(
     that to the archive of this class of machine, from which seatrial gate --plan forecasts. Exit code 1 where real
     gates cry wolf more often than the budget allows, 4 where none was valid.
     """
-    _run(context.obj["hosting"], ref, budget, 0.0, gates, pairs, resample, recipe, deployment, json_=json_)
+    _run(
+        context.obj["hosting"], ref, budget, 0.0, gates, pairs, resample, recipe, deployment, engine=engine, json_=json_
+    )
 
 
 def drill(
@@ -61,6 +69,7 @@ def drill(
     resample: Resample = 0,
     recipe: Recipe = None,
     deployment: Deployed = None,
+    engine: Engine = "",
     json_: Json = False,
 ) -> None:
     """Gate REF against itself, slowed down by a known share: does this gate notice?
@@ -68,7 +77,19 @@ def drill(
     The slow-down happens inside the server, after each execution. Exit code 1 where a gate passed although the
     slow-down is beyond the budget's margin for p50, 4 where none was valid.
     """
-    _run(context.obj["hosting"], ref, budget, slow, gates, pairs, resample, recipe, deployment, json_=json_)
+    _run(
+        context.obj["hosting"],
+        ref,
+        budget,
+        slow,
+        gates,
+        pairs,
+        resample,
+        recipe,
+        deployment,
+        engine=engine,
+        json_=json_,
+    )
 
 
 def _run(
@@ -82,15 +103,18 @@ def _run(
     recipe: Path | None,
     deployment: Path | None,
     *,
+    engine: str,
     json_: bool,
 ) -> None:
     """Run the common part of both verbs."""
     limits = load_budget(budget)
     loaded = load_recipe(recipe or limits.recipe_path(budget))
+    engine = engine or limits.engine
+    check_engines(loaded.measured_in(engine))
     counts = {"gates": gates, "pairs": pairs, "resample": resample}
     home, kept, work = machine.home(), store(), machine.home() / "work"
     artifact, folder = named(ref), run_folder("drill" if slow else "aa")
-    host, max_batch = hosting(deployment, work, 0.0)
+    host, max_batch = hosting(deployment, work, 0.0, engine, loaded.engine)
     with progress() as report, kept_on_interrupt(folder):
         means = GateSetup(
             host=host,
@@ -101,7 +125,7 @@ def _run(
             progress=lambda what, share: report("drill" if slow else "aa", share, what),
         )
         if slow:
-            slowed, _ = hosting(deployment, work, slow)
+            slowed, _ = hosting(deployment, work, slow, engine, loaded.engine)
             trial = trials.drill(artifact, limits, means, slowed=slowed, slow=slow, **counts)
         else:
             trial = trials.aa(artifact, limits, means, **counts)

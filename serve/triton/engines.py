@@ -15,6 +15,8 @@ from seatrial.optimize.artifact import Artifact
 from seatrial.optimize.environment import environment
 from seatrial.optimize.errors import ConfigError, ContractError, SeatrialError
 from seatrial.optimize.reading import read_object
+from seatrial.optimize.recipe.recipe import Recipe
+from seatrial.optimize.recipe.recorded import recorded_recipe
 from seatrial.optimize.record import as_json
 from seatrial.optimize.sessions.choice import EngineChoice
 from seatrial.optimize.store import Store
@@ -116,6 +118,24 @@ def of_recipe(name: str, deployment: Deployment | None) -> str:
     """Return the engine of a recipe where it serves too: a server runs it, and the deployment leaves it open."""
     is_open = deployment is None or (deployment.engine is None and deployment.backend == "python")
     return name if is_open and name in _NAMED else ""
+
+
+def deployed_as_built(
+    deployment: Deployment, artifact: Artifact, store: Store, recipe: Recipe | None = None
+) -> Deployment:
+    """Return the deployment with the engine of the recipe where it leaves it open; of the artifact's own by default.
+
+    An artifact whose recipe is not in the store is served as it is deployed.
+
+    Raises:
+        ConfigRuleError: the deployment cannot have that engine.
+    """
+    try:
+        made_by = recipe or recorded_recipe(artifact, store)
+    except SeatrialError:
+        return deployment
+    name = of_recipe(made_by.engine, deployment)
+    return deployed_in(deployment, artifact, name) if name else deployment
 
 
 def measured_in(artifact: Artifact, store: Store) -> str:

@@ -12,7 +12,7 @@ from seatrial.optimize import config
 from seatrial.optimize import environment as machine
 from seatrial.optimize.artifact import Artifact
 from seatrial.optimize.names import checked
-from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.recipe.recipe import Recipe, load_recipe
 from seatrial.optimize.terminal import Json, Ref, emit, named, out, progress, store
 
 from ..deployment import Deployment, default_deployment
@@ -23,6 +23,7 @@ from ..release.entering import enter, entered
 from ..release.guarded import check_approved, check_unprotected
 from ..release.record import Release
 from ..release.registry import Registry
+from ..triton.engines import deployed_as_built
 from ..triton.proof.ensemble import prove_ensemble
 from ..triton.proof.placed import Proof, prove
 from ..triton.repository.placement import Placement
@@ -95,10 +96,11 @@ def place(
     r"""Write a proven release into the model repository as a new version, with its checked config.pbtxt.
 
     Proven means: a throwaway server loaded that configuration and answered golden inputs at batch 1, opt and max like
-    ONNX Runtime on this machine. Otherwise nothing is placed. Exit codes: 1 the server refused it or gave other
-    answers, 3 this machine cannot prove it. A file with \[\[steps]] is an ensemble over placed models: it must answer
-    as its steps do. A repository of a protected environment (--roles) takes approved releases only. Instances of kind
-    "gpu" are configured and checked, but have not served yet (experimental).
+    ONNX Runtime on this machine. Otherwise nothing is placed. Where the deployment names no engine, that of the recipe
+    (--recipe, or the one that made it) serves it. Exit codes: 1 the server refused it or gave other answers, 3 this
+    machine cannot prove it. A file with \[\[steps]] is an ensemble over placed models: it must answer as its steps do.
+    A protected environment (--roles) takes approved releases only. Instances of kind "gpu" have not served yet
+    (experimental).
     """
     if deployment.suffix != ".onnx" and is_ensemble(config.read_text(deployment)):
         check_unprotected(repository, roles)
@@ -106,6 +108,8 @@ def place(
         _show_placed(*shown, json_=json_)
         return
     found, chosen, of = _wanted(deployment, release, artifact, backend or flavour)
+    told = load_recipe(recipe) if recipe is not None else None
+    chosen = deployed_as_built(chosen, found, store(), told)
     environment = check_approved(repository, of, found, roles=roles, home=machine.home())
     if elsewhere and not unproven:
         raise UnprovenError(
@@ -113,11 +117,16 @@ def place(
             where=str(deployment),
             next_step="add --unproven, and replay golden inputs on the target machine",
         )
-    proof = None if unproven else _proven(found, chosen, recipe)
+    proof = None if unproven else _proven(found, chosen, told)
     placement = placing(found, chosen, store=store(), repository=repository, elsewhere=elsewhere)
+    _enter(placement, of, environment)
+    _show_placed(placement, proof, json_=json_)
+
+
+def _enter(placement: Placement, of: Release | None, environment: str) -> None:
+    """Enter what was placed, and where, into the trail."""
     details = {"version": placement.version, "digest": placement.digest, "environment": environment}
     enter("placed", model=placement.name, subject=of.label if of else placement.digest, details=details)
-    _show_placed(placement, proof, json_=json_)
 
 
 def _wanted(
@@ -134,10 +143,9 @@ def _wanted(
     return named(of.digest), chosen, of
 
 
-def _proven(artifact: Artifact, deployment: Deployment, recipe: Path | None) -> Proof:
-    told = load_recipe(recipe) if recipe is not None else None
+def _proven(artifact: Artifact, deployment: Deployment, recipe: Recipe | None) -> Proof:
     with progress() as report:
-        return prove(artifact, deployment, store=store(), recipe=told, progress=report)
+        return prove(artifact, deployment, store=store(), recipe=recipe, progress=report)
 
 
 def _placed_ensemble(

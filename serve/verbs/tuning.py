@@ -14,6 +14,7 @@ from seatrial.bench.verbs import samples
 from seatrial.optimize import config
 from seatrial.optimize import environment as machine
 from seatrial.optimize.errors import MissingError
+from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.terminal import Json, emit, led, named, out, progress, store
 
 from ..deployment import Deployment
@@ -25,6 +26,7 @@ from ..plan.setting import Setting
 from ..plan.verify import caveats
 from ..release.registry import Registry
 from ..shipped import shipped
+from ..triton.engines import deployed_as_built
 
 Which = Annotated[str, typer.Argument(help="A deployment file, or NAME for serve/deployments/NAME.toml.")]
 Rate = Annotated[float, typer.Option(help="Requests per second to plan for, one row each.")]
@@ -123,9 +125,11 @@ def _path(named: str) -> Path:
 
 def _bench(deployment: Deployment, ref: str, recipe: Path | None, seed: int) -> Bench:
     digest = ref or Registry(machine.home() / "releases").get(deployment.release).digest
+    artifact = named(digest)
+    told = load_recipe(recipe) if recipe is not None else None
     return Bench(
-        artifact=named(digest),
-        deployment=deployment,
+        artifact=artifact,
+        deployment=deployed_as_built(deployment, artifact, store(), told),
         store=store(),
         inputs=lambda endpoint: samples.inputs_for(endpoint, recipe, batch=16, seed=seed),
         scratch=machine.home() / "work",

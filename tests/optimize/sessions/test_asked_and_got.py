@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import onnxruntime as ort
 import pytest
+import torch
 
 from seatrial.optimize.artifact import Format
 from seatrial.optimize.environment import environment
@@ -28,6 +29,9 @@ from tests.support.linear import linear
 
 X = np.random.default_rng(3).normal(size=(5, 8)).astype(np.float32)
 ON_GPU = ("onnxruntime-cuda", "onnxruntime-tensorrt", "torch-cuda-graph")
+cpu_torch = pytest.mark.skipif(
+    torch.version.cuda is not None, reason="this torch brings CUDA's libraries, so that the driver alone is missing"
+)
 no_gpu = pytest.mark.skipif(bool(environment().gpus), reason="this machine has an NVIDIA GPU")
 
 
@@ -36,6 +40,7 @@ def files(path: Path) -> ModelFiles:
 
 
 @no_gpu
+@cpu_torch
 @pytest.mark.parametrize("name", ON_GPU)
 def test_an_engine_for_a_gpu_says_all_that_is_missing(name: str) -> None:
     with pytest.raises(ContractError, match=r"no NVIDIA driver on this machine \(libcuda.so.1") as caught:
@@ -51,6 +56,7 @@ def test_an_engine_for_a_gpu_says_all_that_is_missing(name: str) -> None:
 
 
 @no_gpu
+@cpu_torch
 @pytest.mark.parametrize("provider", [CUDA, TENSORRT])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_session_and_a_graph_that_fell_back_are_refused(

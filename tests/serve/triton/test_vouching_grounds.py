@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -218,6 +219,7 @@ def test_what_is_rendered_for_a_cluster_was_placed(models: Path, loading: Callab
         read_source(models, "native", 1, image="triton")
 
 
+@pytest.mark.skipif(find_spec("pytriton") is None, reason="the Triton wheel is not installed (seatrial[serving])")
 def test_the_backends_that_a_server_loads_are_the_wheels_own(tmp_path: Path) -> None:
     root = wheel.installed()
     ready = wheel.backends(root, tmp_path)

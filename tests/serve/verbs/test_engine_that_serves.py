@@ -1,5 +1,6 @@
 """Which engine serves an arm of a gate: the option, the budget, the deployment, the recipe, in that order."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from seatrial.bench.budget import Budget, load_budget
 from seatrial.bench.verbs import gate as gating
 from seatrial.optimize.errors import ConfigError
 from seatrial.optimize.recipe.recipe import load_recipe
+from seatrial.optimize.recipe.text import to_toml
 from seatrial.optimize.store import Store
 from seatrial.serve.cli import app
 from seatrial.serve.deployment import Deployment, OnnxCpu, OpenVino, Torch
@@ -145,3 +147,48 @@ def test_ship_hands_the_engine_to_build_and_budget(tmp_path: Path, monkeypatch: 
     recipe, budget = seen
     assert (recipe.engine, budget.engine) == ("openvino", "openvino")
     assert recipe.digest == load_recipe(path).measured_in("openvino").digest
+
+
+def test_place_and_tune_serve_in_the_engine_of_the_recipe(tmp_path: Path) -> None:
+    recipe = load_recipe(linear_recipe(tmp_path / "made")).measured_in("openvino")
+    store = Store(tmp_path / "store")
+    assert engines.deployed_as_built(PLAIN, SCENES, store) == PLAIN  # its recipe is not in the store
+    assert engines.deployed_as_built(PLAIN, SCENES, store, recipe).engine == OpenVino(kind="openvino")
+    own = replace(PLAIN, engine=OnnxCpu(kind="onnx-cpu"))
+    assert engines.deployed_as_built(own, SCENES, store, recipe) == own
+    native = Deployment(schema=1, name="m", max_batch_size=8, backend="native")
+    assert engines.deployed_as_built(native, SCENES, store, recipe) == native
+
+
+def test_the_recipe_that_made_an_artifact_names_its_engine(tmp_path: Path) -> None:
+    recipe = load_recipe(linear_recipe(tmp_path / "made")).measured_in("openvino-bf16")
+    store = Store(tmp_path / "store")
+    store.remember("recipes", recipe.digest, {"text": to_toml(recipe), "path": str(recipe.path)})
+    made = replace(SCENES, made_by=replace(SCENES.made_by, recipe=recipe.digest))
+    assert engines.deployed_as_built(PLAIN, made, store).engine == BF16
+
+
+@pytest.mark.parametrize("verb", ["aa", "drill"])
+@pytest.mark.parametrize(("option", "wanted"), [((), "openvino-bf16"), (("--engine", "openvino"), "openvino")])
+def test_aa_and_drill_serve_in_the_engine_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, option: tuple[str, ...], wanted: str
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def hosting(deployment: Any, scratch: Path, slow: float, engine: str = "", otherwise: str = "") -> Any:
+        asked.append((engine, otherwise))
+        raise ConfigError("far enough", next_step="none")
+
+    (tmp_path / "budget.toml").write_text(f'engine = "openvino-bf16"\n{BUDGET}')
+    monkeypatch.setattr("seatrial.bench.verbs.trials.check_engines", lambda recipe: None)
+    monkeypatch.setattr(hosting_room, "hosting", hosting)
+    words = [verb, str(linear(tmp_path / "m.onnx")), "--budget", str(tmp_path / "budget.toml")]
+    words += [
+        "--recipe",
+        str(linear_recipe(tmp_path / "made")),
+        *option,
+        *(("--slow", "0.1") if verb == "drill" else ()),
+    ]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2, done.output
+    assert asked == [(wanted, "")]
