@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,10 @@ def running(
 
     Raises:
         TargetError: a worker cannot load the target, and says why.
-        LoadError: no worker left a result.
+        LoadError: Locust is not installed, or no worker left a result.
     """
+    if find_spec("locust") is None:
+        raise LoadError("Locust is not installed", next_step="install it: pip install 'seatrial[load]'")
     cap = ceil(_READY_SECONDS + seconds + drain + _END_SECONDS + (_UI_SECONDS if ui else 0.0))
     processes: list[Process] = []
     lead: list[Process] = []

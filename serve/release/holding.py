@@ -1,20 +1,19 @@
 """Who uses what in this home: the store's artifacts held against releases, placements, rollouts and the trail."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from seatrial.optimize.artifact import Artifact
 from seatrial.optimize.store import Store
 
-from ..triton.repository.placement import models, placements
 from .inventory import Item, inventory, release_uses, trail_uses
 from .record import Release
 from .registry import Registry
 from .trail_file import TrailFile
 
 
-def items(home: Path, repositories: Sequence[Path]) -> tuple[Item, ...]:
-    """Return every artifact of the store with who uses it.
+def items(home: Path, placed: Iterable[tuple[str, str]]) -> tuple[Item, ...]:
+    """Return every artifact of the store with who uses it; `placed` are pairs of a digest and where it is placed.
 
     Raises:
         IntegrityError: a record, the trail or the store's index is damaged, so that nothing may be called unused.
@@ -23,17 +22,14 @@ def items(home: Path, repositories: Sequence[Path]) -> tuple[Item, ...]:
     artifacts = [*store.all()]
     index = store.folder.read_index()
     tags = {digest: index.tags(digest) for digest in index.artifacts}
-    return inventory(artifacts, {digest: found for digest, found in tags.items() if found}, _uses(home, repositories))
+    return inventory(artifacts, {digest: found for digest, found in tags.items() if found}, _uses(home, placed))
 
 
-def _uses(home: Path, repositories: Sequence[Path]) -> Iterator[tuple[str, str]]:
+def _uses(home: Path, placed: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     for found in releases(home).values():
         yield from release_uses(found)
     yield from trail_uses(TrailFile(home / "trail").entries())
-    for repository in repositories:
-        for model in models(repository):
-            for each in placements(repository, model):
-                yield each.digest, f"placed as {model} version {each.version} in {repository}"
+    yield from placed
 
 
 def releases(home: Path) -> Mapping[str, tuple[Release, ...]]:

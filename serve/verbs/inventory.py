@@ -1,5 +1,6 @@
 """Verbs of what is there: list it, remove what nothing uses, compare two, and take one out as files."""
 
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -130,7 +131,17 @@ def _items(repository: Path) -> "tuple[Item, ...]":
         for each in load_roles(DEFAULT_ROLES).environments.values():
             for path in each.repositories:
                 known.setdefault((DEFAULT_ROLES.parent / path).resolve(), DEFAULT_ROLES.parent / path)
-    return items(home(), tuple(known.values()))
+    return items(home(), _placed(known.values()))
+
+
+def _placed(repositories: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    """Yield the digest of each placed version, and where it is placed."""
+    from ..triton.repository.placement import models, placements
+
+    for repository in repositories:
+        for model in models(repository):
+            for each in placements(repository, model):
+                yield each.digest, f"placed as {model} version {each.version} in {repository}"
 
 
 def _free(name: str, digest: str, items: "tuple[Item, ...]") -> "Item":

@@ -40,7 +40,6 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow
 def test_the_pages_are_up_to_date() -> None:
     assert list(page.stale(ROOT)) == [], "run scripts/architecture"
 

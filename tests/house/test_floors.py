@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 from scripts.drawing.tree import statements
 
 ROOT = Path(__file__).parent.parent.parent
@@ -65,7 +63,6 @@ def named(path: Path, fault: str) -> str:
     return f"{path.relative_to(ROOT)}: {fault}"
 
 
-@pytest.mark.slow
 def test_imports_point_down() -> None:
     breaches = []
     for path in FILES:

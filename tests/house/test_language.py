@@ -132,7 +132,6 @@ def private(texts: Sequence[tuple[int, str]], path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("floor", [*FLOORS, "scripts"])
-@pytest.mark.slow
 def test_docstrings_open_with_a_sentence_or_a_noun_phrase(floor: str) -> None:
     found = [(path, line, text) for path in modules(floor) for line, text in docstrings(path)]
     odd = [
@@ -142,7 +141,6 @@ def test_docstrings_open_with_a_sentence_or_a_noun_phrase(floor: str) -> None:
 
 
 @pytest.mark.parametrize("floor", FLOORS)
-@pytest.mark.slow
 def test_messages_use_the_words_of_the_field(floor: str) -> None:
     read = [(path, list(messages(path))) for path in modules(floor)]
     assert sum(len(texts) for _, texts in read) > 100, "the messages of the floor were not found"

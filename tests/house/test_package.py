@@ -56,7 +56,6 @@ def test_importing_the_package_brings_in_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"]])
-@pytest.mark.slow
 def test_the_package_is_the_command(arguments: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "seatrial", *arguments], cwd=ROOT, capture_output=True, text=True, check=True

@@ -158,7 +158,6 @@ def test_no_circle_at_any_depth(floor: str) -> None:
 
 
 @pytest.mark.parametrize("floor", ORDER)
-@pytest.mark.slow
 def test_imports_between_rooms_point_down(floor: str) -> None:
     found = upward(floor)
     assert not found, "imports that point up, or between rooms of one line:\n" + "\n".join(found)

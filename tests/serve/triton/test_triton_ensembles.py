@@ -138,7 +138,7 @@ def test_the_batch_between_is_what_the_engine_or_the_batcher_aims_at() -> None:
     ]
 
 
-@pytest.mark.skipif(find_spec("pytriton") is None, reason="the Triton wheel is not installed (seatrial[serving])")
+@pytest.mark.skipif(find_spec("pytriton") is None, reason="the Triton wheel is not installed (seatrial[serve])")
 def test_what_needs_a_gpu_or_another_backend_is_unproven_here(tmp_path: Path) -> None:
     if environment().gpus:
         pytest.skip("this machine has a GPU")

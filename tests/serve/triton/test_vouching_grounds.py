@@ -219,7 +219,7 @@ def test_what_is_rendered_for_a_cluster_was_placed(models: Path, loading: Callab
         read_source(models, "native", 1, image="triton")
 
 
-@pytest.mark.skipif(find_spec("pytriton") is None, reason="the Triton wheel is not installed (seatrial[serving])")
+@pytest.mark.skipif(find_spec("pytriton") is None, reason="the Triton wheel is not installed (seatrial[serve])")
 def test_the_backends_that_a_server_loads_are_the_wheels_own(tmp_path: Path) -> None:
     root = wheel.installed()
     ready = wheel.backends(root, tmp_path)
