@@ -120,7 +120,7 @@ class _Builder:
     def _against(self, label: str, parent: Artifact, child: Artifact) -> gain.Gain | None:
         """Return why the build does not continue from the child, or None; measures what is not yet measured here."""
         given = gain.rule(self.recipe.on_no_gain)
-        if not given.counted or parent.format != child.format or broken(child.requires, self.environment):
+        if not given.counted or parent.format != child.format or self._broken(child):
             return None  # a model that cannot run here cannot be judged here
         self.progress(label, 0.99, "timing against the parent")
         digest, samples = self.data.digest("evaluation") or "", lambda: self.data.samples("evaluation")
@@ -133,6 +133,10 @@ class _Builder:
         if not gain.dropped(gain.changes(parent, child, against, memory), given):
             return None
         return gain.judge(parent, child, against, memory)
+
+    def _broken(self, artifact: Artifact) -> str:
+        """Return why this machine, in the recipe's engine, cannot run the artifact; an empty string where it can."""
+        return broken(artifact.requires, self.environment, self.choice.of(artifact.format).engine)
 
     def replay(self, chain: Sequence[Artifact]) -> tuple[Artifact, ...]:
         made = [self._source().artifact]
