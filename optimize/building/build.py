@@ -15,8 +15,6 @@ from .. import scratch
 from ..artifact import Artifact, File, Provenance, canonical, digest_bytes, digest_file
 from ..environment import environment, now
 from ..errors import ParityError
-from ..graphs import coverage
-from ..intake.axes import measured
 from ..parity import rounding, sweep
 from ..parity.parity import CONTRACT, Agreement, compare, enforce
 from ..parity.sweep import Point
@@ -29,11 +27,12 @@ from ..recipe.text import read_stage, to_toml
 from ..record import as_json
 from ..samples import Split
 from ..sessions.choice import OWN, EngineChoice
-from ..sessions.session import open_files, open_new, open_session
-from ..stages.stage import Context, Made, libraries, run_stage
+from ..sessions.session import open_new, open_session
+from ..stages.stage import Context, libraries, run_stage
 from ..store import Store
-from . import coverage_cache, gain
+from . import gain
 from .built import REFERENCE, Build, Planned, Refused, Step, check_engines, choice_of
+from .observed import check_coverage, shown
 from .source import check_source, make_source, source_ingredients
 
 Progress = Callable[[str, float, str], None]
@@ -120,7 +119,7 @@ class _Builder:
     def _against(self, label: str, parent: Artifact, child: Artifact) -> gain.Gain | None:
         """Return why the build does not continue from the child, or None; measures what is not yet measured here."""
         given = gain.rule(self.recipe.on_no_gain)
-        if not given.counted or parent.format != child.format or broken(child.requires, self.environment):
+        if not given.counted or parent.format != child.format or self._broken(child):
             return None  # a model that cannot run here cannot be judged here
         self.progress(label, 0.99, "timing against the parent")
         digest, samples = self.data.digest("evaluation") or "", lambda: self.data.samples("evaluation")
@@ -133,6 +132,10 @@ class _Builder:
         if not gain.dropped(gain.changes(parent, child, against, memory), given):
             return None
         return gain.judge(parent, child, against, memory)
+
+    def _broken(self, artifact: Artifact) -> str:
+        """Return why this machine, in the recipe's engine, cannot run the artifact; an empty string where it can."""
+        return broken(artifact.requires, self.environment, self.choice.of(artifact.format).engine)
 
     def replay(self, chain: Sequence[Artifact]) -> tuple[Artifact, ...]:
         made = [self._source().artifact]
@@ -324,7 +327,8 @@ class _Builder:
             score=metric(self.recipe),
             base=self.recipe.base,
         )
-        made = self._shown(run_stage(self.recipe.kind_of(config), config, parent, context), folder)
+        made = run_stage(self.recipe.kind_of(config), config, parent, context)
+        made = shown(made, folder, self.data.samples("golden"), threads=self.environment.cores)
         splits = config.uses
         artifact = Artifact(
             name=self.recipe.reference_name if label == REFERENCE else self.recipe.name,
@@ -346,17 +350,6 @@ class _Builder:
             ),
         )
         return artifact, self._agree(label, config, parent, artifact, folder)
-
-    def _shown(self, made: Made, folder: Path) -> Made:
-        """Return the stage's result with axes as observed in runs: the graph may declare a single size."""
-        if made.format != "onnx":
-            return made
-        from ..intake.on_onnx import declare
-
-        session = open_files(made.format, made.inputs, made.outputs, folder, threads=self.environment.cores)
-        tensors = measured(made.inputs, session.run, self.data.samples("golden").inputs, made.format)
-        declare(folder / "model.onnx", tensors)
-        return replace(made, inputs=tensors.inputs, outputs=tensors.outputs)
 
     def _agree(
         self, label: str, config: StageConfig, parent: Artifact, artifact: Artifact, folder: Path
@@ -380,21 +373,17 @@ class _Builder:
         agreements = compare(reference, candidate, samples, contract, inputs=artifact.inputs, points=points)
         where = f"{label} of {self.recipe.path.name}, {artifact.short}"
         enforce(agreements, where)
-        self._promised(label, config, artifact, folder / "model.onnx")
+        self.progress(label, 0.98, "checking which layers run in which precision")
+        check_coverage(
+            config,
+            artifact,
+            folder / "model.onnx",
+            self.store,
+            lambda: self.data.samples(_JUDGED_ON),
+            environment=self.environment,
+            where=where,
+        )
         return agreements
-
-    def _promised(self, label: str, config: StageConfig, artifact: Artifact, path: Path) -> None:
-        """Compare coverage on this machine with the stage's requirement, wherever the artifact was made."""
-        precision = config.covered_precision
-        here = precision == coverage.FP8 or not broken(artifact.requires, self.environment)
-        if config.required_coverage and here:
-            self.progress(label, 0.98, f"checking which layers run in {precision}")
-            inputs = self.data.samples(_JUDGED_ON).take(1).inputs
-            found = coverage_cache.recalled(artifact, self.store, inputs)
-            if found is None:
-                found = coverage_cache.on_samples(artifact, path, self.store, inputs)
-            where = f"{label} of {self.recipe.path.name}, {artifact.short}"
-            coverage.enforce(found, config.required_coverage, where, precision)
 
 
 def _digest(ingredients: Mapping[str, Any] | None) -> str:

@@ -60,7 +60,7 @@ def measured(
         )
     path = store.path(artifact, "model.onnx")
     if not _counted_anywhere(path):
-        check(artifact.requires, environment(), artifact.short)
+        check(artifact.requires, environment(), artifact.short, choice.of("onnx").engine)
     return _run(path, _inputs(artifact, store, length, recipe), choice)
 
 

@@ -17,6 +17,7 @@ from ..reading import decode
 from ..recipe.targets import broken
 from ..record import as_json
 from ..sessions.answers import part_of, parts
+from ..sessions.choice import EngineChoice
 from ..sessions.engine import Opened, RanOn
 from ..sessions.session import open_artifact, open_session
 from ..store import Store
@@ -70,7 +71,7 @@ def _with_memory(
         if artifact.digest not in found:
             progress("memory", number / len(rows), f"opening {step.label} in processes of its own")
             found[artifact.digest] = None
-            if not unmeasured(artifact):
+            if not unmeasured(artifact, choice_of(build.recipe)):
                 digest = data.digest("evaluation") or ""
                 found[artifact.digest] = memory_of(
                     artifact,
@@ -101,7 +102,11 @@ def _measured(build: Build, store: Store, progress: Progress) -> tuple[StepMetri
     if (known := store.recall_as("figures", key, _read)) is not None:
         return known
     samples, score, choice = build.data.samples("evaluation"), metric(build.recipe), choice_of(build.recipe)
-    everyone = {step.artifact.digest: step.artifact for step in build.all if not unmeasured(step.artifact)}
+    everyone = {
+        step.artifact.digest: step.artifact
+        for step in build.all
+        if not unmeasured(step.artifact, choice_of(build.recipe))
+    }
     qualities = {}
     for number, (digest, artifact) in enumerate(everyone.items()):
         progress("figures", number / len(everyone) * 0.5, f"quality of {artifact.made_by.stage}")
@@ -151,9 +156,11 @@ def _measured(build: Build, store: Store, progress: Progress) -> tuple[StepMetri
     return tuple(rows)
 
 
-def unmeasured(artifact: Artifact) -> str:
-    """Return why the artifact cannot be measured on this machine, or an empty string."""
-    return "it is only planned" if artifact.planned else broken(artifact.requires, environment())
+def unmeasured(artifact: Artifact, choice: EngineChoice) -> str:
+    """Return why the artifact cannot be measured on this machine in its engine, or an empty string."""
+    if artifact.planned:
+        return "it is only planned"
+    return broken(artifact.requires, environment(), choice.of(artifact.format).engine)
 
 
 def worth(build: Build, rows: tuple[StepMetrics, ...]) -> StepMetrics:

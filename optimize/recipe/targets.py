@@ -25,6 +25,9 @@ Method = Literal["static", "dynamic", "weight-only"]
 Activations = Literal["uint8", "int8", "uint16"]
 _PRODUCTS = ("MatMul", "Gemm")
 _TENSORRT = ("tensorrt-cu13", "tensorrt-cu12", "tensorrt")  # distributions of TensorRT, by CUDA version
+_KERNELS: Mapping[str, tuple[str, ...]] = {  # operators in a type, and the engines that have kernels for them
+    "bfloat16": ("openvino", "openvino-bf16", "onnxruntime-cuda", "onnxruntime-tensorrt"),
+}
 _WEIGHTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 
@@ -130,8 +133,15 @@ def resolve(target: str, environment: Environment) -> str:
     )
 
 
-def broken(requires: Mapping[str, Any], environment: Environment) -> str:
-    """Return why this machine breaks the contract, or an empty string."""
+def broken(requires: Mapping[str, Any], environment: Environment, engine: str = "") -> str:
+    """Return why this machine breaks the contract, or an empty string; `engine` is the one that is to open it.
+
+    Without an engine it is the format's own: ONNX Runtime on the CPU.
+    """
+    kernels = requires.get("kernels")
+    if kernels and engine not in _KERNELS.get(kernels, ()):
+        able = ", ".join(_KERNELS.get(kernels, ())) or "no engine of this version"
+        return f"its {kernels} operators have kernels in {able}, and none in {engine or 'onnxruntime'} on the CPU"
     architectures = requires.get("architecture")
     if architectures and environment.architecture not in architectures:
         return f"it was built for {' or '.join(architectures)}, this machine is {environment.architecture}"
@@ -185,11 +195,15 @@ def _card_fits(name: str, capability: str, requires: Mapping[str, Any]) -> bool:
     return (not capabilities or capability in capabilities) and (not least or Version(capability) >= Version(least))
 
 
-def check(requires: Mapping[str, Any], environment: Environment, name: str) -> None:
-    """Refuse an artifact whose contract this machine breaks.
+def check(requires: Mapping[str, Any], environment: Environment, name: str, engine: str = "") -> None:
+    """Refuse an artifact whose contract this machine, or the engine that is to open it, breaks.
 
     Raises:
         ContractError: with the reason.
     """
-    if why := broken(requires, environment):
-        raise ContractError(f"{name} cannot run here: {why}", next_step="build it with the target of this machine")
+    if why := broken(requires, environment, engine):
+        able = _KERNELS.get(requires.get("kernels", ""), ())
+        step = f"name one of these engines (--engine {able[0]})" if able and engine not in able else ""
+        raise ContractError(
+            f"{name} cannot run here: {why}", next_step=step or "build it with the target of this machine"
+        )

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from ..artifact import Artifact
-from ..building.built import Build, Planned, Step
+from ..building.built import Build, Planned, Step, choice_of
 from ..building.figures import StepMetrics, unmeasured
 from ..building.reproduce import Link
 from ..graphs.coverage import Coverage
@@ -61,7 +61,7 @@ def _quality(step: Step, row: StepMetrics) -> str:
 
 def unmeasured_lines(build: Build) -> list[str]:
     """One sentence for every step that this machine cannot measure."""
-    found = [(step.label, unmeasured(step.artifact)) for step in build.all]
+    found = [(step.label, unmeasured(step.artifact, choice_of(build.recipe))) for step in build.all]
     return [f"{label} was not measured: {why}" for label, why in found if why]
 
 

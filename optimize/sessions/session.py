@@ -49,7 +49,8 @@ def open_artifact(
             where=artifact.short,
             next_step="build the same recipe where TensorRT is installed, or run plan.json's trtexec line there",
         )
-    check(artifact.requires, environment(), artifact.short)
+    asked = choice.of(artifact.format)
+    check(artifact.requires, environment(), artifact.short, engine or asked.engine)
     model = ModelFiles(
         format=artifact.format,
         file=lambda name: store.path(artifact, name),
@@ -57,7 +58,6 @@ def open_artifact(
         inputs=artifact.inputs,
         outputs=artifact.outputs,
     )
-    asked = choice.of(artifact.format)
     found = engine_of(artifact.format, engine or asked.engine)
     return opened(found, model, threads=threads, device=device or asked.device)
 

@@ -77,7 +77,7 @@ def run(config: CastConfig, parent: Artifact, context: Context) -> Made:
         files=(FILE,),
         inputs=parent.inputs,
         outputs=parent.outputs,
-        requires=parent.requires if config.precision == "fp16" else {**parent.requires, "gpu": "nvidia"},
+        requires=parent.requires if config.precision == "fp16" else {**parent.requires, "kernels": "bfloat16"},
         notes={
             "precision": config.precision,
             "in_fp32": {name: reason for name, reason in why.items() if name in set(graph.names)},

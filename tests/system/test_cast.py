@@ -9,9 +9,10 @@ from onnx import TensorProto, helper
 
 from seatrial.optimize.building.build import build
 from seatrial.optimize.building.built import Build
-from seatrial.optimize.errors import StageError
+from seatrial.optimize.errors import ContractError, StageError
 from seatrial.optimize.recipe.recipe import load_recipe
 from seatrial.optimize.samples import Array
+from seatrial.optimize.sessions.session import open_session
 from seatrial.optimize.store import Store
 from tests.support.graphs import constant, value
 
@@ -89,6 +90,10 @@ def test_bf16_carries_the_range_and_is_marked_as_emulated(tmp_path: Path) -> Non
     assert "emulated" in done.artifact.made_by.notes["checked"]
     assert weights_of(graph)["w0_low"] == TensorProto.BFLOAT16
     assert [file.path for file in done.artifact.files] == ["model.onnx"]
+    assert done.artifact.requires["kernels"] == "bfloat16"
+    with pytest.raises(ContractError, match=r"its bfloat16 operators have kernels in openvino") as caught:
+        open_session(done.artifact, Store(tmp_path / "store"))
+    assert "--engine openvino" in caught.value.next_step
 
 
 def test_a_tight_contract_keeps_the_worst_nodes_and_no_more(tmp_path: Path) -> None:

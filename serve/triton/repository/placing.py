@@ -104,7 +104,8 @@ def place(
 
 def _check_machine(artifact: Artifact, deployment: Deployment, engine: engines.Options | None) -> None:
     """Refuse what this machine cannot run: the artifact's contract, and in the Python backend its engine."""
-    targets.check(artifact.requires, environment(), artifact.short)
+    name = "onnxruntime-cuda" if deployment.instances.kind == "gpu" else engines.in_process(engine)
+    targets.check(artifact.requires, environment(), artifact.short, name)
     if deployment.backend == "python":
         engines.check(engine, artifact.short)
 

@@ -57,3 +57,20 @@ def test_tensorrt_gets_symmetric_integers_and_no_quantized_bias() -> None:
 def test_on_x86_products_keep_float_outputs(target: str) -> None:
     assert TARGETS[target].activations == "uint8"
     assert {"MatMul", "Gemm"} <= set(TARGETS[target].float_outputs)
+
+
+@pytest.mark.parametrize("engine", ["", "onnxruntime", "onnxruntime-cpu", "torch"])
+def test_bfloat16_opens_nowhere_without_kernels_and_the_reason_names_engines(engine: str) -> None:
+    requires = {"kernels": "bfloat16"}
+    with pytest.raises(ContractError, match="its bfloat16 operators have kernels in openvino, ") as caught:
+        check(requires, environment(), "net", engine)
+    assert "--engine openvino" in caught.value.next_step
+
+
+@pytest.mark.parametrize("engine", ["openvino", "openvino-bf16", "onnxruntime-cuda"])
+def test_bfloat16_opens_where_kernels_are(engine: str) -> None:
+    check({"kernels": "bfloat16"}, environment(), "net", engine)
+
+
+def test_kernels_of_a_later_version_are_refused_with_a_reason() -> None:
+    assert "no engine of this version" in broken({"kernels": "float3"}, environment(), "openvino")
