@@ -192,7 +192,7 @@ class _Builder:
 
         step = self._step(label, ingredients, make)
         if step.cached and config.required_coverage:
-            self._promised(label, config, step.artifact, self.store.path(step.artifact, "model.onnx"))
+            self._check_coverage(label, config, step.artifact, self.store.path(step.artifact, "model.onnx"))
         return step
 
     def _stage_or_refusal(self, label: str, config: StageConfig, parent: Artifact, origin: Artifact) -> Step | Refused:
@@ -373,17 +373,20 @@ class _Builder:
         agreements = compare(reference, candidate, samples, contract, inputs=artifact.inputs, points=points)
         where = f"{label} of {self.recipe.path.name}, {artifact.short}"
         enforce(agreements, where)
+        self._check_coverage(label, config, artifact, folder / "model.onnx")
+        return agreements
+
+    def _check_coverage(self, label: str, config: StageConfig, artifact: Artifact, path: Path) -> None:
         self.progress(label, 0.98, "checking which layers run in which precision")
         check_coverage(
             config,
             artifact,
-            folder / "model.onnx",
+            path,
             self.store,
             lambda: self.data.samples(_JUDGED_ON),
             environment=self.environment,
-            where=where,
+            where=f"{label} of {self.recipe.path.name}, {artifact.short}",
         )
-        return agreements
 
 
 def _digest(ingredients: Mapping[str, Any] | None) -> str:
