@@ -88,7 +88,9 @@ def test_a_fault_of_the_supervisor_itself_is_told_with_its_place_and_ends_nothin
         assert watching.tick()
     watching.close()
     told = [event for event in events if event["event"] == "cannot look"]
-    assert len(told) == 1
+    again = sum(event["event"] == "looks again" for event in events)  # a tick in a pause heals nothing, and is whole
+    assert len(told) in (again, again + 1)
+    assert told
     assert "surprise" in told[0]["reason"]
     assert "test_supervisor.py" in told[0]["reason"]
 
