@@ -1,4 +1,4 @@
-"""What a new file shows when it runs, before it is stored: the axes that its outputs have, and the layers it covers."""
+"""Checks of a new file before it is stored: the axes that its outputs have in runs, and the layers it covers."""
 
 from collections.abc import Callable
 from dataclasses import replace

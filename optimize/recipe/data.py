@@ -27,7 +27,8 @@ class Data:
         self._loaded: dict[str, Samples] = {}
         versions = {name: environment.libraries.get(name, "") for name in ("numpy", "scipy", "torch")}
         versions |= {name: _version(name) for name in recipe.data.packages}
-        files = [digest_file(recipe.base / name) for name in recipe.data.files]
+        self._files = {name: digest_file(recipe.base / name) for name in recipe.data.files}
+        files = [self._files[name] for name in recipe.data.files]
         self._fixed = {"loader": self._loader.digest, "files": files, "libraries": versions, "seed": recipe.seed}
 
     def samples(self, split: Split) -> Samples:
@@ -59,7 +60,7 @@ class Data:
             ConfigError: a ``.dvc`` file cannot be read, or what it tracks is another file.
         """
         declared = self._recipe.data
-        files = data_files(self._recipe.base, declared.files)
+        files = data_files(self._recipe.base, self._files)
         return Manifest(
             loader=self._loader.text,
             code=self._loader.digest,

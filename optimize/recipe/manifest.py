@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..artifact import digest_file
 from ..errors import ConfigError
 from ..plain import read_plain
 from ..record import Record
@@ -40,7 +39,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest(Record, schema=1, what="the manifest of the data"):
-    """What the data of a recipe is. `root` is a Merkle root over the files; `rows` those of each split, None for all.
+    """Data of a recipe. `root` is a Merkle root over the files; `rows` those of each split, None for all.
 
     `loader` names the function with the digest of its code, `packages` installed distributions with their versions.
     """
@@ -55,16 +54,16 @@ class Manifest(Record, schema=1, what="the manifest of the data"):
     seed: int = 0
 
 
-def data_files(base: Path, names: Sequence[str]) -> tuple[DataFile, ...]:
-    """Return the declared files, and what ``.dvc`` files among them track.
+def data_files(base: Path, digests: Mapping[str, str]) -> tuple[DataFile, ...]:
+    """Return the declared files, each with its digest by name, and what ``.dvc`` files among them track.
 
     Raises:
         ConfigError: a ``.dvc`` file cannot be read, or a tracked file that lies here is another one.
     """
     found = list[DataFile]()
-    for name in names:
+    for name, digest in digests.items():
         path = base / name
-        found.append(DataFile(path=name, digest=digest_file(path), size=path.stat().st_size))
+        found.append(DataFile(path=name, digest=digest, size=path.stat().st_size))
         if name.endswith(".dvc"):
             found += _tracked(path, Path(name).parent)
     return tuple(found)

@@ -23,7 +23,7 @@ _MOST = 64  # segments of a column: beyond that it holds numbers or names, not g
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What one segment gained, with its interval, on `count` samples."""
+    """Gain of one segment, with its interval, on `count` samples."""
 
     segment: str
     count: int

@@ -3,25 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
-from scripts.benchmarks.release_site import ROLES, passed
-from seatrial.optimize.artifact import Artifact, File, Provenance, TensorSpec
+from scripts.benchmarks.release_site import ROLES, artifact, passed
+from seatrial.optimize.artifact import Artifact, File, TensorSpec
 from seatrial.optimize.store import Store
 from seatrial.serve.release import on_cryptography as keys
 from seatrial.serve.release.approvals import Approvals, Subject
 from seatrial.serve.release.record import Release
 from seatrial.serve.release.registry import Registry
 from seatrial.serve.release.roles import load_roles
-
-_MADE_BY = Provenance(
-    stage="test",
-    parent=None,
-    config={},
-    recipe="",
-    samples=None,
-    seed=0,
-    environment={},
-    at="2026-01-01T00:00:00+00:00",
-)
 
 
 def stored(home: Path, name: str, data: bytes, parent: Artifact | None = None) -> Artifact:
@@ -37,7 +26,7 @@ def stored(home: Path, name: str, data: bytes, parent: Artifact | None = None) -
         inputs=(TensorSpec(name="x", dtype="float32", shape=("n", 4)),),
         outputs=(TensorSpec(name="y", dtype="float32", shape=("n", 4)),),
         requires={},
-        made_by=replace(_MADE_BY, parent=parent.digest if parent else None),
+        made_by=replace(artifact(1).made_by, parent=parent.digest if parent else None),
     )
     return Store(home / "store").put(made, folder)
 

@@ -28,7 +28,7 @@ Unit = Literal["seconds", "windows"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """What a scenario does, who is to notice, and by when at the latest, in its unit."""
+    """Description of a scenario: the damage, who is to notice it, and by when at the latest, in its unit."""
 
     does: str
     notices: str

@@ -18,18 +18,22 @@ from ..triton.running.stubs import Stub, stubs
 from ..triton.server import Server
 from ..triton.supervision.probe import probe
 from ..triton.supervision.standing import supervision
+from ..triton.supervision.supervisor import SERVER, name_of
 
 _READ = 16 << 20
 _DEADLINE = 1.0  # seconds for a golden request
 
 
 class _Served:
-    """What faults of the server share: a version that is asked golden requests, and the supervisor's log."""
+    """Base of the server's faults: a version that is asked golden requests, and the supervisor's log.
 
-    def __init__(self, server: Server, model: str, version: int) -> None:
-        self._server, self._model, self._version = server, model, version
+    `subject` is the name under which the log speaks of what fails; events of others are no word of this fault.
+    """
+
+    def __init__(self, server: Server, model: str, version: int, subject: str) -> None:
+        self._server, self._model, self._version, self._subject = server, model, version, subject
         self._log = supervision() / "events.jsonl"
-        self._begun = len(self._events())
+        self._begun = self._events()
 
     def state(self) -> str:
         """Return a digest of the versions that are served, their processes' number, and the repository's choice."""
@@ -47,8 +51,10 @@ class _Served:
             return False
 
     def noticed(self) -> str:
-        """Return the supervisor's first event since then."""
-        for event in self._events()[self._begun :]:
+        """Return the supervisor's first event about it since then."""
+        events = self._events()
+        known = len(self._begun) if events[: len(self._begun)] == self._begun else 0  # 0: the log was begun anew
+        for event in events[known:]:
             return " ".join(str(event.get(key, "")) for key in ("subject", "event", "reason")).strip()
         return ""
 
@@ -67,7 +73,8 @@ class _Served:
                 event = parse_json(line)
             except ValueError:
                 continue
-            if isinstance(event, dict) and event.get("event") not in ("watching", "stopped", "down"):
+            mine = isinstance(event, dict) and event.get("subject") == self._subject
+            if mine and event["event"] not in ("watching", "stopped", "down"):
                 found.append(event)
         return found
 
@@ -76,7 +83,7 @@ class StubsFault(_Served):
     """The processes of one version, killed or halted."""
 
     def __init__(self, server: Server, model: str, version: int, number: signal.Signals) -> None:
-        super().__init__(server, model, version)
+        super().__init__(server, model, version, name_of(model, version))
         self._signal = number
         self._stubs: Sequence[Stub] = [
             each for each in stubs(server.pid) if (each.model, each.version) == (model, version)
@@ -101,6 +108,9 @@ class StubsFault(_Served):
 
 class ServerFault(_Served):
     """The server, killed."""
+
+    def __init__(self, server: Server, model: str, version: int) -> None:
+        super().__init__(server, model, version, SERVER)
 
     def plant(self) -> None:
         """Kill it."""

@@ -1,4 +1,4 @@
-"""What differs between two artifacts or releases: files, tensors, stages, data, seed, packages, machine, and figures.
+"""Differences between two artifacts or releases: files, tensors, stages, data, seed, packages, machine, and figures.
 
 Pure. Every value is compared under its own name, so that the list says all that differs and nothing else.
 """

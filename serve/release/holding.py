@@ -1,4 +1,4 @@
-"""Who uses what in this home: the store's artifacts held against releases, placements, rollouts and the trail."""
+"""Uses of the artifacts in this home: held against releases, placements, rollouts and the trail."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the store holds, who uses it, and what may therefore go.
+"""Inventory of the store: each artifact, who uses it, and so which may go.
 
 Pure. A release's artifact stays for good, and so does what is placed, tagged, and every ancestor of what stays: a
 release can always be compared, reproduced and placed again.

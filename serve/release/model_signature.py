@@ -28,7 +28,7 @@ _STEP = "fetch model and bundle again from who signed them"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signed:
-    """What a bundle signs: a name, the digest of each file by its path, and paths that do not count."""
+    """Content of a signed bundle: a name, the digest of each file by its path, and paths that do not count."""
 
     name: str
     files: Mapping[str, str]

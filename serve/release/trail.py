@@ -79,7 +79,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What a model's live requests were answered by at one time, and since when that held.
+    """Versions that answered a model's live requests at one time, and since when that held.
 
     `changing` are the shares of the next routes where that time lies in the moment of their change: an answer is of
     the old ones or of the new ones then.

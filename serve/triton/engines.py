@@ -13,7 +13,7 @@ from typing import Any
 
 from seatrial.optimize.artifact import Artifact
 from seatrial.optimize.environment import environment
-from seatrial.optimize.errors import ConfigError, ContractError, SeatrialError
+from seatrial.optimize.errors import ConfigError, ContractError, MissingError, SeatrialError
 from seatrial.optimize.reading import read_object
 from seatrial.optimize.recipe.recipe import Recipe
 from seatrial.optimize.recipe.recorded import recorded_recipe
@@ -129,10 +129,11 @@ def deployed_as_built(
 
     Raises:
         ConfigRuleError: the deployment cannot have that engine.
+        SeatrialError: the recipe that was kept cannot be read.
     """
     try:
         made_by = recipe or recorded_recipe(artifact, store)
-    except SeatrialError:
+    except MissingError:
         return deployment
     name = of_recipe(made_by.engine, deployment)
     return deployed_in(deployment, artifact, name) if name else deployment

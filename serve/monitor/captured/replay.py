@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seatrial.optimize.parity.measures import relative_error
+
 from .rows import Tensors, tensor
 
 Array = NDArray[Any]
@@ -108,16 +110,12 @@ def compared(answered: Tensors, again: Tensors, *, coarse: bool) -> list[Compare
 
 
 def _error(one: Array, other: Array) -> float:
+    """Return the greatest difference over the greatest value of what was answered; infinite for other whole numbers."""
     if one.shape != other.shape:
         return float("inf")
     if one.dtype.kind != "f":
         return 0.0 if np.array_equal(one, other) else float("inf")
-    a, b = one.astype(np.float64), other.astype(np.float64)
-    if not np.array_equal(np.isnan(a), np.isnan(b)):
-        return float("inf")
-    known = ~np.isnan(a)
-    scale = max(1.0, float(np.abs(a[known]).max(initial=0.0)))
-    return float(np.abs(a[known] - b[known]).max(initial=0.0)) / scale
+    return relative_error(one, other)
 
 
 def effects(

@@ -22,6 +22,7 @@ from seatrial.optimize.artifact import digest_bytes
 from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
 from seatrial.optimize.layout import MANIFEST
 from seatrial.optimize.plain import opened
+from seatrial.optimize.visible import visible
 
 from ...errors import ExchangeError
 
@@ -90,7 +91,7 @@ class OciRepository:
         )
         digest = digest_bytes(data)
         kept = self._request("GET", f"{self._base}/manifests/{tag}", fine=(200,), headers={"Accept": MANIFEST})
-        if kept.content != data:
+        if b"".join(self._pieces(kept, len(data), "the manifest")) != data:
             raise ExchangeError(
                 "the registry gives back another manifest than it was sent",
                 where=f"{self}@{digest[:19]}",
@@ -106,9 +107,7 @@ class OciRepository:
             IntegrityError: other bytes than the digest says, or more than `limit`.
         """
         wanted = self.digest or self.tag or "latest"
-        found = self._request(
-            "GET", f"{self._base}/manifests/{wanted}", fine=(200, 404), headers={"Accept": MANIFEST}, stream=True
-        )
+        found = self._request("GET", f"{self._base}/manifests/{wanted}", fine=(200, 404), headers={"Accept": MANIFEST})
         if found.status_code == 404:
             raise MissingError(
                 f"the registry has no {self.name}:{wanted}",
@@ -129,7 +128,7 @@ class OciRepository:
             IntegrityError: its size or its digest differs.
             ExchangeError: the registry did not give it.
         """
-        found = self._request("GET", f"{self._base}/blobs/{digest}", fine=(200,), stream=True)
+        found = self._request("GET", f"{self._base}/blobs/{digest}", fine=(200,))
         state, read = hashlib.sha256(), 0
         for piece in self._pieces(found, size, digest[:19]):
             state.update(piece)
@@ -165,11 +164,16 @@ class OciRepository:
         with self._clear(str(self)):
             found = self._sent(method, url, **named)
             if found.status_code == 401 and not hasattr(named.get("data"), "read"):  # a stream is not read twice
+                found.close()
                 self._log_in(found)
                 found = self._sent(method, url, **named)
         if found.status_code in fine:
+            if method != "GET":  # its headers say all
+                found.close()
             return found
-        why = f"it answers {found.status_code} to {method}: {found.text[:200].strip()}"
+        with self._clear(str(self)), found:  # no more of the reason than is shown: the body may have no end
+            reason = next(found.iter_content(200), b"").decode(errors="replace").strip()
+        why = f"it answers {found.status_code} to {method}: {visible(reason)}"
         denied = found.status_code in {401, 403}
         raise ExchangeError(
             f"the registry refuses: {why}",
@@ -180,8 +184,10 @@ class OciRepository:
         )
 
     def _sent(self, method: str, url: str, headers: Mapping[str, str] | None = None, **named: Any) -> requests.Response:
-        headers = {**(headers or {}), **self._login}
-        return self._session.request(method, url, headers=headers, timeout=_SECONDS, **named)
+        """Send it without waiting for the body. The log-in goes to this registry alone: it may name another host."""
+        login = self._login if url.startswith(f"{self._scheme}://{self.host}/") else {}
+        sent = {**(headers or {}), **login}
+        return self._session.request(method, url, headers=sent, timeout=_SECONDS, **named | {"stream": True})
 
     def _log_in(self, refusal: requests.Response) -> None:
         """Take up what the refusal asks for: a user's name and password, or a token that they are exchanged for.

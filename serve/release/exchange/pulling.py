@@ -45,7 +45,7 @@ class Remote(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulled:
-    """What was pulled: the release, the manifest's digest, how many records are new here, and where its run lies."""
+    """Result of a pull: the release, the manifest's digest, how many records are new here, and where its run lies."""
 
     release: Release
     digest: str
@@ -55,7 +55,7 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Contents:
-    """A release as its records say, all checked against each other: artifacts from the released one back."""
+    """Release as its records say, all checked against each other: artifacts from the released one back."""
 
     package: Package
     releases: tuple[tuple[Release, bytes], ...]

@@ -39,7 +39,7 @@ class Remote(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """What was pushed: the release, the manifest's digest, and the bytes that were sent and those already there."""
+    """Result of a push: the release, the manifest's digest, and the bytes that were sent and those already there."""
 
     release: str
     digest: str

@@ -9,7 +9,7 @@ import torch
 
 from seatrial.optimize.artifact import TensorSpec
 from seatrial.optimize.errors import SourceError
-from seatrial.optimize.intake.on_state import refuse_state
+from seatrial.optimize.intake.on_state import _equal, refuse_state
 from seatrial.optimize.sessions.on_torch import TorchSession
 
 X = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
@@ -107,3 +107,12 @@ def test_a_module_that_remembers_is_refused_with_what_it_changes(act: Any, cause
 def test_a_cache_that_is_filled_once_is_no_state() -> None:
     module, opened = session(cached)
     refuse_state(module, opened, {"x": X}, "net.py:cached")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(float("nan"), 0.0), (float("inf"), 3.4028234663852886e38), (0.0, float("nan"))]
+)
+def test_what_is_not_finite_is_no_other_value(before: float, after: float) -> None:
+    one, other = torch.tensor([1.0, before]), torch.tensor([1.0, after])
+    assert _equal(one, one.clone())
+    assert not _equal(one, other)

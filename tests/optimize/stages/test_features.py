@@ -178,3 +178,23 @@ def test_a_model_that_needs_every_column_is_left(tmp_path: Path) -> None:
     (tmp_path / "loader.py").write_text(LOADER.replace(f":{USEFUL}", ":"))
     with pytest.raises(StageError, match="every one of 8 columns matters"):
         build(load_recipe(path), Store(tmp_path / "store"))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-5, 1e4])
+def test_a_smaller_graph_that_computes_something_else_is_refused_at_any_scale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: float
+) -> None:
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    table(tmp_path / "table.onnx", node, constants={"w": weights() * np.float32(scale)})
+    whole = on_columns.without
+
+    def wrong(model: onnx.ModelProto, *rest: Mapping[str, Array]) -> onnx.ModelProto:
+        made = whole(model, *rest)
+        for tensor in made.graph.initializer:
+            if len(tensor.dims) == 2:
+                tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.05), tensor.name))
+        return made
+
+    monkeypatch.setattr(on_columns, "without", wrong)
+    with pytest.raises(StageError, match="another one than with constants"):
+        build(load_recipe(recipe(tmp_path)), Store(tmp_path / "store"))

@@ -11,6 +11,7 @@ from seatrial.optimize.artifact import Artifact, File, TensorSpec
 from seatrial.optimize.store import Store
 from seatrial.serve.monitor.captured.on_vault import Vault
 from seatrial.serve.monitor.captured.policy import Capture, Kept
+from seatrial.serve.monitor.captured.replay import compared
 from seatrial.serve.monitor.captured.rows import Captured, rows
 from tests.support.commands import within
 from tests.support.linear import linear
@@ -134,3 +135,17 @@ def test_a_contest_opens_a_review_that_is_listed(tmp_path: Path, artifact: Artif
     ]
     assert told[0]["replay"]["equal"]
     assert within("case", "linear", "r1", "--contest", " ", home=home).exit_code == 2
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_a_replay_is_held_against_the_answer_s_own_size(scale: float) -> None:
+    answer = np.array([[1.0, 2.0], [np.nan, -np.inf]], np.float32) * np.float32(scale)
+    (same,) = compared({"y": answer}, {"y": answer.copy()}, coarse=False)
+    assert same.error <= same.tolerance
+    for at, factor in (((0, 0), 1.3), ((0, 1), 0.0)):
+        other = answer.copy()
+        other[at] *= np.float32(factor)
+        (found,) = compared({"y": answer}, {"y": other}, coarse=True)
+        assert found.error > found.tolerance
+    moved = answer[::-1].copy()
+    assert compared({"y": answer}, {"y": moved}, coarse=True)[0].error == float("inf")

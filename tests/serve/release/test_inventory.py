@@ -1,4 +1,4 @@
-"""What is there, who uses it, what may go, what differs, and what comes out as files."""
+"""Artifacts with their users; what may go, what differs, and what comes out as files."""
 
 import json
 import shutil
@@ -202,7 +202,7 @@ def test_the_bill_of_materials_is_valid_cyclonedx(home: Path, tmp_path: Path) ->
     model = bill["metadata"]["component"]
     assert (model["type"], model["name"], model["version"]) == ("machine-learning-model", "net", "2")
     assert [each["name"] for each in model["components"]] == ["model.onnx", "weights/a.bin"]
-    assert model["pedigree"]["notes"] == "test <- test"
+    assert model["pedigree"]["notes"] == "export <- export"
     bill["metadata"]["component"]["modelCard"]["invented"] = 1
     with pytest.raises(jsonschema.ValidationError):
         validator("1.6").validate(bill)

@@ -395,7 +395,6 @@ def test_the_verb_s_exit_code_is_for_errors_only(repository: Path) -> None:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, len(CLEAN)), st.integers(0, 40), st.text(max_size=8))
-@pytest.mark.slow
 def test_no_text_ends_in_a_traceback(repository: Path, start: int, length: int, put: str) -> None:
     (repository / "m" / "config.pbtxt").write_text(CLEAN[:start] + put + CLEAN[start + length :], encoding="utf-8")
     assert all(isinstance(each, Broken) for each in lint(repository, release="2.51"))
