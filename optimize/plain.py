@@ -191,8 +191,8 @@ def staging(target: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def write_once(target: Path, data: bytes) -> None:
-    """Stage, fsync, link, read-only: the file appears whole, and never over another one.
+def write_once(target: Path, data: bytes, *, mode: int = 0o444) -> None:
+    """Stage, fsync, link: the file appears whole, with that mode, and never over another one; read-only by default.
 
     Raises:
         FileExistsError: something is there.
@@ -202,7 +202,7 @@ def write_once(target: Path, data: bytes) -> None:
     try:
         staged.write_bytes(data)
         os.fsync(descriptor)
-        staged.chmod(0o444)
+        staged.chmod(mode)
         os.link(staged, target)
     finally:
         staged.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
-from seatrial.optimize.plain import fsync_folder, read_plain, write_atomically
+from seatrial.optimize.plain import read_plain, write_atomically, write_once
 
 _LIMIT = 1 << 16  # bytes of a key file
 _MAKE = "make one: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256"
@@ -41,19 +41,7 @@ def new_key(path: Path) -> PrivateKey:
     if os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     write_atomically(path.with_suffix(".pub"), public_bytes(key.public_key()))  # first: a key is never without it
-    for left in path.parent.glob(f".{path.name}.*"):  # of one that was killed
-        left.unlink(missing_ok=True)
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(descriptor)
-        os.link(staged, path)
-    finally:
-        staged.unlink(missing_ok=True)
-    fsync_folder(path.parent)
+    write_once(path, data, mode=0o600)
     return key
 
 

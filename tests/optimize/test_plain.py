@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from tests.support.damages import FILES
 ROOT = Path(__file__).resolve().parents[2]
 DYING = """
 import sys, time
+from collections.abc import Callable
 from pathlib import Path
 from seatrial.optimize.plain import staging
 with staging(Path(sys.argv[1])) as staged:
@@ -141,3 +143,29 @@ def test_an_interrupted_block_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("x", b"old")]
+
+
+def test_a_secret_is_its_owner_s_alone_at_every_moment_and_never_half_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes = list[int]()
+    real = {name: getattr(os, name) for name in ("fsync", "link")}
+
+    def watched(name: str, *, fails: bool) -> Callable[..., object]:
+        def act(*arguments: object) -> object:
+            modes.extend(path.stat().st_mode & 0o777 for path in tmp_path.iterdir())
+            if fails:
+                raise KeyboardInterrupt
+            return real[name](*arguments)
+
+        return act
+
+    for name in ("fsync", "link"):
+        monkeypatch.setattr(os, name, watched(name, fails=True))
+        with pytest.raises(KeyboardInterrupt):
+            write_once(tmp_path / "key", b"secret", mode=0o600)
+        monkeypatch.setattr(os, name, watched(name, fails=False))
+        assert list(tmp_path.iterdir()) == []
+    write_once(tmp_path / "key", b"secret", mode=0o600)
+    assert (tmp_path / "key").read_bytes() == b"secret"
+    assert set(modes) == {0o600}

@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from seatrial.optimize.errors import ConfigError, IntegrityError, MissingError
-from seatrial.optimize.plain import fsync_folder, read_plain, write_atomically
+from seatrial.optimize.plain import read_plain, write_atomically, write_once
 
 from .policy import FACTS, TIME, Capture
 from .rows import Row
@@ -108,12 +108,7 @@ class Vault:
             if paths(self.folder):
                 raise MissingError("the key is missing, but segments are here", where=str(path), next_step=_KEY_STEP)
             self.home.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(secrets.token_bytes(_BYTES))
-                stream.flush()
-                os.fsync(descriptor)
-            fsync_folder(self.home)
+            write_once(path, secrets.token_bytes(_BYTES), mode=0o600)
         try:
             mode, raw = path.stat().st_mode, read_plain(path, _BYTES + 1)
         except FileNotFoundError as error:

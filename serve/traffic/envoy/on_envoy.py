@@ -23,6 +23,7 @@ from seatrial.optimize.environment import home
 from seatrial.optimize.errors import IntegrityError, MachineError
 from seatrial.optimize.interrupts import held
 from seatrial.optimize.locking import locked
+from seatrial.optimize.plain import write_once
 from seatrial.optimize.store import write_atomically
 
 from ...errors import RouterError, ServerError
@@ -135,8 +136,8 @@ def _key(folder: Path) -> bytes:
         if path.is_file() and len(key := path.read_bytes()) == 8:
             return key
     key = secrets.token_bytes(8)
-    write_atomically(path, key)
-    path.chmod(0o600)
+    path.unlink(missing_ok=True)  # of another length: no key
+    write_once(path, key, mode=0o600)
     return key
 
 

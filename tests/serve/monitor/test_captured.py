@@ -1,6 +1,7 @@
 """What is kept of captured requests: each policy, exact values, encrypted segments, and what damage does to them."""
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -192,3 +193,20 @@ def test_learn_says_what_to_do_where_nothing_was_captured(tmp_path: Path) -> Non
     done = within("learn", str(path), home=tmp_path)
     assert done.exit_code == 2
     assert "key of the captured rows is missing" in done.output
+
+
+def test_a_kill_while_the_key_is_made_leaves_none_and_the_next_one_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    vault = Vault(model="m", home=tmp_path)
+    for name in ("fsync", "link"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, killed)
+            with pytest.raises(KeyboardInterrupt):
+                vault.secret(make=True)
+        assert not (tmp_path / KEY).exists()
+    assert vault.secret(make=True).name == vault.secret().name
+    assert (tmp_path / KEY).stat().st_mode & 0o777 == 0o600
