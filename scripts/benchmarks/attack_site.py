@@ -3,6 +3,7 @@
 import hashlib
 import random
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -176,7 +177,7 @@ class Tally:
     def report(self) -> None:
         """Print what went wrong, the first twenty."""
         for line in self.failures[:20]:
-            print("  !!", line, flush=True)
+            print("  !!", line, file=sys.stderr, flush=True)
 
 
 def release(registry: Path, name: str, artifact: Artifact, run_: Path) -> None:

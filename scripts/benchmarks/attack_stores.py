@@ -185,7 +185,7 @@ def together(folder: Path) -> Row:
         if codes != [0, 0, 0] or last.code or contents(site.home) != site.contents:
             wrong.append(f"{codes}, {last.code}: {last.output[-300:]}")
     for line in wrong:
-        print("  !!", line, flush=True)
+        print("  !!", line, file=sys.stderr, flush=True)
     return Row(
         name="stores-together",
         claim="two builds and a repair at once",
@@ -231,7 +231,7 @@ def registered(folder: Path) -> Row:
     together_ = len(Registry(folder / "releases").releases("two"))
     found = inspect_releases(folder, False)
     for line in (*wrong, *map(str, found.damage)):
-        print("  !!", line, flush=True)
+        print("  !!", line, file=sys.stderr, flush=True)
     return Row(
         name="stores-registered",
         claim="kill -9 at random moments of registrations; four registrars at once",

@@ -5,6 +5,7 @@ the rest is day. The model is the scenes student, trained once on day scenes. Fi
 anew; what is shown is of evaluation scenes, whose scans neither the training nor the stage has seen.
 """
 
+import sys
 from pathlib import Path
 
 from scripts.benchmarks.rows import Row
@@ -79,7 +80,7 @@ def cohorts(folder: Path) -> Row:
             parts.append(f"{name} {100 * gain.mean:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]")
         met = met and made.artifact.made_by.notes["weak"] == [WEAK]
         told.append(f"{', '.join(parts)} (night was {before[samples.columns['camera'] == WEAK].mean():.3f})")
-        print(f"seed {seed}: {told[-1]}", flush=True)
+        print(f"seed {seed}: {told[-1]}", file=sys.stderr, flush=True)
     return Row(
         name="cohorts",
         claim="scenes with night scenes planted, 5 seeds: pp of accuracy gained on 6000 evaluation scenes by segment",

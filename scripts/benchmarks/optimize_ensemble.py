@@ -4,6 +4,7 @@ Digits are scikit-learn's scans, shifted by up to a pixel and under noise; train
 scans of their own. The members differ in width and in their seed alone.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def _row(folder: Path, name: str, what: str, write: Any) -> Row:
         latency = (notes["latency"] or {}).get("ratio", 1.0)
         met = met and kept <= 2 and lost <= 100 * MARGIN
         told.append(f"{kept} of {MEMBERS}, {lost:+.2f} pp lost of {before:.4f}, time {latency:.2f}")
-        print(f"seed {seed}: {told[-1]}", flush=True)
+        print(f"seed {seed}: {told[-1]}", file=sys.stderr, flush=True)
     return Row(
         name=name,
         claim=f"five {what}, 5 seeds: members kept, accuracy lost against the mean of all on 20000, time over theirs",

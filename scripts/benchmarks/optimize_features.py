@@ -4,6 +4,7 @@ The model is scikit-learn's multilayer perceptron behind a StandardScaler, writt
 useful columns have weights of different size; the useless ones are noise, which the perceptron partly learns.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def features(folder: Path) -> Row:
         loss = 100 * ((rows[0].quality or 0) - (rows[-1].quality or 0))
         met = met and wrong == 0 and len(dropped) >= 36 and loss <= 1
         told.append(f"{len(dropped - useful)} useless and {wrong} useful, {loss:+.2f} pp, size {_size(rows)}")
-        print(f"seed {seed}: {told[-1]}, latency {pace.ratio if pace else 0:.2f}", flush=True)
+        print(f"seed {seed}: {told[-1]}, latency {pace.ratio if pace else 0:.2f}", file=sys.stderr, flush=True)
     return Row(
         name="features",
         claim=f"{COLUMNS - USEFUL} useless of {COLUMNS} columns, a perceptron, 5 seeds: columns dropped, quality lost",
